@@ -1,0 +1,75 @@
+"""What people write: ``from pytest_datasize import datasize``."""
+
+import ast
+import linecache
+import sys
+from typing import Any
+
+import pytest
+
+from pytest_datasize.errors import RequirementError
+from pytest_datasize.requirement import Requirement
+
+__all__ = ["requires"]
+
+
+def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
+    """Demand that the images suffice for the given scores.
+
+    Parameters
+    ----------
+    **arguments
+        Metric targets in (0, 1): ``accuracy``, ``balanced_accuracy``, ``f1_micro``,
+        ``f1_macro``, ``auc``, ``recall_per_class``; and options: ``dataset``,
+        ``test_dataset``, ``backbone``, ``weights``, ``strategy``, ``image_size``, ``sizes``,
+        ``repeats``, ``confidence``, ``test_fraction``, ``sampling``, ``seed``, ``device``.
+
+    Returns
+    -------
+    pytest.MarkDecorator
+        ``pytest.mark.datasize(**arguments)``, for functions, classes and ``pytestmark``.
+
+    Raises
+    ------
+    RequirementError
+        At import time, when a name or value is not understood.
+
+    Examples
+    --------
+    >>> from pytest_datasize import datasize
+    >>> @datasize.requires(accuracy=0.9)
+    ... def test_enough_images(): ...
+    >>> datasize.requires(accuracy=90)
+    Traceback (most recent call last):
+        ...
+    pytest_datasize.errors.RequirementError: ... accuracy=90 is not allowed (write 0.9 for 90 %). \
+Expected a number above 0 and below 1, such as 0.9.
+    """
+    __tracebackhide__ = True
+    try:
+        Requirement.parse(args, arguments, "")
+    except RequirementError as problem:
+        caller = sys._getframe(1)
+        where = _decorated_name(caller.f_code.co_filename, caller.f_lineno)
+        raise RequirementError(f"{where}{problem}") from None
+    return pytest.mark.datasize(*args, **arguments)
+
+
+def _decorated_name(filename: str, line: int) -> str:
+    """Name what is being decorated: an error at import time must say which test it is about."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(filename)))
+    except SyntaxError:  # lines that are not a file of their own: doctest, notebook
+        return f"{filename}:{line}"
+
+    def find(node: ast.AST, path: str) -> str | None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                name = f"{path}::{child.name}"
+                if any(d.lineno <= line <= (d.end_lineno or 0) for d in child.decorator_list):
+                    return name
+                if found := find(child, name):
+                    return found
+        return None
+
+    return find(tree, filename) or f"{filename}:{line}"

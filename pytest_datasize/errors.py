@@ -1,0 +1,32 @@
+"""The errors of pytest-datasize, one tree::
+
+    DatasizeError
+    ├── RequirementError   a marker, option, ini value or YAML entry is wrong (collection error)
+    ├── DatasetError       the images or labels cannot be judged (ERROR in set-up)
+    ├── BackboneError      the backbone or its weights cannot be had (ERROR in set-up)
+    └── TrainingError      a trial could not be trained or scored (ERROR in set-up)
+
+Every message names what is wrong, what was expected and what to do; none of them needs a traceback.
+"""
+
+__all__ = ["BackboneError", "DatasetError", "DatasizeError", "RequirementError", "TrainingError"]
+
+
+class DatasizeError(Exception):
+    """Base of all errors that pytest-datasize raises on purpose."""
+
+
+class RequirementError(DatasizeError, ValueError):
+    """A requirement or an option is not understood; raised before anything is trained."""
+
+
+class DatasetError(DatasizeError):
+    """Images or labels are missing, unreadable or too few to be judged."""
+
+
+class BackboneError(DatasizeError):
+    """The backbone is unknown, or its weights cannot be found, fetched or loaded."""
+
+
+class TrainingError(DatasizeError):
+    """A trial could not be trained or scored."""

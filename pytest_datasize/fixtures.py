@@ -1,0 +1,116 @@
+"""The fixtures that people override or use."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_datasize.errors import DatasizeError
+from pytest_datasize.gates import GATES, Gate, is_gate
+
+if TYPE_CHECKING:
+    from pytest_datasize.study import Study, StudyResult
+
+
+@pytest.fixture(scope="session")
+def datasize_dataset() -> Any:
+    """Override: the default data set of every requirement.
+
+    A folder with one folder per class, a pair (images, labels) of arrays, or a map-style torch
+    Dataset of (image, label)::
+
+        # conftest.py
+        @pytest.fixture(scope="session")
+        def datasize_dataset():
+            return "data/train"
+    """
+    return None
+
+
+@pytest.fixture(scope="session")
+def datasize_test_dataset() -> Any:
+    """Override: held-out images; without it every repeat sets a stratified part aside.
+
+    The same forms as datasize_dataset::
+
+        # conftest.py
+        @pytest.fixture(scope="session")
+        def datasize_test_dataset():
+            return "data/test"
+    """
+    return None
+
+
+@pytest.fixture(scope="session")
+def datasize_backbone() -> Any:
+    """Override: the default backbone, a timm name or any torch.nn.Module.
+
+    A module maps a batch of images (N, 3, S, S) to embeddings (N, D)::
+
+        # conftest.py
+        @pytest.fixture(scope="session")
+        def datasize_backbone():
+            model = torchvision.models.resnet18()
+            model.load_state_dict(torch.load("ours.pth", weights_only=True))
+            model.fc = torch.nn.Identity()
+            return model
+    """
+    return None
+
+
+@pytest.fixture
+def _datasize_evidence(request: pytest.FixtureRequest) -> Gate:
+    """Train what the marked test needs; added to every marked test."""
+    __tracebackhide__ = True
+    return request.config.stash[GATES].gather(request)
+
+
+@pytest.fixture
+def datasize_result(request: pytest.FixtureRequest) -> "StudyResult":
+    """The evidence of the marked test, for asserts of one's own.
+
+    The body runs when the gate has passed::
+
+        @datasize.requires(accuracy=0.9)
+        def test_enough(datasize_result):
+            assert datasize_result.curves["accuracy"].ceiling.mean > 0.95
+    """
+    __tracebackhide__ = True
+    if not is_gate(request.node):
+        pytest.fail(
+            "datasize_result needs a requirement on the test, such as "
+            "@datasize.requires(accuracy=0.9); without one use datasize_study.",
+            pytrace=False,
+        )
+    results = request.getfixturevalue("_datasize_evidence").results
+    if any(result is not results[0] for result in results):
+        pytest.fail(
+            f"datasize_result: this test has {len(results)} requirements with different evidence; "
+            "use datasize_study to name the one you mean.",
+            pytrace=False,
+        )
+    result: StudyResult = results[0]
+    return result
+
+
+@pytest.fixture
+def datasize_study(request: pytest.FixtureRequest) -> "Callable[..., Study]":
+    """A factory of studies for imperative use, with the settings of the session.
+
+    Anything that a marker's options say may be given; embeddings are shared with the gates::
+
+        def test_more_is_better(datasize_study):
+            result = datasize_study(dataset="data/train", repeats=5).run()
+            curve = result.curves["accuracy"]
+            assert curve.predict(2 * result.available) > curve.predict(result.available) + 0.01
+    """
+
+    def make(dataset: Any = None, **options: Any) -> "Study":
+        __tracebackhide__ = True
+        given = options if dataset is None else {"dataset": dataset, **options}
+        try:
+            return request.config.stash[GATES].study(request, given)
+        except DatasizeError as problem:
+            pytest.fail(str(problem), pytrace=False)
+
+    return make

@@ -1,0 +1,56 @@
+"""Source: a pair (images, labels) of arrays or tensors."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.decode import to_rgb
+from pytest_datasize.images.image_set import ImageSet, Loaded, labelled
+
+
+def accepts(value: Any) -> bool:
+    """Whether this source can read ``value``."""
+    return isinstance(value, (tuple, list)) and len(value) == 2 and hasattr(value[0], "shape")
+
+
+def load(value: Any) -> Loaded:
+    """Take images of shape (N, H, W) or (N, H, W, C) and N labels; nothing is copied.
+
+    A torch tensor may also have its channels first, (N, C, H, W).
+
+    Raises
+    ------
+    DatasetError
+        Shapes do not fit, or labels are not classes.
+    """
+    images, labels = value
+    if len(images.shape) not in (3, 4):
+        raise DatasetError(
+            f"arrays: images have shape {tuple(images.shape)}; expected (N, H, W) or (N, H, W, C)."
+        )
+    source = "arrays " + " x ".join(str(side) for side in images.shape)
+    if len(images) != len(labels):
+        raise DatasetError(f"{source}: {len(images)} images but {len(labels)} labels.")
+    classes, indices = labelled(labels, source)
+    return Loaded(
+        ImageSet(
+            source=source,
+            classes=classes,
+            labels=indices,
+            read=lambda index: pixels(images[index]),
+            name=lambda index: f"image {index} of the array",
+        )
+    )
+
+
+def pixels(image: Any) -> np.ndarray[Any, Any]:
+    """Return one image as an (H, W[, C]) array, whatever library it comes from."""
+    if isinstance(image, Image.Image):
+        return np.asarray(to_rgb(image))
+    array = np.asarray(image)
+    first = not isinstance(image, np.ndarray) and hasattr(image, "permute")
+    if first and array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] > 4:
+        array = array.transpose(1, 2, 0)
+    return array

@@ -1,0 +1,124 @@
+"""Labelled images, wherever they come from, in the one shape that everything below works with."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pytest_datasize.errors import DatasetError
+
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+Raw = bytes | np.ndarray[Any, Any]
+"""An image before decoding: the bytes of a file, or an (H, W[, C]) array of pixels."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images that are read one at a time, so that nothing ever holds all of them.
+
+    Attributes
+    ----------
+    source
+        What a person would call it, such as ``folder data/train``.
+    classes
+        Class names; a label is an index into them.
+    labels
+        int64 array of shape (N,).
+    read
+        Index → the image before decoding. Called from several threads.
+    name
+        Index → what to call the image in a message.
+    notes
+        What a reader of the report should know, such as files that were left out.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    labels: IntArray
+    read: Callable[[int], Raw]
+    name: Callable[[int], str]
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def class_counts(self) -> dict[str, int]:
+        """Class name → number of images."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
+
+
+class Loaded(NamedTuple):
+    """A data set as its source gives it: the images, and test images where it is split."""
+
+    images: ImageSet
+    test: ImageSet | None = None
+
+
+def digest(raw: Raw) -> str:
+    """Name an image by its content, so that it is embedded once however often it appears."""
+    content = hashlib.blake2b(digest_size=16)
+    if isinstance(raw, np.ndarray):
+        content.update(f"{raw.dtype.str}{raw.shape}".encode())
+        content.update(np.ascontiguousarray(raw).data)
+    else:
+        content.update(raw)
+    return content.hexdigest()
+
+
+def labelled(values: Any, source: str) -> tuple[tuple[str, ...], IntArray]:
+    """Turn labels of any kind (strings, integers with gaps) into class names and indices.
+
+    Raises
+    ------
+    DatasetError
+        Labels are not one-dimensional, are missing (None, NaN) or are continuous numbers.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise DatasetError(
+            f"{source}: labels have shape {array.shape}; expected one label per image, shape (N,). "
+            "One-hot labels: pass labels.argmax(axis=1)."
+        )
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DatasetError(f"{source}: some labels are missing (NaN).")
+        if (array != np.round(array)).any():
+            raise DatasetError(f"{source}: labels are continuous numbers; expected classes.")
+        array = array.astype(np.int64)
+    if array.dtype.kind == "O" and any(value is None for value in array):
+        raise DatasetError(f"{source}: some labels are missing (None).")
+    if array.dtype.kind == "O":
+        array = array.astype(str)
+    names, labels = np.unique(array, return_inverse=True)
+    return tuple(str(name) for name in names), labels.astype(np.int64)
+
+
+def aligned(test: ImageSet, classes: tuple[str, ...]) -> ImageSet:
+    """Express the labels of test images in the classes of the pool.
+
+    Raises
+    ------
+    DatasetError
+        The test images have a class that the pool lacks, or lack one that it has.
+    """
+    unknown = sorted(set(test.classes) - set(classes))
+    if unknown:
+        raise DatasetError(
+            f"{test.source}: class {', '.join(map(repr, unknown))} is not among the classes that "
+            f"can be trained on ({', '.join(classes)})."
+        )
+    missing = [name for name in classes if not test.class_counts.get(name)]
+    if missing:
+        raise DatasetError(
+            f"{test.source}: no test image of class {', '.join(map(repr, missing))}; every class "
+            "needs some, or its score cannot be told."
+        )
+    index = np.array([classes.index(name) for name in test.classes], dtype=np.int64)
+    return ImageSet(
+        test.source, classes, index[test.labels], test.read, test.name, test.notes
+    )

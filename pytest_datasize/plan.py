@@ -1,0 +1,215 @@
+"""Which images each trial trains on and is scored on: sizes, repeats, nested subsamples, seeds.
+
+Pure numpy. Seeds derive from (seed, purpose, repeat), so that adding repeats changes no
+earlier one, and no global random state is read or changed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import ImageSet, IntArray
+
+N_SIZES = 8
+FEW_PER_CLASS = 5  # the smallest default size; two per class is the least a size may have
+LEAST_PER_CLASS = 2
+
+_SPLIT, _ORDER = 0, 1  # purposes of a random stream
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One seeded permutation of the pool, and the images held out from it.
+
+    Attributes
+    ----------
+    order
+        int64 array of shape (available,): rows of the pool; the subsample of size n is the
+        prefix of length n, so that subsamples are nested and drawn without replacement.
+    test
+        int64 array of shape (n_test,): rows that score every trial of this repeat.
+    """
+
+    order: IntArray
+    test: IntArray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained: every repeat at every size.
+
+    Attributes
+    ----------
+    sizes
+        Training sizes, ascending; the largest is at most ``available``.
+    repeats
+        The seeded permutations with their test images.
+    available
+        Number of images that may be trained on, once the test images are set aside.
+    n_test
+        Test images behind one score.
+    n_test_distinct
+        Different test images behind all scores of one size.
+    pools_differ
+        Whether every repeat holds other images out, so that pools differ.
+    """
+
+    sizes: tuple[int, ...]
+    repeats: tuple[Repeat, ...]
+    available: int
+    n_test: int
+    n_test_distinct: int
+
+    pools_differ: bool
+
+    def trials(self) -> list[tuple[int, int, Repeat]]:
+        """Every model to train, as (size, number of the repeat, repeat), the smallest first.
+
+        With a fixed test set all repeats have one pool, and the whole of it is the same
+        training set whatever its order: that size is trained once.
+        """
+        return [
+            (size, number, repeat)
+            for size in self.sizes
+            for number, repeat in enumerate(self.repeats)
+            if self.pools_differ or number == 0 or size < self.available
+        ]
+
+
+def draw(
+    images: ImageSet,
+    *,
+    n_fixed_test: int = 0,
+    sizes: Sequence[int | float] | None = None,
+    repeats: int = 10,
+    test_fraction: float = 0.2,
+    sampling: str = "stratified",
+    seed: int = 0,
+) -> Plan:
+    """Draw the plan.
+
+    Without a test set of its own (``n_fixed_test`` = 0) every repeat sets a stratified part
+    aside. The parts of consecutive repeats do not overlap until every image has been tested
+    once, as in repeated k-fold cross-validation: test luck is then averaged over the whole
+    data set instead of over a few draws.
+
+    Parameters
+    ----------
+    images
+        The labelled images.
+    n_fixed_test
+        Number of test images given apart; they are the rows after those of ``images``.
+    sizes
+        Training sizes as whole numbers, or as shares of the pool; None for about eight
+        geometric ones.
+    repeats
+        Repeats per size.
+    test_fraction
+        Share set aside in each repeat, in (0, 1).
+    sampling
+        ``stratified`` (class shares as in the pool) or ``balanced`` (equal until a class is
+        used up).
+    seed
+        Seed of all random streams.
+
+    Raises
+    ------
+    DatasetError
+        A class has too few images, or a size is outside what the pool can give.
+    """
+    labels, n_classes = images.labels, len(images.classes)
+    parts = [np.flatnonzero(labels == label) for label in range(n_classes)]
+    held_out = [0 if n_fixed_test else max(1, round(len(p) * test_fraction)) for p in parts]
+    for name, part, test in zip(images.classes, parts, held_out, strict=True):
+        if len(part) - test < LEAST_PER_CLASS:
+            raise DatasetError(
+                f"{images.source}: class {name!r} has {len(part)} images; at least "
+                f"{LEAST_PER_CLASS + max(test, 0)} are needed to train on {LEAST_PER_CLASS}"
+                + ("." if n_fixed_test else f" and test on {test}.")
+            )
+    available = len(labels) - sum(held_out)
+    chosen = _sizes(sizes, available, n_classes, images.source)
+    drawn = []
+    for repeat in range(repeats):
+        test = (
+            np.arange(len(labels), len(labels) + n_fixed_test)
+            if n_fixed_test
+            else _test_rows(parts, held_out, test_fraction, repeat, seed)
+        )
+        generator = np.random.default_rng([seed, _ORDER, repeat])
+        drawn.append(Repeat(_order(parts, test, sampling, chosen[0], available, generator), test))
+    n_test = len(drawn[0].test)
+    distinct = len(np.unique(np.concatenate([repeat.test for repeat in drawn])))
+    return Plan(chosen, tuple(drawn), available, n_test, distinct, not n_fixed_test)
+
+
+def _sizes(
+    asked: Sequence[int | float] | None, available: int, n_classes: int, source: str
+) -> tuple[int, ...]:
+    least = LEAST_PER_CLASS * n_classes
+    if asked is None:
+        first = max(least, min(FEW_PER_CLASS * n_classes, available // N_SIZES))
+        found = tuple(sorted({round(n) for n in np.geomspace(first, available, N_SIZES)}))
+        if len(found) < 3:
+            raise DatasetError(
+                f"{source}: {available} images to train on are too few for a learning curve "
+                f"over {n_classes} classes; at least {least + 2} are needed."
+            )
+        return found
+    sizes = sorted({round(n * available) if isinstance(n, float) else n for n in asked})
+    wrong = [n for n in sizes if not least <= n <= available]
+    if wrong or len(sizes) < 3:
+        what = f"{wrong[0]} is outside" if wrong else f"{sizes} are fewer than 3 sizes within"
+        raise DatasetError(
+            f"sizes: {what} {least} ({LEAST_PER_CLASS} per class) to {available} (all images of "
+            f"{source} that can be trained on)."
+        )
+    return tuple(sizes)
+
+
+def _test_rows(
+    parts: Sequence[IntArray], held_out: Sequence[int], fraction: float, repeat: int, seed: int
+) -> IntArray:
+    """Slice the next stratified part off a permutation that serves 1/fraction repeats."""
+    folds = max(1, floor(1 / fraction + 1e-9))
+    block, fold = divmod(repeat, folds)
+    generator = np.random.default_rng([seed, _SPLIT, block])
+    chosen = []
+    for part, size in zip(parts, held_out, strict=True):
+        shuffled = generator.permutation(part)
+        chosen.append(np.take(shuffled, np.arange(fold * size, (fold + 1) * size), mode="wrap"))
+    return np.sort(np.concatenate(chosen))
+
+
+def _order(
+    parts: Sequence[IntArray],
+    test: IntArray,
+    sampling: str,
+    smallest: int,
+    available: int,
+    generator: np.random.Generator,
+) -> IntArray:
+    """Shuffle the pool such that every prefix has the class shares that are asked for.
+
+    Each image gets a position in [0, 1): the r-th of its class's m images stands at
+    (r + 1/2) / m when stratified, at r when balanced; ties are broken at random. The first
+    two of every class stand inside the smallest subsample, so that no trial lacks a class.
+    """
+    rows, positions = [], []
+    for part in parts:
+        pool = generator.permutation(np.setdiff1d(part, test, assume_unique=True))
+        rank = np.arange(len(pool), dtype=np.float64)
+        if sampling == "balanced":
+            position = rank
+        else:
+            position = (rank + 0.5) / len(pool)
+            early = rank[:LEAST_PER_CLASS] * smallest / (8 * available)
+            position[:LEAST_PER_CLASS] = np.minimum(position[:LEAST_PER_CLASS], early)
+        rows.append(pool)
+        positions.append(position)
+    joined = np.concatenate(rows)
+    ties = generator.random(len(joined))
+    return joined[np.lexsort((ties, np.concatenate(positions)))].astype(np.int64)

@@ -1,0 +1,166 @@
+"""PYTEST_DONT_REWRITE: pytest hooks and options, nothing else.
+
+Imported at every pytest start, so nothing heavy may be imported here, nor by what this imports.
+"""
+
+import argparse
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_datasize.errors import RequirementError
+from pytest_datasize.fixtures import (
+    _datasize_evidence,
+    datasize_backbone,
+    datasize_dataset,
+    datasize_result,
+    datasize_study,
+    datasize_test_dataset,
+)
+from pytest_datasize.gates import GATES, Gates, is_gate
+from pytest_datasize.requirement import OPTIONS
+
+__all__ = [
+    "_datasize_evidence",
+    "datasize_backbone",
+    "datasize_dataset",
+    "datasize_result",
+    "datasize_study",
+    "datasize_test_dataset",
+]
+
+MODES = ("run", "plan", "skip")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer every option of the marker on the command line and in the ini file."""
+    group = parser.getgroup("datasize", "image data sufficiency (pytest-datasize)")
+    group.addoption(
+        "--datasize",
+        dest="datasize_mode",
+        choices=MODES,
+        default="run",
+        help="run: train and judge (default); plan: print what would be trained and what it "
+        "would cost; skip: skip the gates",
+    )
+    group.addoption("--datasize-json", metavar="PATH", help="write the results as JSON")
+    group.addoption(
+        "--datasize-config",
+        metavar="PATH",
+        help="settings file (default: datasize.yaml in the root directory)",
+    )
+    for name, option in OPTIONS.items():
+        flag = f"--datasize-{name.replace('_', '-')}"
+        group.addoption(
+            flag, dest=f"datasize_{name}", metavar="VALUE", type=_checked(name, flag),
+            help=option.help,
+        )
+        parser.addini(f"datasize_{name}", f"{option.help} (default: {option.default})")
+
+
+def _checked(name: str, flag: str) -> Any:
+    def check(text: str) -> Any:
+        try:
+            return OPTIONS[name].parse_text(name, text, flag)
+        except RequirementError as problem:
+            raise argparse.ArgumentTypeError(str(problem)) from None
+
+    return check
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, and what gates share in this session."""
+    config.addinivalue_line(
+        "markers",
+        "datasize(**targets_and_options): fail unless the images suffice for the target scores; "
+        "for example datasize(accuracy=0.9). Written as @datasize.requires(accuracy=0.9).",
+    )
+    gates = Gates(config)
+    config.stash[GATES] = gates
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reporter(config), "datasize-reporter")
+
+
+def pytest_collect_file(file_path: Any, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect the gates of a ``datasize.yaml``."""
+    if file_path.name not in ("datasize.yaml", "datasize.yml"):
+        return None
+    from pytest_datasize.yaml_gates import YamlFile
+
+    file: pytest.Collector = YamlFile.from_parent(parent, path=file_path)
+    return file
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Turn a wrong marker into a collection error, before anything is trained."""
+    report = yield
+    problems = []
+    for node in report.result or []:
+        if isinstance(node, pytest.Item) and is_gate(node):
+            try:
+                collector.config.stash[GATES].attach(node)
+            except RequirementError as problem:
+                problems.append(str(problem))
+    if problems:
+        report.outcome = "failed"
+        report.longrepr = "\n".join(dict.fromkeys(problems))
+        report.result = []
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Give the verdict; a test whose gate fails does not reach its body."""
+    item.config.stash[GATES].decide(item)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the evidence travel with the report, also from a pytest-xdist worker."""
+    report = yield
+    item.config.stash[GATES].amend(item, report)
+    return report
+
+
+class Reporter:
+    """Gathers the records of all gates where the session is controlled, and reports them."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.records: list[dict[str, Any]] = []
+        self.json_path: str | None = config.getoption("datasize_json")
+        if self.json_path:
+            from pytest_datasize.reports import json
+
+            try:
+                json.check_writable(self.json_path)
+            except OSError as problem:
+                raise pytest.UsageError(
+                    f"--datasize-json={self.json_path}: cannot be written: {problem.strerror}"
+                ) from None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the records out of a test's report."""
+        self.records += getattr(report, "datasize", [])
+
+    def pytest_sessionfinish(self) -> None:
+        """Write the files that were asked for."""
+        self.records.sort(key=lambda record: (record["nodeid"], record["order"]))
+        if self.json_path:
+            from pytest_datasize.reports import json
+
+            json.write(self.json_path, self.records)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print one row per requirement."""
+        if self.records:
+            from pytest_datasize.reports import terminal
+
+            terminal.write(terminalreporter, self.records, self.json_path)

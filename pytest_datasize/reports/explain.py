@@ -1,0 +1,71 @@
+"""A failed requirement in words: what was measured, what is projected, how sure, what is missing."""
+
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def failure(records: list[Record]) -> str:
+    """Return the text of a failed gate; its first line is complete by itself."""
+    first = records[0]["message"]
+    others = [f"also: {record['message']}" for record in records[1:]]
+    return "\n".join([first, *others, *(line for record in records for line in details(record))])
+
+
+def details(record: Record) -> list[str]:
+    """Return the explanation of one judged requirement, a statement per line."""
+    per_size = _means(record)
+    smallest, largest = record["sizes"][0], record["sizes"][-1]
+    name = record["metric"] if record["class"] is None else f"recall of {record['class']!r}"
+    lines = [
+        "",
+        f"{name}, target {record['target']:g}, verdict {record['verdict']}",
+        f"  measured   {per_size[0]:.3f} with {smallest:,} training images, "
+        f"{per_size[-1]:.3f} with {largest:,} "
+        f"({len(record['sizes'])} sizes, {len(record['scores'][0])} repeats, "
+        f"{record['n_test']:,} test images each)",
+        f"  projected  {interval(record, 'score_at_available')} with all "
+        f"{record['available']:,} available; ceiling {interval(record, 'ceiling')}",
+        f"  certainty  {sure(record['probability_sufficient'])} that the available images suffice; "
+        "intervals hold the truth with 90 %",
+        f"  missing    {missing(record)}",
+        f"  from       {record['source']}; {record['strategy']} with {record['backbone']} "
+        f"({record['weights']['source']}), {record['device']}, seed {record['seed']}",
+    ]
+    return lines + [f"  note       {note}" for note in record["notes"]]
+
+
+def missing(record: Record) -> str:
+    """Say how many images are short, or why no number helps."""
+    required, available = record["required"], record["available"]
+    if record["verdict"] == "unreachable":
+        return (
+            "more images alone will not do: try another backbone, image_size or strategy, "
+            "or mend labels"
+        )
+    if required is None:
+        return "more than the curve can tell; it flattens below the target within its interval"
+    if required <= available:
+        return (
+            "nothing by the median, but the confidence asked for is not given: add test images "
+            "or repeats, or some more training images"
+        )
+    beyond = required / record["sizes"][-1]
+    warning = f"; an extrapolation to {beyond:.1f} times what was measured" if beyond > 4 else ""
+    return f"{required - available:,} images on top of {available:,}{warning}"
+
+
+def interval(record: Record, name: str) -> str:
+    """Write a number with its 90 % interval."""
+    return f"{record[name]:.3f} ({record[f'{name}_low']:.3f} to {record[f'{name}_high']:.3f})"
+
+
+def sure(probability: float) -> str:
+    """Write a probability without claiming certainty."""
+    if probability < 0.01:
+        return "less than 1 %"
+    return "more than 99 %" if probability > 0.99 else f"{probability * 100:.0f} %"
+
+
+def _means(record: Record) -> list[float]:
+    return [sum(repeats) / len(repeats) for repeats in record["scores"]]

@@ -1,0 +1,112 @@
+"""One requirement's outcome as plain data: it leaves a worker process and becomes JSON as it is."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_datasize.study import StudyPlan, StudyResult
+from pytest_datasize.verdict import Judgement, Verdict
+
+NUMBERS = (
+    "required",
+    "required_low",
+    "required_high",
+    "available",
+    "score_at_available",
+    "score_at_available_low",
+    "score_at_available_high",
+    "ceiling",
+    "ceiling_low",
+    "ceiling_high",
+    "probability_sufficient",
+)
+
+
+def records(
+    nodeid: str, order: int, verdict: Verdict, result: StudyResult
+) -> list[dict[str, Any]]:
+    """Return one record per metric of a judged requirement."""
+    return [_judged(nodeid, order, judgement, result) for judgement in verdict.judgements]
+
+
+def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
+    """Return the record of a gate that was not judged: it must not be missing in silence."""
+    return {
+        "nodeid": nodeid,
+        "order": 0,
+        "metric": None,
+        "target": None,
+        "verdict": verdict,
+        "message": message,
+        **dict.fromkeys(NUMBERS),
+    }
+
+
+def plan_record(
+    nodeid: str, order: int, targets: Mapping[str, float], plan: StudyPlan
+) -> dict[str, Any]:
+    """Return what would be trained for one requirement."""
+    asked = ", ".join(f"{metric} {target:g}" for metric, target in targets.items())
+    return {
+        **plain_record(nodeid, "planned", asked),
+        "order": order,
+        "available": plan.available,
+        "total": plan.total,
+        "n_test": plan.n_test,
+        "source": plan.source,
+        "class_counts": dict(plan.class_counts),
+        "sizes": list(plan.sizes),
+        "repeats": plan.repeats,
+        "n_trials": plan.n_trials,
+        "backbone": plan.backbone,
+        "strategy": plan.strategy,
+        "device": plan.device,
+        "image_size": plan.image_size,
+        "estimated_seconds": plan.seconds,
+    }
+
+
+def _judged(nodeid: str, order: int, judged: Judgement, result: StudyResult) -> dict[str, Any]:
+    by_class = judged.class_name is not None
+    scores = result.class_recalls[str(judged.class_name)] if by_class else result.scores[judged.metric]
+    return {
+        "nodeid": nodeid,
+        "order": order,
+        "metric": judged.metric,
+        "class": judged.class_name,
+        "target": judged.target,
+        "confidence": judged.confidence,
+        "verdict": str(judged.status),
+        "message": judged.summary,
+        "required": _whole(judged.required),
+        "required_low": _whole(judged.required_low),
+        "required_high": _whole(judged.required_high),
+        "available": judged.available,
+        "total": result.total,
+        "score_at_available": judged.score,
+        "score_at_available_low": judged.score_low,
+        "score_at_available_high": judged.score_high,
+        "ceiling": judged.ceiling,
+        "ceiling_low": judged.ceiling_low,
+        "ceiling_high": judged.ceiling_high,
+        "probability_sufficient": judged.probability,
+        "n_test": result.n_test,
+        "n_test_distinct": result.n_test_distinct,
+        "sizes": list(result.sizes),
+        "scores": [list(repeats) for repeats in scores],
+        "source": result.source,
+        "class_counts": dict(result.class_counts),
+        "notes": list(result.notes),
+        "backbone": result.backbone,
+        "weights": {"source": result.weights_source, "sha256": result.weights_hash},
+        "image_size": result.image_size,
+        "strategy": result.strategy,
+        "device": result.device,
+        "seed": result.seed,
+        "timings": dict(result.timings),
+    }
+
+
+def _whole(images: float) -> int | None:
+    """Write infinitely many as null; the verdict stands beside it."""
+    return None if math.isinf(images) else int(images)

@@ -1,0 +1,224 @@
+"""A pretrained model that turns images into embeddings, with the preprocessing it was made for."""
+
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pytest_datasize.errors import BackboneError
+from pytest_datasize.transfer import weights as weight_files
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen model in evaluation mode.
+
+    Attributes
+    ----------
+    name
+        timm's name, or the class of a module that was given.
+    model
+        (N, 3, S, S) images → (N, D) embeddings.
+    preprocess
+        8-bit RGB image → float32 tensor of shape (3, S, S), as the weights expect it.
+    image_size
+        S, pixels.
+    weights_source, weights_hash
+        Where the weights came from, and the first 16 hexadecimal digits of their SHA-256.
+    key
+        Names everything an embedding depends on: weights, architecture, preprocessing.
+    """
+
+    name: str
+    model: nn.Module
+    preprocess: Callable[[Image.Image], Tensor]
+    image_size: int
+    weights_source: str
+    weights_hash: str
+    key: str
+
+
+def load(
+    backbone: str | nn.Module, weights: str = "auto", image_size: int | None = None
+) -> Backbone:
+    """Build the backbone and load its weights; nothing is trained.
+
+    Parameters
+    ----------
+    backbone
+        A timm name, ``local-dir:PATH``, ``hf-hub:OWNER/NAME``, or a module that maps a batch of
+        images to embeddings (a timm model's classifier is left out).
+    weights
+        ``auto``, ``hub``, ``embedded`` or a file; only for timm names.
+    image_size
+        Side of the input in pixels; None for the backbone's own.
+
+    Raises
+    ------
+    BackboneError
+        Unknown name, weights that cannot be found, fetched or loaded, or a size that the
+        architecture does not take.
+    """
+    if isinstance(backbone, nn.Module):
+        name, model = type(backbone).__name__, copy.deepcopy(backbone)
+        source, content = "given as a module", _state_hash(model)
+    else:
+        name, (model, found) = backbone, _from_timm(backbone, weights, image_size)
+        source, content = found.source, found.hash
+    model.eval().requires_grad_(False)
+    config = timm.data.resolve_model_data_config(model)
+    if image_size:
+        config["input_size"] = (3, image_size, image_size)
+    side = config["input_size"][-1]
+    return Backbone(
+        name=name,
+        model=Features(model),
+        preprocess=timm.data.create_transform(**config, is_training=False),
+        image_size=side,
+        weights_source=source,
+        weights_hash=content,
+        key=f"{name}|{content}|{sorted(config.items())}",
+    )
+
+
+class Features(nn.Module):
+    """Any image model as a map (N, 3, S, S) → (N, D)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the embeddings before the classifier, pooled over positions."""
+        if hasattr(self.model, "forward_features") and hasattr(self.model, "forward_head"):
+            features = self.model.forward_head(self.model.forward_features(images), pre_logits=True)
+        else:
+            features = self.model(images)
+        if not isinstance(features, Tensor) or features.ndim not in (2, 4):
+            shape = tuple(features.shape) if isinstance(features, Tensor) else type(features)
+            raise BackboneError(
+                f"backbone {type(self.model).__name__} returned {shape}; expected a tensor of "
+                "shape (N, D) or (N, D, H, W)."
+            )
+        return features if features.ndim == 2 else features.mean(dim=(2, 3))
+
+
+def _from_timm(
+    name: str, choice: str, image_size: int | None
+) -> tuple[nn.Module, weight_files.Weights]:
+    if name.startswith("hf-hub:"):
+        name = f"local-dir:{_snapshot(name.removeprefix('hf-hub:'))}"
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        files = [path for path in sorted(folder.glob("*")) if path.suffix in _SUFFIXES]
+        if not (folder / "config.json").is_file() or not files:
+            raise BackboneError(
+                f"backbone {name!r}: expected config.json and a weights file "
+                f"({', '.join(_SUFFIXES)}) in {folder}."
+            )
+        found = weight_files.from_file(files[-1])
+        return _create(name, image_size, pretrained=True), found
+    if not timm.is_model(name):
+        raise BackboneError(f"backbone {name!r} is not a timm model{_nearest(name)}")
+    config = timm.models.get_pretrained_cfg(name)
+    found = weight_files.find(name.partition(".")[0], config and config.hf_hub_id, choice)
+    return _with_weights(name, found, image_size), found
+
+
+_SUFFIXES = (".bin", ".pth", ".safetensors")
+
+
+def _with_weights(name: str, found: weight_files.Weights, image_size: int | None) -> nn.Module:
+    """Load a weights file strictly: a backbone with random layers would judge in silence.
+
+    timm loads leniently when the number of classes differs, so the classifier is built with as
+    many classes as the file has. Where a file uses other names for the same tensors, they are
+    matched by order, if all shapes agree.
+    """
+    try:
+        given = timm.models.load_state_dict(str(found.file), use_ema=False)
+        shapes = [tensor.shape for tensor in given.values()]
+    except Exception as problem:  # not a weights file, damaged, or one that wants to run code
+        raise BackboneError(
+            f"weights file {found.file} cannot be read: {_short(problem)}"
+        ) from None
+    config = timm.models.get_pretrained_cfg(name)
+    head = given.get(f"{config.classifier}.weight") if config else None
+    n_classes = config.num_classes if config and head is None else head.shape[0]
+    try:
+        if head is not None:
+            overlay = {"file": str(found.file), "custom_load": False, "num_classes": n_classes}
+            return _create(
+                name,
+                image_size,
+                num_classes=n_classes,
+                pretrained=True,
+                pretrained_cfg_overlay=overlay,
+            )
+        model = _create(name, image_size, num_classes=0)
+        model.load_state_dict(given)
+        return model
+    except (KeyError, RuntimeError, ValueError) as problem:
+        reason = _short(problem)
+    model = _create(name, image_size, num_classes=n_classes)
+    own = model.state_dict()
+    if [tensor.shape for tensor in own.values()] != shapes:
+        raise BackboneError(
+            f"weights file {found.file} does not fit backbone {name!r}: {reason} "
+            "Is it the file of another architecture?"
+        )
+    model.load_state_dict(dict(zip(own, given.values(), strict=True)))
+    return model
+
+
+def _create(name: str, image_size: int | None, **arguments: Any) -> nn.Module:
+    model: nn.Module
+    if image_size is not None:
+        try:  # transformers fix their input size when they are built
+            model = timm.create_model(name, img_size=image_size, **arguments)
+            return model
+        except TypeError:
+            pass
+    model = timm.create_model(name, **arguments)
+    return model
+
+
+def _short(problem: BaseException) -> str:
+    words = str(problem).split() or ["no reason given"]
+    text = f"{type(problem).__name__}: {' '.join(words)}"
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _snapshot(repository: str) -> Path:
+    for name in ("config.json", "model.safetensors"):
+        path, reason = weight_files.hub_file(repository, name)
+        if path is None:
+            raise BackboneError(
+                f"backbone 'hf-hub:{repository}': {reason}. Bring the repository here and name it "
+                "as backbone='local-dir:PATH'."
+            )
+    return path.parent
+
+
+def _nearest(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, timm.list_models(), n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+    return f"{hint} timm.list_models(pretrained=True) lists them all."
+
+
+def _state_hash(model: nn.Module) -> str:
+    content = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        content.update(name.encode())
+        content.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data
+                       if tensor.ndim else tensor.detach().cpu().numpy().tobytes())
+    return content.hexdigest()[:16]

