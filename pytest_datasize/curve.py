@@ -1,184 +1,562 @@
-"""Learning curve v1 (interface first; constants still being fitted)."""
+"""Learning curves: what score to expect at any number of training images, and how sure that is.
+
+A few trials at a few sizes allow many curves. A least-squares fit picks one of them, and its
+bootstrap knows only the spread of the repeats; its "90 %" intervals hold the truth about half of
+the time. So :class:`LearningCurve` keeps *all* curves of a law that the scores allow, weighted by
+their posterior probability, and counts four kinds of error: the repeats' spread, the luck of the
+test set, the luck of a finite pool (:mod:`pytest_datasize.noise`) and the misfit of the law itself, which grows
+with the distance from the largest measured size, both back to small sizes and forward.
+
+On the working scale of :mod:`pytest_datasize.laws`, means are normal given a curve, and the unknown score at the
+largest size is integrated out in closed form; the rest is a sum over a parameter grid. Nothing is
+random, and a fit takes a few milliseconds.
+"""
+
 from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
+
 import numpy as np
-from scipy.special import ndtr, ndtri, logsumexp
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
+
+from pytest_datasize.laws import LAWS, FloatArray, Law, Scale
+from pytest_datasize.noise import means_covariance
+
+Status: TypeAlias = Literal["reached", "needed", "unreachable", "undecided"]
+
+_MISFIT_BACK: Final = 0.10
+"""Deviation of a real curve from its law, relative error, at 1/e of the largest size."""
+
+_MISFIT_FORWARD: Final = 0.05
+"""The same at e times the largest size."""
+
+_MISFIT_SCALES: Final = (0.25, 0.5, 1.0, 2.0)
+"""Some curves follow their law closely, some hardly: the data weigh these factors."""
+
+_HORIZON: Final = 20
+"""Projections end at 2 to this power times the largest size; beyond, the ceiling counts."""
+
+_NEGLIGIBLE: Final = 3e-4
+"""Parameter vectors whose posterior weight is below this share of the best are dropped."""
+
+_BINS: Final = 32
+"""Curves whose scores fall into the same of so many bins are merged before quantiles are taken."""
+
+_NORMAL_SCORES: Final = np.linspace(-4.0, 4.0, 65)
+"""Probabilities at which the posterior is tabulated, as quantiles of the normal distribution."""
+
+_BELOW_HALF: Final = math.nextafter(0.5, 0.0)
+
+_ABSCISSAE: Final = np.sinh(np.linspace(-2.5, 2.5, 45))
+"""Points at which a mixture's distribution function is evaluated, in standard deviations."""
 
 
 class Interval(NamedTuple):
+    """Two-sided interval."""
+
     low: float
     high: float
 
 
 class Ceiling(NamedTuple):
+    """Asymptote of a curve: posterior median and 90 % interval."""
+
     mean: float
     low: float
     high: float
 
 
-class C:   # constants to tune
-    b = (0.03, 3.0); nb = 12
-    b_mu, b_sd = math.log(0.5), 1.2
-    phi_a, phi_b = 0.6, 0.6; nphi = 11
-    s = (0.0, 0.3, 1.5); s_w = (0.5, 0.3, 0.2)
-    back = 0.05; fwd = 0.05; fcap = 12.0
-    scales = (0.3, 0.7, 1.5, 3.5); sc_w = (0.25, 0.25, 0.25, 0.25)
-    bpow = 1.0; fpow = 1.0
-    gam = 0.6; nu0 = 3.0; infl = 1.0
-    luck = 1.0; churn = 1.0
-    col = True; pool = 1.0
-    flat = 0.0
-    vdef = 0.1
-
-
-def power_grid():
-    lb = np.linspace(math.log(C.b[0]), math.log(C.b[1]), C.nb)
-    wb = -0.5 * ((lb - C.b_mu) / C.b_sd) ** 2
-    from scipy.stats import beta
-    q = (np.arange(C.nphi) + 0.5) / C.nphi
-    phi = beta.ppf(q, C.phi_a, C.phi_b); wphi = np.zeros(C.nphi)
-    B, P, S = np.meshgrid(np.exp(lb), phi, C.s, indexing='ij')
-    W = wb[:, None, None] + wphi[None, :, None] + np.log(C.s_w)[None, None, :]
-    W = W - logsumexp(W)
-    if C.flat > 0:
-        W = W + math.log(1 - C.flat)
-        return np.r_[B.ravel(), 1.], np.r_[P.ravel(), 1.], np.r_[S.ravel(), 0.], np.r_[W.ravel(), math.log(C.flat)]
-    return B.ravel(), P.ravel(), S.ravel(), W.ravel()
-
-
-def power_shape(u, B, P, S):
-    """u = log(n/N): (M,) -> (G, M)"""
-    with np.errstate(over='ignore'):
-        return np.log(P[:, None] + (1 - P[:, None]) * ((np.exp(u)[None] + S[:, None]) / (1 + S[:, None])) ** -B[:, None] + 1e-12)
-
-
-LAWS = {'power': (power_grid, power_shape)}
-UGRID = np.r_[np.linspace(0, math.log(16), 17), np.linspace(math.log(16), math.log(2.0**20), 15)[1:]]
-LEV = np.linspace(-4, 4, 65)
-
-
 @dataclass(frozen=True, eq=False)
 class LearningCurve:
-    sizes: tuple
-    scores: tuple
+    """Posterior over learning curves; made by :meth:`fit`.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Training sizes, ascending.
+    scores : tuple of tuples of float
+        Repeats at every size.
+    n_test : int or None
+        Test items behind every score.
+    law : str
+        Name of the law, a key of :data:`laws.LAWS`.
+    bounds : (float, float)
+        Range of the score.
+    level : float
+        Level of an interval when none is named.
+    """
+
+    sizes: tuple[int, ...]
+    scores: tuple[tuple[float, ...], ...]
     n_test: int | None
     law: str
+    bounds: tuple[float, float]
     level: float
-    bounds: tuple
-    _u: np.ndarray = field(repr=False)
-    _q: np.ndarray = field(repr=False)   # (nodes, levels) scores
-    _top: np.ndarray = field(repr=False)
+    _log_sizes: FloatArray = field(repr=False)
+    _quantiles: FloatArray = field(repr=False)
+    _limit: FloatArray = field(repr=False)
 
     @classmethod
-    def fit(cls, sizes, scores, n_test=None, *, law='power', test_covariance=None, train_covariance=None, bounds=(0.0, 1.0), level=0.9, pool=None):
-        n = np.asarray(sizes, float); o = np.argsort(n); n = n[o]
-        reps = [np.asarray(scores[i], float) for i in o]
-        lo, hi = bounds
-        K = len(n); N = n[-1]; u = np.log(n / N)
-        r = np.array([len(s) for s in reps]); y = np.array([s.mean() for s in reps])
-        floor = 0.5 / ((n_test or 1000) + 1)
-        e = np.maximum(hi - y, floor)
-        z = np.log(e)
-        # ---- repeats' variance
-        binom = (1 / e - 1) / n_test if n_test else np.zeros(K)
-        s2 = np.array([s.var(ddof=1) if len(s) > 1 else 0. for s in reps]) / e**2
-        dof = r - 1.
-        base = np.exp(-C.gam * u)
-        default = binom if n_test else np.full(K, C.vdef**2)
-        if dof.sum() > 0: v0 = (dof * s2 / base).sum() / dof.sum()
-        else: v0 = default[-1]
-        v0 = max(v0, 1e-6)
-        v = (C.nu0 * v0 * base + dof * s2) / (C.nu0 + dof)
-        v = v + 0.25 * floor**2 / e**2
-        # ---- pool
-        whole = pool == N or (pool is None and K > 1 and r[-1] == 1 and (r[:-1] > 1).all())
-        common = 0.
-        if whole:
-            P = N; f = n / P
-            vs = v / np.maximum(1 - f, 0.3)
-            vs[-1] = v0
-            own = vs * (1 - f) / r; own[-1] = 0
-            noise = np.diag(own) + C.pool * v0
-        else:
-            noise = np.diag(v / r)
-            if C.col and (r == r[0]).all() and r[0] > 1:
-                A = np.stack([(s - s.mean()) for s in reps]) / e[:, None] / np.sqrt(v)[:, None]
-                G = A @ A.T / (r[0] - 1)
-                rho = (G.sum() - np.trace(G)) / max(K * (K - 1), 1)
-                rho = min(max(rho * C.col, 0), 0.95)
-                sd = np.sqrt(v / r)
-                noise = (1 - rho) * noise + rho * np.outer(sd, sd)
-        noise = noise * C.infl
-        # ---- test luck
-        if n_test:
-            em = np.maximum(e[:, None], e[None]); lc = (1 / em - 1) / n_test
-            ch = max(0.0, 1 - C.churn * v[-1] / max(binom[-1], 1e-9)) if not whole else 1.
-            noise = noise + C.luck * max(ch, 0.0) * lc
-        noise = noise + 1e-8 * np.eye(K)
-        grid, shape = LAWS[law]
-        B, P, S, W = grid()
-        g = shape(u, B, P, S)
-        # misfit backward
-        d = -u
-        back = C.back**2 * np.minimum(d[:, None], d[None]) ** C.bpow
-        un = np.unique(np.r_[np.linspace(-math.log(N), 0, 24)[:-1], UGRID])
-        fwd = C.fwd**2 * np.minimum(np.maximum(un, 0), C.fcap) ** C.fpow
-        gf = shape(un, B, P, S)
-        ginf = np.log(P + 1e-12)
-        one = np.ones(K); M = z[None] - g
-        comps = []
-        db = np.maximum(-un, 0)
-        for sc, sw in zip(C.scales, C.sc_w):
-            Sg = noise + sc**2 * back
-            L = np.linalg.cholesky(Sg); Si = np.linalg.inv(Sg)
-            s1 = Si @ one; t = s1.sum()
-            xh = M @ s1 / t
-            ll = -0.5 * ((M @ Si * M).sum(1) - xh**2 * t) - np.log(np.diag(L)).sum() - 0.5 * math.log(t) + W + math.log(sw)
-            cc = sc**2 * C.back**2 * np.minimum(db[:, None], d[None]) ** C.bpow
-            cc[un >= 0] = 0
-            K1 = cc @ Si
-            mu = xh[:, None] + gf + (M - xh[:, None]) @ K1.T
-            var = sc**2 * (C.back**2 * db**C.bpow + fwd) - (K1 * cc).sum(1) + (1 - K1 @ one) ** 2 / t
-            mi = xh + ginf; vi = sc**2 * C.fwd**2 * C.fcap**C.fpow + 1 / t
-            comps.append((ll, np.c_[mu, mi], np.r_[np.maximum(var, 1e-9), vi]))
-        ll = np.concatenate([c[0] for c in comps]); mu = np.concatenate([c[1] for c in comps])
-        sd = np.sqrt(np.concatenate([np.broadcast_to(c[2], c[1].shape) for c in comps]))
-        w = np.exp(ll - ll.max()); keep = w > 1e-4; w = w[keep] / w[keep].sum(); mu = mu[keep]; sd = sd[keep]
-        # quantile table
-        m = w @ mu; s = np.sqrt(w @ (sd**2 + (mu - m) ** 2))
-        tg = np.linspace(-5, 5, 81)
-        Z = m + s * tg[:, None]
-        Q = np.empty((len(m), len(LEV)))
-        for i in range(len(m)):
-            F = w @ ndtr((Z[:, i][None] - mu[:, i, None]) / sd[:, i, None])
-            F = np.clip(np.maximum.accumulate(F), 1e-12, 1 - 1e-12)
-            Q[i] = np.interp(-LEV, ndtri(F), Z[:, i])
-        Q = np.clip(hi - np.exp(Q), lo, hi)
-        top = np.maximum.accumulate(Q[:-1], axis=0)
-        inf = np.maximum(Q[-1], top[-1])
-        return cls(tuple(int(x) for x in n), tuple(tuple(map(float, s)) for s in reps), n_test, law, level, bounds, un + math.log(N), top, inf)
+    def fit(
+        cls,
+        sizes: Sequence[int],
+        scores: Sequence[Sequence[float]],
+        n_test: int | None = None,
+        *,
+        law: str = "power",
+        pool: int | None = None,
+        test_covariance: ArrayLike | None = None,
+        train_covariance: ArrayLike | None = None,
+        split_variance: ArrayLike | None = None,
+        bounds: tuple[float, float] = (0.0, 1.0),
+        level: float = 0.9,
+    ) -> LearningCurve:
+        """Fit a learning curve to scores measured at several training sizes.
 
-    def _at(self, n):
-        x = math.log(max(n, 1e-9)); i = int(np.clip(np.searchsorted(self._u, x) - 1, 0, len(self._u) - 2))
-        f = min(max((x - self._u[i]) / (self._u[i + 1] - self._u[i]), 0), 1)
-        return self._q[i] * (1 - f) + self._q[i + 1] * f
-    def _quant(self, row, p): return float(np.interp(ndtri(p), LEV, row))
-    def predict(self, n): return self._quant(self._at(n), 0.5)
-    def interval(self, n, level=0.9):
-        row = self._at(n); return Interval(self._quant(row, (1 - level) / 2), self._quant(row, (1 + level) / 2))
-    def _first(self, target, p):
-        x = ndtri(p); j = int(np.clip(np.searchsorted(LEV, x) - 1, 0, len(LEV) - 2)); f = (x - LEV[j]) / (LEV[j + 1] - LEV[j])
-        c = self._q[:, j] * (1 - f) + self._q[:, j + 1] * f
-        if c[-1] < target: return math.inf
-        i = int(np.argmax(c >= target))
-        if i == 0: return 1.0
-        return math.ceil(math.exp(self._u[i - 1] + (target - c[i - 1]) / (c[i] - c[i - 1]) * (self._u[i] - self._u[i - 1])) - 1e-9)
-    def required(self, target): return float(self._first(target, 0.5))
-    def required_interval(self, target, level=0.9): return Interval(float(self._first(target, (1 + level) / 2)), float(self._first(target, (1 - level) / 2)))
-    def probability(self, n, target):
-        return float(ndtr(-np.interp(target, self._at(n), LEV)))
+        Parameters
+        ----------
+        sizes : sequence of K int
+            Training sizes, at least three different ones, in any order.
+        scores : sequence of K sequences of float
+            Repeats at every size, higher is better; one or more, not necessarily equally many. If
+            all sizes have equally many, repeat i of every size is taken to belong together.
+        n_test : int, optional
+            Test items behind every score. The truth is then the mean score over the population
+            that they are drawn from, so intervals include the luck of the test set. None: the truth
+            is the mean score on that very test set.
+        law : {"power", "power2", "exponential", "m4"}
+            The family of curves, see :mod:`pytest_datasize.laws`.
+        pool : int, optional
+            Number of images that all repeats are drawn from. By default unlimited, unless the
+            largest size alone has a single run: then that run is taken to use the whole pool.
+        test_covariance : array_like, shape (K, K), optional
+            Covariance of the mean scores from the sampling of test items, in the order of `sizes`.
+            Replaces the binomial formula, which only holds for accuracy.
+        train_covariance : array_like, shape (K, K), optional
+            Covariance of the mean scores from the sampling of training images and the randomness of
+            training. Replaces the estimate from the repeats and the pool.
+        split_variance : array_like, shape (K,), optional
+            Part of the variance between repeats that comes from each having a test split of its
+            own, in the order of `sizes`. It is left out of the luck of training, since
+            `test_covariance` counts the luck of test items.
+        bounds : (float, float)
+            Range of the score; ``(-inf, inf)`` for a negated loss.
+        level : float
+            Level of an interval when none is named, between 0 and 1.
+
+        Raises
+        ------
+        ValueError
+            If the input is no learning curve; the text names the wrong value.
+
+        Examples
+        --------
+        >>> scores = [[0.71, 0.68, 0.74], [0.80, 0.77, 0.79], [0.84, 0.86, 0.85], [0.89, 0.89, 0.9]]
+        >>> curve = LearningCurve.fit([50, 100, 200, 400], scores, n_test=1000)
+        >>> round(curve.predict(800), 2)
+        0.92
+        """
+        n, runs = _checked_points(sizes, scores, bounds)
+        _check_options(n, n_test, law, pool, level)
+        order = np.argsort(n)
+        test = _checked_covariance("test_covariance", test_covariance, order)
+        train = _checked_covariance("train_covariance", train_covariance, order)
+        n, runs = n[order], [runs[i] for i in order]
+        if pool is None and len(runs[-1]) == 1 and all(len(r) > 1 for r in runs[:-1]):
+            pool = int(n[-1])
+
+        means = np.array([r.mean() for r in runs])
+        scale = LAWS[law].scale(bounds, _offset(n_test, bounds), _unit(runs, means))
+        covariance = means_covariance(
+            n,
+            runs,
+            scale,
+            n_test=n_test,
+            pool=pool,
+            bounds=bounds,
+            test_covariance=test,
+            train_covariance=train,
+            split_variance=None if split_variance is None else np.asarray(split_variance)[order],
+        )
+        ratios = _node_ratios(n[-1])
+        mixture = _posterior(
+            LAWS[law], scale, np.log(n / n[-1]), scale.z(means), covariance, ratios
+        )
+        quantiles = np.clip(scale.score(_quantiles(mixture)), *bounds)
+        quantiles = _never_falling(quantiles, from_node=int(np.argmin(np.abs(ratios))))
+        log_sizes = ratios + math.log(n[-1])
+        for array in (quantiles, log_sizes):
+            array.setflags(write=False)
+        return cls(
+            sizes=tuple(int(size) for size in n),
+            scores=tuple(tuple(map(float, r)) for r in runs),
+            n_test=n_test,
+            law=law,
+            bounds=(float(bounds[0]), float(bounds[1])),
+            level=level,
+            _log_sizes=log_sizes,
+            _quantiles=quantiles[:-1],
+            _limit=quantiles[-1],
+        )
+
     @property
-    def ceiling(self): return Ceiling(self._quant(self._top, .5), self._quant(self._top, .05), self._quant(self._top, .95))
-    def reachable(self, target): return self.ceiling.high >= target
+    def means(self) -> tuple[float, ...]:
+        """Mean measured score at every size."""
+        return tuple(math.fsum(s) / len(s) for s in self.scores)
+
+    def predict(self, n: float) -> float:
+        """Return the posterior median of the true mean score at `n` images.
+
+        It never falls with n.
+
+        Parameters
+        ----------
+        n : float
+            Training images, at least 1.
+
+        Examples
+        --------
+        >>> curve = LearningCurve.fit([50, 100, 200], [[0.7, 0.7], [0.8, 0.8], [0.9, 0.9]])
+        >>> curve.predict(200) < curve.predict(400) < 1.0
+        True
+        """
+        return _at_probability(self._at_size(n), 0.5)
+
+    def interval(self, n: float, level: float | None = None) -> Interval:
+        """Return the central interval that holds the true mean score at `n` images.
+
+        Parameters
+        ----------
+        n : float
+            Training images, at least 1.
+        level : float, optional
+            Probability that it holds the score, by default :attr:`level`.
+
+        Examples
+        --------
+        >>> curve = LearningCurve.fit([50, 100, 200], [[0.7, 0.7], [0.8, 0.8], [0.9, 0.9]])
+        >>> low, high = curve.interval(400, level=0.5)
+        >>> low < curve.predict(400) < high
+        True
+        """
+        row, tail = self._at_size(n), self._tail(level)
+        return Interval(_at_probability(row, tail), _at_probability(row, 1.0 - tail))
+
+    def probability(self, n: float, target: float) -> float:
+        """Return the probability that the true mean score at `n` images is at least `target`.
+
+        It is at least one half exactly when ``required(target) <= n`` (for whole n).
+
+        Examples
+        --------
+        >>> curve = LearningCurve.fit([50, 100, 200], [[0.7, 0.7], [0.8, 0.8], [0.9, 0.9]])
+        >>> curve.probability(400, 0.85) > 0.9 > curve.probability(100, 0.85)
+        True
+        """
+        row = self._at_size(n)
+        if target <= row[0]:
+            return 1.0
+        if target > row[-1]:
+            return 0.0
+        # Of equal quantiles (scores at a bound) the highest probability counts, hence side="left".
+        j = int(np.searchsorted(row, target, side="left"))
+        share = (target - row[j - 1]) / (row[j] - row[j - 1])
+        x = _NORMAL_SCORES[j - 1] + share * (_NORMAL_SCORES[j] - _NORMAL_SCORES[j - 1])
+        probability = float(ndtr(-x))
+        return min(probability, _BELOW_HALF) if x > 0.0 else probability
+
+    def required(self, target: float) -> float:
+        """Return the smallest whole number of images whose predicted score meets `target`.
+
+        Returns
+        -------
+        float
+            A whole number, or ``math.inf`` if the median curve never meets the target;
+            :meth:`status` then tells "unreachable" from "undecided".
+
+        Examples
+        --------
+        >>> curve = LearningCurve.fit([50, 100, 200], [[0.7, 0.7], [0.8, 0.8], [0.9, 0.9]])
+        >>> n = curve.required(0.92)
+        >>> curve.predict(n - 1) < 0.92 <= curve.predict(n)
+        True
+        """
+        return self._first_size(target, 0.5)
+
+    def required_interval(self, target: float, level: float | None = None) -> Interval:
+        """Return the central interval of the number of images that `target` needs.
+
+        Either end may be ``math.inf``.
+
+        Examples
+        --------
+        >>> curve = LearningCurve.fit([50, 100, 200], [[0.7, 0.7], [0.8, 0.8], [0.9, 0.9]])
+        >>> low, high = curve.required_interval(0.92, level=0.8)
+        >>> low < curve.required(0.92) < high
+        True
+        """
+        tail = self._tail(level)
+        return Interval(self._first_size(target, 1.0 - tail), self._first_size(target, tail))
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """Score with unlimited images: median and 90 % interval.
+
+        Examples
+        --------
+        >>> curve = LearningCurve.fit([50, 100, 200], [[0.7, 0.7], [0.8, 0.8], [0.9, 0.9]])
+        >>> curve.ceiling.low <= curve.ceiling.mean <= curve.ceiling.high <= 1.0
+        True
+        """
+        low, mean, high = (_at_probability(self._limit, p) for p in (0.05, 0.5, 0.95))
+        return Ceiling(mean, low, high)
+
+    def reachable(self, target: float) -> bool:
+        """Tell whether `target` lies below or within the interval of the ceiling."""
+        return target <= self.ceiling.high
+
+    def status(self, target: float) -> Status:
+        """Say in a word what :meth:`required` found.
+
+        Returns
+        -------
+        str
+            "reached" (within the measured sizes), "needed" (a larger number), "unreachable" (the
+            whole interval of the ceiling lies below the target) or "undecided" (the median curve
+            does not meet the target, yet the ceiling may).
+
+        Examples
+        --------
+        >>> curve = LearningCurve.fit([50, 100, 200], [[0.7, 0.7], [0.8, 0.8], [0.9, 0.9]])
+        >>> curve.status(0.8), curve.status(0.92)
+        ('reached', 'needed')
+        """
+        n = self.required(target)
+        if math.isfinite(n):
+            return "reached" if n <= self.sizes[-1] else "needed"
+        return "undecided" if self.reachable(target) else "unreachable"
+
+    def _tail(self, level: float | None) -> float:
+        level = self.level if level is None else level
+        _check_level(level)
+        return (1.0 - level) / 2.0
+
+    def _at_size(self, n: float) -> FloatArray:
+        """Quantiles of the score at n images, linear in log n between the nodes."""
+        if not n >= 1:
+            raise ValueError(f"a number of training images is at least 1, got {n!r}")
+        x = self._log_sizes
+        i = int(np.clip(np.searchsorted(x, math.log(n)), 1, len(x) - 1))
+        share = min(max((math.log(n) - x[i - 1]) / (x[i] - x[i - 1]), 0.0), 1.0)
+        below, above = self._quantiles[i - 1], self._quantiles[i]
+        row: FloatArray = below + share * (above - below)
+        return row
+
+    def _first_size(self, target: float, probability: float) -> float:
+        """Smallest whole n whose quantile of the score at `probability` meets the target."""
+        curve = np.array([_at_probability(row, probability) for row in self._quantiles])
+        if not curve[-1] >= target:
+            return math.inf
+        i = int(np.argmax(curve >= target))
+        if i == 0:
+            return 1.0
+        share = (target - curve[i - 1]) / (curve[i] - curve[i - 1])
+        x = self._log_sizes
+        n = math.ceil(math.exp(x[i - 1] + share * (x[i] - x[i - 1])))
+
+        def met(size: int) -> bool:  # decides where rounding of the inverse does not
+            return _at_probability(self._at_size(size), probability) >= target
+
+        while not met(n):
+            n += 1
+        while n > 1 and met(n - 1):
+            n -= 1
+        return float(n)
+
+
+class _Mixture(NamedTuple):
+    """Normal mixtures of z, one for each of M nodes; all arrays are (C, M)."""
+
+    weights: FloatArray
+    means: FloatArray
+    deviations: FloatArray
+
+
+def _posterior(
+    law: Law,
+    scale: Scale,
+    log_ratio: FloatArray,
+    z: FloatArray,
+    covariance: FloatArray,
+    node_ratio: FloatArray,
+) -> _Mixture:
+    """Return the posterior of z at every node, and at infinity as the last one.
+
+    Given a curve of the law and a misfit factor, z is normal, and so is the level z(N), whose flat
+    prior is integrated out; each such pair becomes one component of the mixture.
+    """
+    residual = z - law.change(log_ratio, scale)
+    back, node_back = -log_ratio, np.maximum(-node_ratio, 0.0)
+    ahead = np.append(np.maximum(node_ratio, 0.0), node_ratio[-1])
+    prior = law.log_prior(scale)
+    fits = []
+    for factor in _MISFIT_SCALES:
+        total = covariance + factor**2 * _misfit_back(back, back)
+        inverse = np.linalg.inv(total)
+        share = inverse.sum(axis=0)
+        precision = share.sum()
+        level = residual @ share / precision
+        squares = np.einsum("gk,kl,gl->g", residual, inverse, residual) - precision * level**2
+        evidence = prior - 0.5 * (squares + np.linalg.slogdet(total)[1] + math.log(precision))
+        fits.append((factor, inverse, precision, level, evidence))
+
+    best = max(float(evidence.max()) for *_, evidence in fits)
+    change = np.column_stack([law.change(node_ratio, scale), law.limit(scale)])
+    parts = []
+    for factor, inverse, precision, level, evidence in fits:
+        kept = np.flatnonzero(evidence > best + math.log(_NEGLIGIBLE))
+        if kept.size == 0:
+            continue
+        pull = np.vstack([factor**2 * _misfit_back(node_back, back) @ inverse, np.zeros(len(z))])
+        misfit = factor**2 * (
+            np.append(_MISFIT_BACK**2 * node_back**3, 0.0) + _MISFIT_FORWARD**2 * ahead
+        )
+        misfit[:-1] -= factor**2 * np.einsum("mk,mk->m", pull[:-1], _misfit_back(node_back, back))
+        variance = np.maximum(misfit, 0.0) + (1.0 - pull.sum(axis=1)) ** 2 / precision
+        means = level[kept, None] + change[kept] + (residual[kept] - level[kept, None]) @ pull.T
+        parts.append(_binned(np.exp(evidence[kept] - best), means, np.sqrt(variance)))
+    weights, means, deviations = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return _Mixture(weights / weights.sum(axis=0), means, deviations)
+
+
+def _binned(weights: FloatArray, means: FloatArray, deviations: FloatArray) -> _Mixture:
+    """Merge normals of equal deviation whose means lie close together, (C, M) -> (bins, M)."""
+    low, width = means.min(axis=0), np.ptp(means, axis=0) + 1e-12
+    bins = np.minimum(((means - low) / width * _BINS).astype(int), _BINS - 1)
+    cells = (bins * means.shape[1] + np.arange(means.shape[1])).ravel()
+    mass, moment = (
+        np.bincount(cells, values.ravel(), _BINS * means.shape[1]).reshape(_BINS, -1)
+        for values in (np.broadcast_to(weights[:, None], means.shape), weights[:, None] * means)
+    )
+    centres = np.divide(moment, mass, out=np.broadcast_to(low, mass.shape).copy(), where=mass > 0.0)
+    return _Mixture(mass, centres, np.broadcast_to(deviations, mass.shape))
+
+
+def _misfit_back(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Covariance of the misfit at distances log(N / n): a random walk in the cubed distance."""
+    return _MISFIT_BACK**2 * np.minimum.outer(one, other) ** 3
+
+
+def _quantiles(mixture: _Mixture) -> FloatArray:
+    """Tabulate z of each node at the probabilities of scores, (C, M) -> (M, probabilities)."""
+    weights, means, deviations = mixture
+    centre = np.sum(weights * means, axis=0)
+    spread = np.sqrt(np.sum(weights * (deviations**2 + (means - centre) ** 2), axis=0))
+    points = centre + spread * _ABSCISSAE[:, None]
+    table = np.empty((len(centre), len(_NORMAL_SCORES)))
+    for m, z in enumerate(points.T):
+        below = weights[:, m] @ ndtr((z - means[:, m, None]) / deviations[:, m, None])
+        below = np.clip(np.maximum.accumulate(below), 1e-12, 1.0 - 1e-12)
+        table[m] = np.interp(-_NORMAL_SCORES, ndtri(below), z)  # a score's quantiles fall with z
+    return table
+
+
+def _never_falling(quantiles: FloatArray, from_node: int) -> FloatArray:
+    """More images never lower a quantile: the one at N, where it is known best, bounds the rest."""
+    below = np.minimum.accumulate(quantiles[from_node::-1], axis=0)[::-1]
+    above = np.maximum.accumulate(quantiles[from_node:], axis=0)
+    return np.concatenate([below[:-1], above])
+
+
+def _node_ratios(largest: float) -> FloatArray:
+    """Logarithms of n / N at which the posterior is tabulated: from one image to the horizon."""
+    octave = math.log(2.0)
+    return np.concatenate(
+        [
+            np.linspace(-math.log(largest), 0.0, 16)[:-1],
+            np.arange(0.0, 4.0, 0.25) * octave,
+            np.arange(4.0, _HORIZON + 1.0, 2.0) * octave,
+        ]
+    )
+
+
+def _at_probability(row: FloatArray, probability: float) -> float:
+    return float(np.interp(ndtri(probability), _NORMAL_SCORES, row))
+
+
+def _offset(n_test: int | None, bounds: tuple[float, float]) -> float:
+    """Half a test item: what the logarithm of an error of zero is taken at."""
+    span = bounds[1] - bounds[0]
+    return 0.5 / ((n_test or 1000) + 1) * (span if math.isfinite(span) else 1.0)
+
+
+def _unit(runs: Sequence[FloatArray], means: FloatArray) -> float:
+    """Size of the differences between scores, the unit of an unbounded metric."""
+    spread = float(np.ptp(np.concatenate(runs)))
+    return spread if spread > 0.0 else max(float(np.abs(means).max()), 1.0) * 1e-6
+
+
+def _checked_points(
+    sizes: Sequence[int], scores: Sequence[Sequence[float]], bounds: tuple[float, float]
+) -> tuple[FloatArray, list[FloatArray]]:
+    if not bounds[0] < bounds[1]:
+        raise ValueError(f"bounds must be (low, high) with low < high, got {bounds}")
+    n = np.asarray(sizes, dtype=float)
+    if n.ndim != 1 or len(n) != len(scores):
+        raise ValueError(
+            f"one list of scores per training size, got {n.size} sizes and {len(scores)} lists"
+        )
+    if not (np.isfinite(n).all() and (n >= 1).all() and (n == np.round(n)).all()):
+        raise ValueError(f"training sizes are whole numbers from 1, got {list(sizes)}")
+    if len(n) < 3 or len(set(n.tolist())) < len(n):
+        raise ValueError(f"a learning curve needs 3 or more different sizes, got {list(sizes)}")
+    runs = [np.asarray(s, dtype=float) for s in scores]
+    for size, run in zip(sizes, runs, strict=True):
+        if run.ndim != 1 or run.size == 0:
+            raise ValueError(f"size {size} needs a list of one score or more, got {run.tolist()}")
+        if not np.isfinite(run).all():
+            raise ValueError(f"scores must be finite, got {run.tolist()} at size {size}")
+        if run.min() < bounds[0] or run.max() > bounds[1]:
+            raise ValueError(
+                f"scores must lie in bounds={bounds}, got {run.tolist()} at size {size}"
+            )
+    return n, runs
+
+
+def _check_options(
+    n: FloatArray,
+    n_test: int | None,
+    law: str,
+    pool: int | None,
+    level: float,
+) -> None:
+    if law not in LAWS:
+        raise ValueError(f"unknown law {law!r}; choose one of {', '.join(LAWS)}")
+    if n_test is not None and n_test < 1:
+        raise ValueError(f"n_test must be a positive number of test items or None, got {n_test}")
+    if pool is not None and pool < n.max():
+        raise ValueError(f"pool={pool} is smaller than the largest training size {int(n.max())}")
+    _check_level(level)
+
+
+def _check_level(level: float) -> None:
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+
+
+def _checked_covariance(
+    name: str, covariance: ArrayLike | None, order: NDArray[np.intp]
+) -> FloatArray | None:
+    if covariance is None:
+        return None
+    matrix = np.asarray(covariance, dtype=float)
+    k = len(order)
+    if matrix.shape != (k, k) or not np.allclose(matrix, matrix.T):
+        raise ValueError(f"{name} must be a symmetric {k} x {k} matrix, got shape {matrix.shape}")
+    if np.linalg.eigvalsh(matrix)[0] < -1e-9 * max(float(np.trace(matrix)), 1e-300):
+        raise ValueError(f"{name} must be positive semidefinite")
+    return matrix[np.ix_(order, order)]

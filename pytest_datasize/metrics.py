@@ -1,7 +1,12 @@
-"""Scores from predictions, all of them from one place; numpy alone.
+"""Scores from predictions, all of them from one place; numpy and scipy alone.
 
-Each metric takes ``(labels, probabilities)`` of one trial and returns a float in [0, 1],
-higher is better. Labels are int64 of shape (m,); probabilities are floats of shape (m, C).
+Each metric takes ``(labels, probabilities)`` of one trial and returns one *contribution* per test
+image: their mean is the score, in [0, 1], higher is better, and their spread tells how far the
+luck of the test images moves it. For an average over images the contributions are its terms; for
+the others they are the score plus the influence of each image (Hampel 1974, "The influence curve
+and its role in robust estimation"), so that every metric has error bars, not accuracy alone.
+
+Labels are int64 of shape (m,), each class at least once; probabilities are of shape (m, C).
 """
 
 from typing import Any
@@ -13,67 +18,81 @@ from pytest_datasize.images.image_set import IntArray
 FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
-def accuracy(labels: IntArray, probabilities: FloatArray) -> float:
+def accuracy(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     """Share of images whose most probable class is the right one.
 
     Examples
     --------
-    >>> accuracy(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]))
-    0.6666666666666666
+    >>> accuracy(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])).mean()
+    np.float64(0.6666666666666666)
     """
-    return float(np.mean(probabilities.argmax(axis=1) == labels))
+    hits: FloatArray = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    return hits
 
 
 def class_recalls(labels: IntArray, probabilities: FloatArray) -> FloatArray:
-    """Recall of every class, shape (C,): the share of its images that are recognised."""
-    hits = probabilities.argmax(axis=1) == labels
-    n_classes = probabilities.shape[1]
-    counts = np.bincount(labels, minlength=n_classes)
-    recalls: FloatArray = np.bincount(labels, weights=hits, minlength=n_classes) / counts
-    return recalls
+    """Recall of every class, the share of its images that are recognised: shape (m, C)."""
+    hits = accuracy(labels, probabilities)
+    member = labels[:, None] == np.arange(probabilities.shape[1])
+    share = member.mean(axis=0)
+    recalls = (member * hits[:, None]).mean(axis=0) / share
+    contributions: FloatArray = recalls + member * (hits[:, None] - recalls) / share
+    return contributions
 
 
-def balanced_accuracy(labels: IntArray, probabilities: FloatArray) -> float:
-    """Mean of the classes' recalls, so that every class counts alike."""
-    return float(class_recalls(labels, probabilities).mean())
-
-
-def recall_per_class(labels: IntArray, probabilities: FloatArray) -> float:
+def recall_per_class(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     """Recall of the worst class."""
-    return float(class_recalls(labels, probabilities).min())
+    recalls = class_recalls(labels, probabilities)
+    worst: FloatArray = recalls[:, recalls.mean(axis=0).argmin()]
+    return worst
 
 
-def f1_micro(labels: IntArray, probabilities: FloatArray) -> float:
+def balanced_accuracy(labels: IntArray, probabilities: FloatArray) -> FloatArray:
+    """Mean of the classes' recalls, so that every class counts alike."""
+    return class_recalls(labels, probabilities).mean(axis=1)
+
+
+def f1_micro(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     """F1 over all decisions pooled; with one label per image it equals the accuracy."""
     return accuracy(labels, probabilities)
 
 
-def f1_macro(labels: IntArray, probabilities: FloatArray) -> float:
+def f1_macro(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     """Mean of the classes' F1 = 2 TP / (2 TP + FP + FN), so that rare classes count fully."""
-    predicted = probabilities.argmax(axis=1)
-    n_classes = probabilities.shape[1]
-    hits = np.bincount(labels[predicted == labels], minlength=n_classes)
-    total = np.bincount(labels, minlength=n_classes) + np.bincount(predicted, minlength=n_classes)
-    return float(np.mean(2 * hits / np.maximum(total, 1)))
+    classes = np.arange(probabilities.shape[1])
+    true, predicted = (
+        column[:, None] == classes for column in (labels, probabilities.argmax(axis=1))
+    )
+    both, either = 2.0 * (true & predicted), true * 1.0 + predicted
+    scale = either.mean(axis=0)  # never 0: every class has a test image
+    f1 = both.mean(axis=0) / scale
+    contributions: FloatArray = (f1 + (both - f1 * either) / scale).mean(axis=1)
+    return contributions
 
 
-def auc(labels: IntArray, probabilities: FloatArray) -> float:
+def auc(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     """Area under the ROC curve, each class against the rest, averaged over the classes.
 
     The probability that an image of the class gets a higher score for it than an image of
-    another class, ties counting half (Hanley & McNeil 1982).
+    another class, ties counting half. An image's contribution is the share of opponents it beats
+    (DeLong, DeLong & Clarke-Pearson 1988).
 
     Examples
     --------
-    >>> auc(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]))
-    1.0
+    >>> auc(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])).mean()
+    np.float64(1.0)
     """
     from scipy.stats import rankdata
 
-    n_classes = probabilities.shape[1]
-    ranks = rankdata(probabilities, axis=0)
-    positive = np.bincount(labels, minlength=n_classes)
-    negative = len(labels) - positive
-    own = np.array([ranks[labels == c, c].sum() for c in range(n_classes)])
-    area = (own - positive * (positive + 1) / 2) / (positive * negative)
-    return float(area.mean())
+    total = np.zeros(len(labels))
+    for label in range(probabilities.shape[1]):
+        score, own = probabilities[:, label], labels == label
+        beaten = np.empty(len(labels))
+        for side, sign in ((own, 1.0), (~own, -1.0)):
+            among_all, among_own = rankdata(sign * score)[side], rankdata(sign * score[side])
+            beaten[side] = (among_all - among_own) / (~side).sum()
+        area = beaten[own].mean()
+        share = np.where(own, own.mean(), 1.0 - own.mean())
+        total += area + (beaten - area) / share
+    contributions: FloatArray = total / probabilities.shape[1]
+    return contributions

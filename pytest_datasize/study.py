@@ -13,6 +13,7 @@ from pytest_datasize import images as image_sources
 from pytest_datasize import metrics
 from pytest_datasize.curve import LearningCurve
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.outcomes import Outcomes, Scores, gather
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.requirement import METRICS, OPTIONS, STRATEGIES, Requirement
 from pytest_datasize.transfer import device as devices
@@ -22,8 +23,8 @@ from pytest_datasize.transfer.cost import seconds_per_image
 from pytest_datasize.transfer.embedding import Cache
 from pytest_datasize.verdict import Verdict, judge
 
-Scores = tuple[tuple[float, ...], ...]
-"""One tuple of repeats per size."""
+WORST_CLASS = "recall_per_class"
+"""The metric that is judged for every class by itself."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,13 @@ class StudyResult:
         Test images behind one score; different ones behind all scores of one size.
     sizes
         Training sizes, ascending.
-    scores
-        Metric → one tuple of repeats per size, each in [0, 1].
-    class_recalls
+    outcomes
+        Metric → scores of all trials and the luck in them; for ``recall_per_class`` those of the
+        class that scores worst.
+    class_outcomes
         Class name → the same, of its recall.
     curves
-        Metric → learning curve; for ``recall_per_class`` that of the worst class.
+        Metric → learning curve.
     backbone, weights_source, weights_hash, image_size, strategy, device, seed
         How the scores were obtained.
     timings
@@ -97,8 +99,8 @@ class StudyResult:
     n_test: int
     n_test_distinct: int
     sizes: tuple[int, ...]
-    scores: Mapping[str, Scores]
-    class_recalls: Mapping[str, Scores]
+    outcomes: Mapping[str, Outcomes]
+    class_outcomes: Mapping[str, Outcomes]
     curves: Mapping[str, LearningCurve]
     backbone: str
     weights_source: str
@@ -109,18 +111,15 @@ class StudyResult:
     seed: int
     timings: Mapping[str, float]
 
+    @property
+    def scores(self) -> Mapping[str, Scores]:
+        """Metric → one tuple of repeats per size, each in [0, 1]."""
+        return {metric: outcomes.scores for metric, outcomes in self.outcomes.items()}
+
     @cached_property
     def class_curves(self) -> Mapping[str, LearningCurve]:
         """Class name → learning curve of its recall."""
-        return {
-            name: LearningCurve.fit(self.sizes, scores, self.class_tests(name))
-            for name, scores in self.class_recalls.items()
-        }
-
-    def class_tests(self, name: str) -> int:
-        """Different test images of one class behind its scores of one size."""
-        share = self.class_counts[name] / sum(self.class_counts.values())
-        return max(1, round(self.n_test_distinct * share))
+        return {name: outcomes.curve() for name, outcomes in self.class_outcomes.items()}
 
     def verdict(self, confidence: float | None = None, **targets: float) -> Verdict:
         """Judge targets by this evidence.
@@ -147,7 +146,7 @@ class StudyResult:
         )
 
     def _curves_of(self, metric: str) -> Mapping[Any, LearningCurve]:
-        return self.class_curves if metric == "recall_per_class" else {None: self.curves[metric]}
+        return self.class_curves if metric == WORST_CLASS else {None: self.curves[metric]}
 
 
 class Study:
@@ -284,29 +283,8 @@ class Study:
             self.on_progress,
         )
         start = time.perf_counter()
-        truth = {number: labels[repeat.test] for number, repeat in enumerate(plan.repeats)}
-        scores: dict[str, Scores] = {
-            metric: _each_trial(_function(path), trials.probabilities, truth)
-            for metric, path in METRICS.items()
-        }
-        recalls = _each_trial(metrics.class_recalls, trials.probabilities, truth)
-        class_recalls: dict[str, Scores] = {
-            name: tuple(tuple(float(r[index]) for r in repeats) for repeats in recalls)
-            for index, name in enumerate(images.classes)
-        }
-        worst = min(class_recalls, key=lambda name: float(np.mean(class_recalls[name][-1])))
-        scores["recall_per_class"] = class_recalls[worst]
-        share = images.class_counts[worst] / len(images)
-        curves = {
-            metric: LearningCurve.fit(
-                plan.sizes,
-                values,
-                max(1, round(plan.n_test_distinct * share))
-                if metric == "recall_per_class"
-                else plan.n_test_distinct,
-            )
-            for metric, values in scores.items()
-        }
+        outcomes, class_outcomes = self._outcomes(images, labels, plan, trials.probabilities)
+        curves = {metric: found.curve() for metric, found in outcomes.items()}
         return StudyResult(
             source=images.source,
             notes=(*images.notes, *trials.notes),
@@ -316,8 +294,8 @@ class Study:
             n_test=plan.n_test,
             n_test_distinct=plan.n_test_distinct,
             sizes=plan.sizes,
-            scores=scores,
-            class_recalls=class_recalls,
+            outcomes=outcomes,
+            class_outcomes=class_outcomes,
             curves=curves,
             backbone=backbone.name,
             weights_source=backbone.weights_source,
@@ -328,6 +306,34 @@ class Study:
             seed=self.options["seed"],
             timings={**trials.seconds, "fit": time.perf_counter() - start},
         )
+
+    @staticmethod
+    def _outcomes(
+        images: image_sources.ImageSet, labels: Any, plan: Plan, probabilities: Any
+    ) -> tuple[dict[str, Outcomes], dict[str, Outcomes]]:
+        tested = [repeat.test for repeat in plan.repeats]
+        pool = len(images)
+
+        def scored(contribute: Callable[..., Any]) -> list[list[Any]]:
+            return [
+                [contribute(labels[rows], p) for rows, p in zip(tested, repeats, strict=False)]
+                for repeats in probabilities
+            ]
+
+        recalls = scored(metrics.class_recalls)
+        by_class = {
+            name: gather(
+                plan.sizes, [[r[:, index] for r in repeats] for repeats in recalls], tested, pool
+            )
+            for index, name in enumerate(images.classes)
+        }
+        worst = min(by_class.values(), key=lambda found: float(np.mean(found.scores[-1])))
+        return {
+            metric: worst
+            if metric == WORST_CLASS
+            else gather(plan.sizes, scored(_function(path)), tested, pool)
+            for metric, path in METRICS.items()
+        }, by_class
 
     def _draw(self) -> tuple[image_sources.ImageSet, image_sources.ImageSet | None, Plan]:
         images, test = image_sources.load(self.options["dataset"], self.options["test_dataset"])
@@ -350,11 +356,3 @@ def _function(path: str) -> Callable[..., Any]:
     function: Callable[..., Any] = getattr(import_module(module), name)
     return function
 
-
-def _each_trial(
-    metric: Callable[..., Any], probabilities: Any, truth: Mapping[int, Any]
-) -> tuple[tuple[Any, ...], ...]:
-    return tuple(
-        tuple(metric(truth[number], p) for number, p in enumerate(repeats))
-        for repeats in probabilities
-    )

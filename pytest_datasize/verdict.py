@@ -15,6 +15,9 @@ from pytest_datasize.curve import LearningCurve
 LEVEL = 0.9
 """Probability that an interval in a report holds the truth."""
 
+TELLABLE = 100
+"""A required number beyond so many times what is available is no number to plan with."""
+
 
 class Status(StrEnum):
     """The four answers, the best first."""
@@ -90,22 +93,16 @@ class Judgement:
                 f"{self.subject} needs about {count(self.required)} images "
                 f"({self._range()}); {available}"
             )
-        if self.status is Status.UNDECIDED:
-            return (
-                f"{self.subject}: {self.probability:.0%} sure that {self.available:,} images "
-                f"suffice, {self.confidence:.0%} asked; needs about {count(self.required)} images "
-                f"({self._range()})"
-            )
-        if math.isinf(self.required):
-            return (
-                f"{self.subject} needs more images than the curve can tell "
-                f"(at least {count(self.required_low)}); {available}"
-            )
-        if self.required <= self.available:
+        if self.status is Status.UNDECIDED or self.required <= self.available:
             return (
                 f"{self.subject}: only {self.probability:.0%} sure that {self.available:,} images "
                 f"suffice, {self.confidence:.0%} asked; needs about {count(self.required)} images "
                 f"({self._range()})"
+            )
+        if not self.tellable:
+            return (
+                f"{self.subject} needs far more images than the curve can tell "
+                f"({self._range()}); {available}"
             )
         return (
             f"{self.subject} needs about {count(self.required)} images ({self._range()}); "
@@ -117,7 +114,14 @@ class Judgement:
         """Images that are missing; ``math.inf`` where no number suffices."""
         return max(0.0, self.required - self.available)
 
+    @property
+    def tellable(self) -> bool:
+        """Whether the required number is near enough to what was measured to be one."""
+        return self.required <= TELLABLE * self.available
+
     def _range(self) -> str:
+        if math.isinf(self.required_low):
+            return "no number is likely to do"
         if math.isinf(self.required_high):
             return f"{count(self.required_low)} or more"
         return f"{count(self.required_low)} to {count(self.required_high)}"

@@ -67,8 +67,10 @@ def plan_record(
 
 
 def _judged(nodeid: str, order: int, judged: Judgement, result: StudyResult) -> dict[str, Any]:
-    by_class = judged.class_name is not None
-    scores = result.class_recalls[str(judged.class_name)] if by_class else result.scores[judged.metric]
+    if judged.class_name is None:
+        scores = result.outcomes[judged.metric].scores
+    else:
+        scores = result.class_outcomes[judged.class_name].scores
     return {
         "nodeid": nodeid,
         "order": order,

@@ -51,6 +51,8 @@ def embed(
     device: torch.device,
     cache: Cache,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    forward_in_workers: bool | None = None,
 ) -> Embeddings:
     """Embed the images of all sets, one set after the other.
 
@@ -70,6 +72,8 @@ def embed(
         Known embeddings; new ones are added.
     on_progress
         Called with (images done, images in all).
+    forward_in_workers
+        Whether the threads that decode also embed; None: on the CPU they do.
 
     Raises
     ------
@@ -79,7 +83,9 @@ def embed(
         The model fails on the images, or returns something that is not finite.
     """
     start = time.perf_counter()
-    run = _Run(image_sets, backbone, device, cache, on_progress)
+    if forward_in_workers is None:
+        forward_in_workers = device.type == "cpu"
+    run = _Run(image_sets, backbone, device, cache, on_progress, forward_in_workers)
     with single_threaded_torch(), ThreadPoolExecutor(n_threads()) as pool:
         try:
             run.go(pool)
@@ -98,10 +104,11 @@ class _Run:
         device: torch.device,
         cache: Cache,
         on_progress: Callable[[int, int], None],
+        forward_in_workers: bool,
     ) -> None:
         self.places = [(images, row) for images in image_sets for row in range(len(images))]
         self.backbone, self.device, self.cache = backbone, device, cache
-        self.on_progress = on_progress
+        self.on_progress, self.forward_in_workers = on_progress, forward_in_workers
         self.model = backbone.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         self.keys: list[str] = []
@@ -160,7 +167,7 @@ class _Run:
         # a batch is always full: kernels chosen by its size then never change an embedding
         tensors += [tensors[-1]] * (self.batch_size - len(tensors))
         pixels = torch.stack(tensors).contiguous(memory_format=torch.channels_last)
-        if self.device.type == "cpu":
+        if self.forward_in_workers:
             pixels = self._forward(pixels)
         return keys, pixels, len(batch), []
 
@@ -168,7 +175,7 @@ class _Run:
         keys, tensor, count, unreadable = outcome
         self.unreadable += unreadable
         if keys:
-            features = tensor if self.device.type == "cpu" else self._forward(tensor)
+            features = tensor if self.forward_in_workers else self._forward(tensor)
             rows = features[: len(keys)].cpu().numpy()
             if not np.isfinite(rows).all():
                 raise BackboneError(

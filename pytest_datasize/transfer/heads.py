@@ -1,210 +1,115 @@
-"""Many small softmax heads on frozen embeddings, trained together to convergence (first version)."""
+"""Many softmax heads on frozen embeddings, trained together to convergence.
+
+A learning curve needs about a hundred heads (sizes x repeats), each with a strength of
+regularisation of its own: thousands of multinomial logistic regressions on rows of one matrix.
+What makes them cheap, and none of it changes the solution:
+
+* *One rotation for all.* The penalty does not see a rotation of the features, so all images are
+  turned once into their principal axes. Directions without variance (dead channels) fall away,
+  and every trial's Hessian becomes nearly diagonal, so that its diagonal is a good preconditioner.
+* *Row space.* A trial of few rows moves into its own principal axes: n columns instead of D.
+* *Conjugate gradients, one Newton step along each direction.* Logits are linear in the step, so
+  an iteration is two matrix products, for all strengths and inner splits of a trial at once.
+* *Threads take trials, not slices of a product.* Nothing waits at a barrier on a busy machine,
+  and a result is the same bits with any number of threads.
+
+Features are divided by one number per trial, not each by its own deviation, the usual recipe:
+that recipe blows up the nearly dead channels of a backbone and cost 0.4 to 10 points of accuracy
+on the images this was tuned on, at every size.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-__all__ = ["FittedHead", "HeadTask", "fit_heads"]
+__all__ = ["DEFAULT_STRENGTH", "STRENGTHS", "FittedHead", "HeadTask", "fit_heads"]
 
-STRENGTHS = tuple(float(10.0 ** (k / 2)) for k in range(2, -7, -1))
-DEFAULT_STRENGTH = 1.0
-FOLDS = 5
-HELD_OUT_ROWS = 320
-ROW_SPACE_LIMIT = 512
-TOLERANCE = 1e-4
-SCALE_FLOOR = 0.1
+STRENGTHS: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(4, -7, -1))
+"""Default grid: half decades from 100 down to 0.001."""
+
+DEFAULT_STRENGTH = 10.0
+"""Strength where the rarest class has one training image, so that nothing can be held out."""
+
+_FOLDS, _REPEATS = 5, 5  # inner cross-validation: folds and repeats, at most
+_HELD_OUT = 256  # held-out rows that vote on the strength; 600 chose no better
+_SEARCH = (3e-2, 60)  # tolerance and most iterations while strengths are compared
+_FINAL = (1e-3, 500)  # the same for the head that is returned
+_RETRY = (1e-3, 5000)  # the same for a head that has not converged, with a stricter line search
+_TAIL = 1e-6  # share of variance dropped with the last axes, about the rounding of float16
+_FLAT = 1e-10  # training rows with this share of the pool's variance count as all the same
+_BLOCK = 4096  # rows of the pool converted to float32 at a time
+_CPU_BATCH_BYTES = 4 << 20  # rows and logits trained in one batch: about a CPU's cache, ...
+_GPU_BATCH_BYTES = 2 << 30  # ... but as much as keeps a GPU busy
+_WORK_BYTES = 2 << 30  # trials at work on a CPU at the same time, together
 
 
-@dataclass(frozen=True)
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, eq=False)
 class HeadTask:
-    """One trial."""
+    """One trial: the rows a head is trained on and the rows it is scored on.
 
-    train: np.ndarray
-    test: np.ndarray
+    Attributes
+    ----------
+    train, test : ndarray of int64, shapes [n] and [m]
+        Row indices into the features.
+    seed : int
+        Seed of the inner splits that choose the strength.
+    """
+
+    train: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FittedHead:
-    """Outcome of one trial."""
+    """Outcome of one trial.
 
-    probabilities: np.ndarray
+    Attributes
+    ----------
+    probabilities : ndarray of float32, shape [m, C]
+        Class probabilities of the test rows.
+    strength : float
+        Chosen L2 strength ``s``: the head minimises ``mean log-loss + s/2 |W|^2`` (bias free) on
+        features divided by the root of their mean variance in the training rows. In scikit-learn's
+        terms ``C = 1 / (s n)``.
+    converged : bool
+        Whether the gradient fell to the tolerance; False only after a longer, stricter retry.
+    iterations : int
+        Iterations of the final fit, the search for the strength not counted.
+    """
+
+    probabilities: npt.NDArray[np.float32]
     strength: float
     converged: bool
     iterations: int
 
 
-class _Fit(NamedTuple):
+class _Problem(NamedTuple):
+    """Training rows of B trials; each is fitted J times, with other row weights and penalties."""
+
+    rows: Tensor  # [B, n, D], the last column ones
+    target: Tensor  # [B, C, 1, n], one-hot
+    second: Tensor  # [B, D], mean square of each column
+
+
+class _Solution(NamedTuple):
     weights: Tensor  # [B, C, J, D]
     logits: Tensor  # [B, C, J, n]
-    converged: Tensor  # [B, J]
-    iterations: Tensor  # [B, J]
-
-
-def _splits(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Boolean [K, n], true on held-out rows."""
-    n = len(labels)
-    counts = np.bincount(labels)
-    folds = int(min(FOLDS, counts[counts > 0].min()))
-    if folds < 2:
-        return np.zeros((0, n), dtype=bool)
-    rng = np.random.default_rng(seed)
-    fold = np.empty(n, dtype=np.int64)
-    start = 0
-    for c in np.flatnonzero(counts):
-        rows = rng.permutation(np.flatnonzero(labels == c))
-        fold[rows] = (start + np.arange(len(rows))) % folds
-        start += len(rows)
-    used = min(folds, max(1, -(-HELD_OUT_ROWS * folds // n)))
-    return np.stack([fold == k for k in range(used)])
-
-
-def _minimise(
-    rows: Tensor,  # [B, n, D] last column ones
-    target: Tensor,  # [B, C, 1, n]
-    weight: Tensor,  # [B, 1, J, n] sums to one over n
-    penalty: Tensor,  # [B, 1, J, D]
-    scale: Tensor,  # [B, 1, J, D] preconditioner
-    *,
-    start: Tensor | None = None,
-    tolerance: float = TOLERANCE,
-    iterations: int = 200,
-    line_steps: int = 2,
-) -> _Fit:
-    b, n, d = rows.shape
-    c, j = target.shape[1], weight.shape[2]
-    columns = rows.transpose(1, 2)
-
-    def logits_of(w: Tensor) -> Tensor:
-        return (w.view(b, c * j, d) @ columns).view(b, c, j, n)
-
-    def gradient_of(w: Tensor, f: Tensor) -> Tensor:
-        r = (torch.softmax(f, 1) - target) * weight
-        return (r.view(b, c * j, n) @ rows).view(b, c, j, d) + penalty * w
-
-    def dot(x: Tensor, y: Tensor) -> Tensor:
-        return (x * y).sum(-1).sum(1)  # [B, J]
-
-    w = rows.new_zeros(b, c, j, d)
-    f = rows.new_zeros(b, c, j, n)
-    g = gradient_of(w, f)
-    limit = tolerance * dot(g, g).sqrt()
-    if start is not None:
-        w = start.clone()
-        f = logits_of(w)
-        g = gradient_of(w, f)
-    s = g / scale
-    gs = dot(g, s)
-    p = -s
-    done = dot(g, g).sqrt() <= limit
-    used = torch.zeros_like(done, dtype=torch.int64)
-    for _ in range(iterations):
-        if bool(done.all()):
-            break
-        used += ~done
-        df = logits_of(p)
-        wp, pp = dot(penalty * w, p), dot(penalty * p, p)
-        t = torch.zeros_like(wp)
-        low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
-        for _ in range(line_steps):
-            q = torch.softmax(f + t[:, None, :, None] * df, 1)
-            slope = dot((q - target) * weight, df) + wp + t * pp
-            mean = (q * df).sum(1)
-            bend = dot(q * df * weight, df) - (weight[:, 0] * mean * mean).sum(-1) + pp
-            low, high = torch.where(slope <= 0, t, low), torch.where(slope > 0, t, high)
-            new = t - slope / bend.clamp_min(1e-30)
-            t = torch.where((new >= low) & (new <= high), new, (low + high) / 2)
-        t = torch.where(done, 0.0, t)[:, None, :, None]
-        w, f = w + t * p, f + t * df
-        old, g = g, gradient_of(w, f)
-        s = g / scale
-        beta = ((dot(g, s) - dot(old, s)) / gs.clamp_min(1e-38)).clamp_min(0.0)
-        gs = dot(g, s)
-        p = beta[:, None, :, None] * p - s
-        uphill = dot(g, p) >= 0
-        p = torch.where(uphill[:, None, :, None], -s, p)
-        done = done | (dot(g, g).sqrt() <= limit)
-    return _Fit(w, f, done, used)
-
-
-def _fit_group(
-    features: Tensor,
-    labels: Tensor,
-    tasks: Sequence[HeadTask],
-    n_classes: int,
-    strengths: Sequence[float],
-    splits: list[np.ndarray],
-) -> list[FittedHead]:
-    device = features.device
-    train = torch.from_numpy(np.stack([t.train for t in tasks])).to(device)
-    test = torch.from_numpy(np.stack([t.test for t in tasks])).to(device)
-    x, xt = features[train].float(), features[test].float()
-    centre = x.mean(1, keepdim=True)
-    x, xt = x - centre, xt - centre
-    var = (x * x).mean(1, keepdim=True)
-    width = (var + SCALE_FLOOR * var.mean(-1, keepdim=True)).sqrt()
-    width = torch.where(width > 0, width, 1.0)
-    # total variance D, whatever the features' units
-    x, xt = x / width, xt / width
-    b, n, d = x.shape
-    if n <= min(d, ROW_SPACE_LIMIT):
-        value, vector = torch.linalg.eigh(x @ x.transpose(1, 2))
-        value = value.clamp_min(1e-6 * value[:, -1:].clamp_min(1e-30))
-        root = value.sqrt()[:, None]
-        xt = (xt @ (x.transpose(1, 2) @ vector)) / root
-        x = vector * root
-    spectrum = (x * x).mean(1) if n <= min(d, ROW_SPACE_LIMIT) else x.new_ones(b, x.shape[2])
-    x = torch.cat([x, x.new_ones(b, n, 1)], 2)
-    xt = torch.cat([xt, xt.new_ones(b, xt.shape[1], 1)], 2)
-    spectrum = torch.cat([spectrum, spectrum.new_ones(b, 1)], 1)
-    target = torch.nn.functional.one_hot(labels[train], n_classes).float()
-    target = target.permute(0, 2, 1)[:, :, None].contiguous()
-    lam = x.new_tensor(list(strengths))
-    free = x.new_ones(x.shape[2])
-    free[-1] = 0
-
-    def scales(pen: Tensor) -> Tensor:
-        if n <= min(d, ROW_SPACE_LIMIT):
-            return spectrum[:, None, None] / n_classes + pen
-        return torch.ones_like(pen)
-
-    held = torch.from_numpy(np.stack(splits)).to(device)  # [B, K, n]
-    k, s = held.shape[1], len(lam)
-    if k == 0 or s == 1:
-        index = (lam - DEFAULT_STRENGTH).abs().argmin().expand(b)
-        start = None
-    else:
-        keep = (~held).float()
-        keep = keep / keep.sum(-1, keepdim=True)
-        weight = keep.repeat_interleave(s, 1)[:, None]
-        pen = (lam[:, None] * free).repeat(k, 1).expand(b, 1, k * s, -1)
-        fit = _minimise(x, target, weight, pen, scales(pen), tolerance=1e-2)
-        loss = torch.logsumexp(fit.logits, 1) - (fit.logits * target).sum(1)
-        loss = (loss.view(b, k, s, n) * held[:, :, None]).sum((1, 3))
-        index = loss.argmin(-1)
-        ww = fit.weights.view(b, n_classes, k, s, -1).mean(2)
-        start = torch.take_along_dim(ww, index[:, None, None, None], 2)
-    pen = (lam[index][:, None] * free)[:, None, None]
-    weight = x.new_full((b, 1, 1, n), 1 / n)
-    fit = _minimise(x, target, weight, pen, scales(pen), start=start)
-    if not bool(fit.converged.all()):
-        again = _minimise(
-            x, target, weight, pen, scales(pen), start=fit.weights, iterations=2000, line_steps=8
-        )
-        fit = _Fit(again.weights, again.logits, again.converged, fit.iterations + again.iterations)
-    prob = torch.softmax(fit.weights[:, :, 0] @ xt.transpose(1, 2), 1).transpose(1, 2)
-    out = prob.cpu().numpy()
-    chosen = index.tolist()
-    return [
-        FittedHead(out[i], strengths[chosen[i]], bool(fit.converged[i]), int(fit.iterations[i]))
-        for i in range(b)
-    ]
+    converged: Tensor  # bool [B, J]
+    iterations: Tensor  # int64 [B, J]
 
 
 def fit_heads(
@@ -216,24 +121,327 @@ def fit_heads(
     strengths: Sequence[float] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[FittedHead]:
-    """Fit one regularised softmax head per task."""
-    grid = sorted(STRENGTHS if strengths is None else strengths, reverse=True)
+    """Fit one regularised softmax head per task.
+
+    The strength of each head is the one with the least held-out log-loss in a repeated stratified
+    k-fold split of its own training rows (k = 5, or the size of the rarest class if smaller).
+
+    Parameters
+    ----------
+    features : Tensor, float16, bfloat16 or float32, shape [N, D]
+        Embeddings on any device; the arithmetic is float32 on that device.
+    labels : Tensor, int64, shape [N]
+        Classes, 0 to `n_classes` - 1.
+    tasks : sequence of HeadTask
+        Trials, of any mix of sizes. A head depends on its own task and on `features` alone, not
+        on the other tasks or their order.
+    n_classes : int
+        Number of classes C, at least 2.
+    strengths : sequence of float, optional
+        Positive strengths to choose from; a single one is used as it is. Default `STRENGTHS`.
+    on_progress : callable, optional
+        Called in the calling thread with the number of heads finished so far.
+
+    Returns
+    -------
+    list of FittedHead
+        In the order of `tasks`.
+
+    Raises
+    ------
+    ValueError
+        If a strength is not positive, a label is out of range, lengths differ, or a feature is
+        not finite.
+
+    Notes
+    -----
+    Memory beyond `features`: ``4 N D`` bytes for the rotated features and, on a CPU, at most 2 GiB
+    for the trials at work (or one trial, if a single one needs more).
+
+    The global random state is neither read nor changed. On a CPU ``torch.get_num_threads()``
+    trials are at work at the same time, each in one thread.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[0.0], [0.1], [0.9], [1.0], [0.2], [0.8]])
+    >>> y = torch.tensor([0, 0, 1, 1, 0, 1])
+    >>> task = HeadTask(train=np.arange(4), test=np.array([4, 5]), seed=0)
+    >>> [head] = fit_heads(x, y, [task], n_classes=2)
+    >>> head.converged, head.probabilities.argmax(1).tolist()
+    (True, [0, 1])
+    """
+    grid = sorted(STRENGTHS if strengths is None else map(float, strengths), reverse=True)
+    if not grid or not min(grid) > 0:
+        raise ValueError(f"strengths must be positive numbers, got {strengths!r}")
+    if len(labels) != len(features):
+        raise ValueError(f"{len(features)} rows of features, but {len(labels)} labels")
     truth = labels.cpu().numpy()
-    groups: dict[tuple[int, int, int], list[int]] = {}
-    splits = [_splits(truth[t.train], t.seed) for t in tasks]
-    for i, task in enumerate(tasks):
-        groups.setdefault((len(task.train), len(task.test), len(splits[i])), []).append(i)
-    results: dict[int, FittedHead] = {}
-    with torch.inference_mode():
-        for (n, m, _), members in sorted(groups.items()):
-            size = max(1, 2_000_000 // ((n + m) * features.shape[1]))
-            for first in range(0, len(members), size):
-                chunk = members[first : first + size]
-                fits = _fit_group(
-                    features, labels, [tasks[i] for i in chunk], n_classes, grid,
-                    [splits[i] for i in chunk],
-                )
-                results.update(zip(chunk, fits, strict=True))
-                if on_progress is not None:
-                    on_progress(len(chunk))
-    return [results[i] for i in range(len(tasks))]
+    if n_classes < 2 or (len(truth) and not 0 <= truth.min() <= truth.max() < n_classes):
+        raise ValueError(f"labels must be 0 to n_classes - 1 and n_classes >= 2, got {n_classes}")
+    if not tasks:
+        return []
+    splits = [_inner_splits(truth[task.train], task.seed) for task in tasks]
+    n_fits = [max(1, len(split)) * len(grid) for split in splits]
+    sizes = [
+        4 * len(task.train) * (min(len(task.train), features.shape[1]) + 5 * n_classes * fits)
+        for task, fits in zip(tasks, n_fits, strict=True)
+    ]
+    on_cpu = features.device.type == "cpu"
+    batches = list(_batches(tasks, splits, sizes, _CPU_BATCH_BYTES if on_cpu else _GPU_BATCH_BYTES))
+    threads = min(torch.get_num_threads(), max(1, _WORK_BYTES // max(sizes))) if on_cpu else 0
+
+    [axes] = _spread(_principal_axes, [features], threads)
+    floor = _FLAT * float(axes[:, :-1].square().mean(0).sum())
+
+    def fit(batch: list[int]) -> list[FittedHead]:
+        chosen = [tasks[i] for i in batch], [splits[i] for i in batch]
+        return _fit_batch(axes, labels, *chosen, grid, n_classes, features.shape[1], floor)
+
+    heads: dict[int, FittedHead] = {}
+    for batch, fitted in zip(batches, _spread(fit, batches, threads), strict=True):
+        heads.update(zip(batch, fitted, strict=True))
+        if on_progress is not None:
+            on_progress(len(heads))
+    return [heads[i] for i in range(len(tasks))]
+
+
+def _spread(function: Callable[[_T], _R], items: Sequence[_T], threads: int) -> Iterator[_R]:
+    """`map` over that many threads of one core each, in order; 0 is the calling thread."""
+
+    def call(item: _T) -> _R:
+        with torch.inference_mode():  # is a matter of the thread
+            return function(item)
+
+    if threads == 0:
+        yield from map(call, items)
+        return
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield from pool.map(call, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)  # the workers set it for threads yet to come, too
+
+
+def _batches(
+    tasks: Sequence[HeadTask],
+    splits: Sequence[npt.NDArray[np.bool_]],
+    sizes: Sequence[int],
+    limit: int,
+) -> Iterator[list[int]]:
+    """Batch tasks of one shape, as indices, the largest first: no thread ends long after."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, (task, split) in enumerate(zip(tasks, splits, strict=True)):
+        groups.setdefault((sizes[i], len(task.train), len(task.test), len(split)), []).append(i)
+    for shape, members in sorted(groups.items(), reverse=True):
+        step = max(1, limit // shape[0])
+        yield from (members[first : first + step] for first in range(0, len(members), step))
+
+
+def _inner_splits(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.bool_]:
+    """Held-out rows of repeated stratified k-fold splits, bool [K, n].
+
+    Few rows are split again and again and many rows only once or twice, until `_HELD_OUT` rows
+    have voted: the noise of the choice, and its cost, are about the same at every size.
+    """
+    n = len(labels)
+    counts = np.bincount(labels)
+    folds = min(_FOLDS, int(counts[counts > 0].min()))
+    if folds < 2:
+        return np.zeros((0, n), dtype=np.bool_)
+    rng = np.random.default_rng(seed)
+    wanted = min(_REPEATS * folds, -(-_HELD_OUT * folds // n))
+    held: list[npt.NDArray[np.bool_]] = []
+    while len(held) < wanted:
+        order = rng.permutation(n)
+        order = order[np.argsort(labels[order], kind="stable")]  # class by class
+        fold = np.empty(n, dtype=np.int64)
+        fold[order] = np.arange(n) % folds
+        held += [fold == k for k in range(folds)]
+    return np.stack(held[:wanted])
+
+
+def _principal_axes(features: Tensor) -> Tensor:
+    """Centred features in their principal axes, then a column of ones: float32 [N, R + 1]."""
+    n, d = features.shape
+    blocks = [slice(first, first + _BLOCK) for first in range(0, n, _BLOCK)]
+    centre = torch.stack([features[b].float().sum(0) for b in blocks]).sum(0) / n
+    if n < d:
+        rows = features.float() - centre
+        second = rows @ rows.T
+    else:
+        second = centre.new_zeros(d, d)
+        for b in blocks:
+            rows = features[b].float() - centre
+            second.addmm_(rows.T, rows)
+    if not second.isfinite().all():
+        raise ValueError("features must be finite; some are nan or infinite")
+    values, vectors = torch.linalg.eigh(second.cpu())  # MPS has none, and a GPU's is no faster
+    keep = values.clamp_min(0).cumsum(0) > _TAIL * values.clamp_min(0).sum()
+    keep[-1] = True  # of constant features: one axis of zeros
+    values, vectors = values[keep].to(centre.device), vectors[:, keep].to(centre.device)
+    axes = centre.new_ones(n, len(values) + 1)
+    if n < d:
+        axes[:, :-1] = vectors * values.clamp_min(0).sqrt()
+    else:
+        for b in blocks:
+            axes[b, :-1] = (features[b].float() - centre) @ vectors
+    return axes
+
+
+def _row_space(rows: Tensor, others: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    """Rows [B, n, D] and others [B, m, D] in the n principal axes of the rows, ones last."""
+    centre = rows[..., :-1].mean(1, keepdim=True)
+    rows, others = rows[..., :-1] - centre, others[..., :-1] - centre
+    values, vectors = torch.linalg.eigh(rows @ rows.transpose(1, 2))
+    # A relative floor: centring leaves one direction empty, duplicates leave more.
+    root = values.clamp_min(1e-6 * values[:, -1:]).clamp_min(floor).sqrt()[:, None]
+    others = others @ (rows.transpose(1, 2) @ (vectors / root))
+    return functional.pad(vectors * root, (0, 1), value=1.0), functional.pad(
+        others, (0, 1), value=1.0
+    )
+
+
+def _fit_batch(
+    axes: Tensor,
+    labels: Tensor,
+    tasks: Sequence[HeadTask],
+    splits: Sequence[npt.NDArray[np.bool_]],
+    grid: Sequence[float],
+    n_classes: int,
+    n_features: int,
+    floor: float,
+) -> list[FittedHead]:
+    """Choose the strength of B trials of one shape, fit them and score their test rows."""
+    device = axes.device
+    train = torch.from_numpy(np.stack([task.train for task in tasks])).to(device)
+    test = torch.from_numpy(np.stack([task.test for task in tasks])).to(device)
+    held = torch.from_numpy(np.stack(splits)).to(device)
+    rows, others = axes[train], axes[test]
+    variance = rows[..., :-1].var(1, correction=0).sum(-1).clamp_min(floor).clamp_min(1e-30)
+    b, n, d = rows.shape
+    if 2 * n < d:
+        rows, others = _row_space(rows, others, max(floor, 1e-30))
+    target = functional.one_hot(labels[train], n_classes).to(rows.dtype)
+    target = target.transpose(1, 2)[:, :, None].contiguous()
+    problem = _Problem(rows, target, rows.square().mean(1))
+    # Strength times the trial's mean variance is the same as scaling its features.
+    ridge = (variance / n_features)[:, None].repeat(1, rows.shape[2])
+    ridge[:, -1] = 0.0  # the bias
+    levels = rows.new_tensor(grid)
+    k, s = held.shape[1], len(grid)
+
+    start = None
+    if s == 1 or k == 0:
+        index = (levels / DEFAULT_STRENGTH).log().abs().argmin().expand(b)
+    else:
+        weight = functional.normalize((~held).to(rows.dtype), p=1.0, dim=-1)
+        weight = weight.repeat_interleave(s, 1)[:, None]
+        penalty = (levels[:, None] * ridge[:, None]).repeat(1, k, 1)[:, None]
+        fit = _minimise(problem, weight, penalty, *_SEARCH)
+        loss = torch.logsumexp(fit.logits, 1) - (fit.logits * target).sum(1)
+        loss = (loss.view(b, k, s, n) * held[:, :, None]).sum((1, 3))
+        index = loss.argmin(-1)  # the grid falls: a tie goes to the stronger
+        mean = fit.weights.view(b, n_classes, k, s, -1).mean(2)
+        start = mean.take_along_dim(index[:, None, None, None], 2)
+
+    penalty = (levels[index, None] * ridge)[:, None, None]
+    weight = rows.new_full((b, 1, 1, n), 1.0 / n)
+    fit = _minimise(problem, weight, penalty, *_FINAL, start=start)
+    if not fit.converged.all():
+        again = _minimise(problem, weight, penalty, *_RETRY, start=fit.weights, line_steps=8)
+        fit = again._replace(iterations=fit.iterations + again.iterations)
+    scores = fit.weights[:, :, 0] @ others.transpose(1, 2)
+    probabilities = torch.softmax(scores, 1).transpose(1, 2).contiguous().cpu().numpy()
+    outcome = zip(
+        probabilities, index.tolist(), fit.converged.tolist(), fit.iterations.tolist(), strict=True
+    )
+    return [FittedHead(p, grid[i], done, used) for p, i, [done], [used] in outcome]
+
+
+def _minimise(
+    problem: _Problem,
+    weight: Tensor,
+    penalty: Tensor,
+    tolerance: float,
+    iterations: int,
+    *,
+    start: Tensor | None = None,
+    line_steps: int = 1,
+) -> _Solution:
+    """Minimise J regularised log-losses for each of B trials by preconditioned conjugate gradients.
+
+    Row weights [B, 1, J, n] add up to one over the rows; `penalty` [B, 1, J, D] is the L2 strength
+    of each column; `start` [B, C, J, D] are first weights. Polak-Ribiere directions, restarted when
+    they lose their slope (Nocedal & Wright, Numerical Optimization, 2006, section 5.2), with the
+    step from `line_steps` Newton steps on the convex loss along the direction, kept in a bracket.
+    The preconditioner is the diagonal of the Hessian at zero weights, where the softmax is uniform
+    and its curvature 1/C (Boehning, Ann. Inst. Stat. Math. 44, 1992). A fit has converged when its
+    gradient, in the norm of the preconditioner, is `tolerance` times the gradient at zero weights,
+    and stands still from then on, so that no fit depends on how long another one takes.
+    """
+    rows, target, second = problem
+    (b, n, d), c, j = rows.shape, target.shape[1], weight.shape[2]
+    columns = rows.transpose(1, 2)
+    curvature = second[:, None, None] / c + penalty
+
+    def dot(x: Tensor, y: Tensor) -> Tensor:
+        return (x * y).sum(-1).sum(1)  # [B, J]
+
+    def logits_of(w: Tensor) -> Tensor:
+        return (w.reshape(b, c * j, d) @ columns).view(b, c, j, n)
+
+    def gradient_of(w: Tensor, softmax: Tensor) -> Tensor:
+        residual = (softmax - target).mul_(weight).view(b, c * j, n)
+        return (residual @ rows).view(b, c, j, d).addcmul_(penalty, w)
+
+    w = rows.new_zeros(b, c, j, d)
+    logits = rows.new_zeros(b, c, j, n)
+    softmax = torch.full_like(logits, 1.0 / c)
+    gradient = gradient_of(w, softmax)
+    size = dot(gradient, gradient / curvature)
+    limit = tolerance**2 * size
+    if start is not None:
+        w = start.clone()
+        logits = logits_of(w)
+        softmax = torch.softmax(logits, 1)
+        gradient = gradient_of(w, softmax)
+        size = dot(gradient, gradient / curvature)
+    direction = -gradient / curvature
+    converged = size <= limit
+    used = torch.zeros_like(converged, dtype=torch.int64)
+    for _ in range(iterations):
+        if converged.all():
+            break
+        used += ~converged
+        change = logits_of(direction)
+        pull = penalty * direction
+        bend_pull, slope_pull = dot(pull, direction), dot(pull, w)
+        slope = dot(gradient, direction)
+        step = torch.zeros_like(slope)
+        low, high = step, torch.full_like(step, torch.inf)
+        for attempt in range(line_steps):
+            if attempt > 0:
+                softmax = torch.softmax(logits + step[:, None, :, None] * change, 1)
+                slope = dot((softmax - target) * weight, change) + slope_pull + step * bend_pull
+            moment = softmax * change
+            mean = moment.sum(1)
+            spread = moment.mul_(change).sum(1).addcmul_(mean, mean, value=-1.0)
+            bend = spread.mul_(weight[:, 0]).sum(-1) + bend_pull
+            low, high = torch.where(slope <= 0, step, low), torch.where(slope > 0, step, high)
+            step = step - slope / bend.clamp_min(1e-30)
+            step = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
+        step = torch.where(converged, 0.0, step)[:, None, :, None]
+        w.addcmul_(step, direction)
+        logits.addcmul_(step, change)
+        softmax = torch.softmax(logits, 1)
+        before, gradient = gradient, gradient_of(w, softmax)
+        downhill = gradient / curvature
+        size_before, size = size, dot(gradient, downhill)
+        keep = ((size - dot(before, downhill)) / size_before.clamp_min(1e-38)).clamp_min(0.0)
+        direction.mul_(keep[:, None, :, None]).sub_(downhill)
+        uphill = dot(gradient, direction) >= 0
+        direction = torch.where(uphill[:, None, :, None], -downhill, direction)
+        converged = converged | (size <= limit)
+    return _Solution(w, logits, converged, used)

@@ -1,0 +1,29 @@
+"""Do we have enough images? Three gates: one that passes, one that is short, one out of reach."""
+
+import pytest
+from pytest_datasize import datasize
+from torch.utils.data import Subset
+from torchvision.datasets import ImageFolder
+
+
+@datasize.requires(accuracy=0.72, auc=0.85)
+def test_enough_images(datasize_result):
+    assert min(datasize_result.class_counts.values()) >= 400
+
+
+class TestFirstDelivery:
+    """Before the rest arrived we had every eighth image: too few, and the gate says by how many."""
+
+    @pytest.fixture
+    def datasize_dataset(self, datasize_dataset):
+        images = ImageFolder(datasize_dataset)
+        return Subset(images, range(0, len(images), 8))
+
+    @pytest.mark.xfail(strict=True, reason="250 images are too few; see --runxfail")
+    @datasize.requires(accuracy=0.78)
+    def test_enough_images(self): ...
+
+
+@pytest.mark.xfail(strict=True, reason="above the ceiling of a linear probe; see --runxfail")
+@datasize.requires(accuracy=0.90)
+def test_enough_for_the_ambitious_target(): ...

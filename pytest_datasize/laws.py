@@ -1,0 +1,320 @@
+"""Laws of learning curves: how the score may go on from the largest measured size.
+
+The posterior in :mod:`curve` needs one thing from a law: on a *working scale* on which noise is
+additive, the change from the largest measured size N to any size n, for a grid of parameters that
+covers everything plausible. What the score at N itself is, is integrated out in closed form; so no
+law has a scale parameter, and every law shares one noise model, one posterior and one contract
+test. A new law is one class and one line in :data:`LAWS`.
+
+Working scales fall while scores rise:
+
+=====================  =============================  ======================================
+scale                  z of a score y                 used for
+=====================  =============================  ======================================
+:class:`LogError`      log(upper - y)                 saturating laws under an upper bound
+:class:`Linear`        -y / unit                      saturating laws without an upper bound
+:class:`LogScore`      -log(y - lower)                ``power2``
+=====================  =============================  ======================================
+
+References
+----------
+.. [1] R. L. Figueroa et al., "Predicting sample size required for classification performance",
+   BMC Med. Inform. Decis. Mak. 12:8, 2012.
+.. [2] J. Hestness et al., "Deep learning scaling is predictable, empirically", 2017.
+.. [3] F. Mohr, T. J. Viering, M. Loog, J. N. van Rijn, "LCDB 1.0: an extensive learning curves
+   database for classification tasks", ECML PKDD 2022 (names the laws POW2, POW4, EXP3).
+.. [4] I. Alabdulmohsin, B. Neyshabur, X. Zhai, "Revisiting neural scaling laws in language and
+   vision", NeurIPS 2022 (M4).
+.. [5] J. Verster, "Estimating required sample size for model training", Keras examples, 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+_NEVER_ENDING: Final = -50.0
+"""Change on a log scale that stands for "no limit": a factor of exp(-50)."""
+
+_FLOOR_PRIOR: Final = (0.45, 0.55)
+"""Beta prior of the share of the error at N that no number of images removes."""
+
+_EXPONENT_PRIOR: Final = (0.5, 0.9)
+"""Median and log-scale deviation of the exponent of a power law: 0.15 to 1.6 in nine of ten."""
+
+
+class Scale(ABC):
+    """A working scale: a decreasing, invertible map z of the score."""
+
+    @abstractmethod
+    def z(self, score: FloatArray) -> FloatArray:
+        """Map scores to the working scale."""
+
+    @abstractmethod
+    def score(self, z: FloatArray) -> FloatArray:
+        """Map back; the inverse of :meth:`z`, not yet clipped to the bounds."""
+
+    @abstractmethod
+    def slope(self, score: FloatArray) -> FloatArray:
+        """Return ``|dz / dscore|``, which carries variances over (delta method)."""
+
+
+@dataclass(frozen=True)
+class LogError(Scale):
+    """Logarithm of the error below `upper`; `offset` keeps an error of zero finite."""
+
+    upper: float
+    offset: float
+
+    def z(self, score: FloatArray) -> FloatArray:
+        return np.log(self.upper - score + self.offset)
+
+    def score(self, z: FloatArray) -> FloatArray:
+        return self.upper + self.offset - np.exp(z)
+
+    def slope(self, score: FloatArray) -> FloatArray:
+        return 1.0 / (self.upper - score + self.offset)
+
+
+@dataclass(frozen=True)
+class LogScore(Scale):
+    """Negative logarithm of the score above `lower`."""
+
+    lower: float
+    offset: float
+
+    def z(self, score: FloatArray) -> FloatArray:
+        return -np.log(score - self.lower + self.offset)
+
+    def score(self, z: FloatArray) -> FloatArray:
+        return self.lower - self.offset + np.exp(-z)
+
+    def slope(self, score: FloatArray) -> FloatArray:
+        return 1.0 / (score - self.lower + self.offset)
+
+
+@dataclass(frozen=True)
+class Linear(Scale):
+    """The negative score in units of `unit`, so that results scale with the metric."""
+
+    unit: float
+
+    def z(self, score: FloatArray) -> FloatArray:
+        return -score / self.unit
+
+    def score(self, z: FloatArray) -> FloatArray:
+        return -z * self.unit
+
+    def slope(self, score: FloatArray) -> FloatArray:
+        return np.full_like(score, 1.0 / self.unit)
+
+
+class Law(ABC):
+    """A family of curves on a grid of G parameter vectors."""
+
+    @abstractmethod
+    def scale(self, bounds: tuple[float, float], offset: float, unit: float) -> Scale:
+        """Choose the working scale for a metric within `bounds`.
+
+        Raises
+        ------
+        ValueError
+            If the law does not exist for such bounds.
+        """
+
+    @abstractmethod
+    def log_prior(self, scale: Scale) -> FloatArray:
+        """Return the unnormalised log prior of the grid, shape (G,)."""
+
+    @abstractmethod
+    def change(self, log_ratio: FloatArray, scale: Scale) -> FloatArray:
+        """Return z(n) - z(N) at ``log_ratio = log(n / N)``, shape (M,) -> (G, M), falling in n."""
+
+    @abstractmethod
+    def limit(self, scale: Scale) -> FloatArray:
+        """Return :meth:`change` for infinitely many images, shape (G,)."""
+
+
+class SaturatingLaw(Law):
+    """What is missing to the ceiling decays: h(n / N) falls from h(1) = 1 to h(inf) = 0.
+
+    Under an upper bound: ``error(n) = error(N) * (f + (1 - f) * h)`` with f the share of the error
+    that stays. Without one: ``score(n) = score(N) + gain * (1 - h)``. Ceilings are
+    ``upper - f * error(N)`` and ``score(N) + gain``.
+    """
+
+    _floors = betaincinv(*_FLOOR_PRIOR, (np.arange(12) + 0.5) / 12)
+    _gains = np.geomspace(0.01, 30.0, 16)
+
+    @abstractmethod
+    def decay(self, log_ratio: FloatArray) -> FloatArray:
+        """Return h at ``log_ratio = log(n / N)`` for every shape on the grid, (M,) -> (P, M)."""
+
+    @property
+    @abstractmethod
+    def log_shape_prior(self) -> FloatArray:
+        """Unnormalised log prior of the shapes, (P,)."""
+
+    def scale(self, bounds: tuple[float, float], offset: float, unit: float) -> Scale:
+        return LogError(bounds[1], offset) if math.isfinite(bounds[1]) else Linear(unit)
+
+    def log_prior(self, scale: Scale) -> FloatArray:
+        return np.tile(self.log_shape_prior, len(self._levels(scale)))
+
+    def change(self, log_ratio: FloatArray, scale: Scale) -> FloatArray:
+        level = self._levels(scale)[:, None, None]
+        h = self.decay(log_ratio)[None]
+        z = level * (h - 1.0) if isinstance(scale, Linear) else np.log(level + (1.0 - level) * h)
+        return z.reshape(-1, len(log_ratio))
+
+    def limit(self, scale: Scale) -> FloatArray:
+        level = self._levels(scale)
+        z = -level if isinstance(scale, Linear) else np.log(level)
+        return np.repeat(z, len(self.log_shape_prior))
+
+    def _levels(self, scale: Scale) -> FloatArray:
+        return self._gains if isinstance(scale, Linear) else self._floors
+
+
+class Power(SaturatingLaw):
+    """Inverse power law with a ceiling: ``score = c - a * (n + d) ** -b``.
+
+    The three-parameter law of Figueroa et al. [1]_ and Hestness et al. [2]_ for d = 0; d > 0 (POW4
+    in Mohr et al. [3]_) is a late start: a curve that is flat first and steep later.
+    """
+
+    _exponents = np.geomspace(0.05, 3.0, 14)
+    _starts = np.array([0.0, 0.3, 1.0, 3.0])
+    _start_weights = np.array([0.85, 0.05, 0.05, 0.05])
+
+    def decay(self, log_ratio: FloatArray) -> FloatArray:
+        start = self._starts[:, None]
+        stretched = np.log((np.exp(log_ratio) + start) / (1.0 + start))
+        h: FloatArray = np.exp(-self._exponents[:, None, None] * stretched)
+        return h.reshape(-1, len(log_ratio))
+
+    @cached_property
+    def log_shape_prior(self) -> FloatArray:
+        prior = _log_normal(self._exponents, *_EXPONENT_PRIOR)
+        return np.add.outer(prior, np.log(self._start_weights)).ravel()
+
+
+class Exponential(SaturatingLaw):
+    """Exponential law with a ceiling: ``score = c - a * exp(-n / tau)`` (EXP3 in [3]_)."""
+
+    _times = np.geomspace(0.05, 3.0, 24)
+
+    def decay(self, log_ratio: FloatArray) -> FloatArray:
+        h: FloatArray = np.exp(-np.expm1(log_ratio) / self._times[:, None])
+        return h
+
+    @cached_property
+    def log_shape_prior(self) -> FloatArray:
+        return np.zeros(len(self._times))
+
+
+class M4(SaturatingLaw):
+    """Logistic curve in log n between two levels: M4 of Alabdulmohsin et al. [4]_ at alpha = 1.
+
+    ``(error - e_inf) / (e_0 - error) = (n / m) ** -c``: the error leaves the level of guessing e_0,
+    is half way at m and ends at e_inf. At alpha = 1 the law has a closed form; alpha = 0 is `Power`.
+    """
+
+    _exponents = np.geomspace(0.1, 3.0, 12)
+    _midpoints = np.geomspace(0.003, 3.0, 8)
+
+    def decay(self, log_ratio: FloatArray) -> FloatArray:
+        c = self._exponents[:, None, None]
+        half = self._midpoints[:, None] ** c
+        h: FloatArray = (1.0 + half) / (np.exp(c * log_ratio) + half)
+        return h.reshape(-1, len(log_ratio))
+
+    @cached_property
+    def log_shape_prior(self) -> FloatArray:
+        return np.repeat(_log_normal(self._exponents, *_EXPONENT_PRIOR), len(self._midpoints))
+
+
+class Power2(Law):
+    """The Keras recipe's ``score = a * n ** b`` [5]_ (POW2 in [3]_); it has no ceiling of its own."""
+
+    _exponents = np.linspace(0.0, 1.0, 101)
+
+    def scale(self, bounds: tuple[float, float], offset: float, unit: float) -> Scale:
+        if not math.isfinite(bounds[0]):
+            raise ValueError(
+                f"law 'power2' needs a finite lower bound of the score, got bounds={bounds}; "
+                "give one or use law='power'"
+            )
+        return LogScore(bounds[0], offset)
+
+    def log_prior(self, scale: Scale) -> FloatArray:
+        return np.zeros(len(self._exponents))
+
+    def change(self, log_ratio: FloatArray, scale: Scale) -> FloatArray:
+        return np.multiply.outer(-self._exponents, log_ratio)
+
+    def limit(self, scale: Scale) -> FloatArray:
+        return np.where(self._exponents > 0.0, _NEVER_ENDING, 0.0)
+
+
+LAWS: Final = MappingProxyType[str, Law](
+    {"power": Power(), "power2": Power2(), "exponential": Exponential(), "m4": M4()}
+)
+"""Laws by name, in the order in which they are offered."""
+
+
+def fit_power2_least_squares(sizes: FloatArray, means: FloatArray) -> tuple[float, float, float]:
+    """Fit ``a * n ** b`` to mean scores by least squares: the point fit of the Keras recipe [5]_.
+
+    The best a has a closed form for every b, so one bracketed search over b finds the optimum.
+
+    Parameters
+    ----------
+    sizes, means : array_like, shape (K,)
+        Training sizes and mean scores, K >= 2.
+
+    Returns
+    -------
+    a, b, mae : float
+        The optimum and its mean absolute error.
+
+    Examples
+    --------
+    >>> a, b, mae = fit_power2_least_squares([100, 200, 400], [0.5, 0.6, 0.72])
+    >>> round(a, 3), round(b, 3), round(mae, 3)
+    (0.149, 0.263, 0.0)
+    """
+    from scipy.optimize import minimize_scalar  # slow to import, and only the recipe needs it
+
+    n, y = np.asarray(sizes, dtype=float), np.asarray(means, dtype=float)
+    ratio = n / n[-1]
+
+    def best_scale(b: float) -> float:
+        x = ratio**b
+        return float(x @ y / (x @ x))
+
+    def squares(b: float) -> float:
+        return float(np.sum((y - best_scale(b) * ratio**b) ** 2))
+
+    grid = np.linspace(-1.0, 2.0, 61)
+    start = grid[np.argmin([squares(b) for b in grid])]
+    found = minimize_scalar(squares, bounds=(start - 0.05, start + 0.05), options={"xatol": 1e-10})
+    b = float(found.x)
+    scale = best_scale(b)
+    mae = float(np.mean(np.abs(y - scale * ratio**b)))
+    return scale * float(n[-1]) ** -b, b, mae
+
+
+def _log_normal(values: FloatArray, median: float, sigma: float) -> FloatArray:
+    """Return the unnormalised log prior, normal in the logarithm, of log-spaced `values`."""
+    return -0.5 * (np.log(values / median) / sigma) ** 2

@@ -1,0 +1,117 @@
+"""From the per-image outcomes of all trials to the scores and the luck in them.
+
+A bare list of scores cannot tell how much of its error all sizes share because they were scored
+on the same test images. The outcomes of single images can: an image that is hard at one size is
+hard at the others too. So the covariance of the mean scores is measured here, image by image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pytest_datasize.curve import LearningCurve
+from pytest_datasize.images.image_set import IntArray
+
+FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+Scores = tuple[tuple[float, ...], ...]
+"""One tuple of repeats per size."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What one metric says about every trial of a plan.
+
+    Attributes
+    ----------
+    sizes
+        K training sizes, ascending.
+    scores
+        One tuple of repeats per size.
+    n_test
+        Different test images behind the scores of one size.
+    test_covariance
+        Covariance of the K mean scores from the sampling of test images, (K, K).
+    split_variance
+        Part of the variance between repeats that comes from each having test images of its own,
+        (K,); zeros when all share one test set.
+    pool
+        Images that all repeats are drawn from.
+    """
+
+    sizes: tuple[int, ...]
+    scores: Scores
+    n_test: int
+    test_covariance: FloatArray
+    split_variance: FloatArray
+    pool: int
+
+    def curve(self) -> LearningCurve:
+        """Fit the learning curve with all that is known of its noise."""
+        return LearningCurve.fit(
+            self.sizes,
+            self.scores,
+            self.n_test,
+            pool=self.pool,
+            test_covariance=self.test_covariance,
+            split_variance=self.split_variance,
+        )
+
+
+def gather(
+    sizes: tuple[int, ...],
+    contributions: Sequence[Sequence[FloatArray]],
+    tested: Sequence[IntArray],
+    pool: int,
+) -> Outcomes:
+    """Average the contributions of test images, per trial and per image.
+
+    Parameters
+    ----------
+    sizes
+        K training sizes, ascending.
+    contributions
+        Per size, per repeat: one value per test image whose mean is the score, see
+        :mod:`pytest_datasize.metrics`.
+    tested
+        Per repeat: rows of its test images, in the order of the contributions.
+    pool
+        Images that all repeats are drawn from.
+
+    Examples
+    --------
+    >>> right = np.array([1.0, 1.0, 0.0, 0.0])
+    >>> outcomes = gather((10, 20), [[right], [right]], [np.arange(4)], pool=20)
+    >>> outcomes.scores, outcomes.n_test
+    (((0.5,), (0.5,)), 4)
+    >>> outcomes.test_covariance[0, 1] == outcomes.test_covariance[0, 0] > 0
+    np.True_
+    """
+    rows = np.unique(np.concatenate(tested))
+    places = [np.searchsorted(rows, part) for part in tested]
+    means = np.empty((len(sizes), len(rows)))
+    for mean, repeats in zip(means, contributions, strict=True):
+        sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
+        for values, place in zip(repeats, places, strict=False):
+            sums[place] += values
+            counts[place] += 1
+        seen = counts > 0
+        mean[seen] = sums[seen] / counts[seen]
+        mean[~seen] = mean[seen].mean()
+    shared = all(np.array_equal(part, tested[0]) for part in tested)
+    return Outcomes(
+        sizes=sizes,
+        scores=tuple(
+            tuple(float(values.mean()) for values in repeats) for repeats in contributions
+        ),
+        n_test=len(rows),
+        test_covariance=np.atleast_2d(np.cov(means)) / len(rows),
+        split_variance=np.array(
+            [
+                0.0 if shared else np.mean([v.var() / max(len(v) - 1, 1) for v in repeats])
+                for repeats in contributions
+            ]
+        ),
+        pool=pool,
+    )

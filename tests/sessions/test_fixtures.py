@@ -1,0 +1,128 @@
+"""The fixtures that people override and use."""
+
+from conftest import CONFTEST, shapes, write_folder
+
+GATE = "from pytest_datasize import datasize\nimport pytest\n"
+OPTIONS = "image_size=24, repeats=3"
+
+
+def test_every_fixture_shows_how_it_is_used(pytester):
+    text = pytester.runpytest("--fixtures").stdout.str()
+    for name in ("dataset", "test_dataset", "backbone", "result", "study"):
+        section = text.split(f"\ndatasize_{name} ")[1].split("\ndatasize_")[0]
+        assert "::" in section
+        assert f"datasize_{name}" in section.split("--", 1)[1]
+    assert "_datasize_evidence" not in text
+
+
+def test_the_result_is_the_evidence(repository):
+    repository.makepyfile(
+        GATE
+        + """
+@datasize.requires(accuracy=0.6)
+def test_it(datasize_result):
+    curve = datasize_result.curves["accuracy"]
+    assert datasize_result.available == 96 and datasize_result.total == 120
+    assert len(datasize_result.scores["accuracy"]) == len(datasize_result.sizes)
+    low, high = curve.interval(96, level=0.9)
+    assert low < curve.predict(96) < high
+    assert curve.ceiling.low <= curve.ceiling.mean <= curve.ceiling.high
+    assert datasize_result.verdict(accuracy=0.6).passed
+
+def test_unmarked(datasize_result): ...
+"""
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["datasize_result needs a requirement*"])
+
+
+def test_a_study_by_hand_shares_settings_and_embeddings(repository):
+    repository.makepyfile(
+        GATE
+        + """
+@datasize.requires(accuracy=0.6)
+def test_gate(): ...
+
+def test_study(datasize_study, datasize_dataset):
+    result = datasize_study(sizes=[10, 20, 40]).run()
+    assert result.sizes == (10, 20, 40)
+    assert len(result.scores["accuracy"][0]) == 4   # from the ini file
+    assert datasize_study(datasize_dataset, seed=1).run().seed == 1
+
+def test_wrong(datasize_study):
+    datasize_study(repets=3)
+"""
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*unknown name 'repets'*"])
+    assert "gates.py" not in result.stdout.str()
+
+
+def test_arrays_and_datasets_from_fixtures_and_a_test_set(pytester):
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(
+        GATE
+        + f"""
+import sys
+sys.path.insert(0, {str(__file__).rsplit('/', 2)[0]!r})
+from conftest import shapes
+import torch
+
+class TestArrays:
+    @pytest.fixture
+    def datasize_dataset(self): return shapes(100)
+    @pytest.fixture
+    def datasize_test_dataset(self): return shapes(60, seed=1)
+
+    @datasize.requires(accuracy=0.6, {OPTIONS})
+    def test_it(self, datasize_result):
+        assert (datasize_result.available, datasize_result.n_test) == (100, 60)
+        assert len(datasize_result.scores["accuracy"][-1]) == 1   # one whole pool, one model
+
+class TestTorch:
+    @pytest.fixture
+    def datasize_dataset(self):
+        images, labels = shapes(100)
+        return torch.utils.data.TensorDataset(torch.from_numpy(images[:, None]), torch.tensor(labels))
+
+    @datasize.requires(accuracy=0.6, {OPTIONS})
+    def test_it(self): ...
+"""
+    )
+    pytester.runpytest().assert_outcomes(passed=2)
+
+
+def test_no_data_set_says_the_three_ways_to_give_one(pytester):
+    pytester.makepyfile(GATE + "@datasize.requires(accuracy=0.9)\ndef test_it(): ...\n")
+    result = pytester.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["no data set: give dataset=*datasize_dataset*defaults*"])
+
+
+def test_a_fixture_of_the_wrong_kind_is_named(pytester):
+    pytester.makeconftest("import pytest\n@pytest.fixture\ndef datasize_dataset(): return 5\n")
+    pytester.makepyfile(GATE + "@datasize.requires(accuracy=0.9)\ndef test_it(): ...\n")
+    result = pytester.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["fixture datasize_dataset: dataset=5 is not allowed*"])
+
+
+def test_unreadable_images_are_all_named_and_nothing_is_trained(repository, tmp_path):
+    folder = write_folder(tmp_path / "damaged", *shapes(60))
+    (folder / "left" / "0000.png").write_bytes(b"")
+    (folder / "right" / "0001.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    repository.makepyfile(
+        GATE + f"@datasize.requires(accuracy=0.6, dataset={str(folder)!r})\ndef test_it(): ...\n"
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "2 of 60 images cannot be read*",
+            "*left/0000.png: empty file",
+            "*right/0001.png: git-LFS pointer*git lfs pull*",
+        ]
+    )
+    assert "training heads" not in result.stdout.str()

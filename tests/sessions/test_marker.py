@@ -1,0 +1,161 @@
+"""The marker in real sessions: where it may stand, what it decides, what a wrong one does."""
+
+import pytest
+
+GATE = "from pytest_datasize import datasize\nimport pytest\n"
+
+
+def test_enough_passes_and_too_few_fails_without_a_traceback(repository):
+    repository.makepyfile(
+        GATE
+        + """
+@datasize.requires(accuracy=0.7)
+def test_enough(): ...
+
+@datasize.requires(accuracy=0.995)
+def test_short(): ...
+"""
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(passed=1, failed=1)
+    text = result.stdout.str()
+    assert "Traceback" not in text
+    assert "pytest_datasize/" not in text
+    result.stdout.fnmatch_lines(["*_ test_short _*", "accuracy 0.995 *; 96 available*"])
+    result.stdout.fnmatch_lines(["FAILED *::test_short - Failed: accuracy 0.995 *"])
+
+
+def test_the_plain_mark_on_functions_classes_modules_and_parametrised_tests(repository):
+    repository.makepyfile(
+        test_module=GATE
+        + """
+pytestmark = datasize.requires(accuracy=0.6)
+def test_a(): ...
+@pytest.mark.parametrize("n", [1, 2])
+def test_b(n): ...
+""",
+        test_rest=GATE
+        + """
+import unittest
+@pytest.mark.datasize(accuracy=0.6)
+class TestC:
+    def test_c(self): ...
+    def test_d(self): ...
+@datasize.requires(accuracy=0.6)
+class TestOld(unittest.TestCase):
+    def test_e(self): ...
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=datasize.requires(accuracy=0.995))])
+def test_f(n): ...
+""",
+    )
+    result = repository.runpytest("-v")
+    result.assert_outcomes(passed=7, failed=1)
+    result.stdout.fnmatch_lines(["*::test_f?2? FAILED*"])
+    assert result.stdout.str().count(" sufficient") == 6
+    repository.runpytest("-m", "datasize").assert_outcomes(passed=6, failed=1, deselected=1)
+    repository.runpytest("-m", "not datasize").assert_outcomes(passed=1, deselected=7)
+
+
+def test_stacked_markers_all_count(repository):
+    repository.makepyfile(
+        GATE
+        + """
+@datasize.requires(accuracy=0.6)
+@datasize.requires(auc=0.6, f1_macro=0.6, repeats=3)
+class TestStacked:
+    @datasize.requires(balanced_accuracy=0.999)
+    def test_it(self): ...
+"""
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    for metric in ("accuracy ", "auc ", "f1_macro ", "balanced_accuracy "):
+        assert f"::test_it  {metric}" in text
+
+
+def test_all_metrics_and_the_worst_class_by_name(repository):
+    repository.makepyfile(
+        GATE
+        + """
+@datasize.requires(accuracy=0.6, balanced_accuracy=0.6, f1_micro=0.6, f1_macro=0.6, auc=0.6,
+                   recall_per_class=0.6)
+def test_it(): ...
+"""
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(passed=1)
+    result.stdout.re_match_lines([r".*recall_per_class \[(left|right)\].*sufficient"])
+
+
+def test_the_body_runs_when_the_gate_has_passed(repository):
+    repository.makepyfile(
+        GATE
+        + """
+@datasize.requires(accuracy=0.6)
+def test_own_assert(): assert False, "their own"
+
+@datasize.requires(accuracy=0.999)
+def test_not_reached(): pytest.skip("must not hide the verdict")
+"""
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*their own*"])
+
+
+WRONG = {
+    "acuracy=0.9": "unknown name 'acuracy'; did you mean 'accuracy'?",
+    "accuracy=90": "write 0.9 for 90 %",
+    "accuracy=0.9, sampling='balance'": "did you mean 'balanced'?",
+    "accuracy=0.9, repeats='ten'": "repeats='ten' is not allowed",
+    "repeats=5": "no target",
+    "0.9": "0.9 has no name",
+}
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("form", ["datasize.requires", "pytest.mark.datasize"])
+def test_a_wrong_marker_is_a_collection_error_before_any_training(repository, form, workers):
+    for number, arguments in enumerate(WRONG):
+        repository.makepyfile(
+            **{f"test_{number}": f"{GATE}\n@{form}({arguments})\ndef test_it_{number}(): ...\n"}
+        )
+    repository.makepyfile(test_right=GATE + "@datasize.requires(accuracy=0.6)\ndef test_a(): ...\n")
+    arguments = [] if workers == "0" else ["-n", workers]
+    result = repository.runpytest_subprocess("-p", "no:randomly", *arguments)
+    text = result.stdout.str()
+    result.assert_outcomes(errors=len(WRONG))
+    assert "INTERNALERROR" not in text
+    assert "datasize: embedding" not in text
+    for number, says in enumerate(WRONG.values()):
+        assert says in text
+        assert f"test_{number}.py::test_it_{number}: " in text
+
+
+def test_a_wrong_marker_on_a_class_is_told_once(repository):
+    repository.makepyfile(
+        "import pytest\n@pytest.mark.datasize(acc=1)\nclass TestA:\n"
+        "    def test_a(self): ...\n    def test_b(self): ...\n"
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*::TestA::test_a: unknown name 'acc'*"])
+
+
+def test_xfail_expects_a_short_data_set_not_a_broken_one(repository):
+    repository.makepyfile(
+        GATE
+        + """
+@pytest.mark.xfail(strict=True)
+@datasize.requires(accuracy=0.999)
+def test_short(): ...
+
+@pytest.mark.xfail(strict=True)
+@datasize.requires(accuracy=0.6, dataset="missing")
+def test_broken(): ...
+"""
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(xfailed=1, errors=1)
+    result.stdout.fnmatch_lines(["*missing does not exist*"])

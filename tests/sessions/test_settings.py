@@ -1,0 +1,140 @@
+"""Layers of settings and modes in real sessions."""
+
+import json
+
+import pytest
+
+GATE = "from pytest_datasize import datasize\nimport pytest\n"
+IT = GATE + "@datasize.requires(accuracy=0.6)\ndef test_it(datasize_result): ...\n"
+
+
+def seeds(repository, *arguments: str) -> list[int]:
+    result = repository.runpytest("--datasize-json=out.json", *arguments)
+    assert result.ret == 0
+    content = json.loads((repository.path / "out.json").read_text())
+    return [record["seed"] for record in content["requirements"]]
+
+
+def test_marker_over_command_line_over_yaml_over_ini_over_default(repository):
+    repository.makepyfile(IT)
+    assert seeds(repository) == [0]
+    ini = repository.path / "tox.ini"
+    ini.write_text(ini.read_text() + "datasize_seed = 1\n")
+    assert seeds(repository) == [1]
+    (repository.path / "datasize.yaml").write_text("defaults: {seed: 2}\n")
+    assert seeds(repository) == [2]
+    assert seeds(repository, "--datasize-seed=3") == [3]
+    repository.makepyfile(IT.replace("accuracy=0.6", "accuracy=0.6, seed=4"))
+    assert seeds(repository, "--datasize-seed=3") == [4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--datasize-repeats=many"], "--datasize-repeats: repeats='many' is not allowed"),
+        (["--datasize-sampling=balance"], "did you mean 'balanced'?"),
+        (["--datasize=walk"], "invalid choice: 'walk'"),
+        (["-o", "datasize_repeats=1"], "ini file: datasize_repeats: repeats=1 is not allowed"),
+        (["--datasize-json=/proc/nope/out.json"], "cannot be written"),
+    ],
+)
+def test_a_wrong_option_is_a_usage_error(repository, arguments, says):
+    repository.makepyfile(IT)
+    result = repository.runpytest(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert says in result.stderr.str()
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_an_unknown_yaml_key_stops_the_gate_by_name(repository, workers):
+    repository.makepyfile(IT)
+    (repository.path / "datasize.yaml").write_text("defaults: {repets: 3}\n")
+    result = repository.runpytest_subprocess("test_an_unknown_yaml_key_stops_the_gate_by_name.py", *workers)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*datasize.yaml: defaults: unknown key 'repets'; did you mean*"])
+
+
+def test_datasets_by_name_and_paths_from_the_root(repository, shape_folder):
+    (repository.path / "images").symlink_to(shape_folder)
+    (repository.path / "datasize.yaml").write_text("datasets: {parts: images}\n")
+    repository.makepyfile(
+        GATE
+        + """
+@pytest.mark.parametrize("n", [1])
+@datasize.requires(accuracy=0.6, dataset="parts")
+def test_name(n, datasize_result): assert datasize_result.source.endswith("/images")
+
+@datasize.requires(accuracy=0.6, dataset="images")
+def test_path(datasize_result): assert datasize_result.total == 120
+"""
+    )
+    folder = repository.mkdir("elsewhere")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = repository.runpytest("--rootdir", repository.path, repository.path)
+    result.assert_outcomes(passed=2)
+
+
+def test_yaml_gates_need_no_python(repository):
+    (repository.path / "datasize.yaml").write_text(
+        "requirements:\n"
+        "  - name: good enough\n    accuracy: 0.6\n"
+        "  - name: too good\n    recall_per_class: 0.999\n"
+    )
+    result = repository.runpytest("datasize.yaml", "-v")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["datasize.yaml::good enough PASSED*", "datasize.yaml::too good FAILED*"]
+    )
+    result.stdout.fnmatch_lines(["*_ too good _*", "recall of * 0.999 *"])
+    repository.runpytest("-k", "good and enough").assert_outcomes(passed=1, deselected=1)
+    repository.runpytest("-n2", "-m", "datasize").assert_outcomes(passed=1, failed=1)
+
+
+def test_a_wrong_yaml_gate_is_a_collection_error(repository):
+    (repository.path / "datasize.yaml").write_text("requirements:\n  - {accuracy: 2}\n")
+    result = repository.runpytest("datasize.yaml")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*datasize.yaml:2: requirement 1: accuracy=2 is not allowed*"])
+
+
+def test_plan_tells_the_cost_and_trains_nothing(repository):
+    repository.makepyfile(IT)
+    result = repository.runpytest("--datasize=plan")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_it: accuracy 0.6",
+            "*images * 120 from folder * (left 60, right 60)",
+            "*split * 96 to train on, 24 to test each repeat",
+            "*trials * 32: sizes 10, *, 96, 4 repeats each",
+            "*cost * s to embed every image once",
+        ]
+    )
+    assert "datasize: " not in result.stdout.str().split("test session starts")[1].split("===")[1]
+
+
+def test_skip_skips_with_a_reason(repository):
+    repository.makepyfile(IT)
+    result = repository.runpytest("--datasize=skip", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*--datasize=skip*"])
+    result.stdout.fnmatch_lines(["*::test_it: skipped: --datasize=skip"])
+
+
+def test_a_confidence_that_cannot_be_given_is_undecided_and_fails(repository):
+    repository.makepyfile(
+        GATE
+        + """
+@datasize.requires(accuracy=0.6, confidence=0.9)
+def test_sure(): ...
+
+def test_border(datasize_study):
+    result = datasize_study().run()
+    border = result.curves["accuracy"].predict(result.available)
+    verdict = result.verdict(accuracy=border, confidence=0.9)
+    assert verdict.status == "undecided" and not verdict.passed
+    assert "90% asked" in verdict.message
+"""
+    )
+    repository.runpytest().assert_outcomes(passed=2)

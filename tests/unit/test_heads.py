@@ -1,0 +1,247 @@
+"""Heads: the same as scikit-learn's, converged, independent, reproducible, on odd input too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pytest_datasize.transfer.heads import DEFAULT_STRENGTH, STRENGTHS, FittedHead, HeadTask, fit_heads
+from sklearn.linear_model import LogisticRegression
+
+C = 3
+
+
+def images(
+    n: int, d: int, seed: int = 0, noise: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings like a backbone's: a falling spectrum, dead and offset channels."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) % C)
+    centres = rng.normal(size=(C, d))
+    x = centres[y] * 0.5 + noise * rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) / np.sqrt(d)
+    x = x * np.geomspace(1, 0.05, d) + rng.normal(size=d)
+    if d > 4:
+        x[:, -2:] = 0.25
+    return torch.tensor(x, dtype=torch.float32), torch.tensor(y)
+
+
+def tasks_of(n: int, sizes: list[int], repeats: int = 2, held: int = 60) -> list[HeadTask]:
+    rng = np.random.default_rng(1)
+    orders = [rng.permutation(n) for _ in range(repeats)]
+    return [
+        HeadTask(order[held : held + size], order[:held], seed)
+        for size in sizes
+        for seed, order in enumerate(orders)
+    ]
+
+
+def same(a: FittedHead, b: FittedHead) -> bool:
+    return (
+        np.array_equal(a.probabilities, b.probabilities)
+        and (a.strength, a.converged, a.iterations) == (b.strength, b.converged, b.iterations)
+    )
+
+
+def sklearn_head(
+    x: torch.Tensor, y: torch.Tensor, task: HeadTask, strength: float
+) -> LogisticRegression:
+    """The head that `FittedHead.strength` defines, by scikit-learn in float64."""
+    rows = scaled(x, task)
+    model = LogisticRegression(C=1 / (strength * len(task.train)), tol=1e-10, max_iter=20_000)
+    return model.fit(rows[task.train], y.numpy()[task.train])
+
+
+def scaled(x: torch.Tensor, task: HeadTask) -> np.ndarray:
+    rows = x.double().numpy()
+    centre, variance = rows[task.train].mean(0), rows[task.train].var(0)
+    return (rows - centre) / np.sqrt(variance.mean())
+
+
+@pytest.mark.parametrize("size", [12, 40, 200])  # row space twice, principal axes
+@pytest.mark.parametrize("strength", [0.003, 0.1, 10.0])
+def test_a_fixed_strength_gives_the_probabilities_of_scikit_learn(
+    size: int, strength: float
+) -> None:
+    x, y = images(300, 90)
+    [task] = tasks_of(300, [size], repeats=1)
+    [head] = fit_heads(x, y, [task], C, strengths=[strength])
+    model = sklearn_head(x, y, task, strength)
+    expected = model.predict_proba(scaled(x, task)[task.test])
+    assert head.converged and head.strength == strength
+    np.testing.assert_allclose(head.probabilities, expected, atol=5e-3)
+
+
+def test_the_gradient_at_the_solution_is_small() -> None:
+    # Scored on its own training rows, a head shows its gradient: X'(P - Y) / n + s W = 0 has the
+    # bias row sum(P - Y) = 0 and, W = -X'(P - Y) / (s n), logits that reproduce P.
+    x, y = images(300, 40)
+    rng = np.random.default_rng(0)
+    for strength in (0.01, 1.0):
+        train = rng.permutation(300)[:150]
+        task = HeadTask(train, train, 0)
+        [head] = fit_heads(x, y, [task], C, strengths=[strength])
+        rows = scaled(x, task)[train]
+        residual = head.probabilities - np.eye(C)[y.numpy()[train]]
+        assert np.abs(residual.mean(0)).max() < 1e-3
+        weights = -rows.T @ residual / (strength * len(train))
+        logits, centred = rows @ weights, np.log(head.probabilities.astype(float))
+        logits -= logits.mean(1, keepdims=True)
+        centred -= centred.mean(1, keepdims=True)
+        difference = logits - centred
+        difference -= difference.mean(0)  # the bias
+        assert np.abs(difference).max() < 0.02 * np.abs(centred).max() + 0.02
+
+
+def test_accuracy_matches_scikit_learn_with_its_own_choice_of_strength() -> None:
+    x, y = images(500, 80, noise=2.0)
+    tasks = tasks_of(500, [30, 120, 300], repeats=3, held=200)
+    ours = fit_heads(x, y, tasks, C)
+    truth = y.numpy()
+    for task, head in zip(tasks, ours, strict=True):
+        best = max(
+            (sklearn_head(x, y, task, s).predict(scaled(x, task)[task.test]) == truth[task.test])
+            .mean()
+            for s in (0.01, 0.1, 1.0, 10.0)
+        )
+        assert (head.probabilities.argmax(1) == truth[task.test]).mean() > best - 0.05
+
+
+def test_a_head_does_not_depend_on_the_other_tasks_or_their_order() -> None:
+    x, y = images(400, 70)
+    tasks = tasks_of(400, [6, 30, 100, 250], repeats=5)
+    together = fit_heads(x, y, tasks, C)
+    backwards = fit_heads(x, y, tasks[::-1], C)[::-1]
+    alone = [fit_heads(x, y, [task], C)[0] for task in tasks]
+    assert all(map(same, together, backwards))
+    assert all(map(same, together, alone))
+
+
+def test_the_number_of_threads_changes_no_bit_and_is_left_as_it_was() -> None:
+    x, y = images(400, 70)
+    tasks = tasks_of(400, [6, 100, 250], repeats=4)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(fit_heads(x, y, tasks, C))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(map(same, results[0], other))
+
+
+def test_the_global_random_state_is_neither_read_nor_changed() -> None:
+    x, y = images(200, 30)
+    tasks = tasks_of(200, [12, 60])
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first, state, numpy_state = fit_heads(x, y, tasks, C), torch.get_rng_state(), np.random.get_state()
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(2)
+    np.random.seed(2)
+    assert all(map(same, first, fit_heads(x, y, tasks, C)))
+    np.random.seed(1)
+    assert np.array_equal(numpy_state[1], np.random.get_state()[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_features_give_what_the_same_numbers_give_in_float32(
+    dtype: torch.dtype,
+) -> None:
+    x, y = images(200, 60)
+    tasks = tasks_of(200, [20, 100])
+    half = x.to(dtype)
+    assert all(map(same, fit_heads(half, y, tasks, C), fit_heads(half.float(), y, tasks, C)))
+
+
+def test_fewer_images_than_features() -> None:
+    x, y = images(90, 300)
+    [task] = tasks_of(90, [30], repeats=1)
+    [head] = fit_heads(x, y, [task], C, strengths=[0.1])
+    expected = sklearn_head(x, y, task, 0.1).predict_proba(scaled(x, task)[task.test])
+    np.testing.assert_allclose(head.probabilities, expected, atol=5e-3)
+
+
+def test_two_images_per_class_choose_and_one_falls_back_to_the_default() -> None:
+    x, y = images(300, 60)
+    order = np.argsort(y.numpy(), kind="stable")
+    two, one = order.reshape(C, -1)[:, :2].ravel(), order.reshape(C, -1)[:, 0]
+    test = np.arange(50)
+    heads = fit_heads(x, y, [HeadTask(two, test, 0), HeadTask(one, test, 0)], C)
+    assert all(head.converged for head in heads)
+    assert heads[0].strength in STRENGTHS
+    assert heads[1].strength == DEFAULT_STRENGTH
+
+
+@pytest.mark.parametrize(
+    "kind", ["constant", "constant rows in train", "duplicates", "separable", "one feature"]
+)
+def test_odd_features_give_finite_converged_heads(kind: str) -> None:
+    x, y = images(200, 30)
+    tasks = tasks_of(200, [9, 90])
+    if kind == "constant":
+        x = torch.full_like(x, 3.0)
+    elif kind == "constant rows in train":
+        for task in tasks:
+            x[task.train] = x[0].clone()
+    elif kind == "duplicates":
+        x, y = x[:6].repeat(34, 1)[:200], y[:6].repeat(34)[:200]
+    elif kind == "separable":
+        x = torch.nn.functional.one_hot(y, C).float() * 50
+    else:
+        x = x[:, :1] + y[:, None]
+    for task, head in zip(tasks, fit_heads(x, y, tasks, C), strict=True):
+        assert head.converged, head
+        assert np.isfinite(head.probabilities).all()
+        np.testing.assert_allclose(head.probabilities.sum(1), 1, atol=1e-5)
+        accuracy = (head.probabilities.argmax(1) == y.numpy()[task.test]).mean()
+        if kind in ("separable", "duplicates"):
+            assert accuracy > 0.95 or (kind == "duplicates" and len(task.train) == 9)
+        if kind == "constant":
+            share = np.bincount(y.numpy()[task.train], minlength=C) / len(task.train)
+            np.testing.assert_allclose(head.probabilities, np.tile(share, (60, 1)), atol=1e-3)
+
+
+def test_strength_does_not_depend_on_the_unit_of_the_features() -> None:
+    x, y = images(200, 30)
+    tasks = tasks_of(200, [20, 100])
+    for a, b in zip(
+        fit_heads(x, y, tasks, C), fit_heads(x * 1024, y, tasks, C), strict=True
+    ):
+        assert a.strength == b.strength
+        np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-3)
+
+
+def test_progress_counts_to_the_number_of_tasks() -> None:
+    x, y = images(200, 30)
+    seen: list[int] = []
+    fit_heads(x, y, tasks_of(200, [9, 40, 90]), C, on_progress=seen.append)
+    assert seen == sorted(seen) and seen[-1] == 6
+
+
+def test_wrong_input_is_refused_in_words() -> None:
+    x, y = images(50, 10)
+    task = HeadTask(np.arange(40), np.arange(40, 50), 0)
+    with pytest.raises(ValueError, match="positive"):
+        fit_heads(x, y, [task], C, strengths=[0.0, 1.0])
+    with pytest.raises(ValueError, match="labels"):
+        fit_heads(x, y[:-1], [task], C)
+    with pytest.raises(ValueError, match="n_classes"):
+        fit_heads(x, y, [task], 2)
+    x[3, 3] = torch.nan
+    with pytest.raises(ValueError, match="finite"):
+        fit_heads(x, y, [task], C)
+    assert fit_heads(x, y, [], C) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_same_heads() -> None:
+    x, y = images(400, 70)
+    tasks = tasks_of(400, [6, 100, 250])
+    for a, b in zip(
+        fit_heads(x, y, tasks, C), fit_heads(x.cuda(), y.cuda(), tasks, C), strict=True
+    ):
+        np.testing.assert_allclose(a.probabilities, b.probabilities, atol=5e-3)

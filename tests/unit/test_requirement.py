@@ -1,0 +1,110 @@
+"""What a requirement may say, and what a wrong one is told."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pytest_datasize import RequirementError, datasize
+from pytest_datasize.requirement import METRICS, OPTIONS, Requirement
+
+RIGHT = {
+    "dataset": ["data/train", ([1], [0])],
+    "test_dataset": ["data/test"],
+    "backbone": ["resnet50", "local-dir:models/ours"],
+    "weights": ["auto", "hub", "embedded", "models/ours.safetensors"],
+    "strategy": ["feature_extraction"],
+    "image_size": [16, 224],
+    "sizes": [[10, 20, 40], (0.1, 0.5, 1.0), [40, 10, 20]],
+    "repeats": [2, 50],
+    "confidence": [0.51, 0.99],
+    "test_fraction": [0.05, 0.5],
+    "sampling": ["stratified", "balanced"],
+    "seed": [0, 4294967295],
+    "device": ["auto", "cpu", "cuda", "cuda:3", "mps"],
+}
+WRONG = {
+    "dataset": [None, 3, "", True],
+    "test_dataset": [0.5],
+    "backbone": [7, "", object()],
+    "weights": [1, ""],
+    "strategy": ["fine", 1],
+    "image_size": [8, 224.0, "224", True],
+    "sizes": [5, "10,20", [10, 20], [10, 10, 20], [0.1, 0.5, 2.0], [1, 0.5, 3], [0, 1, 2]],
+    "repeats": [1, 2.0, "4", True],
+    "confidence": [0.5, 1.0, 90, "0.9"],
+    "test_fraction": [0, 0.9, 1.5],
+    "sampling": ["balance", None],
+    "seed": [-1, 1.5, 2**32],
+    "device": ["gpu", "cuda:x", 0],
+}
+
+
+def test_every_option_is_tested():
+    assert set(RIGHT) == set(WRONG) == set(OPTIONS)
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, vs in RIGHT.items() for v in vs])
+def test_right_values_are_taken(name, value):
+    assert name in Requirement.parse((), {"accuracy": 0.9, name: value}, "here").options
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, vs in WRONG.items() for v in vs])
+def test_wrong_values_are_named_with_what_is_expected(name, value):
+    with pytest.raises(RequirementError) as caught:
+        Requirement.parse((), {"accuracy": 0.9, name: value}, "tests/test_a.py::test_b")
+    text = str(caught.value)
+    assert text.startswith("tests/test_a.py::test_b: ")
+    assert f"{name}=" in text
+    assert OPTIONS[name].expected in text
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("target", [0, 1, 1.5, -0.1, 90, "0.9", None, True, float("nan")])
+def test_targets_lie_between_0_and_1(metric, target):
+    with pytest.raises(RequirementError, match=f"{metric}="):
+        datasize.requires(**{metric: target})
+
+
+def test_percentages_are_told_how_to_be_written():
+    with pytest.raises(RequirementError, match=r"write 0\.9 for 90 %"):
+        datasize.requires(accuracy=90)
+
+
+def test_an_unknown_name_gets_the_nearest_and_all_allowed():
+    with pytest.raises(RequirementError) as caught:
+        datasize.requires(acuracy=0.9)
+    text = str(caught.value)
+    assert "'acuracy'; did you mean 'accuracy'?" in text
+    assert all(name in text for name in (*METRICS, *OPTIONS))
+
+
+def test_a_wrong_choice_gets_the_nearest():
+    with pytest.raises(RequirementError, match="did you mean 'balanced'"):
+        datasize.requires(accuracy=0.9, sampling="balance")
+
+
+def test_a_requirement_without_metric_or_with_a_bare_value_is_refused():
+    with pytest.raises(RequirementError, match="at least one metric"):
+        datasize.requires(repeats=5)
+    with pytest.raises(RequirementError, match=r"0\.9 has no name"):
+        datasize.requires(0.9)
+
+
+def test_the_test_is_named_when_the_decorator_stands_in_a_file(tmp_path):
+    module = tmp_path / "test_it.py"
+    module.write_text(
+        "from pytest_datasize import datasize\n"
+        "class TestA:\n"
+        "    @datasize.requires(\n"
+        "        accuracy=2,\n"
+        "    )\n"
+        "    def test_b(self): ...\n"
+    )
+    done = subprocess.run([sys.executable, str(module)], capture_output=True, text=True)
+    assert f"{module}::TestA::test_b: accuracy=2 is not allowed" in done.stderr
+
+
+def test_sizes_are_sorted_and_counted_once():
+    options = Requirement.parse((), {"accuracy": 0.9, "sizes": [40, 10, 20, 10]}, "").options
+    assert options["sizes"] == (10, 20, 40)
