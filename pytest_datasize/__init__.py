@@ -1,4 +1,4 @@
-"""Image data sufficiency as a test: do we have enough images for the score we promise?
+"""Image data sufficiency as a test.
 
 Public names load on first use, so that importing the package (which pytest does at every
 start) costs nothing.

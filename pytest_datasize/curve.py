@@ -4,12 +4,10 @@ A few trials at a few sizes allow many curves. A least-squares fit picks one of 
 bootstrap knows only the spread of the repeats; its "90 %" intervals hold the truth about half of
 the time. So :class:`LearningCurve` keeps *all* curves of a law that the scores allow, weighted by
 their posterior probability, and counts four kinds of error: the repeats' spread, the luck of the
-test set, the luck of a finite pool (:mod:`pytest_datasize.noise`) and the misfit of the law itself, which grows
-with the distance from the largest measured size, both back to small sizes and forward.
+test set, the luck of a finite pool (:mod:`pytest_datasize.noise`) and the misfit of the law itself,
+which grows with the distance from the largest measured size, both back to small sizes and forward.
 
-On the working scale of :mod:`pytest_datasize.laws`, means are normal given a curve, and the unknown score at the
-largest size is integrated out in closed form; the rest is a sum over a parameter grid. Nothing is
-random, and a fit takes a few milliseconds.
+Nothing is random, and a fit takes a few milliseconds.
 """
 
 from __future__ import annotations
@@ -23,36 +21,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-from pytest_datasize.laws import LAWS, FloatArray, Law, Scale
+from pytest_datasize.laws import LAWS, FloatArray
 from pytest_datasize.noise import means_covariance
+from pytest_datasize.posterior import NORMAL_SCORES, PosteriorTable, tabulate_posterior
 
 Status: TypeAlias = Literal["reached", "needed", "unreachable", "undecided"]
 
-_MISFIT_BACK: Final = 0.10
-"""Deviation of a real curve from its law, relative error, at 1/e of the largest size."""
-
-_MISFIT_FORWARD: Final = 0.05
-"""The same at e times the largest size."""
-
-_MISFIT_SCALES: Final = (0.25, 0.5, 1.0, 2.0)
-"""Some curves follow their law closely, some hardly: the data weigh these factors."""
-
-_HORIZON: Final = 20
-"""Projections end at 2 to this power times the largest size; beyond, the ceiling counts."""
-
-_NEGLIGIBLE: Final = 3e-4
-"""Parameter vectors whose posterior weight is below this share of the best are dropped."""
-
-_BINS: Final = 32
-"""Curves whose scores fall into the same of so many bins are merged before quantiles are taken."""
-
-_NORMAL_SCORES: Final = np.linspace(-4.0, 4.0, 65)
-"""Probabilities at which the posterior is tabulated, as quantiles of the normal distribution."""
-
 _BELOW_HALF: Final = math.nextafter(0.5, 0.0)
-
-_ABSCISSAE: Final = np.sinh(np.linspace(-2.5, 2.5, 45))
-"""Points at which a mixture's distribution function is evaluated, in standard deviations."""
+"""Largest probability that does not round a missed target up to a met one."""
 
 
 class Interval(NamedTuple):
@@ -83,7 +59,7 @@ class LearningCurve:
     n_test : int or None
         Test items behind every score.
     law : str
-        Name of the law, a key of :data:`laws.LAWS`.
+        Name of the law, a key of :data:`pytest_datasize.laws.LAWS`.
     bounds : (float, float)
         Range of the score.
     level : float
@@ -96,9 +72,7 @@ class LearningCurve:
     law: str
     bounds: tuple[float, float]
     level: float
-    _log_sizes: FloatArray = field(repr=False)
-    _quantiles: FloatArray = field(repr=False)
-    _limit: FloatArray = field(repr=False)
+    _posterior: PosteriorTable = field(repr=False)
 
     @classmethod
     def fit(
@@ -144,7 +118,8 @@ class LearningCurve:
             own, in the order of `sizes`. It is left out of the luck of training, since
             `test_covariance` counts the luck of test items.
         bounds : (float, float)
-            Range of the score; ``(-inf, inf)`` for a negated loss.
+            Range of the score; ``(-inf, 0)`` for a negated loss that cannot fall below zero,
+            ``(-inf, inf)`` for a score without bounds.
         level : float
             Level of an interval when none is named, between 0 and 1.
 
@@ -170,7 +145,8 @@ class LearningCurve:
             pool = int(n[-1])
 
         means = np.array([r.mean() for r in runs])
-        scale = LAWS[law].scale(bounds, _offset(n_test, bounds), _unit(runs, means))
+        unit = _unit(runs, means)
+        scale = LAWS[law].scale(bounds, _offset(n_test, bounds, unit), unit)
         covariance = means_covariance(
             n,
             runs,
@@ -182,15 +158,7 @@ class LearningCurve:
             train_covariance=train,
             split_variance=None if split_variance is None else np.asarray(split_variance)[order],
         )
-        ratios = _node_ratios(n[-1])
-        mixture = _posterior(
-            LAWS[law], scale, np.log(n / n[-1]), scale.z(means), covariance, ratios
-        )
-        quantiles = np.clip(scale.score(_quantiles(mixture)), *bounds)
-        quantiles = _never_falling(quantiles, from_node=int(np.argmin(np.abs(ratios))))
-        log_sizes = ratios + math.log(n[-1])
-        for array in (quantiles, log_sizes):
-            array.setflags(write=False)
+        table = tabulate_posterior(LAWS[law], scale, n, scale.z(means), covariance, bounds)
         return cls(
             sizes=tuple(int(size) for size in n),
             scores=tuple(tuple(map(float, r)) for r in runs),
@@ -198,9 +166,7 @@ class LearningCurve:
             law=law,
             bounds=(float(bounds[0]), float(bounds[1])),
             level=level,
-            _log_sizes=log_sizes,
-            _quantiles=quantiles[:-1],
-            _limit=quantiles[-1],
+            _posterior=table,
         )
 
     @property
@@ -265,7 +231,7 @@ class LearningCurve:
         # Of equal quantiles (scores at a bound) the highest probability counts, hence side="left".
         j = int(np.searchsorted(row, target, side="left"))
         share = (target - row[j - 1]) / (row[j] - row[j - 1])
-        x = _NORMAL_SCORES[j - 1] + share * (_NORMAL_SCORES[j] - _NORMAL_SCORES[j - 1])
+        x = NORMAL_SCORES[j - 1] + share * (NORMAL_SCORES[j] - NORMAL_SCORES[j - 1])
         probability = float(ndtr(-x))
         return min(probability, _BELOW_HALF) if x > 0.0 else probability
 
@@ -304,7 +270,10 @@ class LearningCurve:
 
     @property
     def ceiling(self) -> Ceiling:
-        """Score with unlimited images: median and 90 % interval.
+        """Score with a million times the images, in practice unlimited: median and 90 % interval.
+
+        A target above the interval is unreachable: :meth:`required_interval` is then infinite at
+        both ends.
 
         Examples
         --------
@@ -312,7 +281,9 @@ class LearningCurve:
         >>> curve.ceiling.low <= curve.ceiling.mean <= curve.ceiling.high <= 1.0
         True
         """
-        low, mean, high = (_at_probability(self._limit, p) for p in (0.05, 0.5, 0.95))
+        low, mean, high = (
+            _at_probability(self._posterior.quantiles[-1], p) for p in (0.05, 0.5, 0.95)
+        )
         return Ceiling(mean, low, high)
 
     def reachable(self, target: float) -> bool:
@@ -349,149 +320,40 @@ class LearningCurve:
         """Quantiles of the score at n images, linear in log n between the nodes."""
         if not n >= 1:
             raise ValueError(f"a number of training images is at least 1, got {n!r}")
-        x = self._log_sizes
+        x = self._posterior.log_sizes
         i = int(np.clip(np.searchsorted(x, math.log(n)), 1, len(x) - 1))
         share = min(max((math.log(n) - x[i - 1]) / (x[i] - x[i - 1]), 0.0), 1.0)
-        below, above = self._quantiles[i - 1], self._quantiles[i]
-        row: FloatArray = below + share * (above - below)
+        below, above = self._posterior.quantiles[i - 1 : i + 1]
+        row: FloatArray = np.minimum(below + share * (above - below), above)
         return row
 
     def _first_size(self, target: float, probability: float) -> float:
         """Smallest whole n whose quantile of the score at `probability` meets the target."""
-        curve = np.array([_at_probability(row, probability) for row in self._quantiles])
+        curve = np.array([_at_probability(row, probability) for row in self._posterior.quantiles])
         if not curve[-1] >= target:
             return math.inf
         i = int(np.argmax(curve >= target))
         if i == 0:
             return 1.0
-        share = (target - curve[i - 1]) / (curve[i] - curve[i - 1])
-        x = self._log_sizes
-        n = math.ceil(math.exp(x[i - 1] + share * (x[i] - x[i - 1])))
-
-        def met(size: int) -> bool:  # decides where rounding of the inverse does not
-            return _at_probability(self._at_size(size), probability) >= target
-
-        while not met(n):
-            n += 1
-        while n > 1 and met(n - 1):
-            n -= 1
-        return float(n)
-
-
-class _Mixture(NamedTuple):
-    """Normal mixtures of z, one for each of M nodes; all arrays are (C, M)."""
-
-    weights: FloatArray
-    means: FloatArray
-    deviations: FloatArray
-
-
-def _posterior(
-    law: Law,
-    scale: Scale,
-    log_ratio: FloatArray,
-    z: FloatArray,
-    covariance: FloatArray,
-    node_ratio: FloatArray,
-) -> _Mixture:
-    """Return the posterior of z at every node, and at infinity as the last one.
-
-    Given a curve of the law and a misfit factor, z is normal, and so is the level z(N), whose flat
-    prior is integrated out; each such pair becomes one component of the mixture.
-    """
-    residual = z - law.change(log_ratio, scale)
-    back, node_back = -log_ratio, np.maximum(-node_ratio, 0.0)
-    ahead = np.append(np.maximum(node_ratio, 0.0), node_ratio[-1])
-    prior = law.log_prior(scale)
-    fits = []
-    for factor in _MISFIT_SCALES:
-        total = covariance + factor**2 * _misfit_back(back, back)
-        inverse = np.linalg.inv(total)
-        share = inverse.sum(axis=0)
-        precision = share.sum()
-        level = residual @ share / precision
-        squares = np.einsum("gk,kl,gl->g", residual, inverse, residual) - precision * level**2
-        evidence = prior - 0.5 * (squares + np.linalg.slogdet(total)[1] + math.log(precision))
-        fits.append((factor, inverse, precision, level, evidence))
-
-    best = max(float(evidence.max()) for *_, evidence in fits)
-    change = np.column_stack([law.change(node_ratio, scale), law.limit(scale)])
-    parts = []
-    for factor, inverse, precision, level, evidence in fits:
-        kept = np.flatnonzero(evidence > best + math.log(_NEGLIGIBLE))
-        if kept.size == 0:
-            continue
-        pull = np.vstack([factor**2 * _misfit_back(node_back, back) @ inverse, np.zeros(len(z))])
-        misfit = factor**2 * (
-            np.append(_MISFIT_BACK**2 * node_back**3, 0.0) + _MISFIT_FORWARD**2 * ahead
-        )
-        misfit[:-1] -= factor**2 * np.einsum("mk,mk->m", pull[:-1], _misfit_back(node_back, back))
-        variance = np.maximum(misfit, 0.0) + (1.0 - pull.sum(axis=1)) ** 2 / precision
-        means = level[kept, None] + change[kept] + (residual[kept] - level[kept, None]) @ pull.T
-        parts.append(_binned(np.exp(evidence[kept] - best), means, np.sqrt(variance)))
-    weights, means, deviations = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return _Mixture(weights / weights.sum(axis=0), means, deviations)
-
-
-def _binned(weights: FloatArray, means: FloatArray, deviations: FloatArray) -> _Mixture:
-    """Merge normals of equal deviation whose means lie close together, (C, M) -> (bins, M)."""
-    low, width = means.min(axis=0), np.ptp(means, axis=0) + 1e-12
-    bins = np.minimum(((means - low) / width * _BINS).astype(int), _BINS - 1)
-    cells = (bins * means.shape[1] + np.arange(means.shape[1])).ravel()
-    mass, moment = (
-        np.bincount(cells, values.ravel(), _BINS * means.shape[1]).reshape(_BINS, -1)
-        for values in (np.broadcast_to(weights[:, None], means.shape), weights[:, None] * means)
-    )
-    centres = np.divide(moment, mass, out=np.broadcast_to(low, mass.shape).copy(), where=mass > 0.0)
-    return _Mixture(mass, centres, np.broadcast_to(deviations, mass.shape))
-
-
-def _misfit_back(one: FloatArray, other: FloatArray) -> FloatArray:
-    """Covariance of the misfit at distances log(N / n): a random walk in the cubed distance."""
-    return _MISFIT_BACK**2 * np.minimum.outer(one, other) ** 3
-
-
-def _quantiles(mixture: _Mixture) -> FloatArray:
-    """Tabulate z of each node at the probabilities of scores, (C, M) -> (M, probabilities)."""
-    weights, means, deviations = mixture
-    centre = np.sum(weights * means, axis=0)
-    spread = np.sqrt(np.sum(weights * (deviations**2 + (means - centre) ** 2), axis=0))
-    points = centre + spread * _ABSCISSAE[:, None]
-    table = np.empty((len(centre), len(_NORMAL_SCORES)))
-    for m, z in enumerate(points.T):
-        below = weights[:, m] @ ndtr((z - means[:, m, None]) / deviations[:, m, None])
-        below = np.clip(np.maximum.accumulate(below), 1e-12, 1.0 - 1e-12)
-        table[m] = np.interp(-_NORMAL_SCORES, ndtri(below), z)  # a score's quantiles fall with z
-    return table
-
-
-def _never_falling(quantiles: FloatArray, from_node: int) -> FloatArray:
-    """More images never lower a quantile: the one at N, where it is known best, bounds the rest."""
-    below = np.minimum.accumulate(quantiles[from_node::-1], axis=0)[::-1]
-    above = np.maximum.accumulate(quantiles[from_node:], axis=0)
-    return np.concatenate([below[:-1], above])
-
-
-def _node_ratios(largest: float) -> FloatArray:
-    """Logarithms of n / N at which the posterior is tabulated: from one image to the horizon."""
-    octave = math.log(2.0)
-    return np.concatenate(
-        [
-            np.linspace(-math.log(largest), 0.0, 16)[:-1],
-            np.arange(0.0, 4.0, 0.25) * octave,
-            np.arange(4.0, _HORIZON + 1.0, 2.0) * octave,
-        ]
-    )
+        x = self._posterior.log_sizes
+        missed, met = math.floor(math.exp(x[i - 1])) - 1, math.ceil(math.exp(x[i])) + 1
+        while met - missed > 1:  # whole numbers: predict(met) >= target > predict(met - 1)
+            middle = (missed + met) // 2
+            if _at_probability(self._at_size(middle), probability) >= target:
+                met = middle
+            else:
+                missed = middle
+        return float(met)
 
 
 def _at_probability(row: FloatArray, probability: float) -> float:
-    return float(np.interp(ndtri(probability), _NORMAL_SCORES, row))
+    return float(np.interp(ndtri(probability), NORMAL_SCORES, row))
 
 
-def _offset(n_test: int | None, bounds: tuple[float, float]) -> float:
+def _offset(n_test: int | None, bounds: tuple[float, float], unit: float) -> float:
     """Half a test item: what the logarithm of an error of zero is taken at."""
     span = bounds[1] - bounds[0]
-    return 0.5 / ((n_test or 1000) + 1) * (span if math.isfinite(span) else 1.0)
+    return 0.5 / ((n_test or 1000) + 1) * (span if math.isfinite(span) else unit)
 
 
 def _unit(runs: Sequence[FloatArray], means: FloatArray) -> float:
@@ -528,11 +390,7 @@ def _checked_points(
 
 
 def _check_options(
-    n: FloatArray,
-    n_test: int | None,
-    law: str,
-    pool: int | None,
-    level: float,
+    n: FloatArray, n_test: int | None, law: str, pool: int | None, level: float
 ) -> None:
     if law not in LAWS:
         raise ValueError(f"unknown law {law!r}; choose one of {', '.join(LAWS)}")

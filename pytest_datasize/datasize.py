@@ -52,7 +52,8 @@ Expected a number above 0 and below 1, such as 0.9.
         caller = sys._getframe(1)
         where = _decorated_name(caller.f_code.co_filename, caller.f_lineno)
         raise RequirementError(f"{where}{problem}") from None
-    return pytest.mark.datasize(*args, **arguments)
+    mark: pytest.MarkDecorator = pytest.mark.datasize(*args, **arguments)
+    return mark
 
 
 def _decorated_name(filename: str, line: int) -> str:

@@ -1,4 +1,6 @@
-"""The errors of pytest-datasize, one tree::
+"""The errors of pytest-datasize, one tree.
+
+::
 
     DatasizeError
     ├── RequirementError   a marker, option, ini value or YAML entry is wrong (collection error)

@@ -14,46 +14,41 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def datasize_dataset() -> Any:
-    """Override: the default data set of every requirement.
-
-    A folder with one folder per class, a pair (images, labels) of arrays, or a map-style torch
-    Dataset of (image, label)::
-
-        # conftest.py
+    """Override: the default data set of every requirement, for example in conftest.py:
         @pytest.fixture(scope="session")
         def datasize_dataset():
             return "data/train"
+
+    A folder with one folder per class, a pair (images, labels) of arrays, or a map-style torch
+    Dataset of (image, label).
     """
     return None
 
 
 @pytest.fixture(scope="session")
 def datasize_test_dataset() -> Any:
-    """Override: held-out images; without it every repeat sets a stratified part aside.
-
-    The same forms as datasize_dataset::
-
-        # conftest.py
+    """Override: held-out images (default: every repeat sets a stratified part aside), such as:
         @pytest.fixture(scope="session")
         def datasize_test_dataset():
             return "data/test"
+
+    The same forms as datasize_dataset.
     """
     return None
 
 
 @pytest.fixture(scope="session")
 def datasize_backbone() -> Any:
-    """Override: the default backbone, a timm name or any torch.nn.Module.
-
-    A module maps a batch of images (N, 3, S, S) to embeddings (N, D)::
-
-        # conftest.py
+    """Override: the default backbone, a timm name or any torch.nn.Module, for example:
         @pytest.fixture(scope="session")
         def datasize_backbone():
             model = torchvision.models.resnet18()
             model.load_state_dict(torch.load("ours.pth", weights_only=True))
             model.fc = torch.nn.Identity()
             return model
+
+    A module maps a batch of images (N, 3, S, S) to embeddings (N, D). It gets ImageNet's mean and
+    standard deviation unless it has timm's ``pretrained_cfg``.
     """
     return None
 
@@ -67,13 +62,10 @@ def _datasize_evidence(request: pytest.FixtureRequest) -> Gate:
 
 @pytest.fixture
 def datasize_result(request: pytest.FixtureRequest) -> "StudyResult":
-    """The evidence of the marked test, for asserts of one's own.
-
-    The body runs when the gate has passed::
-
-        @datasize.requires(accuracy=0.9)
-        def test_enough(datasize_result):
-            assert datasize_result.curves["accuracy"].ceiling.mean > 0.95
+    """The evidence of the marked test, for asserts of one's own; they run if the gate passes:
+    @datasize.requires(accuracy=0.9)
+    def test_enough(datasize_result):
+        assert datasize_result.curves["accuracy"].ceiling.mean > 0.95
     """
     __tracebackhide__ = True
     if not is_gate(request.node):
@@ -95,14 +87,13 @@ def datasize_result(request: pytest.FixtureRequest) -> "StudyResult":
 
 @pytest.fixture
 def datasize_study(request: pytest.FixtureRequest) -> "Callable[..., Study]":
-    """A factory of studies for imperative use, with the settings of the session.
-
-    Anything that a marker's options say may be given; embeddings are shared with the gates::
-
-        def test_more_is_better(datasize_study):
+    """A factory of studies for imperative use; takes what a marker's options say:
+        def test_more_would_help(datasize_study):
             result = datasize_study(dataset="data/train", repeats=5).run()
             curve = result.curves["accuracy"]
             assert curve.predict(2 * result.available) > curve.predict(result.available) + 0.01
+
+    Settings of the session apply, and embeddings are shared with the gates.
     """
 
     def make(dataset: Any = None, **options: Any) -> "Study":

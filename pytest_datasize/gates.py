@@ -76,6 +76,7 @@ class Gates:
         self._studies: dict[Any, StudyResult] = {}
         self._kept: list[Any] = []  # objects whose id() stands in a key must stay alive
         self._embeddings: dict[str, Any] = {}
+        self.refused = False
 
     # -- collection ---------------------------------------------------------------------------
 
@@ -89,7 +90,8 @@ class Gates:
         asked = tuple(Asked(r, self.settings(r.options, yaml)) for r in requirements)
         item.stash[_GATE] = Gate(asked)
         if EVIDENCE_FIXTURE not in item.fixturenames:
-            item.fixturenames.append(EVIDENCE_FIXTURE)
+            # a list of its own: parametrised tests share one, and not all need carry the marker
+            item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
 
     def yaml_of(self, item: pytest.Item) -> YamlConfig:
         """Settings file of a test: its own for a YAML gate, else that of the session."""
@@ -133,6 +135,9 @@ class Gates:
             pytest.skip("--datasize=skip: image data sufficiency is not judged")
         broken = ""
         try:
+            if self.refused and not self.config.option.continue_on_collection_errors:
+                # pytest itself stops here, but pytest-xdist runs what it could collect
+                raise RequirementError("not trained: another gate is wrong, see the errors above.")
             if mode == "plan":
                 self._plan(request, gate)
             else:

@@ -8,13 +8,13 @@ test. A new law is one class and one line in :data:`LAWS`.
 
 Working scales fall while scores rise:
 
-=====================  =============================  ======================================
-scale                  z of a score y                 used for
-=====================  =============================  ======================================
-:class:`LogError`      log(upper - y)                 saturating laws under an upper bound
-:class:`Linear`        -y / unit                      saturating laws without an upper bound
-:class:`LogScore`      -log(y - lower)                ``power2``
-=====================  =============================  ======================================
+===========================  =========================  ========================================
+scale                        z of a score y             used for
+===========================  =========================  ========================================
+``LogScale(upper, 1)``       log(upper - y)             saturating laws under an upper bound
+``LinearScale(unit)``        -y / unit                  saturating laws without an upper bound
+``LogScale(lower, -1)``      -log(y - lower)            ``power2``
+===========================  =========================  ========================================
 
 References
 ----------
@@ -33,18 +33,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
 FloatArray: TypeAlias = NDArray[np.float64]
-
-_NEVER_ENDING: Final = -50.0
-"""Change on a log scale that stands for "no limit": a factor of exp(-50)."""
 
 _FLOOR_PRIOR: Final = (0.45, 0.55)
 """Beta prior of the share of the error at N that no number of images removes."""
@@ -66,56 +62,59 @@ class Scale(ABC):
 
     @abstractmethod
     def slope(self, score: FloatArray) -> FloatArray:
-        """Return ``|dz / dscore|``, which carries variances over (delta method)."""
+        """Return ``|dz / dscore|``, which carries deviations over (delta method)."""
 
 
 @dataclass(frozen=True)
-class LogError(Scale):
-    """Logarithm of the error below `upper`; `offset` keeps an error of zero finite."""
+class LogScale(Scale):
+    """Logarithm of the distance to a bound.
 
-    upper: float
+    Parameters
+    ----------
+    bound : float
+        The upper (`side` = 1: log error) or the lower bound (`side` = -1: negative log score).
+    side : {1, -1}
+        Which of both it is.
+    offset : float
+        Added to the distance, so that a score at the bound stays finite.
+    """
+
+    bound: float
+    side: int
     offset: float
 
+    def _distance(self, score: FloatArray) -> FloatArray:
+        return self.side * (self.bound - score) + self.offset
+
     def z(self, score: FloatArray) -> FloatArray:
-        return np.log(self.upper - score + self.offset)
+        """Return ``side * log(distance)``."""
+        return self.side * np.log(self._distance(score))
 
     def score(self, z: FloatArray) -> FloatArray:
-        return self.upper + self.offset - np.exp(z)
+        """Return ``bound - side * (exp(side * z) - offset)``."""
+        return self.bound - self.side * (np.exp(self.side * z) - self.offset)
 
     def slope(self, score: FloatArray) -> FloatArray:
-        return 1.0 / (self.upper - score + self.offset)
+        """Return ``1 / distance``: deviations become relative ones."""
+        return 1.0 / self._distance(score)
 
 
 @dataclass(frozen=True)
-class LogScore(Scale):
-    """Negative logarithm of the score above `lower`."""
-
-    lower: float
-    offset: float
-
-    def z(self, score: FloatArray) -> FloatArray:
-        return -np.log(score - self.lower + self.offset)
-
-    def score(self, z: FloatArray) -> FloatArray:
-        return self.lower - self.offset + np.exp(-z)
-
-    def slope(self, score: FloatArray) -> FloatArray:
-        return 1.0 / (score - self.lower + self.offset)
-
-
-@dataclass(frozen=True)
-class Linear(Scale):
+class LinearScale(Scale):
     """The negative score in units of `unit`, so that results scale with the metric."""
 
     unit: float
 
     def z(self, score: FloatArray) -> FloatArray:
+        """Return ``-score / unit``."""
         return -score / self.unit
 
     def score(self, z: FloatArray) -> FloatArray:
+        """Return ``-z * unit``."""
         return -z * self.unit
 
     def slope(self, score: FloatArray) -> FloatArray:
+        """Return ``1 / unit`` for every score."""
         return np.full_like(score, 1.0 / self.unit)
 
 
@@ -140,10 +139,6 @@ class Law(ABC):
     def change(self, log_ratio: FloatArray, scale: Scale) -> FloatArray:
         """Return z(n) - z(N) at ``log_ratio = log(n / N)``, shape (M,) -> (G, M), falling in n."""
 
-    @abstractmethod
-    def limit(self, scale: Scale) -> FloatArray:
-        """Return :meth:`change` for infinitely many images, shape (G,)."""
-
 
 class SaturatingLaw(Law):
     """What is missing to the ceiling decays: h(n / N) falls from h(1) = 1 to h(inf) = 0.
@@ -155,35 +150,37 @@ class SaturatingLaw(Law):
 
     _floors = betaincinv(*_FLOOR_PRIOR, (np.arange(12) + 0.5) / 12)
     _gains = np.geomspace(0.01, 30.0, 16)
+    _log_shape_prior: FloatArray
+    """Unnormalised log prior of the P shapes of h, (P,)."""
 
     @abstractmethod
-    def decay(self, log_ratio: FloatArray) -> FloatArray:
-        """Return h at ``log_ratio = log(n / N)`` for every shape on the grid, (M,) -> (P, M)."""
-
-    @property
-    @abstractmethod
-    def log_shape_prior(self) -> FloatArray:
-        """Unnormalised log prior of the shapes, (P,)."""
+    def _decay(self, log_ratio: FloatArray) -> FloatArray:
+        """Return h at ``log_ratio = log(n / N)`` for every shape, (M,) -> (P, M)."""
 
     def scale(self, bounds: tuple[float, float], offset: float, unit: float) -> Scale:
-        return LogError(bounds[1], offset) if math.isfinite(bounds[1]) else Linear(unit)
+        """Choose the log error, or the score itself where it has no upper bound."""
+        return LogScale(bounds[1], 1, offset) if math.isfinite(bounds[1]) else LinearScale(unit)
 
     def log_prior(self, scale: Scale) -> FloatArray:
-        return np.tile(self.log_shape_prior, len(self._levels(scale)))
+        """Repeat the prior of the shapes; floors are prior quantiles, gains log-uniform."""
+        return np.tile(self._log_shape_prior, len(self._levels(scale)))
 
     def change(self, log_ratio: FloatArray, scale: Scale) -> FloatArray:
+        """Return ``gain * (h - 1)`` or ``log(f + (1 - f) * h)``."""
         level = self._levels(scale)[:, None, None]
-        h = self.decay(log_ratio)[None]
-        z = level * (h - 1.0) if isinstance(scale, Linear) else np.log(level + (1.0 - level) * h)
+        h = self._decay(log_ratio)
+        linear = isinstance(scale, LinearScale)
+        z: FloatArray = level * (h - 1.0) if linear else np.log(level + (1.0 - level) * h)
         return z.reshape(-1, len(log_ratio))
 
-    def limit(self, scale: Scale) -> FloatArray:
-        level = self._levels(scale)
-        z = -level if isinstance(scale, Linear) else np.log(level)
-        return np.repeat(z, len(self.log_shape_prior))
-
     def _levels(self, scale: Scale) -> FloatArray:
-        return self._gains if isinstance(scale, Linear) else self._floors
+        return self._gains if isinstance(scale, LinearScale) else self._floors
+
+
+def _exponent_prior(exponents: FloatArray) -> FloatArray:
+    """Unnormalised log prior, normal in the logarithm, of log-spaced exponents."""
+    median, sigma = _EXPONENT_PRIOR
+    return -0.5 * (np.log(exponents / median) / sigma) ** 2
 
 
 class Power(SaturatingLaw):
@@ -194,77 +191,68 @@ class Power(SaturatingLaw):
     """
 
     _exponents = np.geomspace(0.05, 3.0, 14)
-    _starts = np.array([0.0, 0.3, 1.0, 3.0])
+    _starts = np.array([0.0, 0.3, 1.0, 3.0])  # d / N
     _start_weights = np.array([0.85, 0.05, 0.05, 0.05])
+    _log_shape_prior = np.add.outer(_exponent_prior(_exponents), np.log(_start_weights)).ravel()
 
-    def decay(self, log_ratio: FloatArray) -> FloatArray:
+    def _decay(self, log_ratio: FloatArray) -> FloatArray:
         start = self._starts[:, None]
         stretched = np.log((np.exp(log_ratio) + start) / (1.0 + start))
         h: FloatArray = np.exp(-self._exponents[:, None, None] * stretched)
         return h.reshape(-1, len(log_ratio))
 
-    @cached_property
-    def log_shape_prior(self) -> FloatArray:
-        prior = _log_normal(self._exponents, *_EXPONENT_PRIOR)
-        return np.add.outer(prior, np.log(self._start_weights)).ravel()
-
 
 class Exponential(SaturatingLaw):
     """Exponential law with a ceiling: ``score = c - a * exp(-n / tau)`` (EXP3 in [3]_)."""
 
-    _times = np.geomspace(0.05, 3.0, 24)
+    _times = np.geomspace(0.05, 3.0, 24)  # tau / N
+    _log_shape_prior = np.zeros(len(_times))
 
-    def decay(self, log_ratio: FloatArray) -> FloatArray:
+    def _decay(self, log_ratio: FloatArray) -> FloatArray:
         h: FloatArray = np.exp(-np.expm1(log_ratio) / self._times[:, None])
         return h
-
-    @cached_property
-    def log_shape_prior(self) -> FloatArray:
-        return np.zeros(len(self._times))
 
 
 class M4(SaturatingLaw):
     """Logistic curve in log n between two levels: M4 of Alabdulmohsin et al. [4]_ at alpha = 1.
 
     ``(error - e_inf) / (e_0 - error) = (n / m) ** -c``: the error leaves the level of guessing e_0,
-    is half way at m and ends at e_inf. At alpha = 1 the law has a closed form; alpha = 0 is `Power`.
+    is half way at m and ends at e_inf. With alpha = 1 the law has a closed form; alpha = 0 is
+    `Power`.
     """
 
     _exponents = np.geomspace(0.1, 3.0, 12)
-    _midpoints = np.geomspace(0.003, 3.0, 8)
+    _midpoints = np.geomspace(0.003, 3.0, 8)  # m / N
+    _log_shape_prior = np.repeat(_exponent_prior(_exponents), len(_midpoints))
 
-    def decay(self, log_ratio: FloatArray) -> FloatArray:
+    def _decay(self, log_ratio: FloatArray) -> FloatArray:
         c = self._exponents[:, None, None]
         half = self._midpoints[:, None] ** c
         h: FloatArray = (1.0 + half) / (np.exp(c * log_ratio) + half)
         return h.reshape(-1, len(log_ratio))
 
-    @cached_property
-    def log_shape_prior(self) -> FloatArray:
-        return np.repeat(_log_normal(self._exponents, *_EXPONENT_PRIOR), len(self._midpoints))
-
 
 class Power2(Law):
-    """The Keras recipe's ``score = a * n ** b`` [5]_ (POW2 in [3]_); it has no ceiling of its own."""
+    """The Keras recipe's ``score = a * n ** b`` [5]_ (POW2 in [3]_), which ends at no ceiling."""
 
     _exponents = np.linspace(0.0, 1.0, 101)
 
     def scale(self, bounds: tuple[float, float], offset: float, unit: float) -> Scale:
+        """Choose the log score; it needs a finite lower bound."""
         if not math.isfinite(bounds[0]):
             raise ValueError(
                 f"law 'power2' needs a finite lower bound of the score, got bounds={bounds}; "
                 "give one or use law='power'"
             )
-        return LogScore(bounds[0], offset)
+        return LogScale(bounds[0], -1, offset)
 
     def log_prior(self, scale: Scale) -> FloatArray:
+        """Return the uniform prior of b between 0 and 1."""
         return np.zeros(len(self._exponents))
 
     def change(self, log_ratio: FloatArray, scale: Scale) -> FloatArray:
+        """Return ``-b * log(n / N)``."""
         return np.multiply.outer(-self._exponents, log_ratio)
-
-    def limit(self, scale: Scale) -> FloatArray:
-        return np.where(self._exponents > 0.0, _NEVER_ENDING, 0.0)
 
 
 LAWS: Final = MappingProxyType[str, Law](
@@ -273,7 +261,7 @@ LAWS: Final = MappingProxyType[str, Law](
 """Laws by name, in the order in which they are offered."""
 
 
-def fit_power2_least_squares(sizes: FloatArray, means: FloatArray) -> tuple[float, float, float]:
+def fit_power2_least_squares(sizes: ArrayLike, means: ArrayLike) -> tuple[float, float, float]:
     """Fit ``a * n ** b`` to mean scores by least squares: the point fit of the Keras recipe [5]_.
 
     The best a has a closed form for every b, so one bracketed search over b finds the optimum.
@@ -281,7 +269,7 @@ def fit_power2_least_squares(sizes: FloatArray, means: FloatArray) -> tuple[floa
     Parameters
     ----------
     sizes, means : array_like, shape (K,)
-        Training sizes and mean scores, K >= 2.
+        Training sizes, two or more, the largest last, and mean scores.
 
     Returns
     -------
@@ -313,8 +301,3 @@ def fit_power2_least_squares(sizes: FloatArray, means: FloatArray) -> tuple[floa
     scale = best_scale(b)
     mae = float(np.mean(np.abs(y - scale * ratio**b)))
     return scale * float(n[-1]) ** -b, b, mae
-
-
-def _log_normal(values: FloatArray, median: float, sigma: float) -> FloatArray:
-    """Return the unnormalised log prior, normal in the logarithm, of log-spaced `values`."""
-    return -0.5 * (np.log(values / median) / sigma) ** 2

@@ -49,7 +49,8 @@ def recall_per_class(labels: IntArray, probabilities: FloatArray) -> FloatArray:
 
 def balanced_accuracy(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     """Mean of the classes' recalls, so that every class counts alike."""
-    return class_recalls(labels, probabilities).mean(axis=1)
+    contributions: FloatArray = class_recalls(labels, probabilities).mean(axis=1)
+    return contributions
 
 
 def f1_micro(labels: IntArray, probabilities: FloatArray) -> FloatArray:

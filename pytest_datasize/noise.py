@@ -3,7 +3,8 @@
 Repeats vary, and everybody's error bars know that. Two more kinds of luck move all sizes together
 and are invisible in the repeats' spread, so a bootstrap over repeats misses them: the *test set*
 is one draw of items, and a *finite pool* is one draw of images that all repeats share. Everything
-is on the working scale of :mod:`pytest_datasize.laws` (delta method), where deviations are relative errors.
+is on the working scale of :mod:`pytest_datasize.laws` (delta method), where deviations are
+relative errors.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from typing import Final
 
 import numpy as np
 
-from pytest_datasize.laws import FloatArray, LogError, LogScore, Scale
+from pytest_datasize.laws import FloatArray, LogScale, Scale
 
-_VARIANCE_DECAY: Final = 1.2
-"""Variance of a run on the working scale falls like n to this power (measured: 0.5 to 1.5)."""
+_VARIANCE_DECAY: Final = 1.0
+"""Variance of a run on the working scale falls like n to minus this power: a sum over images."""
 
 _PRIOR_RUNS: Final = 2.0
 """The smooth variance counts like so many more runs at every size."""
 
 _UNKNOWN_DEVIATION: Final = 0.1
 """Deviation of a run when there are neither repeats nor a number of test items."""
+
+_TINY: Final = 1e-8
+"""Least variance: scores without any spread still give an invertible covariance."""
 
 
 def means_covariance(
@@ -35,7 +39,7 @@ def means_covariance(
     bounds: tuple[float, float],
     test_covariance: FloatArray | None,
     train_covariance: FloatArray | None,
-    split_variance: FloatArray | None = None,
+    split_variance: FloatArray | None,
 ) -> FloatArray:
     """Return the covariance of the mean scores on the working scale, shape (K, K).
 
@@ -60,7 +64,7 @@ def means_covariance(
     slope = scale.slope(means)
     slopes = np.outer(slope, slope)
     binomial = None if n_test is None else _binomial(means, n_test, bounds, slopes)
-    run = _run_variance(sizes, scores, slope, scale, binomial, split_variance)
+    run = _run_variance(sizes, scores, slope, scale, binomial, pool, split_variance)
 
     if train_covariance is not None:
         covariance = train_covariance * slopes
@@ -76,7 +80,7 @@ def means_covariance(
         # that vary by far more than the test set explains probably had a test set each.
         churn = 0.0 if pool == sizes[-1] else run[-1] / binomial[-1, -1]
         covariance = covariance + binomial / (1.0 + churn) ** 2
-    return covariance
+    return covariance + _TINY * np.eye(len(means))
 
 
 def _binomial(
@@ -97,10 +101,14 @@ def _run_variance(
     slope: FloatArray,
     scale: Scale,
     binomial: FloatArray | None,
+    pool: int | None,
     split_variance: FloatArray | None,
 ) -> FloatArray:
     """Variance of one run at every size: each size's own estimate, drawn to a smooth one."""
-    freedom = np.array([len(s) - 1.0 for s in scores])
+    # Repeats on the whole pool share all images: they say nothing about the luck of images.
+    freedom = np.array(
+        [0.0 if n == pool else len(s) - 1.0 for n, s in zip(sizes, scores, strict=True)]
+    )
     spread = np.array([s.var(ddof=1) if len(s) > 1 else 0.0 for s in scores])
     own = (spread if split_variance is None else spread - split_variance) * slope**2
     trend = (sizes[-1] / sizes) ** _VARIANCE_DECAY
@@ -110,9 +118,9 @@ def _run_variance(
         level = float(binomial[-1, -1])
     else:
         level = _UNKNOWN_DEVIATION**2
-    resolution = 0.5 * scale.offset * slope if isinstance(scale, LogError | LogScore) else 0.0
+    resolution = 0.5 * scale.offset * slope if isinstance(scale, LogScale) else 0.0
     drawn = (_PRIOR_RUNS * level * trend + freedom * own) / (_PRIOR_RUNS + freedom)
-    variance: FloatArray = np.maximum(drawn, 0.0) + resolution**2 + 1e-8
+    variance: FloatArray = np.maximum(drawn, 0.0) + resolution**2 + _TINY
     return variance
 
 
@@ -144,4 +152,5 @@ def _pool_covariance(
     left = np.maximum(1.0 - sizes / pool, 0.0)
     alone = run / np.maximum(left, 0.3)
     luck = run[-1] * (sizes[-1] / pool) ** _VARIANCE_DECAY
-    return np.diag(alone * left / runs) + luck
+    covariance: FloatArray = np.diag(alone * left / runs) + luck
+    return covariance

@@ -134,13 +134,13 @@ def draw(
     chosen = _sizes(sizes, available, n_classes, images.source)
     drawn = []
     for repeat in range(repeats):
-        test = (
+        rows = (
             np.arange(len(labels), len(labels) + n_fixed_test)
             if n_fixed_test
             else _test_rows(parts, held_out, test_fraction, repeat, seed)
         )
         generator = np.random.default_rng([seed, _ORDER, repeat])
-        drawn.append(Repeat(_order(parts, test, sampling, chosen[0], available, generator), test))
+        drawn.append(Repeat(_order(parts, rows, sampling, chosen[0], available, generator), rows))
     n_test = len(drawn[0].test)
     distinct = len(np.unique(np.concatenate([repeat.test for repeat in drawn])))
     return Plan(chosen, tuple(drawn), available, n_test, distinct, not n_fixed_test)

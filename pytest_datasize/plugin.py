@@ -53,7 +53,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, option in OPTIONS.items():
         flag = f"--datasize-{name.replace('_', '-')}"
         group.addoption(
-            flag, dest=f"datasize_{name}", metavar="VALUE", type=_checked(name, flag),
+            flag,
+            dest=f"datasize_{name}",
+            metavar="VALUE",
+            type=_checked(name, flag),
             help=option.help,
         )
         parser.addini(f"datasize_{name}", f"{option.help} (default: {option.default})")
@@ -98,17 +101,20 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Turn a wrong marker into a collection error, before anything is trained."""
     report = yield
+    gates = collector.config.stash[GATES]
     problems = []
     for node in report.result or []:
         if isinstance(node, pytest.Item) and is_gate(node):
             try:
-                collector.config.stash[GATES].attach(node)
+                gates.attach(node)
             except RequirementError as problem:
                 problems.append(str(problem))
     if problems:
+        gates.refused = True
         report.outcome = "failed"
         report.longrepr = "\n".join(dict.fromkeys(problems))
         report.result = []
+    gates.refused |= report.failed and RequirementError.__name__ in str(report.longrepr)
     return report
 
 

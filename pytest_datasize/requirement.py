@@ -302,6 +302,7 @@ def _allowed_names() -> str:
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str:
+    """Return a hint at the allowed word most like a wrong one, or an empty string."""
     from difflib import get_close_matches  # only wrong input pays for it
 
     close = get_close_matches(str(word), allowed, n=1, cutoff=0.5)

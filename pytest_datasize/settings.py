@@ -119,7 +119,8 @@ def read_yaml(path: Path) -> YamlConfig:
     for name, folder in _mapping(sections.get("datasets"), f"{path}: datasets").items():
         if not isinstance(folder, str) or not folder:
             raise RequirementError(
-                f"{path}: datasets: {name}={folder!r} is not allowed. Expected the path of a folder."
+                f"{path}: datasets: {name}={folder!r} is not allowed. "
+                "Expected the path of a folder."
             )
         datasets[name] = folder
     entries = _named_entries(sections.get("requirements"), path)

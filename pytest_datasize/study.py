@@ -219,7 +219,9 @@ class Study:
             "device": device,
         }
         self.options = {
-            name: OPTIONS[name].default if value is None else OPTIONS[name].parse(name, value, "Study")
+            name: OPTIONS[name].default
+            if value is None
+            else OPTIONS[name].parse(name, value, "Study")
             for name, value in given.items()
         }
         if dataset is None:
@@ -348,11 +350,12 @@ class Study:
         return images, test, plan
 
     def _backbone(self) -> Backbone:
-        return load_backbone(*(self.options[name] for name in ("backbone", "weights", "image_size")))
+        return load_backbone(
+            *(self.options[name] for name in ("backbone", "weights", "image_size"))
+        )
 
 
 def _function(path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     function: Callable[..., Any] = getattr(import_module(module), name)
     return function
-

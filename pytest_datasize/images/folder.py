@@ -48,10 +48,10 @@ def load(value: str) -> Loaded:
             "taken as already split and may hold only train, val and test, at least two of them. "
             "Name the folder you mean, such as dataset='.../train'."
         )
-    both = [train, validation] if test and validation else [train]
-    notes = (f"already split: tested on {held_out.name}/, trained on {_listed(both)}",)
+    roots = [train, validation] if test and validation else [train]
+    notes = (f"already split: tested on {held_out.name}/, trained on {_listed(roots)}",)
     return Loaded(
-        _read([path for path in both if path], f"folder {root}", notes),
+        _read(roots, f"folder {root}", notes),
         _read([held_out], f"folder {held_out}"),
     )
 
@@ -138,5 +138,5 @@ def _named(parts: dict[str, Path], names: tuple[str, ...]) -> Path | None:
     return next((parts[name] for name in names if name in parts), None)
 
 
-def _listed(paths: list[Path | None]) -> str:
-    return " and ".join(f"{path.name}/" for path in paths if path)
+def _listed(paths: list[Path]) -> str:
+    return " and ".join(f"{path.name}/" for path in paths)

@@ -119,6 +119,4 @@ def aligned(test: ImageSet, classes: tuple[str, ...]) -> ImageSet:
             "needs some, or its score cannot be told."
         )
     index = np.array([classes.index(name) for name in test.classes], dtype=np.int64)
-    return ImageSet(
-        test.source, classes, index[test.labels], test.read, test.name, test.notes
-    )
+    return ImageSet(test.source, classes, index[test.labels], test.read, test.name, test.notes)

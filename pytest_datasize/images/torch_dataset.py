@@ -1,6 +1,6 @@
 """Source: a map-style torch or torchvision Dataset that yields (image, label)."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from threading import Lock
 from typing import Any
 
@@ -13,8 +13,10 @@ from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, digest, labe
 
 def accepts(value: Any) -> bool:
     """Whether this source can read ``value``."""
-    return hasattr(value, "__getitem__") and hasattr(value, "__len__") and not isinstance(
-        value, (str, bytes, tuple, list, dict)
+    return (
+        hasattr(value, "__getitem__")
+        and hasattr(value, "__len__")
+        and not isinstance(value, (str, bytes, tuple, list, dict))
     )
 
 
@@ -78,7 +80,7 @@ def _declared_labels(dataset: Any) -> list[Any] | None:
         return None
     for name in ("targets", "labels", "_labels"):
         found = getattr(dataset, name, None)
-        if isinstance(found, Iterable) and hasattr(found, "__len__") and len(found) == len(dataset):
+        if isinstance(found, Collection) and len(found) == len(dataset):
             return [_plain(label) for label in found]
     return None
 

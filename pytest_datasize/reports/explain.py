@@ -1,4 +1,4 @@
-"""A failed requirement in words: what was measured, what is projected, how sure, what is missing."""
+"""A failed requirement in words: what was measured and projected, how sure, what is missing."""
 
 from typing import Any
 

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_datasize.study import StudyPlan, StudyResult
-from pytest_datasize.verdict import Judgement, Verdict
+if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
+    from pytest_datasize.study import StudyPlan, StudyResult
+    from pytest_datasize.verdict import Judgement, Verdict
 
 NUMBERS = (
     "required",
@@ -23,7 +24,7 @@ NUMBERS = (
 
 
 def records(
-    nodeid: str, order: int, verdict: Verdict, result: StudyResult
+    nodeid: str, order: int, verdict: "Verdict", result: "StudyResult"
 ) -> list[dict[str, Any]]:
     """Return one record per metric of a judged requirement."""
     return [_judged(nodeid, order, judgement, result) for judgement in verdict.judgements]
@@ -43,7 +44,7 @@ def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
 
 
 def plan_record(
-    nodeid: str, order: int, targets: Mapping[str, float], plan: StudyPlan
+    nodeid: str, order: int, targets: Mapping[str, float], plan: "StudyPlan"
 ) -> dict[str, Any]:
     """Return what would be trained for one requirement."""
     asked = ", ".join(f"{metric} {target:g}" for metric, target in targets.items())
@@ -66,7 +67,7 @@ def plan_record(
     }
 
 
-def _judged(nodeid: str, order: int, judged: Judgement, result: StudyResult) -> dict[str, Any]:
+def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
     if judged.class_name is None:
         scores = result.outcomes[judged.metric].scores
     else:

@@ -34,7 +34,15 @@ def write(reporter: Any, records: list[Record], json_path: str | None) -> None:
 
 
 def _table(reporter: Any, records: list[Record]) -> None:
-    header = ("test", "metric", "target", "score with all", "images required", "available", "verdict")
+    header = (
+        "test",
+        "metric",
+        "target",
+        "score with all",
+        "images required",
+        "available",
+        "verdict",
+    )
     rows = [header, *(_row(record) for record in records)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     for number, row in enumerate(rows):
@@ -53,7 +61,7 @@ def _row(record: Record) -> tuple[str, ...]:
         metric = f"{metric} [{printable(record['class'])}]"
     low, high = record["required_low"], record["required_high"]
     if record["required"] is None:
-        required = "none" if record["verdict"] == "unreachable" else f"over {low or 0:,}"
+        required = "none" if low is None else f"over {low:,}"
     else:
         required = f"{record['required']:,} ({low:,} to {f'{high:,}' if high else 'any'})"
     return (
@@ -92,9 +100,7 @@ def _sizes(reporter: Any, record: Record) -> None:
     reporter.write_line(f"{printable(record['nodeid'])}: {record['metric']} by training size")
     for size, repeats in zip(record["sizes"], record["scores"], strict=True):
         mean = sum(repeats) / len(repeats)
-        reporter.write_line(
-            f"  {size:>9,}  {mean:.3f}  ({min(repeats):.3f} to {max(repeats):.3f})"
-        )
+        reporter.write_line(f"  {size:>9,}  {mean:.3f}  ({min(repeats):.3f} to {max(repeats):.3f})")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["timings"].items())
     reporter.write_line(f"  {seconds}; weights {record['weights']['sha256']}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import timm.data as timm_data
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -73,14 +74,14 @@ def load(
         name, (model, found) = backbone, _from_timm(backbone, weights, image_size)
         source, content = found.source, found.hash
     model.eval().requires_grad_(False)
-    config = timm.data.resolve_model_data_config(model)
+    config = timm_data.resolve_model_data_config(model)
     if image_size:
         config["input_size"] = (3, image_size, image_size)
     side = config["input_size"][-1]
     return Backbone(
         name=name,
         model=Features(model),
-        preprocess=timm.data.create_transform(**config, is_training=False),
+        preprocess=timm_data.create_transform(**config, is_training=False),
         image_size=side,
         weights_source=source,
         weights_hash=content,
@@ -97,10 +98,11 @@ class Features(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings before the classifier, pooled over positions."""
-        if hasattr(self.model, "forward_features") and hasattr(self.model, "forward_head"):
-            features = self.model.forward_head(self.model.forward_features(images), pre_logits=True)
+        model: Any = self.model
+        if hasattr(model, "forward_features") and hasattr(model, "forward_head"):
+            features = model.forward_head(model.forward_features(images), pre_logits=True)
         else:
-            features = self.model(images)
+            features = model(images)
         if not isinstance(features, Tensor) or features.ndim not in (2, 4):
             shape = tuple(features.shape) if isinstance(features, Tensor) else type(features)
             raise BackboneError(
@@ -128,7 +130,8 @@ def _from_timm(
     if not timm.is_model(name):
         raise BackboneError(f"backbone {name!r} is not a timm model{_nearest(name)}")
     config = timm.models.get_pretrained_cfg(name)
-    found = weight_files.find(name.partition(".")[0], config and config.hf_hub_id, choice)
+    hub_id = str(config.hf_hub_id) if config and config.hf_hub_id else None
+    found = weight_files.find(name.partition(".")[0], hub_id, choice)
     return _with_weights(name, found, image_size), found
 
 
@@ -151,7 +154,9 @@ def _with_weights(name: str, found: weight_files.Weights, image_size: int | None
         ) from None
     config = timm.models.get_pretrained_cfg(name)
     head = given.get(f"{config.classifier}.weight") if config else None
-    n_classes = config.num_classes if config and head is None else head.shape[0]
+    n_classes = config.num_classes if config else 0
+    if head is not None:
+        n_classes = head.shape[0]
     try:
         if head is not None:
             overlay = {"file": str(found.file), "custom_load": False, "num_classes": n_classes}
@@ -197,6 +202,7 @@ def _short(problem: BaseException) -> str:
 
 
 def _snapshot(repository: str) -> Path:
+    folder = Path()
     for name in ("config.json", "model.safetensors"):
         path, reason = weight_files.hub_file(repository, name)
         if path is None:
@@ -204,7 +210,8 @@ def _snapshot(repository: str) -> Path:
                 f"backbone 'hf-hub:{repository}': {reason}. Bring the repository here and name it "
                 "as backbone='local-dir:PATH'."
             )
-    return path.parent
+        folder = path.parent
+    return folder
 
 
 def _nearest(name: str) -> str:
@@ -219,6 +226,5 @@ def _state_hash(model: nn.Module) -> str:
     content = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         content.update(name.encode())
-        content.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data
-                       if tensor.ndim else tensor.detach().cpu().numpy().tobytes())
+        content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return content.hexdigest()[:16]

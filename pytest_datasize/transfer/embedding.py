@@ -109,7 +109,7 @@ class _Run:
         self.places = [(images, row) for images in image_sets for row in range(len(images))]
         self.backbone, self.device, self.cache = backbone, device, cache
         self.on_progress, self.forward_in_workers = on_progress, forward_in_workers
-        self.model = backbone.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = backbone.model.to(device).to(memory_format=torch.channels_last)
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         self.keys: list[str] = []
         self.unreadable: list[str] = []
@@ -206,7 +206,8 @@ class _Run:
 
 def _half(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float16]]:
     """Store half precision: an embedding's scale is far inside its range for any sane model."""
-    return np.clip(rows, -65504, 65504).astype(np.float16)
+    half: np.ndarray[Any, np.dtype[np.float16]] = np.clip(rows, -65504, 65504).astype(np.float16)
+    return half
 
 
 @contextmanager

@@ -72,24 +72,15 @@ def run(
     )
     start = time.perf_counter()
     tasks = [
-        HeadTask(
-            repeat.order[:size], repeat.test, seed=_inner_seed(seed, repeat_number)
-        )
+        HeadTask(repeat.order[:size], repeat.test, seed=_inner_seed(seed, repeat_number))
         for size, repeat_number, repeat in plan.trials()
     ]
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        on_progress("training heads", done, len(tasks))
-
     heads = fit_heads(
         embeddings.features,
         torch.from_numpy(labels).to(device),
         tasks,
         n_classes,
-        on_progress=advance,
+        on_progress=lambda done: on_progress("training heads", done, len(tasks)),
     )
     by_size: dict[int, list[FloatArray]] = {size: [] for size in plan.sizes}
     for (size, _, _), head in zip(plan.trials(), heads, strict=True):

@@ -77,7 +77,9 @@ def find(architecture: str, hub_id: str | None, choice: str) -> Weights:
 def from_file(path: Path) -> Weights:
     """Take a weights file that the user names."""
     if not path.is_file():
-        raise BackboneError(f"weights file {path} does not exist. Name a .safetensors or .pth file.")
+        raise BackboneError(
+            f"weights file {path} does not exist. Name a .safetensors or .pth file."
+        )
     return Weights(path, f"file {path}")
 
 
@@ -117,9 +119,11 @@ def _from_hub(hub_id: str | None) -> tuple[Weights | None, str]:
 
 def _reachable(endpoint: str) -> bool:
     """Ask once, briefly: the hub client itself would retry for half a minute."""
+    if not endpoint.startswith(("https://", "http://")):
+        return False
     try:
-        request = urllib.request.Request(endpoint, method="HEAD")
-        urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
+        request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310  (checked above)
+        urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()  # noqa: S310
     except urllib.error.HTTPError:
         return True  # it answered
     except (OSError, ValueError):

@@ -19,7 +19,7 @@ def test_marker_over_command_line_over_yaml_over_ini_over_default(repository):
     repository.makepyfile(IT)
     assert seeds(repository) == [0]
     ini = repository.path / "tox.ini"
-    ini.write_text(ini.read_text() + "datasize_seed = 1\n")
+    ini.write_text(ini.read_text() + "\ndatasize_seed = 1\n")
     assert seeds(repository) == [1]
     (repository.path / "datasize.yaml").write_text("defaults: {seed: 2}\n")
     assert seeds(repository) == [2]
@@ -49,7 +49,9 @@ def test_a_wrong_option_is_a_usage_error(repository, arguments, says):
 def test_an_unknown_yaml_key_stops_the_gate_by_name(repository, workers):
     repository.makepyfile(IT)
     (repository.path / "datasize.yaml").write_text("defaults: {repets: 3}\n")
-    result = repository.runpytest_subprocess("test_an_unknown_yaml_key_stops_the_gate_by_name.py", *workers)
+    result = repository.runpytest_subprocess(
+        "test_an_unknown_yaml_key_stops_the_gate_by_name.py", *workers
+    )
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*datasize.yaml: defaults: unknown key 'repets'; did you mean*"])
 

@@ -5,16 +5,14 @@ import sys
 import pytest
 
 HEAVY = ("numpy", "scipy", "PIL", "torch", "torchvision", "timm", "huggingface_hub")
-PROBE = """
+PROBE = f"""
 import sys, atexit
 @atexit.register
 def told():
-    print("heavy:", sorted({name.split(".")[0] for name in sys.modules} & set(%r)))
-""" % (HEAVY,)
+    print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
+"""
 GATE = (
-    "from pytest_datasize import datasize\n"
-    "@datasize.requires(accuracy=0.9)\n"
-    "def test_gate(): ...\n"
+    "from pytest_datasize import datasize\n@datasize.requires(accuracy=0.9)\ndef test_gate(): ...\n"
 )
 
 

@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pytest
 import torch
-from conftest import shapes, write_folder
 from PIL import Image
+from support import shapes, write_folder
 from torch.utils.data import Dataset, Subset, TensorDataset
 from torchvision.datasets import FakeData, ImageFolder
 
@@ -162,8 +162,9 @@ def test_torch_and_torchvision_datasets(shape_folder):
 
 def test_channels_first_tensors_are_the_same_picture():
     tensor = torch.rand(4, 3, 8, 10)
-    (loaded, _), (other, _) = load((tensor, [0, 1, 0, 1])), load(
-        (tensor.permute(0, 2, 3, 1).numpy(), [0, 1, 0, 1])
+    (loaded, _), (other, _) = (
+        load((tensor, [0, 1, 0, 1])),
+        load((tensor.permute(0, 2, 3, 1).numpy(), [0, 1, 0, 1])),
     )
     assert (np.asarray(decode(loaded.read(1))) == np.asarray(decode(other.read(1)))).all()
 

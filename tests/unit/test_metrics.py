@@ -16,8 +16,8 @@ REFERENCE = {
     "f1_macro": lambda y, p: reference.f1_score(
         y, p.argmax(1), average="macro", zero_division=0, labels=range(p.shape[1])
     ),
-    "auc": lambda y, p: (
-        np.mean([reference.roc_auc_score(y == c, p[:, c]) for c in range(p.shape[1])])
+    "auc": lambda y, p: np.mean(
+        [reference.roc_auc_score(y == c, p[:, c]) for c in range(p.shape[1])]
     ),
     "recall_per_class": lambda y, p: reference.recall_score(y, p.argmax(1), average=None).min(),
 }

@@ -1,0 +1,35 @@
+"""Small images and a small backbone, for tests that need real files but not many."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def shapes(n: int, seed: int = 0, side: int = 24, noise: float = 0.6):
+    """n noisy greyscale images of two kinds, bright on the left or on the right; balanced."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    ramp = np.linspace(0.45, 0.55, side)
+    clean = np.where(labels[:, None, None] == 1, ramp, ramp[::-1]) * np.ones((n, side, side))
+    noisy = np.clip(clean + noise * generator.standard_normal((n, side, side)), 0, 1)
+    return (noisy * 255).astype(np.uint8), labels
+
+
+def write_folder(root: Path, images, labels, names=("left", "right")) -> Path:
+    """Write images as PNG files in class-per-subfolder layout."""
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = root / names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index:04d}.png")
+    return root
+
+
+CONFTEST = """
+import pytest, torch
+
+@pytest.fixture(scope="session")
+def datasize_backbone():
+    # four column means: a real module, small enough for a test
+    return torch.nn.Sequential(torch.nn.AvgPool2d((24, 6)), torch.nn.Flatten())
+"""
