@@ -17,12 +17,32 @@ def test_enough(): ...
 def test_short(): ...
 """
 )
-FIELDS = set(
-    "nodeid metric target verdict required required_low required_high available total "
-    "score_at_available score_at_available_low score_at_available_high ceiling ceiling_low "
-    "ceiling_high probability_sufficient n_test sizes scores backbone strategy device seed "
-    "timings".split()
-)
+FIELDS = {
+    "nodeid",
+    "metric",
+    "target",
+    "verdict",
+    "required",
+    "required_low",
+    "required_high",
+    "available",
+    "total",
+    "score_at_available",
+    "score_at_available_low",
+    "score_at_available_high",
+    "ceiling",
+    "ceiling_low",
+    "ceiling_high",
+    "probability_sufficient",
+    "n_test",
+    "sizes",
+    "scores",
+    "backbone",
+    "strategy",
+    "device",
+    "seed",
+    "timings",
+}
 
 
 def written(repository, *arguments: str):

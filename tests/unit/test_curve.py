@@ -349,12 +349,12 @@ def test_order_of_sizes_and_repeats_does_not_matter() -> None:
 
 
 def test_fit_is_deterministic_and_leaves_the_global_generator_alone() -> None:
-    np.random.seed(3)  # noqa: NPY002
-    expected = np.random.random()  # noqa: NPY002
-    np.random.seed(3)  # noqa: NPY002
+    np.random.seed(3)
+    expected = np.random.random()
+    np.random.seed(3)
     first, second = flowers(), flowers()
     assert first.interval(3303) == second.interval(3303)
-    assert np.random.random() == expected  # noqa: NPY002
+    assert np.random.random() == expected
 
 
 def test_results_are_frozen_and_of_builtin_types() -> None:

@@ -78,10 +78,10 @@ def test_more_repeats_change_no_earlier_one():
 
 
 def test_the_seed_decides_and_the_global_state_is_left_alone():
-    np.random.seed(5)  # noqa: NPY002
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    np.random.seed(5)
+    before = np.random.get_state()[1].copy()
     same, again, other = (draw(image_set(30, 30), seed=seed) for seed in (1, 1, 2))
-    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before).all()
     assert (same.repeats[0].order == again.repeats[0].order).all()
     assert (same.repeats[0].order != other.repeats[0].order).any()
 
