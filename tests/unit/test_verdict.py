@@ -1,0 +1,96 @@
+"""Verdicts on curves whose truth is known, and what they say."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_datasize.curve import LearningCurve
+from pytest_datasize.verdict import Status, count, judge
+
+SIZES = (20, 40, 80, 160, 320, 640)
+
+
+def curve(ceiling=0.9, scale=1.2, exponent=0.5, noise=0.004, seed=0, n_test=20_000):
+    """Scores of ceiling - scale n^-exponent with little noise."""
+    generator = np.random.default_rng(seed)
+    return LearningCurve.fit(
+        SIZES,
+        [ceiling - scale * n**-exponent + noise * generator.standard_normal(10) for n in SIZES],
+        n_test,
+    )
+
+
+def one(target, available=640, confidence=None, **law):
+    return judge("accuracy", target, {None: curve(**law)}, available, confidence)
+
+
+def test_sufficient():
+    found = one(0.82)
+    assert found.status is Status.SUFFICIENT
+    assert found.required == pytest.approx((1.2 / 0.08) ** 2, rel=0.2)
+    assert found.shortfall == 0
+    assert found.summary.startswith("accuracy 0.82 needs about 2")
+    assert found.summary.endswith("; 640 available")
+
+
+def test_insufficient_says_how_many_are_missing():
+    found = one(0.87)
+    assert found.status is Status.INSUFFICIENT
+    assert found.required == pytest.approx((1.2 / 0.03) ** 2, rel=0.35)
+    assert found.required_low <= found.required <= found.required_high
+    assert f"{count(found.required - 640)} short" in found.summary
+
+
+def test_unreachable_when_even_the_upper_end_of_the_ceiling_is_below():
+    found = one(0.99)
+    assert found.ceiling_high < 0.99
+    assert found.status is Status.UNREACHABLE
+    assert math.isinf(found.required)
+    assert math.isinf(found.required_low)
+    assert "out of reach" in found.summary
+
+
+def test_undecided_between_the_confidences():
+    border = curve().predict(640)
+    assert one(border).status is Status.SUFFICIENT
+    found = one(border, confidence=0.9)
+    assert found.status is Status.UNDECIDED
+    assert "only 50% sure" in found.summary
+    assert one(0.7, confidence=0.9).status is Status.SUFFICIENT
+    assert one(0.89, confidence=0.9).status is Status.INSUFFICIENT
+
+
+@given(st.floats(0.3, 0.99), st.sampled_from([None, 0.8, 0.95]), st.integers(20, 10_000))
+def test_verdict_required_and_probability_agree(target, confidence, available):
+    found = judge("accuracy", target, {None: CURVE}, available, confidence)
+    if confidence is None:
+        passed = found.status is Status.SUFFICIENT
+        assert passed == (found.required <= available)
+        assert passed == (found.probability >= 0.5)
+        assert passed == (found.score >= target)
+    elif found.status is Status.SUFFICIENT:
+        assert found.probability >= confidence
+    assert found.required_low <= found.required <= found.required_high
+
+
+CURVE = curve()
+
+
+def test_of_several_classes_the_one_that_needs_most_decides():
+    curves = {"good": curve(ceiling=0.95), "bad": curve(ceiling=0.88)}
+    found = judge("recall_per_class", 0.8, curves, 640)
+    assert found.class_name == "bad"
+    assert found.subject == "recall of 'bad' 0.8"
+    both = {"first": curve(ceiling=0.88), "second": curve(ceiling=0.87)}
+    assert judge("recall_per_class", 0.86, both, 640).class_name == "second"
+
+
+@given(st.integers(1, 10**9))
+def test_a_shown_number_is_never_too_small(n):
+    text = count(n)
+    shown = float(text.split()[0].replace(",", "")) * (1e6 if "million" in text else 1)
+    assert n <= shown * (1 + 1e-9)
+    assert shown <= n * 1.01 + 1
