@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_datasize.errors import DatasizeError
-from pytest_datasize.gates import GATES, Gate, is_gate
+from pytest_datasize.session import gates_of, is_gate
 
 if TYPE_CHECKING:
+    from pytest_datasize.gates import Gate
     from pytest_datasize.study import Study, StudyResult
 
 
@@ -54,10 +55,10 @@ def datasize_backbone() -> Any:
 
 
 @pytest.fixture
-def _datasize_evidence(request: pytest.FixtureRequest) -> Gate:
+def _datasize_evidence(request: pytest.FixtureRequest) -> "Gate":
     """Train what the marked test needs; added to every marked test."""
     __tracebackhide__ = True
-    return request.config.stash[GATES].gather(request)
+    return gates_of(request.config).gather(request)
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def datasize_study(request: pytest.FixtureRequest) -> "Callable[..., Study]":
         __tracebackhide__ = True
         given = options if dataset is None else {"dataset": dataset, **options}
         try:
-            return request.config.stash[GATES].study(request, given)
+            return gates_of(request.config).study(request, given)
         except DatasizeError as problem:
             pytest.fail(str(problem), pytrace=False)
 

@@ -1,6 +1,6 @@
 """A marked test as a gate: its requirements, their settings, the evidence, the verdict.
 
-Imported at every pytest start, so studies are imported only when the first gate runs.
+Imported when the first gate is collected; studies only when the first gate runs.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ import pytest
 
 from pytest_datasize.errors import DatasizeError, RequirementError
 from pytest_datasize.requirement import OPTIONS, Requirement
+from pytest_datasize.session import MARKER, command_line_options, ini_options
 from pytest_datasize.settings import CONFIG_NAME, Settings, YamlConfig, read_yaml, resolve
 
 if TYPE_CHECKING:
     from pytest_datasize.study import Study, StudyResult
 
-MARKER = "datasize"
 EVIDENCE_FIXTURE = "_datasize_evidence"
 _FIXTURES = {
     "dataset": "datasize_dataset",
@@ -45,13 +45,7 @@ class Gate:
     broken: bool = False
 
 
-GATES = pytest.StashKey["Gates"]()
 _GATE = pytest.StashKey[Gate]()
-
-
-def is_gate(item: pytest.Item) -> bool:
-    """Whether a test carries the marker."""
-    return item.get_closest_marker(MARKER) is not None
 
 
 class Gates:
@@ -59,19 +53,8 @@ class Gates:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.command_line = {
-            name: value
-            for name in OPTIONS
-            if (value := config.getoption(f"datasize_{name}")) is not None
-        }
-        try:
-            self.ini = {
-                name: OPTIONS[name].parse_text(name, text, f"ini file: datasize_{name}")
-                for name in OPTIONS
-                if (text := config.getini(f"datasize_{name}"))
-            }
-        except RequirementError as problem:
-            raise pytest.UsageError(str(problem)) from None
+        self.command_line = command_line_options(config)
+        self.ini = ini_options(config)
         self._yaml: dict[Path, YamlConfig] = {}
         self._studies: dict[Any, StudyResult] = {}
         self._kept: list[Any] = []  # objects whose id() stands in a key must stay alive

@@ -18,8 +18,8 @@ from pytest_datasize.fixtures import (
     datasize_study,
     datasize_test_dataset,
 )
-from pytest_datasize.gates import GATES, Gates, is_gate
 from pytest_datasize.requirement import OPTIONS
+from pytest_datasize.session import gates_of, ini_options, is_gate
 
 __all__ = [
     "_datasize_evidence",
@@ -73,14 +73,13 @@ def _checked(name: str, flag: str) -> Any:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and what gates share in this session."""
+    """Register the marker and check the ini file."""
     config.addinivalue_line(
         "markers",
         "datasize(**targets_and_options): fail unless the images suffice for the target scores; "
         "for example datasize(accuracy=0.9). Written as @datasize.requires(accuracy=0.9).",
     )
-    gates = Gates(config)
-    config.stash[GATES] = gates
+    ini_options(config)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporter(config), "datasize-reporter")
 
@@ -101,27 +100,27 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Turn a wrong marker into a collection error, before anything is trained."""
     report = yield
-    gates = collector.config.stash[GATES]
     problems = []
     for node in report.result or []:
         if isinstance(node, pytest.Item) and is_gate(node):
             try:
-                gates.attach(node)
+                gates_of(collector.config).attach(node)
             except RequirementError as problem:
                 problems.append(str(problem))
     if problems:
-        gates.refused = True
         report.outcome = "failed"
         report.longrepr = "\n".join(dict.fromkeys(problems))
         report.result = []
-    gates.refused |= report.failed and RequirementError.__name__ in str(report.longrepr)
+    if problems or (report.failed and RequirementError.__name__ in str(report.longrepr)):
+        gates_of(collector.config).refused = True
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Give the verdict; a test whose gate fails does not reach its body."""
-    item.config.stash[GATES].decide(item)
+    if is_gate(item):
+        gates_of(item.config).decide(item)
     return (yield)
 
 
@@ -131,7 +130,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let the evidence travel with the report, also from a pytest-xdist worker."""
     report = yield
-    item.config.stash[GATES].amend(item, report)
+    if is_gate(item):
+        gates_of(item.config).amend(item, report)
     return report
 
 

@@ -7,8 +7,7 @@ new option is one line here. Pure Python: this module is imported at every pytes
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_datasize.errors import RequirementError
 
@@ -28,8 +27,7 @@ STRATEGIES: dict[str, str] = {
 """Strategy name → ``module:function`` that trains and scores all trials of a plan."""
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One thing that can be set: how it is checked, what it means, what it is by default."""
 
     check: Callable[[Any], Any]
@@ -234,8 +232,7 @@ OPTIONS: dict[str, Option] = {
 _TARGET = Option(_fraction(0.0, 1.0), "a number above 0 and below 1, such as 0.9", "target")
 
 
-@dataclass(frozen=True)
-class Requirement:
+class Requirement(NamedTuple):
     """What one marker or one YAML entry asks.
 
     Attributes
@@ -249,7 +246,7 @@ class Requirement:
     """
 
     targets: Mapping[str, float]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any]
     where: str = ""
 
     @classmethod

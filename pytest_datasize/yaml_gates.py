@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.gates import GATES
+from pytest_datasize.session import gates_of
 
 
 class YamlFile(pytest.File):
@@ -19,7 +19,7 @@ class YamlFile(pytest.File):
     def collect(self) -> Iterator["YamlGate"]:
         """Make one test for each requirement."""
         try:
-            config = self.config.stash[GATES].yaml(self.path)
+            config = gates_of(self.config).yaml(self.path)
         except RequirementError as problem:
             raise self.CollectError(str(problem)) from None
         for name, line, requirement in config.requirements:
