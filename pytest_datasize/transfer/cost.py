@@ -5,8 +5,8 @@ import time
 import torch
 
 from pytest_datasize.transfer.backbone import Backbone
-from pytest_datasize.transfer.device import n_threads
-from pytest_datasize.transfer.embedding import CPU_BATCH, GPU_BATCH, single_threaded_torch
+from pytest_datasize.transfer.device import n_threads, torch_threads
+from pytest_datasize.transfer.embedding import CPU_BATCH, GPU_BATCH
 
 
 @torch.inference_mode()
@@ -20,7 +20,7 @@ def seconds_per_image(backbone: Backbone, device: torch.device) -> float:
     batch = torch.zeros(size, 3, backbone.image_size, backbone.image_size, device=device)
     batch = batch.contiguous(memory_format=torch.channels_last)
     model = backbone.model.to(device)
-    with single_threaded_torch():
+    with torch_threads(1):
         model(batch)
         start = time.perf_counter()
         float(model(batch).sum())  # waits for the device

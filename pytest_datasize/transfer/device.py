@@ -1,6 +1,8 @@
 """Where the arithmetic runs, and with how many threads."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -49,3 +51,14 @@ def n_threads() -> int:
     )
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     return max(1, cores // max(1, workers))
+
+
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    """Set torch's number of threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

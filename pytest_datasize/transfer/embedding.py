@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from pytest_datasize.errors import BackboneError, DatasetError
 from pytest_datasize.images.decode import UndecodableError, decode
 from pytest_datasize.images.image_set import ImageSet, Raw, digest
 from pytest_datasize.transfer.backbone import Backbone
-from pytest_datasize.transfer.device import n_threads
+from pytest_datasize.transfer.device import n_threads, torch_threads
 
 Vector = np.ndarray[Any, np.dtype[np.float16]]
 Cache = MutableMapping[str, Vector]
@@ -86,7 +85,7 @@ def embed(
     if forward_in_workers is None:
         forward_in_workers = device.type == "cpu"
     run = _Run(image_sets, backbone, device, cache, on_progress, forward_in_workers)
-    with single_threaded_torch(), ThreadPoolExecutor(n_threads()) as pool:
+    with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
         try:
             run.go(pool)
         except BaseException:
@@ -208,17 +207,6 @@ def _half(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float16]]:
     """Store half precision: an embedding's scale is far inside its range for any sane model."""
     half: np.ndarray[Any, np.dtype[np.float16]] = np.clip(rows, -65504, 65504).astype(np.float16)
     return half
-
-
-@contextmanager
-def single_threaded_torch() -> Iterator[None]:
-    """Give every thread of this process one torch thread, and restore the setting."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _unreadable_text(unreadable: list[str], total: int) -> str:

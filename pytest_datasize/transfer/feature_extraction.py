@@ -12,6 +12,7 @@ from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.metrics import FloatArray
 from pytest_datasize.plan import Plan
 from pytest_datasize.transfer.backbone import Backbone
+from pytest_datasize.transfer.device import n_threads, torch_threads
 from pytest_datasize.transfer.embedding import Cache, embed
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
 
@@ -75,13 +76,14 @@ def run(
         HeadTask(repeat.order[:size], repeat.test, seed=_inner_seed(seed, repeat_number))
         for size, repeat_number, repeat in plan.trials()
     ]
-    heads = fit_heads(
-        embeddings.features,
-        torch.from_numpy(labels).to(device),
-        tasks,
-        n_classes,
-        on_progress=lambda done: on_progress("training heads", done, len(tasks)),
-    )
+    with torch_threads(n_threads()):
+        heads = fit_heads(
+            embeddings.features,
+            torch.from_numpy(labels).to(device),
+            tasks,
+            n_classes,
+            on_progress=lambda done: on_progress("training heads", done, len(tasks)),
+        )
     by_size: dict[int, list[FloatArray]] = {size: [] for size in plan.sizes}
     for (size, _, _), head in zip(plan.trials(), heads, strict=True):
         by_size[size].append(head.probabilities)

@@ -23,13 +23,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from pytest_datasize.transfer.softmax_regression import Problem, minimise
 
 __all__ = ["DEFAULT_STRENGTH", "STRENGTHS", "FittedHead", "HeadTask", "fit_heads"]
 
@@ -44,7 +46,6 @@ _HELD_OUT = 256  # held-out rows that vote on the strength; 600 chose no better
 _SEARCH = (5e-2, 60)  # tolerance and most iterations while strengths are compared
 _FINAL = (1e-3, 1000)  # the same in each round of the fit that is returned
 _ROUNDS = (1, 1, 1, 8, 8, 8)  # line steps: stricter where three rounds have not settled a fit
-_ROUNDING = 1e-12  # squared Newton step that is float32 rounding: where the best weights are zero
 _TAIL = 1e-6  # share of variance dropped with the last axes, about the rounding of float16
 _FLAT = 1e-10  # training rows with this share of the pool's variance count as all the same
 _BLOCK = 4096  # rows of the pool converted to float32 at a time
@@ -96,21 +97,6 @@ class FittedHead:
     strength: float
     converged: bool
     iterations: int
-
-
-class _Problem(NamedTuple):
-    """Training rows of B trials; each is fitted J times, with other row weights and penalties."""
-
-    rows: Tensor  # [B, n, D], the last column ones
-    target: Tensor  # [B, C, 1, n], one-hot
-    second: Tensor  # [B, D], mean square of each column
-
-
-class _Solution(NamedTuple):
-    weights: Tensor  # [B, C, J, D]
-    logits: Tensor  # [B, C, J, n]
-    converged: Tensor  # bool [B, J]
-    iterations: Tensor  # int64 [B, J]
 
 
 def fit_heads(
@@ -326,7 +312,7 @@ def _fit_batch(
         rows, others = _row_space(rows, others, max(floor, 1e-30))
     target = functional.one_hot(labels[train], n_classes).to(rows.dtype)
     target = target.transpose(1, 2)[:, :, None].contiguous()
-    problem = _Problem(rows, target, rows.square().mean(1))
+    problem = Problem(rows, target, rows.square().mean(1))
     # Strength times the trial's mean variance is the same as scaling its features.
     ridge = (variance / n_features)[:, None].repeat(1, rows.shape[2])
     ridge[:, -1] = 0.0  # the bias
@@ -340,7 +326,7 @@ def _fit_batch(
         weight = functional.normalize((~held).to(rows.dtype), p=1.0, dim=-1)
         weight = weight.repeat_interleave(s, 1)[:, None]
         penalty = (levels[:, None] * ridge[:, None]).repeat(1, k, 1)[:, None]
-        fit = _minimise(problem, weight, penalty, *_SEARCH)
+        fit = minimise(problem, weight, penalty, *_SEARCH)
         loss = torch.logsumexp(fit.logits, 1) - (fit.logits * target).sum(1)
         loss = (loss.view(b, k, s, n) * held[:, :, None]).sum((1, 3))
         index = loss.argmin(-1)  # the grid falls: a tie goes to the stronger
@@ -351,7 +337,7 @@ def _fit_batch(
     weight = rows.new_full((b, 1, 1, n), 1.0 / n)
     used = torch.zeros_like(index)
     for line_steps in _ROUNDS:
-        fit = _minimise(problem, weight, penalty, *_FINAL, start=start, line_steps=line_steps)
+        fit = minimise(problem, weight, penalty, *_FINAL, start=start, line_steps=line_steps)
         used += fit.iterations[:, 0]
         start = fit.weights  # for another round
         if not fit.iterations.any():  # none has moved under a preconditioner taken where it stands
@@ -361,86 +347,3 @@ def _fit_batch(
     converged = fit.converged[:, 0].tolist()
     outcome = zip(probabilities, index.tolist(), converged, used.tolist(), strict=True)
     return [FittedHead(p, grid[i], done, steps) for p, i, done, steps in outcome]
-
-
-def _minimise(
-    problem: _Problem,
-    weight: Tensor,
-    penalty: Tensor,
-    tolerance: float,
-    iterations: int,
-    *,
-    start: Tensor | None = None,
-    line_steps: int = 1,
-) -> _Solution:
-    """Minimise J regularised log-losses for each of B trials by preconditioned conjugate gradients.
-
-    Row weights [B, 1, J, n] add up to one over the rows; `penalty` [B, 1, J, D] is the L2 strength
-    of each column; `start` [B, C, J, D] are first weights. Polak-Ribiere directions, restarted when
-    they lose their slope (Nocedal & Wright, Numerical Optimization, 2006, section 5.2), with the
-    step from `line_steps` Newton steps on the convex loss along the direction, kept in a bracket.
-
-    The preconditioner is the Hessian's diagonal at the start, with the mean of p(1 - p) in place
-    of each row's. A fit has converged when the Newton step left by this diagonal is `tolerance`
-    times its weights (both in the norm of the diagonal: free of units, and as strict for separable
-    classes, whose gradient is small everywhere). It stands still from then on, so that no fit
-    depends on how long another one takes.
-    """
-    rows, target, second = problem
-    (b, n, d), c, j = rows.shape, target.shape[1], weight.shape[2]
-    columns = rows.transpose(1, 2)
-
-    def dot(x: Tensor, y: Tensor) -> Tensor:
-        return (x * y).sum(-1).sum(1)  # [B, J]
-
-    def logits_of(w: Tensor) -> Tensor:
-        return (w.reshape(b, c * j, d) @ columns).view(b, c, j, n)
-
-    def gradient_of(w: Tensor, softmax: Tensor) -> Tensor:
-        residual = (softmax - target).mul_(weight).view(b, c * j, n)
-        return (residual @ rows).view(b, c, j, d).addcmul_(penalty, w)
-
-    w = rows.new_zeros(b, c, j, d) if start is None else start.clone()
-    logits = logits_of(w)
-    softmax = torch.softmax(logits, 1)
-    uncertain = (softmax * (1 - softmax) * weight).sum(-1, keepdim=True)
-    curvature = second[:, None, None] * uncertain + penalty
-    gradient = gradient_of(w, softmax)
-    size = dot(gradient, gradient / curvature)
-    converged = size <= tolerance**2 * dot(w, curvature * w) + _ROUNDING
-    direction = -gradient / curvature
-    used = torch.zeros_like(converged, dtype=torch.int64)
-    for _ in range(iterations):
-        if converged.all():
-            break
-        used += ~converged
-        change = logits_of(direction)
-        pull = penalty * direction
-        bend_pull, slope_pull = dot(pull, direction), dot(pull, w)
-        slope = dot(gradient, direction)
-        step = torch.zeros_like(slope)
-        low, high = step, torch.full_like(step, torch.inf)
-        for attempt in range(line_steps):
-            if attempt > 0:
-                softmax = torch.softmax(logits + step[:, None, :, None] * change, 1)
-                slope = dot((softmax - target) * weight, change) + slope_pull + step * bend_pull
-            moment = softmax * change
-            mean = moment.sum(1)
-            spread = moment.mul_(change).sum(1).addcmul_(mean, mean, value=-1.0)
-            bend = spread.mul_(weight[:, 0]).sum(-1) + bend_pull
-            low, high = torch.where(slope <= 0, step, low), torch.where(slope > 0, step, high)
-            step = step - slope / bend.clamp_min(1e-30)
-            step = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
-        step = torch.where(converged, 0.0, step)[:, None, :, None]
-        w.addcmul_(step, direction)
-        logits.addcmul_(step, change)
-        softmax = torch.softmax(logits, 1)
-        before, gradient = gradient, gradient_of(w, softmax)
-        downhill = gradient / curvature
-        size_before, size = size, dot(gradient, downhill)
-        keep = ((size - dot(before, downhill)) / size_before.clamp_min(1e-38)).clamp_min(0.0)
-        direction.mul_(keep[:, None, :, None]).sub_(downhill)
-        uphill = dot(gradient, direction) >= 0
-        direction = torch.where(uphill[:, None, :, None], -downhill, direction)
-        converged |= size <= tolerance**2 * dot(w, curvature * w) + _ROUNDING
-    return _Solution(w, logits, converged, used)
