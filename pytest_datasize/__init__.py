@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         BackboneError,
         DatasetError,
         DatasizeError,
+        DatasizeWarning,
         RequirementError,
         TrainingError,
     )
@@ -24,6 +25,7 @@ __all__ = [
     "BackboneError",
     "DatasetError",
     "DatasizeError",
+    "DatasizeWarning",
     "Judgement",
     "LearningCurve",
     "RequirementError",
@@ -41,6 +43,7 @@ _HOME = {
     "BackboneError": "errors",
     "DatasetError": "errors",
     "DatasizeError": "errors",
+    "DatasizeWarning": "errors",
     "Judgement": "verdict",
     "LearningCurve": "curve",
     "RequirementError": "errors",

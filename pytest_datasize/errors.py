@@ -11,7 +11,18 @@
 Every message names what is wrong, what was expected and what to do; none of them needs a traceback.
 """
 
-__all__ = ["BackboneError", "DatasetError", "DatasizeError", "RequirementError", "TrainingError"]
+__all__ = [
+    "BackboneError",
+    "DatasetError",
+    "DatasizeError",
+    "DatasizeWarning",
+    "RequirementError",
+    "TrainingError",
+]
+
+
+class DatasizeWarning(UserWarning):
+    """A verdict that lacks the confidence asked for, where ``undecided`` is ``warn``."""
 
 
 class DatasizeError(Exception):

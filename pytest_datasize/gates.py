@@ -3,6 +3,7 @@
 Imported when the first gate is collected; studies only when the first gate runs.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_datasize.errors import DatasizeError, RequirementError
+from pytest_datasize.errors import DatasizeError, DatasizeWarning, RequirementError
 from pytest_datasize.requirement import OPTIONS, Requirement
 from pytest_datasize.session import MARKER, command_line_options, ini_options
 from pytest_datasize.settings import CONFIG_NAME, Settings, YamlConfig, read_yaml, resolve
@@ -24,6 +25,7 @@ _FIXTURES = {
     "test_dataset": "datasize_test_dataset",
     "backbone": "datasize_backbone",
 }
+_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range")
 _PATHS = ("dataset", "test_dataset", "weights")
 
 
@@ -124,7 +126,7 @@ class Gates:
             if mode == "plan":
                 self._plan(request, gate)
             else:
-                gate.results = [self._result(request, asked.settings) for asked in gate.asked]
+                gate.results = [self._result(request, asked) for asked in gate.asked]
         except DatasizeError as problem:
             broken = str(problem)
         if broken:  # outside the except block, or pytest would show a chain of exceptions
@@ -150,12 +152,19 @@ class Gates:
             f"datasize_study: unknown name {name!r}. Allowed: {', '.join(sorted(OPTIONS))}."
         )
 
-    def _result(self, request: pytest.FixtureRequest, settings: Settings) -> "StudyResult":
-        options = self._options(request, settings)
-        key = tuple((name, _identity(value)) for name, value in options.items())
+    def _result(self, request: pytest.FixtureRequest, asked: Asked) -> "StudyResult":
+        options = self._options(request, asked.settings)
+        key: tuple[Any, ...] = tuple((name, _identity(value)) for name, value in options.items())
+        until = None
+        if (confidence := asked.settings["confidence"]) is not None:
+            from pytest_datasize.sequential import Certainty
+
+            # how many repeats are trained then depends on the targets
+            until = Certainty(asked.requirement.targets, confidence)
+            key += (confidence, *sorted(asked.requirement.targets.items()))
         if key not in self._studies:
             self._kept += options.values()
-            self._studies[key] = self._study(request, settings).run()
+            self._studies[key] = self._study(request, asked.settings).run(until)
         return self._studies[key]
 
     def _plan(self, request: pytest.FixtureRequest, gate: Gate) -> None:
@@ -178,7 +187,9 @@ class Gates:
 
     def _options(self, request: pytest.FixtureRequest, settings: Settings) -> dict[str, Any]:
         """Fill in fixtures where no layer says anything, and make paths absolute."""
-        values = {name: value for name, value in settings.values.items() if name != "confidence"}
+        values = {
+            name: value for name, value in settings.values.items() if name not in _OF_THE_VERDICT
+        }
         for name, fixture in _FIXTURES.items():
             if settings.is_default(name):
                 found = request.getfixturevalue(fixture)
@@ -229,13 +240,17 @@ class Gates:
         failures = []
         gate.records = []
         for order, (asked, result) in enumerate(zip(gate.asked, gate.results, strict=True)):
-            confidence = asked.settings["confidence"]
-            verdict = result.verdict(confidence, **asked.requirement.targets)
-            gate.records += records(item.nodeid, order, verdict, result)
-            failures += [j for j in verdict.judgements if j.status != "sufficient"]
+            confidence, trusted = asked.settings["confidence"], asked.settings["trusted_range"]
+            verdict = result.verdict(confidence, trusted, **asked.requirement.targets)
+            found = records(item.nodeid, order, verdict, result)
+            gate.records += found
+            for record in found:
+                if record["verdict"] == "undecided" and asked.settings["undecided"] == "warn":
+                    warnings.warn(DatasizeWarning(record["message"]), stacklevel=1)
+                elif record["verdict"] != "sufficient":
+                    failures.append(record)
         if failures:
-            failed = [record for record in gate.records if record["verdict"] != "sufficient"]
-            pytest.fail(explain.failure(failed), pytrace=False)
+            pytest.fail(explain.failure(failures), pytrace=False)
 
     def amend(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Attach the records to the report that ends the gate's work."""

@@ -6,7 +6,7 @@ hard at the others too. So the covariance of the mean scores is measured here, i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,12 +47,23 @@ class Outcomes:
     split_variance: FloatArray
     pool: int
 
-    def curve(self) -> LearningCurve:
+    def first(self, k: int) -> "Outcomes":
+        """Return what the k smallest sizes alone say."""
+        return replace(
+            self,
+            sizes=self.sizes[:k],
+            scores=self.scores[:k],
+            test_covariance=self.test_covariance[:k, :k],
+            split_variance=self.split_variance[:k],
+        )
+
+    def curve(self, law: str = "power") -> LearningCurve:
         """Fit the learning curve with all that is known of its noise."""
         return LearningCurve.fit(
             self.sizes,
             self.scores,
             self.n_test,
+            law=law,
             pool=self.pool,
             test_covariance=self.test_covariance,
             split_variance=self.split_variance,

@@ -65,16 +65,17 @@ class Plan:
 
     pools_differ: bool
 
-    def trials(self) -> list[tuple[int, int, Repeat]]:
+    def trials(self, start: int = 0, stop: int | None = None) -> list[tuple[int, int, Repeat]]:
         """Every model to train, as (size, number of the repeat, repeat), the smallest first.
 
+        Of the repeats from ``start`` up to ``stop`` (all of them by default).
         With a fixed test set all repeats have one pool, and the whole of it is the same
         training set whatever its order: that size is trained once.
         """
         return [
             (size, number, repeat)
             for size in self.sizes
-            for number, repeat in enumerate(self.repeats)
+            for number, repeat in list(enumerate(self.repeats))[start:stop]
             if self.pools_differ or number == 0 or size < self.available
         ]
 

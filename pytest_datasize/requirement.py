@@ -80,6 +80,17 @@ def _fraction(low: float, high: float) -> Callable[[Any], float]:
     return check
 
 
+def _number_from(low: float) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError
+        if not low <= value < float("inf"):
+            raise ValueError
+        return float(value)
+
+    return check
+
+
 def _choice(*allowed: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in allowed:
@@ -198,6 +209,27 @@ OPTIONS: dict[str, Option] = {
         "how sure the verdict must be (default: the median of the projection decides)",
         from_text=float,
     ),
+    "undecided": Option(
+        _choice("fail", "warn"),
+        "one of: fail, warn",
+        "whether a verdict that lacks the confidence asked for fails or warns",
+        "fail",
+        choices=("fail", "warn"),
+    ),
+    "trusted_range": Option(
+        _number_from(1.0),
+        "a number from 1, such as 4",
+        "times the largest measured size beyond which a number is called an extrapolation",
+        4.0,
+        from_text=float,
+    ),
+    "law": Option(
+        _choice("power", "power2", "exponential", "m4"),
+        "one of: power, power2, exponential, m4",
+        "family of learning curves",
+        "power",
+        choices=("power", "power2", "exponential", "m4"),
+    ),
     "test_fraction": Option(
         _fraction(0.0, 0.9),
         "a number above 0 and below 0.9, such as 0.2",
@@ -269,8 +301,8 @@ class Requirement(NamedTuple):
             ...
         pytest_datasize.errors.RequirementError: here: unknown name 'acuracy'; did you mean \
 'accuracy'? Metrics: accuracy, auc, balanced_accuracy, f1_macro, f1_micro, recall_per_class. \
-Options: backbone, confidence, dataset, device, image_size, repeats, sampling, seed, sizes, \
-strategy, test_dataset, test_fraction, weights.
+Options: backbone, confidence, dataset, device, image_size, law, repeats, sampling, seed, sizes, \
+strategy, test_dataset, test_fraction, trusted_range, undecided, weights.
         """
         if args:
             raise RequirementError(

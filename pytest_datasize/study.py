@@ -11,17 +11,19 @@ import numpy as np
 
 from pytest_datasize import images as image_sources
 from pytest_datasize import metrics
+from pytest_datasize.advice import Advice, advise
 from pytest_datasize.curve import LearningCurve
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.outcomes import Outcomes, Scores, gather
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.requirement import METRICS, OPTIONS, STRATEGIES, Requirement
+from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
 from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.backbone import load as load_backbone
 from pytest_datasize.transfer.cost import seconds_per_image
 from pytest_datasize.transfer.embedding import Cache
-from pytest_datasize.verdict import Verdict, judge
+from pytest_datasize.verdict import TRUSTED_RANGE, Judgement, Verdict, judge
 
 WORST_CLASS = "recall_per_class"
 """The metric that is judged for every class by itself."""
@@ -74,10 +76,12 @@ class StudyResult:
         Class name → number of images.
     total, available
         Images in all; images that can be trained on once the test images are set aside.
-    n_test, n_test_distinct
-        Test images behind one score; different ones behind all scores of one size.
+    n_test
+        Test images behind one score.
     sizes
         Training sizes, ascending.
+    n_trials, n_trials_planned
+        Models that were trained, and that the fixed plan has.
     outcomes
         Metric → scores of all trials and the luck in them; for ``recall_per_class`` those of the
         class that scores worst.
@@ -85,6 +89,8 @@ class StudyResult:
         Class name → the same, of its recall.
     curves
         Metric → learning curve.
+    law
+        Family of the curves.
     backbone, weights_source, weights_hash, image_size, strategy, device, seed
         How the scores were obtained.
     timings
@@ -97,11 +103,13 @@ class StudyResult:
     total: int
     available: int
     n_test: int
-    n_test_distinct: int
     sizes: tuple[int, ...]
+    n_trials: int
+    n_trials_planned: int
     outcomes: Mapping[str, Outcomes]
     class_outcomes: Mapping[str, Outcomes]
     curves: Mapping[str, LearningCurve]
+    law: str
     backbone: str
     weights_source: str
     weights_hash: str
@@ -119,15 +127,27 @@ class StudyResult:
     @cached_property
     def class_curves(self) -> Mapping[str, LearningCurve]:
         """Class name → learning curve of its recall."""
-        return {name: outcomes.curve() for name, outcomes in self.class_outcomes.items()}
+        return {name: outcomes.curve(self.law) for name, outcomes in self.class_outcomes.items()}
 
-    def verdict(self, confidence: float | None = None, **targets: float) -> Verdict:
+    @property
+    def n_test_distinct(self) -> int:
+        """Different test images behind all scores of one size."""
+        return self.outcomes["accuracy"].n_test
+
+    def verdict(
+        self,
+        confidence: float | None = None,
+        trusted_range: float = TRUSTED_RANGE,
+        **targets: float,
+    ) -> Verdict:
         """Judge targets by this evidence.
 
         Parameters
         ----------
         confidence
             How sure the verdict must be, in (0.5, 1); None lets the median decide.
+        trusted_range
+            Times the largest measured size beyond which a number is an extrapolation.
         **targets
             Metric → score to reach, in (0, 1).
 
@@ -136,14 +156,31 @@ class StudyResult:
         RequirementError
             Unknown metric, or a target outside (0, 1).
         """
-        asked = {} if confidence is None else {"confidence": confidence}
+        asked = {"trusted_range": trusted_range}
+        if confidence is not None:
+            asked["confidence"] = confidence
         requirement = Requirement.parse((), {**targets, **asked}, "verdict")
         return Verdict(
             tuple(
-                judge(metric, target, self._curves_of(metric), self.available, confidence)
+                judge(
+                    metric,
+                    target,
+                    self._curves_of(metric),
+                    self.available,
+                    confidence,
+                    trusted_range,
+                )
                 for metric, target in requirement.targets.items()
             )
         )
+
+    def advice(self, judgement: Judgement) -> Advice:
+        """Say how far to trust a judgement, and what would decide it."""
+        if judgement.class_name is None:
+            metric = judgement.metric
+            return advise(self.outcomes[metric], self.curves[metric], judgement)
+        name = judgement.class_name
+        return advise(self.class_outcomes[name], self.class_curves[name], judgement)
 
     def _curves_of(self, metric: str) -> Mapping[Any, LearningCurve]:
         return self.class_curves if metric == WORST_CLASS else {None: self.curves[metric]}
@@ -159,7 +196,9 @@ class Study:
         (N, H, W[, C]) and (N,), or a map-style torch Dataset of (image, label).
     test_dataset
         Held-out images in the same forms; None sets a stratified part aside in every repeat.
-    backbone, weights, strategy, image_size, sizes, repeats, test_fraction, sampling, seed, device
+    backbone, weights, strategy, image_size, sizes, repeats, test_fraction, sampling, seed
+        As in the marker; None for the default.
+    device, law
         As in the marker; None for the default.
     cache
         Known embeddings by content; new ones are added.
@@ -201,6 +240,7 @@ class Study:
         sampling: str | None = None,
         seed: int | None = None,
         device: str | None = None,
+        law: str | None = None,
         cache: Cache | None = None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ) -> None:
@@ -217,6 +257,7 @@ class Study:
             "sampling": sampling,
             "seed": seed,
             "device": device,
+            "law": law,
         }
         self.options = {
             name: OPTIONS[name].default
@@ -257,8 +298,15 @@ class Study:
             seconds=total * seconds_per_image(backbone, device),
         )
 
-    def run(self) -> StudyResult:
+    def run(self, until: Callable[[StudyResult, float], bool] | None = None) -> StudyResult:
         """Embed, train, score and fit.
+
+        Parameters
+        ----------
+        until
+            Called with the result and the share of repeats done, at each look of
+            :func:`pytest_datasize.sequential.looks`; training stops when it returns True. None
+            trains all repeats.
 
         Raises
         ------
@@ -273,47 +321,68 @@ class Study:
         sets = [images, test] if test else [images]
         labels = np.concatenate([part.labels for part in sets])
         module, _, function = STRATEGIES[self.options["strategy"]].partition(":")
-        trials = getattr(import_module(module), function)(
-            plan,
-            sets,
-            labels,
-            len(images.classes),
-            backbone,
-            device,
-            self.cache,
-            self.options["seed"],
-            self.on_progress,
-        )
-        start = time.perf_counter()
-        outcomes, class_outcomes = self._outcomes(images, labels, plan, trials.probabilities)
-        curves = {metric: found.curve() for metric, found in outcomes.items()}
-        return StudyResult(
-            source=images.source,
-            notes=(*images.notes, *trials.notes),
-            class_counts=images.class_counts,
-            total=len(labels),
-            available=plan.available,
-            n_test=plan.n_test,
-            n_test_distinct=plan.n_test_distinct,
-            sizes=plan.sizes,
-            outcomes=outcomes,
-            class_outcomes=class_outcomes,
-            curves=curves,
-            backbone=backbone.name,
-            weights_source=backbone.weights_source,
-            weights_hash=backbone.weights_hash,
-            image_size=backbone.image_size,
-            strategy=self.options["strategy"],
-            device=devices.describe(device),
-            seed=self.options["seed"],
-            timings={**trials.seconds, "fit": time.perf_counter() - start},
-        )
+        strategy = getattr(import_module(module), function)
+
+        probabilities: list[list[Any]] = [[] for _ in plan.sizes]
+        timings: dict[str, float] = {}
+        notes: list[str] = []
+        done = 0
+        for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
+            trials = strategy(
+                plan,
+                (done, stop),
+                sets,
+                labels,
+                len(images.classes),
+                backbone,
+                device,
+                self.cache,
+                self.options["seed"],
+                self.on_progress,
+            )
+            for known, new in zip(probabilities, trials.probabilities, strict=True):
+                known += new
+            notes += trials.notes
+            start = time.perf_counter()
+            outcomes, by_class = self._outcomes(images, labels, plan, probabilities)
+            law = self.options["law"]
+            curves = {metric: found.curve(law) for metric, found in outcomes.items()}
+            for stage, seconds in {**trials.seconds, "fit": time.perf_counter() - start}.items():
+                timings[stage] = timings.get(stage, 0.0) + seconds
+            result = StudyResult(
+                source=images.source,
+                notes=(*images.notes, *dict.fromkeys(notes)),
+                class_counts=images.class_counts,
+                total=len(labels),
+                available=plan.available,
+                n_test=plan.n_test,
+                sizes=plan.sizes,
+                n_trials=len(plan.trials(0, stop)),
+                n_trials_planned=len(plan.trials()),
+                outcomes=outcomes,
+                class_outcomes=by_class,
+                curves=curves,
+                law=law,
+                backbone=backbone.name,
+                weights_source=backbone.weights_source,
+                weights_hash=backbone.weights_hash,
+                image_size=backbone.image_size,
+                strategy=self.options["strategy"],
+                device=devices.describe(device),
+                seed=self.options["seed"],
+                timings=timings,
+            )
+            done = stop
+            if until and until(result, stop / len(plan.repeats)):
+                break
+        return result
 
     @staticmethod
     def _outcomes(
         images: image_sources.ImageSet, labels: Any, plan: Plan, probabilities: Any
     ) -> tuple[dict[str, Outcomes], dict[str, Outcomes]]:
-        tested = [repeat.test for repeat in plan.repeats]
+        n_repeats = max(map(len, probabilities))
+        tested = [repeat.test for repeat in plan.repeats[:n_repeats]]
         pool = len(images)
 
         def scored(contribute: Callable[..., Any]) -> list[list[Any]]:

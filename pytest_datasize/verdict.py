@@ -15,6 +15,12 @@ from pytest_datasize.curve import LearningCurve
 LEVEL = 0.9
 """Probability that an interval in a report holds the truth."""
 
+TRUSTED_RANGE = 4.0
+"""A projection to more than so many times the largest measured size is an extrapolation.
+
+Hoiem et al. 2021, "Learning curves for analysis of deep networks", trust four times.
+"""
+
 TELLABLE = 100
 """A required number beyond so many times what is available is no number to plan with."""
 
@@ -52,6 +58,10 @@ class Judgement:
         Probability that the available images suffice, in [0, 1].
     confidence
         What was asked for, or None.
+    measured
+        Largest training size with measured scores.
+    trusted_range
+        Times that size beyond which a number is an extrapolation.
     """
 
     metric: str
@@ -70,6 +80,13 @@ class Judgement:
     ceiling_high: float
     probability: float
     confidence: float | None
+    measured: int
+    trusted_range: float
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether the required number lies beyond the trusted range of what was measured."""
+        return self.trusted_range * self.measured < self.required < math.inf
 
     @property
     def subject(self) -> str:
@@ -107,6 +124,11 @@ class Judgement:
         return (
             f"{self.subject} needs about {count(self.required)} images ({self._range()}); "
             f"{available}, {count(self.shortfall)} short"
+            + (
+                f"; an extrapolation to {self.required / self.measured:.1f} times what was measured"
+                if self.extrapolated
+                else ""
+            )
         )
 
     @property
@@ -166,6 +188,7 @@ def judge(
     curves: Mapping[str | None, LearningCurve],
     available: int,
     confidence: float | None = None,
+    trusted_range: float = TRUSTED_RANGE,
 ) -> Judgement:
     """Judge one metric; of several curves (one a class) the one that needs most decides.
 
@@ -179,9 +202,11 @@ def judge(
         Images that can be trained on.
     confidence
         How sure the verdict must be, in (0.5, 1); None lets the median decide.
+    trusted_range
+        Times the largest measured size beyond which a number is an extrapolation.
     """
     judgements = [
-        _judge_one(metric, target, name, curve, available, confidence)
+        _judge_one(metric, target, name, curve, available, confidence, trusted_range)
         for name, curve in curves.items()
     ]
     order = list(Status)
@@ -195,6 +220,7 @@ def _judge_one(
     curve: LearningCurve,
     available: int,
     confidence: float | None,
+    trusted_range: float,
 ) -> Judgement:
     low, high = curve.interval(available, LEVEL)
     required = curve.required(target)
@@ -228,6 +254,8 @@ def _judge_one(
         ceiling_high=ceiling.high,
         probability=probability,
         confidence=confidence,
+        measured=curve.sizes[-1],
+        trusted_range=trusted_range,
     )
 
 

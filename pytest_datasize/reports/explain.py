@@ -17,18 +17,21 @@ def details(record: Record) -> list[str]:
     per_size = _means(record)
     smallest, largest = record["sizes"][0], record["sizes"][-1]
     name = record["metric"] if record["class"] is None else f"recall of {record['class']!r}"
+    trained = f"{len(record['sizes'])} sizes, {len(record['scores'][0])} repeats"
+    if record["n_trials"] < record["n_trials_planned"]:
+        trained += f"; sure after {record['n_trials']} of {record['n_trials_planned']} trials"
     lines = [
         "",
         f"{name}, target {record['target']:g}, verdict {record['verdict']}",
         f"  measured   {per_size[0]:.3f} with {smallest:,} training images, "
-        f"{per_size[-1]:.3f} with {largest:,} "
-        f"({len(record['sizes'])} sizes, {len(record['scores'][0])} repeats, "
-        f"{record['n_test']:,} test images each)",
+        f"{per_size[-1]:.3f} with {largest:,} ({trained})",
         f"  projected  {interval(record, 'score_at_available')} with all "
         f"{record['available']:,} available; ceiling {interval(record, 'ceiling')}",
         f"  certainty  {sure(record['probability_sufficient'])} that the available images suffice; "
         "intervals hold the truth with 90 %",
         f"  missing    {missing(record)}",
+        f"  test set   {test_set(record)}",
+        *([f"  check      {check(record['self_check'])}"] if record["self_check"] else []),
         f"  from       {record['source']}; {record['strategy']} with {record['backbone']} "
         f"({record['weights']['source']}), {record['device']}, seed {record['seed']}",
     ]
@@ -43,16 +46,37 @@ def missing(record: Record) -> str:
             "more images alone will not do: try another backbone, image_size or strategy, "
             "or mend labels"
         )
+    if record["verdict"] == "undecided":
+        return f"certainty; any of these would give it: {record['remedies']['text']}"
     if required is None:
         return "more than the curve can tell; it flattens below the target within its interval"
     if required <= available:
-        return (
-            "nothing by the median, but the confidence asked for is not given: add test images "
-            "or repeats, or some more training images"
-        )
+        return "nothing"
     beyond = required / record["sizes"][-1]
-    warning = f"; an extrapolation to {beyond:.1f} times what was measured" if beyond > 4 else ""
-    return f"{required - available:,} images on top of {available:,}{warning}"
+    warning = f"; an extrapolation to {beyond:.1f} times what was measured"
+    return f"{required - available:,} images on top of {available:,}" + (
+        warning if record["extrapolated"] else ""
+    )
+
+
+def test_set(record: Record) -> str:
+    """Say how far the luck of the test images moves the score, and how many would do."""
+    text = (
+        f"{record['n_test']:,} images behind each score, {record['n_test_distinct']:,} different "
+        f"ones in all: ±{100 * record['test_margin']:.1f} points"
+    )
+    if needed := record["test_images_to_tell"]:
+        text += f"; about {needed:,} needed to tell score and target apart at 90 %"
+    return text
+
+
+def check(found: dict[str, Any]) -> str:
+    """Say what the curve without its largest sizes would have projected."""
+    sizes = "its largest size" if found["left_out"] == 1 else "its two largest sizes"
+    return (
+        f"the curve without {sizes} projects {found['predicted']:.3f} ({found['low']:.3f} to "
+        f"{found['high']:.3f}) at {found['size']:,}; measured {found['measured']:.3f}"
+    )
 
 
 def interval(record: Record, name: str) -> str:

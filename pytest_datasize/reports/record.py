@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
@@ -68,6 +69,7 @@ def plan_record(
 
 
 def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
+    advice = result.advice(judged)
     if judged.class_name is None:
         scores = result.outcomes[judged.metric].scores
     else:
@@ -93,8 +95,15 @@ def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult")
         "ceiling_low": judged.ceiling_low,
         "ceiling_high": judged.ceiling_high,
         "probability_sufficient": judged.probability,
+        "extrapolated": judged.extrapolated,
         "n_test": result.n_test,
         "n_test_distinct": result.n_test_distinct,
+        "test_margin": advice.test_margin,
+        "test_images_to_tell": advice.test_images,
+        "self_check": advice.check and asdict(advice.check),
+        "remedies": advice.remedies and {**asdict(advice.remedies), "text": str(advice.remedies)},
+        "n_trials": result.n_trials,
+        "n_trials_planned": result.n_trials_planned,
         "sizes": list(result.sizes),
         "scores": [list(repeats) for repeats in scores],
         "source": result.source,
@@ -104,6 +113,7 @@ def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult")
         "weights": {"source": result.weights_source, "sha256": result.weights_hash},
         "image_size": result.image_size,
         "strategy": result.strategy,
+        "law": result.law,
         "device": result.device,
         "seed": result.seed,
         "timings": dict(result.timings),

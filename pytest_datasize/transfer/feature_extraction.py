@@ -21,7 +21,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Trials:
-    """The outcome of every trial of a plan.
+    """The outcome of every trial of some repeats of a plan.
 
     Attributes
     ----------
@@ -40,6 +40,7 @@ class Trials:
 
 def run(
     plan: Plan,
+    span: tuple[int, int],
     image_sets: list[ImageSet],
     labels: np.ndarray[Any, np.dtype[np.int64]],
     n_classes: int,
@@ -55,6 +56,8 @@ def run(
     ----------
     plan
         Rows of the joined image sets to train and to test on.
+    span
+        First repeat to run, and the one after the last.
     image_sets, labels, n_classes
         The images, and the int64 labels of all of them in order.
     backbone, device, cache
@@ -72,9 +75,10 @@ def run(
         lambda done, total: on_progress("embedding images", done, total),
     )
     start = time.perf_counter()
+    trials = plan.trials(*span)
     tasks = [
         HeadTask(repeat.order[:size], repeat.test, seed=_inner_seed(seed, repeat_number))
-        for size, repeat_number, repeat in plan.trials()
+        for size, repeat_number, repeat in trials
     ]
     with torch_threads(n_threads()):
         heads = fit_heads(
@@ -85,7 +89,7 @@ def run(
             on_progress=lambda done: on_progress("training heads", done, len(tasks)),
         )
     by_size: dict[int, list[FloatArray]] = {size: [] for size in plan.sizes}
-    for (size, _, _), head in zip(plan.trials(), heads, strict=True):
+    for (size, _, _), head in zip(trials, heads, strict=True):
         by_size[size].append(head.probabilities)
     loose = sum(not head.converged for head in heads)
     return Trials(

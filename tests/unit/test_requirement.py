@@ -18,6 +18,9 @@ RIGHT = {
     "sizes": [[10, 20, 40], (0.1, 0.5, 1.0), [40, 10, 20]],
     "repeats": [2, 50],
     "confidence": [0.51, 0.99],
+    "undecided": ["fail", "warn"],
+    "trusted_range": [1, 4, 10.5],
+    "law": ["power", "power2", "exponential", "m4"],
     "test_fraction": [0.05, 0.5],
     "sampling": ["stratified", "balanced"],
     "seed": [0, 4294967295],
@@ -33,6 +36,9 @@ WRONG = {
     "sizes": [5, "10,20", [10, 20], [10, 10, 20], [0.1, 0.5, 2.0], [1, 0.5, 3], [0, 1, 2]],
     "repeats": [1, 2.0, "4", True],
     "confidence": [0.5, 1.0, 90, "0.9"],
+    "undecided": ["ignore", True],
+    "trusted_range": [0.5, "4", True, float("inf"), float("nan")],
+    "law": ["cubic", 3],
     "test_fraction": [0, 0.9, 1.5],
     "sampling": ["balance", None],
     "seed": [-1, 1.5, 2**32],
@@ -108,3 +114,9 @@ def test_the_test_is_named_when_the_decorator_stands_in_a_file(tmp_path):
 def test_sizes_are_sorted_and_counted_once():
     options = Requirement.parse((), {"accuracy": 0.9, "sizes": [40, 10, 20, 10]}, "").options
     assert options["sizes"] == (10, 20, 40)
+
+
+def test_the_laws_are_those_of_the_table():
+    from pytest_datasize.laws import LAWS
+
+    assert OPTIONS["law"].choices == tuple(LAWS)
