@@ -402,8 +402,8 @@ class Study:
         return {
             metric: worst
             if metric == WORST_CLASS
-            else gather(plan.sizes, scored(_function(path)), tested, pool)
-            for metric, path in METRICS.items()
+            else gather(plan.sizes, scored(metric_function(metric)), tested, pool)
+            for metric in METRICS
         }, by_class
 
     def _draw(self) -> tuple[image_sources.ImageSet, image_sources.ImageSet | None, Plan]:
@@ -424,7 +424,8 @@ class Study:
         )
 
 
-def _function(path: str) -> Callable[..., Any]:
-    module, _, name = path.partition(":")
+def metric_function(metric: str) -> Callable[..., Any]:
+    """Return the function of a metric, from the table of metrics."""
+    module, _, name = METRICS[metric].partition(":")
     function: Callable[..., Any] = getattr(import_module(module), name)
     return function

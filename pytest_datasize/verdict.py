@@ -138,7 +138,7 @@ class Judgement:
 
     @property
     def tellable(self) -> bool:
-        """Whether the required number is near enough to what was measured to be one."""
+        """Whether the required number is near enough to what is available to plan with."""
         return self.required <= TELLABLE * self.available
 
     def _range(self) -> str:

@@ -48,7 +48,7 @@ def missing(record: Record) -> str:
         )
     if record["verdict"] == "undecided":
         return f"certainty; any of these would give it: {record['remedies']['text']}"
-    if required is None:
+    if required is None or not record["tellable"]:
         return "more than the curve can tell; it flattens below the target within its interval"
     if required <= available:
         return "nothing"

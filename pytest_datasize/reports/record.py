@@ -96,6 +96,7 @@ def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult")
         "ceiling_high": judged.ceiling_high,
         "probability_sufficient": judged.probability,
         "extrapolated": judged.extrapolated,
+        "tellable": judged.tellable,
         "n_test": result.n_test,
         "n_test_distinct": result.n_test_distinct,
         "test_margin": advice.test_margin,

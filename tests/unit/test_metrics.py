@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from pytest_datasize.requirement import METRICS
-from pytest_datasize.study import _function
+from pytest_datasize.study import metric_function
 
 REFERENCE = {
     "accuracy": lambda y, p: reference.accuracy_score(y, p.argmax(1)),
@@ -40,7 +40,7 @@ def test_metric_equals_its_reference(metric, seed, n_classes, n, skill):
     logits = generator.standard_normal((len(labels), n_classes)).round(1)  # with ties
     logits[np.arange(len(labels)), labels] += skill
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    contributions = _function(METRICS[metric])(labels, probabilities)
+    contributions = metric_function(metric)(labels, probabilities)
     assert contributions.shape == labels.shape
     assert contributions.mean() == pytest.approx(REFERENCE[metric](labels, probabilities), abs=1e-9)
 
@@ -54,7 +54,7 @@ def test_contributions_tell_how_far_the_luck_of_the_test_images_moves_the_score(
         labels = generator.choice(3, 300, p=[0.2, 0.3, 0.5])
         logits = generator.standard_normal((300, 3))
         logits[np.arange(300), labels] += np.array([0.6, 1.2, 2.0])[labels]
-        contributions = _function(METRICS[metric])(labels, np.exp(logits))
+        contributions = metric_function(metric)(labels, np.exp(logits))
         return contributions.mean(), contributions.std() / np.sqrt(300)
 
     scores, errors = np.array([score_and_error() for _ in range(400)]).T
