@@ -96,7 +96,7 @@ class LearningCurve:
         sizes : sequence of K int
             Training sizes, at least three different ones, in any order.
         scores : sequence of K sequences of float
-            Repeats at every size, higher is better; one or more, not necessarily equally many. If
+            Repeats at every size (or a single score), higher is better; one or more, not necessarily equally many. If
             all sizes have equally many, repeat i of every size is taken to belong together.
         n_test : int, optional
             Test items behind every score. The truth is then the mean score over the population
@@ -376,7 +376,7 @@ def _checked_points(
         raise ValueError(f"training sizes are whole numbers from 1, got {list(sizes)}")
     if len(n) < 3 or len(set(n.tolist())) < len(n):
         raise ValueError(f"a learning curve needs 3 or more different sizes, got {list(sizes)}")
-    runs = [np.asarray(s, dtype=float) for s in scores]
+    runs = [np.atleast_1d(np.asarray(s, dtype=float)) for s in scores]
     for size, run in zip(sizes, runs, strict=True):
         if run.ndim != 1 or run.size == 0:
             raise ValueError(f"size {size} needs a list of one score or more, got {run.tolist()}")

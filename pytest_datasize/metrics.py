@@ -4,18 +4,15 @@ Each metric takes ``(labels, probabilities)`` of one trial and returns one *cont
 image: their mean is the score, in [0, 1], higher is better, and their spread tells how far the
 luck of the test images moves it. For an average over images the contributions are its terms; for
 the others they are the score plus the influence of each image (Hampel 1974, "The influence curve
-and its role in robust estimation"), so that every metric has error bars, not accuracy alone.
+and its role in robust estimation"), so that every metric has error bars, not accuracy alone. A
+metric of single classes returns a column for each class, which is then judged by itself.
 
 Labels are int64 of shape (m,), each class at least once; probabilities are of shape (m, C).
 """
 
-from typing import Any
-
 import numpy as np
 
-from pytest_datasize.images.image_set import IntArray
-
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
+from pytest_datasize.ndarrays import FloatArray, IntArray
 
 
 def accuracy(labels: IntArray, probabilities: FloatArray) -> FloatArray:
@@ -30,26 +27,22 @@ def accuracy(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     return hits
 
 
-def class_recalls(labels: IntArray, probabilities: FloatArray) -> FloatArray:
-    """Recall of every class, the share of its images that are recognised: shape (m, C)."""
-    hits = accuracy(labels, probabilities)
-    member = labels[:, None] == np.arange(probabilities.shape[1])
-    share = member.mean(axis=0)
-    recalls = (member * hits[:, None]).mean(axis=0) / share
-    contributions: FloatArray = recalls + member * (hits[:, None] - recalls) / share
-    return contributions
-
-
 def recall_per_class(labels: IntArray, probabilities: FloatArray) -> FloatArray:
-    """Recall of the worst class."""
-    recalls = class_recalls(labels, probabilities)
-    worst: FloatArray = recalls[:, recalls.mean(axis=0).argmin()]
-    return worst
+    """Recall of every class, the share of its images that are recognised: shape (m, C).
+
+    An image counts for its own class alone, and is NaN for the others.
+    """
+    member = labels[:, None] == np.arange(probabilities.shape[1])
+    recalls: FloatArray = np.where(member, accuracy(labels, probabilities)[:, None], np.nan)
+    return recalls
 
 
 def balanced_accuracy(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     """Mean of the classes' recalls, so that every class counts alike."""
-    contributions: FloatArray = class_recalls(labels, probabilities).mean(axis=1)
+    hits = recall_per_class(labels, probabilities)
+    recalls = np.nanmean(hits, axis=0)
+    share = np.mean(~np.isnan(hits), axis=0)
+    contributions: FloatArray = (recalls + np.nan_to_num(hits - recalls) / share).mean(axis=1)
     return contributions
 
 

@@ -7,14 +7,12 @@ hard at the others too. So the covariance of the mean scores is measured here, i
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from pytest_datasize.curve import LearningCurve
-from pytest_datasize.images.image_set import IntArray
+from pytest_datasize.ndarrays import FloatArray, IntArray
 
-FloatArray = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Scores = tuple[tuple[float, ...], ...]
 """One tuple of repeats per size."""
 
@@ -84,7 +82,7 @@ def gather(
         K training sizes, ascending.
     contributions
         Per size, per repeat: one value per test image whose mean is the score, see
-        :mod:`pytest_datasize.metrics`.
+        :mod:`pytest_datasize.metrics`; NaN for images that do not count.
     tested
         Per repeat: rows of its test images, in the order of the contributions.
     pool
@@ -99,30 +97,53 @@ def gather(
     >>> outcomes.test_covariance[0, 1] == outcomes.test_covariance[0, 0] > 0
     np.True_
     """
+    shared = all(np.array_equal(part, tested[0]) for part in tested)
+    counted = [~np.isnan(values) for values in contributions[0]]
+    tested = [part[mask] for part, mask in zip(tested, counted, strict=True)]
+    contributions = [[values[~np.isnan(values)] for values in repeats] for repeats in contributions]
     rows = np.unique(np.concatenate(tested))
     places = [np.searchsorted(rows, part) for part in tested]
     means = np.empty((len(sizes), len(rows)))
     for mean, repeats in zip(means, contributions, strict=True):
         sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
+        # the whole pool with a fixed test set has one repeat, which tested all rows
         for values, place in zip(repeats, places, strict=False):
             sums[place] += values
             counts[place] += 1
-        seen = counts > 0
-        mean[seen] = sums[seen] / counts[seen]
-        mean[~seen] = mean[seen].mean()
-    shared = all(np.array_equal(part, tested[0]) for part in tested)
+        mean[:] = sums / counts
     return Outcomes(
         sizes=sizes,
         scores=tuple(
             tuple(float(values.mean()) for values in repeats) for repeats in contributions
         ),
         n_test=len(rows),
-        test_covariance=np.atleast_2d(np.cov(means)) / len(rows),
+        test_covariance=_covariance(means) / len(rows),
         split_variance=np.array(
-            [
-                0.0 if shared else np.mean([v.var() / max(len(v) - 1, 1) for v in repeats])
-                for repeats in contributions
-            ]
+            [0.0 if shared else _split_variance(repeats) for repeats in contributions]
         ),
         pool=pool,
     )
+
+
+def _covariance(values: FloatArray) -> FloatArray:
+    """Covariance between K sizes over N images, (K, N) → (K, K), never quite zero.
+
+    Half an image that is always right and half of one that is always wrong are added (Jeffreys'
+    prior, when contributions are hits): a perfect score on few images proves little.
+    """
+    n = values.shape[1]
+    centred = values - values.mean(axis=1, keepdims=True)
+    right, wrong = 1.0 - values.mean(axis=1), values.mean(axis=1)
+    half = (np.outer(right, right) + np.outer(wrong, wrong)) / 2
+    covariance: FloatArray = (centred @ centred.T + half) / n
+    return covariance
+
+
+def _split_variance(repeats: Sequence[FloatArray]) -> float:
+    """Variance of one repeat's score from its test images alone, pooled over the repeats.
+
+    Pooled, since a rare class may have a single image in each.
+    """
+    everything = np.concatenate(repeats)
+    variance = everything.var(ddof=1) if len(everything) > 1 else 0.0
+    return float(np.mean([variance / len(values) for values in repeats]))

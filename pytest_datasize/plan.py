@@ -11,7 +11,8 @@ from math import floor
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import ImageSet, IntArray
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.ndarrays import IntArray
 
 N_SIZES = 8
 FEW_PER_CLASS = 5  # the smallest default size; two per class is the least a size may have
@@ -93,9 +94,9 @@ def draw(
     """Draw the plan.
 
     Without a test set of its own (``n_fixed_test`` = 0) every repeat sets a stratified part
-    aside. The parts of consecutive repeats do not overlap until every image has been tested
-    once, as in repeated k-fold cross-validation: test luck is then averaged over the whole
-    data set instead of over a few draws.
+    aside. The parts of 1 / ``test_fraction`` consecutive repeats do not overlap, as in repeated
+    k-fold cross-validation: test luck is then averaged over (nearly) the whole data set instead
+    of over a few draws.
 
     Parameters
     ----------
@@ -141,7 +142,7 @@ def draw(
             else _test_rows(parts, held_out, test_fraction, repeat, seed)
         )
         generator = np.random.default_rng([seed, _ORDER, repeat])
-        drawn.append(Repeat(_order(parts, rows, sampling, chosen[0], available, generator), rows))
+        drawn.append(Repeat(_order(parts, rows, sampling, generator), rows))
     n_test = len(drawn[0].test)
     distinct = len(np.unique(np.concatenate([repeat.test for repeat in drawn])))
     return Plan(chosen, tuple(drawn), available, n_test, distinct, not n_fixed_test)
@@ -189,15 +190,13 @@ def _order(
     parts: Sequence[IntArray],
     test: IntArray,
     sampling: str,
-    smallest: int,
-    available: int,
     generator: np.random.Generator,
 ) -> IntArray:
     """Shuffle the pool such that every prefix has the class shares that are asked for.
 
     Each image gets a position in [0, 1): the r-th of its class's m images stands at
     (r + 1/2) / m when stratified, at r when balanced; ties are broken at random. The first
-    two of every class stand inside the smallest subsample, so that no trial lacks a class.
+    two of every class come before all others, so that no trial lacks a class.
     """
     rows, positions = [], []
     for part in parts:
@@ -207,8 +206,7 @@ def _order(
             position = rank
         else:
             position = (rank + 0.5) / len(pool)
-            early = rank[:LEAST_PER_CLASS] * smallest / (8 * available)
-            position[:LEAST_PER_CLASS] = np.minimum(position[:LEAST_PER_CLASS], early)
+            position[:LEAST_PER_CLASS] = rank[:LEAST_PER_CLASS] * 1e-9
         rows.append(pool)
         positions.append(position)
     joined = np.concatenate(rows)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize import images as image_sources
-from pytest_datasize import metrics
 from pytest_datasize.advice import Advice, advise
 from pytest_datasize.curve import LearningCurve
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.images.unique import unique
 from pytest_datasize.outcomes import Outcomes, Scores, gather
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.requirement import METRICS, OPTIONS, STRATEGIES, Requirement
@@ -385,29 +385,31 @@ class Study:
         tested = [repeat.test for repeat in plan.repeats[:n_repeats]]
         pool = len(images)
 
-        def scored(contribute: Callable[..., Any]) -> list[list[Any]]:
-            return [
+        outcomes: dict[str, Outcomes] = {}
+        by_class: dict[str, Outcomes] = {}
+        for metric in METRICS:
+            contribute = metric_function(metric)
+            # the whole pool with a fixed test set is trained once: fewer repeats than test parts
+            values = [
                 [contribute(labels[rows], p) for rows, p in zip(tested, repeats, strict=False)]
                 for repeats in probabilities
             ]
-
-        recalls = scored(metrics.class_recalls)
-        by_class = {
-            name: gather(
-                plan.sizes, [[r[:, index] for r in repeats] for repeats in recalls], tested, pool
-            )
-            for index, name in enumerate(images.classes)
-        }
-        worst = min(by_class.values(), key=lambda found: float(np.mean(found.scores[-1])))
-        return {
-            metric: worst
-            if metric == WORST_CLASS
-            else gather(plan.sizes, scored(metric_function(metric)), tested, pool)
-            for metric in METRICS
-        }, by_class
+            if metric != WORST_CLASS:
+                outcomes[metric] = gather(plan.sizes, values, tested, pool)
+                continue
+            for index, name in enumerate(images.classes):
+                column = [[repeat[:, index] for repeat in repeats] for repeats in values]
+                by_class[name] = gather(plan.sizes, column, tested, pool)
+            outcomes[metric] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
+        return outcomes, by_class
 
     def _draw(self) -> tuple[image_sources.ImageSet, image_sources.ImageSet | None, Plan]:
-        images, test = image_sources.load(self.options["dataset"], self.options["test_dataset"])
+        loaded = image_sources.load(self.options["dataset"], self.options["test_dataset"])
+        images, test = unique(
+            loaded,
+            devices.n_threads(),
+            lambda done, total: self.on_progress("reading images", done, total),
+        )
         plan = draw(
             images,
             n_fixed_test=len(test) if test else 0,

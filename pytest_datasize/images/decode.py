@@ -29,6 +29,7 @@ def decode(raw: Raw) -> Image.Image:
     UndecodableError
         With the reason, and the remedy where there is one.
     """
+    refuse_empty(raw)
     try:
         picture = _from_array(raw) if isinstance(raw, np.ndarray) else _from_file(raw)
         return to_rgb(picture)
@@ -38,11 +39,18 @@ def decode(raw: Raw) -> Image.Image:
         raise UndecodableError(f"{type(problem).__name__}: {problem}") from None
 
 
-def _from_file(content: bytes) -> Image.Image:
-    if not content:
+def refuse_empty(raw: Raw) -> None:
+    """Raise :class:`UndecodableError` for a file that holds no image at all."""
+    if isinstance(raw, np.ndarray):
+        if 0 in raw.shape:
+            raise UndecodableError(f"shape {raw.shape}: no pixels")
+    elif not raw:
         raise UndecodableError("empty file")
-    if content.startswith(_LFS_HEADER):
+    elif raw.startswith(_LFS_HEADER):
         raise UndecodableError("git-LFS pointer, the image itself is not here; run `git lfs pull`")
+
+
+def _from_file(content: bytes) -> Image.Image:
     picture = Image.open(io.BytesIO(content))
     picture.load()
     return ImageOps.exif_transpose(picture)
@@ -56,9 +64,11 @@ def _from_array(pixels: np.ndarray[Any, Any]) -> Image.Image:
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * 255
     elif pixels.dtype.kind == "f":
-        if not (np.nanmin(pixels) >= 0 and np.nanmax(pixels) <= 1) or np.isnan(pixels).any():
+        if not np.isfinite(pixels).all():
+            raise UndecodableError("some pixels are not finite numbers")
+        if pixels.min() < 0 or pixels.max() > 1:
             raise UndecodableError(
-                f"float pixels from {np.nanmin(pixels):.3g} to {np.nanmax(pixels):.3g}; expected "
+                f"float pixels from {pixels.min():.3g} to {pixels.max():.3g}; expected "
                 "0 to 1, or uint8 (leave Normalize out: the backbone brings its own)"
             )
         pixels = np.round(pixels * 255).astype(np.uint8)
@@ -74,7 +84,10 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
         # 16-bit greyscale: Pillow's own conversion would clip at 255 instead of scaling
         deep = np.asarray(picture).astype(np.int64)
-        picture = Image.fromarray(np.clip(deep >> 8, 0, 255).astype(np.uint8))
+        if deep.min() < 0 or deep.max() > 0xFFFF:
+            raise UndecodableError(f"pixels from {deep.min()} to {deep.max()}; expected 16 bits")
+        shift = 0 if picture.mode == "I" and deep.max() <= 0xFF else 8
+        picture = Image.fromarray((deep >> shift).astype(np.uint8))
     elif picture.mode == "F":
         raise UndecodableError("floating-point image file; store it with 8 or 16 bits")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:

@@ -89,14 +89,20 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as problem:
         raise DatasetError(
-            f"{path}: cannot be read: {problem.strerror}. Did the folder change during the run?"
+            f"{path}: cannot be read: {problem.strerror}. Is it a link to data that were not "
+            "fetched, or did the folder change during the run?"
         ) from None
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(
-        path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))
-    )
+    visible = [path for path in sorted(root.iterdir()) if not path.name.startswith((".", "__"))]
+    for path in visible:
+        if path.is_symlink() and not path.exists():
+            raise DatasetError(
+                f"dataset {root}: {path.name} is a link to {os.readlink(path)}, which is not "
+                "there. Fetch the data (`dvc pull`, `git annex get`) or remove the link."
+            )
+    return [path for path in visible if path.is_dir()]
 
 
 def _files(folder: Path) -> tuple[list[Path], int]:

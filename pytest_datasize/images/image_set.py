@@ -2,15 +2,15 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.ndarrays import IntArray
 
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
 Raw = bytes | np.ndarray[Any, Any]
 """An image before decoding: the bytes of a file, or an (H, W[, C]) array of pixels."""
 
@@ -33,6 +33,8 @@ class ImageSet:
         Index → what to call the image in a message.
     notes
         What a reader of the report should know, such as files that were left out.
+    digests
+        What each image's content is called; empty until they were read.
     """
 
     source: str
@@ -40,7 +42,8 @@ class ImageSet:
     labels: IntArray
     read: Callable[[int], Raw]
     name: Callable[[int], str]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

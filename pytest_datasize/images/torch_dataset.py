@@ -57,7 +57,7 @@ def load(value: Any) -> Loaded:
             "a verdict must be the same on every run."
         )
     values = _declared_labels(value)
-    if values is None:
+    if values is None or any(values[row] != _plain(item(row)[1]) for row in (0, len(value) - 1)):
         values = [_plain(item(index)[1]) for index in range(len(value))]
     classes, labels = labelled(values, source)
     return Loaded(
@@ -75,7 +75,10 @@ def _declared_labels(dataset: Any) -> list[Any] | None:
     """Labels that the data set keeps beside its images, if it has as many as items."""
     if hasattr(dataset, "dataset") and hasattr(dataset, "indices"):  # torch.utils.data.Subset
         inner = _declared_labels(dataset.dataset)
-        return None if inner is None else [inner[index] for index in dataset.indices]
+        try:
+            return None if inner is None else [inner[index] for index in dataset.indices]
+        except IndexError:
+            return None  # reading the item will say which
     if getattr(dataset, "target_transform", None) is not None:
         return None
     for name in ("targets", "labels", "_labels"):

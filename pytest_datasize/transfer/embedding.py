@@ -14,6 +14,7 @@ from torch import Tensor
 from pytest_datasize.errors import BackboneError, DatasetError
 from pytest_datasize.images.decode import UndecodableError, decode
 from pytest_datasize.images.image_set import ImageSet, Raw, digest
+from pytest_datasize.images.unique import unreadable_text
 from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.device import n_threads, torch_threads
 
@@ -22,7 +23,6 @@ Cache = MutableMapping[str, Vector]
 """Embeddings by image content and backbone, so that equal images are embedded once."""
 
 CPU_BATCH, GPU_BATCH = 8, 64
-MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,18 @@ class _Run:
         while running:
             self._finish(running.popleft().result())
         if self.unreadable:
-            raise DatasetError(_unreadable_text(self.unreadable, len(self.places)))
+            raise DatasetError(unreadable_text(self.unreadable, len(self.places)))
 
     def _read(self, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str, Raw]]:
+        """Yield (name, key, image) in order; a known image is not read."""
+
         def read(place: tuple[ImageSet, int]) -> tuple[str, str, Raw]:
             images, row = place
+            where = f"|{self.backbone.key}|{self.device.type}"
+            if images.digests and (key := images.digests[row] + where) in self.cache:
+                return images.name(row), key, b""
             raw = images.read(row)
-            return images.name(row), f"{digest(raw)}|{self.backbone.key}|{self.device.type}", raw
+            return images.name(row), digest(raw) + where, raw
 
         ahead: deque[Future[tuple[str, str, Raw]]] = deque()
         for place in self.places:
@@ -207,16 +212,3 @@ def _half(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float16]]:
     """Store half precision: an embedding's scale is far inside its range for any sane model."""
     half: np.ndarray[Any, np.dtype[np.float16]] = np.clip(rows, -65504, 65504).astype(np.float16)
     return half
-
-
-def _unreadable_text(unreadable: list[str], total: int) -> str:
-    shown = [f"  {line}" for line in unreadable[:MOST_NAMED]]
-    if len(unreadable) > MOST_NAMED:
-        shown.append(f"  and {len(unreadable) - MOST_NAMED} more")
-    return "\n".join(
-        [
-            f"{len(unreadable)} of {total} images cannot be read; mend or remove them, "
-            "since available must mean usable:",
-            *shown,
-        ]
-    )

@@ -44,7 +44,38 @@ def test_scores_are_means_of_contributions():
     outcomes = gather((5, 10, 20), values, [np.array([0, 1]), np.array([2, 3])], pool=50)
     assert outcomes.scores == ((0.5, 1.0),) * 3
     assert outcomes.n_test == 4
-    assert outcomes.test_covariance == pytest.approx(np.full((3, 3), 0.25 / 4))
+    # 3 of 4 right, and half an image right and half an image wrong
+    assert outcomes.test_covariance == pytest.approx(
+        np.full((3, 3), (0.75 * 0.25 + (0.25**2 + 0.75**2) / 2 / 4) / 4)
+    )
+
+
+def test_a_perfect_score_on_few_images_proves_little():
+    """Against the Beta posterior of 20 hits in 20 with Jeffreys' prior: P(p >= 0.95) = 0.85."""
+    perfect = [[np.ones(4) for _ in range(5)] for _ in range(5)]
+    outcomes = gather(SIZES, perfect, list(np.arange(20).reshape(5, 4)), pool=1000)
+    assert outcomes.test_covariance.min() > 0
+    assert outcomes.curve().probability(320, 0.95) < 0.95
+
+
+@pytest.mark.parametrize(("members", "least"), [(100, 0.85), (20, 0.78), (6, 0.75)])
+def test_intervals_of_a_rare_class_hold_the_truth(members, least):
+    """Recall of a class of which every test part holds only a few images, or one."""
+    generator = np.random.default_rng(8)
+    held = []
+    for _ in range(120):
+        difficulty = generator.random(members)
+        parts = [np.sort(p) for p in np.array_split(generator.permutation(members), 5)] * 2
+        values = [
+            [
+                (difficulty[part] < accuracy(n) + 0.02 * generator.standard_normal()).astype(float)
+                for part in parts
+            ]
+            for n in SIZES
+        ]
+        low, high = gather(SIZES, values, parts, pool=100_000).curve().interval(320)
+        held.append(low <= accuracy(320) <= high)
+    assert np.mean(held) >= least
 
 
 @pytest.mark.parametrize("split", [True, False])
