@@ -57,9 +57,7 @@ def main() -> None:
                 held = low <= truth[n][metric] <= high
                 rows.setdefault((metric, n, kind), []).append((abs(error), high - low, held))
     print(f"{arguments.pools} pools of {arguments.images} images, {available} to train on")
-    print(
-        f"{'metric':18} {'images':>6}  {'known to the fit':18} {'error':>6} {'held':>5} {'width':>6}"
-    )
+    print("metric             images  known to the fit    error  held  width")
     for (metric, n, kind), found in sorted(rows.items()):
         error, width, held = np.mean(np.array(found, float), axis=0)
         print(f"{metric:18} {n:6}  {kind:18} {error:6.3f} {held:5.0%} {width:6.3f}")

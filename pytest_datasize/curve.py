@@ -96,8 +96,8 @@ class LearningCurve:
         sizes : sequence of K int
             Training sizes, at least three different ones, in any order.
         scores : sequence of K sequences of float
-            Repeats at every size (or a single score), higher is better; one or more, not necessarily equally many. If
-            all sizes have equally many, repeat i of every size is taken to belong together.
+            Repeats at every size (or a single score), higher is better; not necessarily equally
+            many. If they are, repeat i of every size is taken to belong together.
         n_test : int, optional
             Test items behind every score. The truth is then the mean score over the population
             that they are drawn from, so intervals include the luck of the test set. None: the truth

@@ -52,7 +52,7 @@ Expected a number above 0 and below 1, such as 0.9.
     except RequirementError as problem:
         caller = sys._getframe(1)
         where = _decorated_name(caller.f_code.co_filename, caller.f_lineno)
-        raise RequirementError(f"{where}{problem}") from None
+        raise RequirementError(f"{where}: {str(problem).removeprefix(': ')}") from None
     mark: pytest.MarkDecorator = pytest.mark.datasize(*args, **arguments)
     return mark
 

@@ -57,7 +57,6 @@ def datasize_backbone() -> Any:
 @pytest.fixture
 def _datasize_evidence(request: pytest.FixtureRequest) -> "Gate":
     """Train what the marked test needs; added to every marked test."""
-    __tracebackhide__ = True
     return gates_of(request.config).gather(request)
 
 
@@ -68,7 +67,6 @@ def datasize_result(request: pytest.FixtureRequest) -> "StudyResult":
     def test_enough(datasize_result):
         assert datasize_result.curves["accuracy"].ceiling.mean > 0.95
     """
-    __tracebackhide__ = True
     if not is_gate(request.node):
         pytest.fail(
             "datasize_result needs a requirement on the test, such as "
@@ -98,11 +96,11 @@ def datasize_study(request: pytest.FixtureRequest) -> "Callable[..., Study]":
     """
 
     def make(dataset: Any = None, **options: Any) -> "Study":
-        __tracebackhide__ = True
         given = options if dataset is None else {"dataset": dataset, **options}
         try:
             return gates_of(request.config).study(request, given)
         except DatasizeError as problem:
-            pytest.fail(str(problem), pytrace=False)
+            wrong = str(problem)
+        pytest.fail(wrong, pytrace=False)
 
     return make

@@ -3,6 +3,7 @@
 Imported when the first gate is collected; studies only when the first gate runs.
 """
 
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_datasize.errors import DatasizeError, DatasizeWarning, RequirementError
-from pytest_datasize.requirement import OPTIONS, Requirement
+from pytest_datasize.errors import (
+    DatasizeError,
+    DatasizeWarning,
+    RequirementError,
+    TrainingError,
+)
+from pytest_datasize.reports.text import printable
+from pytest_datasize.requirement import OPTIONS, Requirement, nearest
 from pytest_datasize.session import MARKER, command_line_options, ini_options
-from pytest_datasize.settings import CONFIG_NAME, Settings, YamlConfig, read_yaml, resolve
+from pytest_datasize.settings import (
+    CONFIG_NAME,
+    Layer,
+    Settings,
+    YamlConfig,
+    located,
+    read_yaml,
+    resolve,
+)
 
 if TYPE_CHECKING:
+    from pytest_datasize.sequential import Certainty
     from pytest_datasize.study import Study, StudyResult
 
 EVIDENCE_FIXTURE = "_datasize_evidence"
@@ -26,15 +42,15 @@ _FIXTURES = {
     "backbone": "datasize_backbone",
 }
 _OF_THE_VERDICT = ("confidence", "undecided", "trusted_range")
-_PATHS = ("dataset", "test_dataset", "weights")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One requirement of a test, with the settings of its place."""
+    """One requirement of a test, with the settings of its place and the named data sets there."""
 
     requirement: Requirement
     settings: Settings
+    yaml: YamlConfig
 
 
 @dataclass
@@ -44,7 +60,6 @@ class Gate:
     asked: tuple[Asked, ...]
     results: list["StudyResult"] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
-    broken: bool = False
 
 
 _GATE = pytest.StashKey[Gate]()
@@ -67,16 +82,20 @@ class Gates:
 
     def attach(self, item: pytest.Item) -> None:
         """Read the markers of a test; raise :class:`RequirementError` when one is wrong."""
+        if _GATE in item.stash:
+            return
         if not isinstance(item, pytest.Function):
             raise RequirementError(f"{item.nodeid}: only test functions can be datasize gates.")
-        markers = reversed(list(item.iter_markers(MARKER)))  # in reading order
-        requirements = [Requirement.parse(m.args, m.kwargs, item.nodeid) for m in markers]
         yaml = self.yaml_of(item)
-        asked = tuple(Asked(r, self.settings(r.options, yaml)) for r in requirements)
-        item.stash[_GATE] = Gate(asked)
-        if EVIDENCE_FIXTURE not in item.fixturenames:
-            # a list of its own: parametrised tests share one, and not all need carry the marker
-            item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
+        base = yaml.path.parent if yaml.path == item.path else self.config.rootpath
+        asked = []
+        for marker in reversed(list(item.iter_markers(MARKER))):  # in reading order
+            requirement = Requirement.parse(marker.args, marker.kwargs, item.nodeid)
+            layer = Layer("marker", requirement.options, base)
+            asked.append(Asked(requirement, self.settings(layer, yaml), yaml))
+        item.stash[_GATE] = Gate(tuple(asked))
+        # a list of its own: parametrised tests share one, and not all need carry the marker
+        item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
 
     def yaml_of(self, item: pytest.Item) -> YamlConfig:
         """Settings file of a test: its own for a YAML gate, else that of the session."""
@@ -98,20 +117,19 @@ class Gates:
             self._yaml[path] = read_yaml(path)
         return self._yaml[path]
 
-    def settings(self, marker: Mapping[str, Any], yaml: YamlConfig) -> Settings:
+    def settings(self, marker: Layer, yaml: YamlConfig) -> Settings:
         """Merge all layers, the marker's options the strongest."""
         return resolve(
-            ("marker", marker),
-            ("command line", self.command_line),
-            (str(yaml.path), yaml.defaults),
-            ("ini file", self.ini),
+            marker,
+            Layer("command line", self.command_line, self.config.invocation_params.dir),
+            Layer(str(yaml.path), yaml.defaults, yaml.path.parent),
+            Layer("ini file", self.ini, self.config.rootpath),
         )
 
     # -- set-up -------------------------------------------------------------------------------
 
     def gather(self, request: pytest.FixtureRequest) -> Gate:
         """Train what the test's requirements need; fail its set-up when that is impossible."""
-        __tracebackhide__ = True
         item = request.node
         gate: Gate = item.stash[_GATE]
         mode = self.config.getoption("datasize_mode")
@@ -130,30 +148,32 @@ class Gates:
         except DatasizeError as problem:
             broken = str(problem)
         if broken:  # outside the except block, or pytest would show a chain of exceptions
-            gate.broken = True
             gate.records = [self._plain_record(item, "error", broken)]
-            pytest.fail(broken, pytrace=False)
+            pytest.fail(printable(broken), pytrace=False)
         if mode == "plan":
             pytest.skip("--datasize=plan: nothing is trained")
         return gate
 
     def study(self, request: pytest.FixtureRequest, options: Mapping[str, Any]) -> "Study":
         """Build a study for imperative use, with the settings of the session."""
-        checked = {
-            name: OPTIONS[name].parse(name, value, "datasize_study")
-            for name, value in options.items()
-            if name in OPTIONS or self._unknown(name)
-        }
-        return self._study(request, self.settings(checked, self.yaml()))
-
-    @staticmethod
-    def _unknown(name: str) -> bool:
-        raise RequirementError(
-            f"datasize_study: unknown name {name!r}. Allowed: {', '.join(sorted(OPTIONS))}."
-        )
+        mode = self.config.getoption("datasize_mode")
+        if mode != "run":
+            pytest.skip(f"--datasize={mode}: nothing is trained")
+        allowed = [name for name in OPTIONS if name not in _OF_THE_VERDICT]
+        checked = {}
+        for name, value in options.items():
+            if name not in allowed:
+                raise RequirementError(
+                    f"datasize_study: unknown name {name!r}{nearest(name, allowed) or '.'} "
+                    f"Allowed: {', '.join(sorted(allowed))}."
+                )
+            checked[name] = OPTIONS[name].parse(name, value, "datasize_study")
+        yaml = self.yaml()
+        layer = Layer("datasize_study", checked, self.config.rootpath)
+        return self._study(request, self.settings(layer, yaml), yaml)
 
     def _result(self, request: pytest.FixtureRequest, asked: Asked) -> "StudyResult":
-        options = self._options(request, asked.settings)
+        options = self._options(request, asked.settings, asked.yaml)
         key: tuple[Any, ...] = tuple((name, _identity(value)) for name, value in options.items())
         until = None
         if (confidence := asked.settings["confidence"]) is not None:
@@ -164,34 +184,53 @@ class Gates:
             key += (confidence, *sorted(asked.requirement.targets.items()))
         if key not in self._studies:
             self._kept += options.values()
-            self._studies[key] = self._study(request, asked.settings).run(until)
+            self._studies[key] = self._run(self._study(request, asked.settings, asked.yaml), until)
         return self._studies[key]
 
     def _plan(self, request: pytest.FixtureRequest, gate: Gate) -> None:
         from pytest_datasize.reports.record import plan_record
 
         for order, asked in enumerate(gate.asked):
-            plan = self._study(request, asked.settings).plan()
+            plan = self._study(request, asked.settings, asked.yaml).plan()
             targets = asked.requirement.targets
             gate.records.append(plan_record(request.node.nodeid, order, targets, plan))
 
-    def _study(self, request: pytest.FixtureRequest, settings: Settings) -> "Study":
+    def _study(
+        self, request: pytest.FixtureRequest, settings: Settings, yaml: YamlConfig
+    ) -> "Study":
         from pytest_datasize.reports.progress import Progress
         from pytest_datasize.study import Study
 
         return Study(
-            **self._options(request, settings),
+            **self._options(request, settings, yaml),
             cache=self._embeddings,
             on_progress=Progress(self.config),
         )
 
-    def _options(self, request: pytest.FixtureRequest, settings: Settings) -> dict[str, Any]:
+    @staticmethod
+    def _run(study: "Study", until: "Certainty | None") -> "StudyResult":
+        """Run a study; what no one foresaw is an error of ours, told without a traceback."""
+        try:
+            return study.run(until)
+        except (DatasizeError, pytest.skip.Exception, pytest.fail.Exception):
+            raise
+        except Exception as problem:
+            frames = traceback.extract_tb(problem.__traceback__)
+            raise TrainingError(
+                f"unexpected {type(problem).__name__}: {problem} "
+                f"({Path(frames[-1].filename).name}:{frames[-1].lineno}). "
+                "The gate was not judged; please report this."
+            ) from problem
+
+    def _options(
+        self, request: pytest.FixtureRequest, settings: Settings, yaml: YamlConfig
+    ) -> dict[str, Any]:
         """Fill in fixtures where no layer says anything, and make paths absolute."""
         values = {
             name: value for name, value in settings.values.items() if name not in _OF_THE_VERDICT
         }
         for name, fixture in _FIXTURES.items():
-            if settings.is_default(name):
+            if name not in settings.layers:
                 found = request.getfixturevalue(fixture)
                 if found is not None:
                     values[name] = OPTIONS[name].parse(name, found, f"fixture {fixture}")
@@ -201,39 +240,21 @@ class Gates:
                 "datasize_dataset in conftest.py, or set `defaults: {dataset: ...}` in "
                 f"{CONFIG_NAME}."
             )
-        for name in _PATHS:
-            values[name] = self._located(name, values[name], self._base(settings.origin[name]))
-        backbone = values["backbone"]
-        if isinstance(backbone, str) and backbone.startswith("local-dir:"):
-            folder = self._base(settings.origin["backbone"]) / backbone.removeprefix("local-dir:")
-            values["backbone"] = f"local-dir:{folder}"
+        for name in ("dataset", "test_dataset", "weights", "backbone"):
+            base = settings.base(name, self.config.rootpath)
+            values[name] = located(name, values[name], base, yaml)
         return values
-
-    def _base(self, origin: str) -> Path:
-        """Folder from which the relative paths of a layer start."""
-        if origin == "command line":
-            return self.config.invocation_params.dir
-        if origin.endswith((".yaml", ".yml")):
-            return Path(origin).parent
-        return self.config.rootpath
-
-    def _located(self, name: str, value: Any, base: Path) -> Any:
-        if not isinstance(value, str) or value in OPTIONS[name].choices:
-            return value
-        if name in ("dataset", "test_dataset"):
-            for yaml in (*self._yaml.values(), self.yaml()):
-                if value in yaml.datasets:
-                    return str(yaml.path.parent / yaml.datasets[value])
-        return str(base / value)
 
     # -- call and report ----------------------------------------------------------------------
 
     def decide(self, item: pytest.Item) -> None:
         """Judge the evidence; fail the test in its call phase when it does not suffice."""
-        __tracebackhide__ = True
         gate = item.stash.get(_GATE, None)
-        if gate is None:
-            return
+        if gate is None or len(gate.results) != len(gate.asked):
+            pytest.fail(
+                "the datasize marker came too late to be judged; add it before the test is set up",
+                pytrace=False,
+            )
         from pytest_datasize.reports import explain
         from pytest_datasize.reports.record import records
 
@@ -250,21 +271,26 @@ class Gates:
                 elif record["verdict"] != "sufficient":
                     failures.append(record)
         if failures:
-            pytest.fail(explain.failure(failures), pytrace=False)
+            pytest.fail(printable(explain.failure(failures)), pytrace=False)
 
-    def amend(self, item: pytest.Item, report: pytest.TestReport) -> None:
+    def amend(
+        self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> None:
         """Attach the records to the report that ends the gate's work."""
-        gate = item.stash.get(_GATE, None)
-        if gate is None:
-            return
-        if report.when == "call" or (report.when == "setup" and not report.passed):
-            if not gate.records:  # another fixture failed or skipped before this gate was judged
-                gate.records = [self._plain_record(item, report.outcome, "not judged")]
-            report.datasize = gate.records  # type: ignore[attr-defined]
-        if gate.broken and report.when == "setup" and hasattr(report, "wasxfail"):
+        gate = item.stash.get(_GATE, Gate(()))
+        broken = call.excinfo is not None and not call.excinfo.errisinstance(
+            (pytest.skip.Exception, pytest.xfail.Exception)
+        )
+        if broken and report.when == "setup" and hasattr(report, "wasxfail"):
             # xfail expects a data set that is too small, not one that cannot be judged
             del report.wasxfail
             report.outcome = "failed"
+        if report.when == "call" or (report.when == "setup" and not report.passed):
+            if not gate.records:  # another fixture failed or skipped before this gate was judged
+                reason = f"not judged: {call.excinfo.exconly()}" if call.excinfo else "not judged"
+                verdict = "error" if broken else "skipped"
+                gate.records = [self._plain_record(item, verdict, reason)]
+            report.datasize = gate.records  # type: ignore[attr-defined]
 
     @staticmethod
     def _plain_record(item: pytest.Item, verdict: str, message: str) -> dict[str, Any]:

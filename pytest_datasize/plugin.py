@@ -56,16 +56,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             flag,
             dest=f"datasize_{name}",
             metavar="VALUE",
-            type=_checked(name, flag),
+            type=_checked(name),
             help=option.help,
         )
         parser.addini(f"datasize_{name}", f"{option.help} (default: {option.default})")
 
 
-def _checked(name: str, flag: str) -> Any:
+def _checked(name: str) -> Any:
     def check(text: str) -> Any:
         try:
-            return OPTIONS[name].parse_text(name, text, flag)
+            return OPTIONS[name].parse_text(name, text, "")
         except RequirementError as problem:
             raise argparse.ArgumentTypeError(str(problem)) from None
 
@@ -80,13 +80,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "for example datasize(accuracy=0.9). Written as @datasize.requires(accuracy=0.9).",
     )
     ini_options(config)
+    named = config.getoption("datasize_config")
+    if named and not (config.invocation_params.dir / named).is_file():
+        raise pytest.UsageError(f"--datasize-config={named}: no such file")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporter(config), "datasize-reporter")
 
 
 def pytest_collect_file(file_path: Any, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect the gates of a ``datasize.yaml``."""
-    if file_path.name not in ("datasize.yaml", "datasize.yml"):
+    if file_path.name != "datasize.yaml":
         return None
     from pytest_datasize.yaml_gates import YamlFile
 
@@ -111,9 +114,27 @@ def pytest_make_collect_report(
         report.outcome = "failed"
         report.longrepr = "\n".join(dict.fromkeys(problems))
         report.result = []
-    if problems or (report.failed and RequirementError.__name__ in str(report.longrepr)):
         gates_of(collector.config).refused = True
     return report
+
+
+def pytest_exception_interact(node: Any, call: pytest.CallInfo[Any]) -> None:
+    """Notice a wrong ``datasize.requires`` that stopped the import of a test module."""
+    if call.when == "collect" and call.excinfo and call.excinfo.errisinstance(RequirementError):
+        gates_of(node.config).refused = True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Attach a gate whose marker was added after collection."""
+    if is_gate(item):
+        try:
+            gates_of(item.config).attach(item)
+        except RequirementError as problem:
+            wrong = str(problem)
+        else:
+            return
+        pytest.fail(wrong, pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -126,12 +147,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let the evidence travel with the report, also from a pytest-xdist worker."""
     report = yield
     if is_gate(item):
-        gates_of(item.config).amend(item, report)
+        gates_of(item.config).amend(item, call, report)
     return report
 
 
@@ -156,13 +177,15 @@ class Reporter:
         """Take the records out of a test's report."""
         self.records += getattr(report, "datasize", [])
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Write the files that were asked for."""
-        self.records.sort(key=lambda record: (record["nodeid"], record["order"]))
-        if self.json_path:
+        # a test that is run again or reports in parts still is one gate: the last word counts
+        last = {(r["nodeid"], r["order"], str(r["metric"])): r for r in self.records}
+        self.records = [last[key] for key in sorted(last)]
+        if self.json_path and not self.config.option.collectonly:
             from pytest_datasize.reports import json
 
-            json.write(self.json_path, self.records)
+            json.write(self.json_path, self.records, int(exitstatus))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print one row per requirement."""

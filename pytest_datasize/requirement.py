@@ -44,15 +44,16 @@ class Option(NamedTuple):
         except (TypeError, ValueError) as problem:
             hint = nearest(value, self.choices) if isinstance(value, str) else ""
             reason = f" ({problem})" if str(problem) else ""
+            place = f"{where}: " if where else ""
             raise RequirementError(
-                f"{where}: {name}={_shown(value)} is not allowed{reason}{hint or '.'} "
+                f"{place}{name}={_shown(value)} is not allowed{reason}{hint or '.'} "
                 f"Expected {self.expected}."
             ) from None
 
-    def parse_text(self, name: str, text: str, where: str) -> Any:
+    def parse_text(self, name: str, text: Any, where: str) -> Any:
         """Like :meth:`parse`, for a value that arrives as text (command line, ini file)."""
         try:
-            value = self.from_text(text)
+            value = self.from_text(text) if isinstance(text, str) else text
         except ValueError:
             value = text
         return self.parse(name, value, where)
@@ -104,7 +105,7 @@ def _sizes(value: Any) -> tuple[int | float, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError
     for size in value:
-        if isinstance(size, bool) or not isinstance(size, (int, float)) or size <= 0:
+        if isinstance(size, bool) or not isinstance(size, (int, float)) or not size > 0:
             raise ValueError(f"{size!r} is neither a number of images nor a share of the pool")
         if isinstance(size, float) and size > 1:
             raise ValueError(f"{size!r}: a share of the pool is at most 1.0")
@@ -147,8 +148,10 @@ def _path_or_word(value: Any) -> str:
 def _device(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
-    kind, _, index = value.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+    kind, colon, index = value.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps"):
+        raise ValueError
+    if colon and not (kind == "cuda" and index.isdigit()):
         raise ValueError
     return value
 

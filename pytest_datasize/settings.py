@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pytest_datasize.errors import RequirementError
+from pytest_datasize.errors import DatasetError, RequirementError
 from pytest_datasize.requirement import OPTIONS, Requirement, nearest
 
 CONFIG_NAME = "datasize.yaml"
@@ -33,45 +33,64 @@ class YamlConfig:
     requirements: tuple[tuple[str, int, Requirement], ...] = ()
 
 
+class Layer(NamedTuple):
+    """One place where options are set.
+
+    Attributes
+    ----------
+    name
+        What a person would call it.
+    values
+        Option name → checked value.
+    base
+        Folder from which relative paths in it start.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    base: Path = Path()
+
+
 @dataclass(frozen=True)
 class Settings:
-    """The value of every option for one requirement, and where each came from.
+    """The value of every option for one requirement, and which layer gave it.
 
     Attributes
     ----------
     values
         Option name → value.
-    origin
-        Option name → layer that gave it, as a person would name it.
+    layers
+        Option name → layer; options with their default are missing.
     """
 
     values: Mapping[str, Any]
-    origin: Mapping[str, str]
+    layers: Mapping[str, Layer]
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    def is_default(self, name: str) -> bool:
-        """Whether no layer gave this option."""
-        return self.origin[name] == "default"
+    def base(self, name: str, default: Path) -> Path:
+        """Folder from which a relative path in this option starts."""
+        return self.layers[name].base if name in self.layers else default
 
 
-def resolve(*layers: tuple[str, Mapping[str, Any]]) -> Settings:
+def resolve(*layers: Layer) -> Settings:
     """Merge layers, the strongest first, over the built-in defaults.
 
     Examples
     --------
-    >>> settings = resolve(("marker", {"repeats": 5}), ("ini", {"repeats": 20, "seed": 1}))
+    >>> marker, ini = Layer("marker", {"repeats": 5}), Layer("ini", {"repeats": 20, "seed": 1})
+    >>> settings = resolve(marker, ini)
     >>> settings["repeats"], settings["seed"], settings["sampling"]
     (5, 1, 'stratified')
-    >>> settings.origin["seed"]
+    >>> settings.layers["seed"].name
     'ini'
     """
     values = {name: option.default for name, option in OPTIONS.items()}
-    origin = dict.fromkeys(OPTIONS, "default")
-    for layer, given in reversed(layers):
-        values.update(given)
-        origin.update(dict.fromkeys(given, layer))
+    origin = {}
+    for layer in reversed(layers):
+        values.update(layer.values)
+        origin.update(dict.fromkeys(layer.values, layer))
     return Settings(values, origin)
 
 
@@ -179,3 +198,28 @@ def _entry_lines(root: Any, section: str) -> list[int]:
             nodes = [child[0] if value.id == "mapping" else child for child in value.value]
             return [node.start_mark.line + 1 for node in nodes]
     return []
+
+
+def located(option: str, value: Any, base: Path, yaml: YamlConfig) -> Any:
+    """Make a path absolute, and look a data set up among the named ones.
+
+    Raises
+    ------
+    DatasetError
+        The data set is neither a name nor a path that exists.
+    """
+    if not isinstance(value, str) or value in OPTIONS[option].choices:
+        return value
+    if option == "backbone":
+        kind, colon, folder = value.partition(":")
+        return f"{kind}:{base / folder}" if kind == "local-dir" and colon else value
+    if option in ("dataset", "test_dataset"):
+        if value in yaml.datasets:
+            return str(yaml.path.parent / yaml.datasets[value])
+        if yaml.datasets and not (base / value).exists():
+            hint = nearest(value, tuple(yaml.datasets)) or "."
+            raise DatasetError(
+                f"{option} {value!r} is neither a folder ({base / value} does not exist) nor a "
+                f"name from `datasets:` in {yaml.path}{hint} Names: {', '.join(yaml.datasets)}."
+            )
+    return str(base / value)

@@ -64,7 +64,7 @@ class StudyPlan:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResult:
     """The evidence: scores measured at every size, and the learning curves through them.
 
@@ -80,6 +80,8 @@ class StudyResult:
         Test images behind one score.
     sizes
         Training sizes, ascending.
+    repeats, sampling, test_source
+        Repeats that were run, how subsamples were drawn, where the test images are from.
     n_trials, n_trials_planned
         Models that were trained, and that the fixed plan has.
     outcomes
@@ -104,6 +106,9 @@ class StudyResult:
     available: int
     n_test: int
     sizes: tuple[int, ...]
+    repeats: int
+    sampling: str
+    test_source: str
     n_trials: int
     n_trials_planned: int
     outcomes: Mapping[str, Outcomes]
@@ -118,6 +123,12 @@ class StudyResult:
     device: str
     seed: int
     timings: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        return (
+            f"<StudyResult: {self.source}, {self.available} of {self.total} images available, "
+            f"{self.n_trials} trials of {self.strategy} with {self.backbone}>"
+        )
 
     @property
     def scores(self) -> Mapping[str, Scores]:
@@ -357,6 +368,11 @@ class Study:
                 available=plan.available,
                 n_test=plan.n_test,
                 sizes=plan.sizes,
+                repeats=stop,
+                sampling=self.options["sampling"],
+                test_source=test.source
+                if test
+                else f"{self.options['test_fraction']:g} of the images in every repeat",
                 n_trials=len(plan.trials(0, stop)),
                 n_trials_planned=len(plan.trials()),
                 outcomes=outcomes,

@@ -106,15 +106,11 @@ class Judgement:
                 f"strategy, however many images; {available}"
             )
         if self.status is Status.SUFFICIENT:
-            return (
-                f"{self.subject} needs about {count(self.required)} images "
-                f"({self._range()}); {available}"
-            )
+            return f"{self.subject} needs {self._about} ({self._range()}); {available}"
         if self.status is Status.UNDECIDED or self.required <= self.available:
             return (
-                f"{self.subject}: only {self.probability:.0%} sure that {self.available:,} images "
-                f"suffice, {self.confidence:.0%} asked; needs about {count(self.required)} images "
-                f"({self._range()})"
+                f"{self.subject}: only {self.probability:.1%} sure that {self.available:,} images "
+                f"suffice, {self.confidence:.1%} asked; needs {self._about} ({self._range()})"
             )
         if not self.tellable:
             return (
@@ -122,7 +118,7 @@ class Judgement:
                 f"({self._range()}); {available}"
             )
         return (
-            f"{self.subject} needs about {count(self.required)} images ({self._range()}); "
+            f"{self.subject} needs {self._about} ({self._range()}); "
             f"{available}, {count(self.shortfall)} short"
             + (
                 f"; an extrapolation to {self.required / self.measured:.1f} times what was measured"
@@ -135,6 +131,13 @@ class Judgement:
     def shortfall(self) -> float:
         """Images that are missing; ``math.inf`` where no number suffices."""
         return max(0.0, self.required - self.available)
+
+    @property
+    def _about(self) -> str:
+        """The required number; exact where rounding would blur it with what is available."""
+        if abs(self.required - self.available) <= 0.02 * self.available:
+            return f"{self.required:,.0f} images"
+        return f"about {count(self.required)} image{'' if self.required == 1 else 's'}"
 
     @property
     def tellable(self) -> bool:

@@ -1,4 +1,4 @@
-"""Count every image once: copies are no evidence, and a tested copy of a training image is a lie."""
+"""Count every image once: copies are no evidence, and a tested copy of a training image lies."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -33,7 +33,8 @@ def details(record: Record) -> list[str]:
         f"  test set   {test_set(record)}",
         *([f"  check      {check(record['self_check'])}"] if record["self_check"] else []),
         f"  from       {record['source']}; {record['strategy']} with {record['backbone']} "
-        f"({record['weights']['source']}), {record['device']}, seed {record['seed']}",
+        f"({record['weights']['source']}, sha256 {record['weights']['sha256']}...) at "
+        f"{record['image_size']} pixels, {record['device']}, seed {record['seed']}",
     ]
     return lines + [f"  note       {note}" for note in record["notes"]]
 

@@ -17,10 +17,14 @@ def check_writable(path: str) -> None:
         pass
 
 
-def write(path: str, records: list[dict[str, Any]]) -> None:
-    """Write the records; whoever reads the file while it is written sees the old one."""
+def write(path: str, records: list[dict[str, Any]], exit_status: int) -> None:
+    """Write the records and pytest's exit status (2: interrupted).
+
+    Whoever reads the file while it is written sees the old one.
+    """
     content = {
         "schema": SCHEMA,
+        "exit_status": exit_status,
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("pytest-datasize", "torch", "timm", "numpy")},

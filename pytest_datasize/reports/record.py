@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pytest_datasize.reports.text import sendable
+
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
     from pytest_datasize.study import StudyPlan, StudyResult
     from pytest_datasize.verdict import Judgement, Verdict
@@ -24,11 +26,20 @@ NUMBERS = (
 )
 
 
+def _clean(value: Any) -> Any:
+    """Make every text sendable: the names of files and classes may be any bytes."""
+    if isinstance(value, str):
+        return sendable(value)
+    if isinstance(value, dict):
+        return {_clean(key): _clean(inner) for key, inner in value.items()}
+    return [_clean(inner) for inner in value] if isinstance(value, list) else value
+
+
 def records(
     nodeid: str, order: int, verdict: "Verdict", result: "StudyResult"
 ) -> list[dict[str, Any]]:
     """Return one record per metric of a judged requirement."""
-    return [_judged(nodeid, order, judgement, result) for judgement in verdict.judgements]
+    return [_clean(_judged(nodeid, order, one, result)) for one in verdict.judgements]
 
 
 def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
@@ -39,7 +50,7 @@ def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
         "metric": None,
         "target": None,
         "verdict": verdict,
-        "message": message,
+        "message": sendable(message),
         **dict.fromkeys(NUMBERS),
     }
 
@@ -49,7 +60,7 @@ def plan_record(
 ) -> dict[str, Any]:
     """Return what would be trained for one requirement."""
     asked = ", ".join(f"{metric} {target:g}" for metric, target in targets.items())
-    return {
+    planned = {
         **plain_record(nodeid, "planned", asked),
         "order": order,
         "available": plan.available,
@@ -66,6 +77,8 @@ def plan_record(
         "image_size": plan.image_size,
         "estimated_seconds": plan.seconds,
     }
+    cleaned: dict[str, Any] = _clean(planned)
+    return cleaned
 
 
 def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
@@ -103,6 +116,9 @@ def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult")
         "test_images_to_tell": advice.test_images,
         "self_check": advice.check and asdict(advice.check),
         "remedies": advice.remedies and {**asdict(advice.remedies), "text": str(advice.remedies)},
+        "repeats": result.repeats,
+        "sampling": result.sampling,
+        "test_source": result.test_source,
         "n_trials": result.n_trials,
         "n_trials_planned": result.n_trials_planned,
         "sizes": list(result.sizes),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pytest_datasize.reports.explain import interval
+from pytest_datasize.reports.text import printable
 
 Record = dict[str, Any]
 _COLOURS = {"sufficient": "green", "planned": "cyan", "skipped": "yellow"}
@@ -24,7 +25,7 @@ def write(reporter: Any, records: list[Record], json_path: str | None) -> None:
     for record in plans:
         _plan(reporter, record)
     for record in others:
-        first = record["message"].splitlines()[0]
+        first = printable(record["message"].splitlines()[0])
         reporter.write_line(f"{printable(record['nodeid'])}: {record['verdict']}: {first}")
     if verbose:
         for record in judged:
@@ -103,8 +104,3 @@ def _sizes(reporter: Any, record: Record) -> None:
         reporter.write_line(f"  {size:>9,}  {mean:.3f}  ({min(repeats):.3f} to {max(repeats):.3f})")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["timings"].items())
     reporter.write_line(f"  {seconds}; weights {record['weights']['sha256']}")
-
-
-def printable(text: str) -> str:
-    """Neutralise control characters of names that come from a data set."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

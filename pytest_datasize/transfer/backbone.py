@@ -35,6 +35,8 @@ class Backbone:
         Where the weights came from, and the first 16 hexadecimal digits of their SHA-256.
     key
         Names everything an embedding depends on: weights, architecture, preprocessing.
+    given
+        What was asked for; kept, since a module is named by its identity in ``key``.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Backbone:
     weights_source: str
     weights_hash: str
     key: str
+    given: str | nn.Module
 
 
 def load(
@@ -68,11 +71,15 @@ def load(
         architecture does not take.
     """
     if isinstance(backbone, nn.Module):
+        if weights != "auto":
+            raise BackboneError(f"weights={weights!r}: a module brings its own weights.")
         name, model = type(backbone).__name__, copy.deepcopy(backbone)
         source, content = "given as a module", _state_hash(model)
+        # equal weights do not make equal modules: what forward does may differ
+        identity = f"{name}|{id(backbone)}"
     else:
         name, (model, found) = backbone, _from_timm(backbone, weights, image_size)
-        source, content = found.source, found.hash
+        source, content, identity = found.source, found.hash, name
     model.eval().requires_grad_(False)
     config = timm_data.resolve_model_data_config(model)
     if image_size:
@@ -85,7 +92,8 @@ def load(
         image_size=side,
         weights_source=source,
         weights_hash=content,
-        key=f"{name}|{content}|{sorted(config.items())}",
+        key=f"{identity}|{content}|{sorted(config.items())}",
+        given=backbone,
     )
 
 
@@ -125,11 +133,21 @@ def _from_timm(
                 f"backbone {name!r}: expected config.json and a weights file "
                 f"({', '.join(_SUFFIXES)}) in {folder}."
             )
-        found = weight_files.from_file(files[-1])
-        return _create(name, image_size, pretrained=True), found
+        if choice != "auto":
+            raise BackboneError(f"weights={choice!r}: backbone {name!r} brings its own weights.")
+        usual = [path for path in files if path.stem in ("model", "pytorch_model")]
+        found = weight_files.from_file((usual or files)[-1])
+        _read_weights(found)  # refuses what is not weights alone, before timm reads it
+        try:
+            return _create(name, image_size, pretrained=True), found
+        except Exception as problem:
+            raise BackboneError(f"backbone {name!r} cannot be loaded: {_short(problem)}") from None
     if not timm.is_model(name):
         raise BackboneError(f"backbone {name!r} is not a timm model{_nearest(name)}")
-    config = timm.models.get_pretrained_cfg(name)
+    try:
+        config = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+    except Exception as problem:
+        raise BackboneError(f"backbone {name!r}: {_short(problem)}") from None
     hub_id = str(config.hf_hub_id) if config and config.hf_hub_id else None
     found = weight_files.find(name.partition(".")[0], hub_id, choice)
     return _with_weights(name, found, image_size), found
@@ -145,13 +163,8 @@ def _with_weights(name: str, found: weight_files.Weights, image_size: int | None
     many classes as the file has. Where a file uses other names for the same tensors, they are
     matched by order, if all shapes agree.
     """
-    try:
-        given = timm.models.load_state_dict(str(found.file), use_ema=False)
-        shapes = [tensor.shape for tensor in given.values()]
-    except Exception as problem:  # not a weights file, damaged, or one that wants to run code
-        raise BackboneError(
-            f"weights file {found.file} cannot be read: {_short(problem)}"
-        ) from None
+    given = _read_weights(found)
+    shapes = [tensor.shape for tensor in given.values()]
     config = timm.models.get_pretrained_cfg(name)
     head = given.get(f"{config.classifier}.weight") if config else None
     n_classes = config.num_classes if config else 0
@@ -181,6 +194,21 @@ def _with_weights(name: str, found: weight_files.Weights, image_size: int | None
         )
     model.load_state_dict(dict(zip(own, given.values(), strict=True)))
     return model
+
+
+def _read_weights(found: weight_files.Weights) -> dict[str, Tensor]:
+    try:
+        given: dict[str, Tensor] = timm.models.load_state_dict(
+            str(found.file), use_ema=False, weights_only=True
+        )
+        if not all(isinstance(tensor, Tensor) for tensor in given.values()):
+            raise TypeError("it holds more than tensors")
+    except Exception as problem:  # not a weights file, damaged, or one that wants to run code
+        raise BackboneError(
+            f"weights file {found.file} cannot be read ({_short(problem)}). Expected tensors by "
+            "name: save model.state_dict() as .safetensors or .pth."
+        ) from None
+    return given
 
 
 def _create(name: str, image_size: int | None, **arguments: Any) -> nn.Module:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pytest_datasize.images.image_set import ImageSet
-from pytest_datasize.metrics import FloatArray
+from pytest_datasize.ndarrays import FloatArray
 from pytest_datasize.plan import Plan
 from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.device import n_threads, torch_threads

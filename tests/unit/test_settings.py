@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pytest_datasize import RequirementError
 from pytest_datasize.requirement import OPTIONS
-from pytest_datasize.settings import read_yaml, resolve
+from pytest_datasize.settings import Layer, read_yaml, resolve
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -19,10 +19,11 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_the_stronger_layer_wins_and_is_named():
-    settings = resolve(("marker", {"seed": 1}), ("command line", {"seed": 2, "repeats": 7}))
+    strong, weak = Layer("marker", {"seed": 1}), Layer("command line", {"seed": 2, "repeats": 7})
+    settings = resolve(strong, weak)
     assert (settings["seed"], settings["repeats"], settings["sampling"]) == (1, 7, "stratified")
-    assert settings.origin["seed"] == "marker"
-    assert settings.is_default("sampling")
+    assert settings.layers["seed"] is strong
+    assert "sampling" not in settings.layers
 
 
 def test_a_whole_file(tmp_path):
