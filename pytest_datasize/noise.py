@@ -19,6 +19,9 @@ from pytest_datasize.laws import FloatArray, LogScale, Scale
 _VARIANCE_DECAY: Final = 1.0
 """Variance of a run on the working scale falls like n to minus this power: a sum over images."""
 
+_POOL_SHARED: Final = 0.5
+"""Share of the luck of a finite pool that is the same at every size."""
+
 _PRIOR_RUNS: Final = 2.0
 """The smooth variance counts like so many more runs at every size."""
 
@@ -147,10 +150,13 @@ def _pool_covariance(
 
     A score that is a sum over training images splits into the luck of the pool, the same at every
     size, and a rest that vanishes when the whole pool is used: every repeat is then the same run.
+    Scores are not quite such sums, so that only a share of the pool's luck is the same at every
+    size; taken as wholly so, the flatness of a curve near the whole pool would count as exact.
     """
     runs = np.array([len(s) for s in scores])
     left = np.maximum(1.0 - sizes / pool, 0.0)
     alone = run / np.maximum(left, 0.3)
     luck = run[-1] * (sizes[-1] / pool) ** _VARIANCE_DECAY
-    covariance: FloatArray = np.diag(alone * left / runs) + luck
+    rest = (1.0 - _POOL_SHARED) * run * (sizes / pool) / runs
+    covariance: FloatArray = np.diag(alone * left / runs + rest) + _POOL_SHARED * luck
     return covariance

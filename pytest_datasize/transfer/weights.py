@@ -78,7 +78,8 @@ def from_file(path: Path) -> Weights:
     """Take a weights file that the user names."""
     if not path.is_file():
         raise BackboneError(
-            f"weights file {path} does not exist. Name a .safetensors or .pth file."
+            f"weights file {path} does not exist. Name a .safetensors or .pth file, or one of "
+            "auto, hub, embedded."
         )
     return Weights(path, f"file {path}")
 

@@ -1,5 +1,7 @@
 """The marker in real sessions: where it may stand, what it decides, what a wrong one does."""
 
+import json
+
 import pytest
 
 GATE = "from pytest_datasize import datasize\nimport pytest\n"
@@ -164,3 +166,97 @@ def test_broken(): ...
     result = repository.runpytest()
     result.assert_outcomes(xfailed=1, errors=1)
     result.stdout.fnmatch_lines(["*missing does not exist*"])
+
+
+def test_a_marker_added_after_collection_counts(repository):
+    repository.makeconftest(
+        (repository.path / "conftest.py").read_text()
+        + """
+def pytest_collection_modifyitems(items):
+    for item in items:
+        arguments = {"accuracy": 0.999} if "late" in item.name else {"acuracy": 0.9}
+        item.add_marker(pytest.mark.datasize(**arguments))
+"""
+    )
+    repository.makepyfile("def test_late(): ...\ndef test_wrong(): ...\n")
+    result = repository.runpytest()
+    result.assert_outcomes(failed=1, errors=1)
+    result.stdout.fnmatch_lines(["*::test_wrong: unknown name 'acuracy'; did you mean*"])
+
+
+def test_a_marker_added_too_late_fails(repository):
+    repository.makepyfile(
+        GATE
+        + """
+@pytest.fixture
+def late(request): request.node.add_marker(pytest.mark.datasize(accuracy=0.6))
+def test_it(late): ...
+"""
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["the datasize marker came too late*"])
+
+
+def test_xfail_does_not_hide_a_fixture_that_fails(repository):
+    repository.makepyfile(
+        GATE
+        + """
+class TestIt:
+    @pytest.fixture
+    def datasize_dataset(self): raise OSError("their disk")
+
+    @pytest.mark.xfail(strict=True)
+    @datasize.requires(accuracy=0.6)
+    def test_it(self): ...
+"""
+    )
+    result = repository.runpytest("--datasize-json=out.json")
+    result.assert_outcomes(errors=1)
+    [record] = json.loads((repository.path / "out.json").read_text())["requirements"]
+    assert record["verdict"] == "error"
+    assert "their disk" in record["message"]
+
+
+def test_modules_with_equal_weights_are_not_mixed_up(repository):
+    repository.makepyfile(
+        GATE
+        + """
+import torch
+
+class Corner(torch.nn.Module):
+    def __init__(self, good):
+        super().__init__()
+        self.good = good
+    def forward(self, images):
+        columns = images.mean(dim=(1, 2))
+        return columns if self.good else columns[:, :1] * 0
+
+@pytest.mark.parametrize("good", [True, False])
+class TestBoth:
+    @pytest.fixture
+    def datasize_backbone(self, good): return Corner(good)
+
+    @datasize.requires(accuracy=0.65)
+    def test_it(self, good): ...
+"""
+    )
+    repository.runpytest().assert_outcomes(passed=1, failed=1)
+
+
+def test_undecided_may_warn_instead(repository):
+    repository.makepyfile(
+        GATE
+        + """
+@pytest.mark.filterwarnings("default")
+@datasize.requires(accuracy=0.778, confidence=0.95, undecided="warn")
+def test_warns(): ...
+
+@datasize.requires(accuracy=0.778, confidence=0.95)
+def test_fails(): ...
+"""
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(passed=1, failed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*missing * certainty; any of these would give it: *"])
+    result.stdout.fnmatch_lines(["*DatasizeWarning: accuracy 0.778: only *% sure*"])

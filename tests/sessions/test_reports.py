@@ -132,7 +132,7 @@ def test_the_failure_is_in_the_junit_file(repository):
 
 def test_names_from_the_data_cannot_write_to_the_terminal(repository, tmp_path):
     names = ("a\x1b[31m\nb", "right")
-    folder = write_folder(tmp_path / "odd", *shapes(120), names)
+    folder = write_folder(tmp_path / "odd\x1b[32m", *shapes(120), names)
     repository.makepyfile(
         GATE
         + f"@datasize.requires(recall_per_class=0.999, dataset={str(folder)!r})\n"
@@ -189,3 +189,17 @@ def test_progress_is_a_live_line_or_lines(live):
     )
     assert (shown[-1] == "") == live
     assert len(shown) == (7 if live else 2)
+
+
+def test_names_that_are_not_utf8_reach_the_controller(repository, tmp_path):
+    images, labels = shapes(120)
+    folder = write_folder(tmp_path / "odd", images, labels, ("na\udcefve", "right"))
+    repository.makepyfile(
+        GATE
+        + f"@datasize.requires(recall_per_class=0.999, dataset={str(folder)!r})\n"
+        + "def test_it(): ...\n"
+    )
+    result = repository.runpytest_subprocess("-n2", "--datasize-json=out.json")
+    result.assert_outcomes(failed=1)
+    [record] = json.loads((repository.path / "out.json").read_text())["requirements"]
+    assert "na\\udcefve" in record["class_counts"]

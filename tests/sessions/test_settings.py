@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support import shapes, write_folder
 
 GATE = "from pytest_datasize import datasize\nimport pytest\n"
 IT = GATE + "@datasize.requires(accuracy=0.6)\ndef test_it(datasize_result): ...\n"
@@ -136,7 +137,62 @@ def test_border(datasize_study):
     border = result.curves["accuracy"].predict(result.available)
     verdict = result.verdict(accuracy=border, confidence=0.9)
     assert verdict.status == "undecided" and not verdict.passed
-    assert "90% asked" in verdict.message
+    assert "90.0% asked" in verdict.message
 """
     )
     repository.runpytest().assert_outcomes(passed=2)
+
+
+def test_every_yaml_file_has_its_own_names(repository, tmp_path):
+    """Two files may give the same name to different folders; neither leaks into the other."""
+    for name, n in (("a", 60), ("sub/b", 90)):
+        write_folder(repository.path / name, *shapes(n, seed=n))
+    (repository.path / "datasize.yaml").write_text("datasets: {parts: a}\n")
+    (repository.path / "sub" / "datasize.yaml").write_text(
+        "datasets: {parts: b}\nrequirements:\n"
+        "  - {name: named, accuracy: 0.55, dataset: parts}\n"
+        "  - {name: by path, accuracy: 0.55, dataset: b}\n"
+    )
+    repository.makepyfile(
+        GATE
+        + "@datasize.requires(accuracy=0.55, dataset='parts')\n"
+        + "def test_it(datasize_result): assert datasize_result.total == 60\n"
+    )
+    for arguments in ([], ["sub"]):
+        result = repository.runpytest("--datasize-json=out.json", *arguments)
+        content = json.loads((repository.path / "out.json").read_text())
+        totals = {r["nodeid"].split("::")[1]: r["total"] for r in content["requirements"]}
+        assert totals.pop("test_it", 60) == 60
+        assert totals == {"named": 90, "by path": 90}
+        assert result.ret == 0
+
+
+def test_a_misspelt_name_of_a_data_set_gets_the_nearest(repository, shape_folder):
+    (repository.path / "datasize.yaml").write_text(f"datasets: {{parts: {shape_folder}}}\n")
+    repository.makepyfile(
+        GATE + "@datasize.requires(accuracy=0.6, dataset='partz')\ndef test_it(): ...\n"
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*'partz' is neither a folder * did you mean 'parts'? Names*"])
+
+
+def test_a_confident_verdict_stops_early_and_says_so(repository):
+    repository.makepyfile(
+        GATE + "@datasize.requires(accuracy=0.52, confidence=0.8, repeats=10)\ndef test_it(): ...\n"
+    )
+    result = repository.runpytest("--datasize-json=out.json")
+    result.assert_outcomes(passed=1)
+    [record] = json.loads((repository.path / "out.json").read_text())["requirements"]
+    assert record["n_trials"] == 4 * len(record["sizes"])
+    assert record["n_trials_planned"] == 10 * len(record["sizes"])
+    assert record["probability_sufficient"] >= 0.8
+
+
+def test_collecting_only_leaves_an_earlier_result_alone(repository):
+    repository.makepyfile(IT)
+    repository.runpytest("--datasize-json=out.json")
+    before = (repository.path / "out.json").read_text()
+    repository.runpytest("--datasize-json=out.json", "--collect-only")
+    assert (repository.path / "out.json").read_text() == before
+    assert json.loads(before)["exit_status"] == 0

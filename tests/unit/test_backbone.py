@@ -205,6 +205,14 @@ def test_a_weights_file_cannot_run_code(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+def test_weights_that_would_not_be_used_are_refused(tmp_path, resnet):
+    save_file(resnet.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"architecture": "resnet18", "num_classes": 1000}')
+    for backbone in (resnet, f"local-dir:{tmp_path}"):
+        with pytest.raises(BackboneError, match="brings its own weights"):
+            load(backbone, weights="hub")
+
+
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(BackboneError, match="'resnet5o' is not a timm model; did you mean"):
         load("resnet5o")

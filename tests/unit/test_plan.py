@@ -122,3 +122,12 @@ def test_a_class_with_too_few_images_is_named():
         draw(image_set(40, 2))
     with pytest.raises(DatasetError, match="too few for a learning curve"):
         draw(image_set(3, 3))
+
+
+@pytest.mark.parametrize("counts", [(1100, *[4] * 99), (400, *[4] * 99), (300, *[4] * 19)])
+def test_rare_classes_stand_in_the_smallest_subsample(counts):
+    images = image_set(*counts)
+    plan = draw(images)
+    for repeat in plan.repeats:
+        found = np.bincount(images.labels[repeat.order[: plan.sizes[0]]], minlength=len(counts))
+        assert found.min() >= 2

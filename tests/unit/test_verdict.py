@@ -58,7 +58,7 @@ def test_undecided_between_the_confidences():
     assert one(border).status is Status.SUFFICIENT
     found = one(border, confidence=0.9)
     assert found.status is Status.UNDECIDED
-    assert "only 50% sure" in found.summary
+    assert "only 50.0% sure" in found.summary
     assert one(0.7, confidence=0.9).status is Status.SUFFICIENT
     assert one(0.89, confidence=0.9).status is Status.INSUFFICIENT
 
@@ -94,3 +94,11 @@ def test_a_shown_number_is_never_too_small(n):
     shown = float(text.split()[0].replace(",", "")) * (1e6 if "million" in text else 1)
     assert n <= shown * (1 + 1e-9)
     assert shown <= n * 1.01 + 1
+
+
+def test_beyond_the_trusted_range_a_number_is_called_an_extrapolation():
+    near, far = (judge("accuracy", 0.87, {None: CURVE}, 640, trusted_range=t) for t in (4.0, 2.0))
+    assert (near.extrapolated, far.extrapolated) == (False, True)
+    assert near.required == far.required
+    assert "extrapolation" not in near.summary
+    assert far.summary.endswith("an extrapolation to 2.6 times what was measured")
