@@ -21,9 +21,9 @@ import torch
 from pytest_datasize.curve import LearningCurve
 from pytest_datasize.images import ImageSet
 from pytest_datasize.images import load as load_images
+from pytest_datasize.options import METRICS
 from pytest_datasize.outcomes import gather
 from pytest_datasize.plan import draw
-from pytest_datasize.requirement import METRICS
 from pytest_datasize.study import metric_function
 from pytest_datasize.transfer.backbone import load as load_backbone
 from pytest_datasize.transfer.embedding import embed

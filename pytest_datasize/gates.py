@@ -18,8 +18,9 @@ from pytest_datasize.errors import (
     RequirementError,
     TrainingError,
 )
+from pytest_datasize.options import OPTIONS, nearest
 from pytest_datasize.reports.text import printable
-from pytest_datasize.requirement import OPTIONS, Requirement, nearest
+from pytest_datasize.requirement import Requirement
 from pytest_datasize.session import MARKER, command_line_options, ini_options
 from pytest_datasize.settings import (
     CONFIG_NAME,

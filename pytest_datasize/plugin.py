@@ -18,7 +18,7 @@ from pytest_datasize.fixtures import (
     datasize_study,
     datasize_test_dataset,
 )
-from pytest_datasize.requirement import OPTIONS
+from pytest_datasize.options import OPTIONS
 from pytest_datasize.session import gates_of, ini_options, is_gate
 
 __all__ = [

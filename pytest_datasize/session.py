@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.requirement import OPTIONS
+from pytest_datasize.options import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_datasize.gates import Gates

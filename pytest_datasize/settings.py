@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import DatasetError, RequirementError
-from pytest_datasize.requirement import OPTIONS, Requirement, nearest
+from pytest_datasize.options import OPTIONS, nearest
+from pytest_datasize.requirement import Requirement
 
 CONFIG_NAME = "datasize.yaml"
 

@@ -14,9 +14,10 @@ from pytest_datasize.advice import Advice, advise
 from pytest_datasize.curve import LearningCurve
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.images.unique import unique
+from pytest_datasize.options import METRICS, OPTIONS, STRATEGIES
 from pytest_datasize.outcomes import Outcomes, Scores, gather
 from pytest_datasize.plan import Plan, draw
-from pytest_datasize.requirement import METRICS, OPTIONS, STRATEGIES, Requirement
+from pytest_datasize.requirement import Requirement
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
 from pytest_datasize.transfer.backbone import Backbone

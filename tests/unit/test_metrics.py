@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from pytest_datasize.requirement import METRICS
+from pytest_datasize.options import METRICS
 from pytest_datasize.study import metric_function
 
 REFERENCE = {

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from pytest_datasize import RequirementError, datasize
-from pytest_datasize.requirement import METRICS, OPTIONS, Requirement
+from pytest_datasize.options import METRICS, OPTIONS
+from pytest_datasize.requirement import Requirement
 
 RIGHT = {
     "dataset": ["data/train", ([1], [0])],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_datasize import RequirementError
-from pytest_datasize.requirement import OPTIONS
+from pytest_datasize.options import OPTIONS
 from pytest_datasize.settings import Layer, read_yaml, resolve
 
 

@@ -1,0 +1,280 @@
+"""What can be asked and set: the tables of metrics, strategies and options, and their checks.
+
+The marker, the command line, ``datasize.yaml`` and the ini file are all checked against these
+tables, so a new option is one line here. Pure Python: imported at every pytest start.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from pytest_datasize.errors import RequirementError
+
+METRICS: dict[str, str] = {
+    "accuracy": "pytest_datasize.metrics:accuracy",
+    "balanced_accuracy": "pytest_datasize.metrics:balanced_accuracy",
+    "f1_micro": "pytest_datasize.metrics:f1_micro",
+    "f1_macro": "pytest_datasize.metrics:f1_macro",
+    "auc": "pytest_datasize.metrics:auc",
+    "recall_per_class": "pytest_datasize.metrics:recall_per_class",
+}
+"""Metric name → ``module:function``; each scores in [0, 1], higher is better."""
+
+STRATEGIES: dict[str, str] = {
+    "feature_extraction": "pytest_datasize.transfer.feature_extraction:run",
+}
+"""Strategy name → ``module:function`` that trains and scores all trials of a plan."""
+
+
+class Option(NamedTuple):
+    """One thing that can be set: how it is checked, what it means, what it is by default."""
+
+    check: Callable[[Any], Any]
+    expected: str
+    help: str
+    default: Any = None
+    from_text: Callable[[str], Any] = str
+    choices: tuple[str, ...] = ()
+
+    def parse(self, name: str, value: Any, where: str) -> Any:
+        """Return the checked value; raise :class:`RequirementError` that says what is allowed."""
+        try:
+            return self.check(value)
+        except (TypeError, ValueError) as problem:
+            hint = nearest(value, self.choices) if isinstance(value, str) else ""
+            reason = f" ({problem})" if str(problem) else ""
+            place = f"{where}: " if where else ""
+            raise RequirementError(
+                f"{place}{name}={shown(value)} is not allowed{reason}{hint or '.'} "
+                f"Expected {self.expected}."
+            ) from None
+
+    def parse_text(self, name: str, text: Any, where: str) -> Any:
+        """Like :meth:`parse`, for a value that arrives as text (command line, ini file)."""
+        try:
+            value = self.from_text(text) if isinstance(text, str) else text
+        except ValueError:
+            value = text
+        return self.parse(name, value, where)
+
+
+def _integer(low: int, high: int | None = None) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError
+        if value < low or (high is not None and value > high):
+            raise ValueError
+        return value
+
+    return check
+
+
+def _fraction(low: float, high: float) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError
+        if not low < value < high:
+            raise ValueError(f"write {value / 100:g} for {value:g} %" if 1 < value < 100 else "")
+        return float(value)
+
+    return check
+
+
+def _number_from(low: float) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError
+        if not low <= value < float("inf"):
+            raise ValueError
+        return float(value)
+
+    return check
+
+
+def _choice(*allowed: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError
+        return str(value)
+
+    return check
+
+
+def _sizes(value: Any) -> tuple[int | float, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError
+    for size in value:
+        if isinstance(size, bool) or not isinstance(size, (int, float)) or not size > 0:
+            raise ValueError(f"{size!r} is neither a number of images nor a share of the pool")
+        if isinstance(size, float) and size > 1:
+            raise ValueError(f"{size!r}: a share of the pool is at most 1.0")
+    if len({type(size) for size in value}) > 1:
+        raise ValueError("whole numbers and shares are mixed")
+    if len(set(value)) < 3:
+        raise ValueError(f"{len(set(value))} different sizes")
+    return tuple(sorted(set(value)))
+
+
+def _sizes_from_text(text: str) -> list[int | float]:
+    def one(word: str) -> int | float:
+        word = word.strip()
+        if word.endswith("%"):
+            return float(word[:-1]) / 100
+        return float(word) if "." in word else int(word)
+
+    return [one(word) for word in text.split(",") if word.strip()]
+
+
+def _dataset(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float)) or value == "":
+        raise TypeError
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _backbone(value: Any) -> Any:
+    if value == "" or not (isinstance(value, str) or hasattr(value, "state_dict")):
+        raise TypeError
+    return value
+
+
+def _path_or_word(value: Any) -> str:
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text:
+        raise TypeError
+    return text
+
+
+def _device(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    kind, colon, index = value.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps"):
+        raise ValueError
+    if colon and not (kind == "cuda" and index.isdigit()):
+        raise ValueError
+    return value
+
+
+_DATASET = (
+    "a folder, a name from `datasets:` in datasize.yaml, a pair (images, labels) of arrays, "
+    "or a map-style torch Dataset"
+)
+
+OPTIONS: dict[str, Option] = {
+    "dataset": Option(_dataset, _DATASET, "labelled images the gate speaks about"),
+    "test_dataset": Option(
+        _dataset, _DATASET, "held-out images; without it every repeat sets a stratified part aside"
+    ),
+    "backbone": Option(
+        _backbone,
+        "a timm model name, 'local-dir:PATH' or a torch.nn.Module",
+        "pretrained model whose embeddings are used",
+        "tf_efficientnet_lite0",
+    ),
+    "weights": Option(
+        _path_or_word,
+        "'auto', 'hub', 'embedded' or the path of a weights file",
+        "where the backbone's weights come from",
+        "auto",
+        choices=("auto", "hub", "embedded"),
+    ),
+    "strategy": Option(
+        _choice(*STRATEGIES),
+        f"one of: {', '.join(STRATEGIES)}",
+        "how the backbone is transferred",
+        "feature_extraction",
+        choices=tuple(STRATEGIES),
+    ),
+    "image_size": Option(
+        _integer(16, 4096),
+        "a whole number of pixels from 16 to 4096",
+        "side of the backbone's input in pixels (default: the backbone's own)",
+        from_text=int,
+    ),
+    "sizes": Option(
+        _sizes,
+        "at least 3 different training sizes, either whole numbers of images (50, 200, 800) "
+        "or shares of the pool (0.05, 0.25, 1.0)",
+        "training sizes (default: about eight, from a few images per class to the whole pool)",
+        from_text=_sizes_from_text,
+    ),
+    "repeats": Option(
+        _integer(2, 1000),
+        "a whole number from 2 to 1000",
+        "repeats of every training size",
+        10,
+        from_text=int,
+    ),
+    "confidence": Option(
+        _fraction(0.5, 1.0),
+        "a number above 0.5 and below 1, such as 0.9",
+        "how sure the verdict must be (default: the median of the projection decides)",
+        from_text=float,
+    ),
+    "undecided": Option(
+        _choice("fail", "warn"),
+        "one of: fail, warn",
+        "whether a verdict that lacks the confidence asked for fails or warns",
+        "fail",
+        choices=("fail", "warn"),
+    ),
+    "trusted_range": Option(
+        _number_from(1.0),
+        "a number from 1, such as 4",
+        "times the largest measured size beyond which a number is called an extrapolation",
+        4.0,
+        from_text=float,
+    ),
+    "law": Option(
+        _choice("power", "power2", "exponential", "m4"),
+        "one of: power, power2, exponential, m4",
+        "family of learning curves",
+        "power",
+        choices=("power", "power2", "exponential", "m4"),
+    ),
+    "test_fraction": Option(
+        _fraction(0.0, 0.9),
+        "a number above 0 and below 0.9, such as 0.2",
+        "share of the images that every repeat sets aside for testing",
+        0.2,
+        from_text=float,
+    ),
+    "sampling": Option(
+        _choice("stratified", "balanced"),
+        "one of: stratified, balanced",
+        "class shares of the subsamples: as in the pool, or equal",
+        "stratified",
+        choices=("stratified", "balanced"),
+    ),
+    "seed": Option(
+        _integer(0, 2**32 - 1),
+        "a whole number from 0 to 4294967295",
+        "seed of all splits and subsamples",
+        0,
+        from_text=int,
+    ),
+    "device": Option(
+        _device,
+        "auto, cpu, cuda, cuda:N or mps",
+        "where the backbone and the heads run",
+        "auto",
+        choices=("auto", "cpu", "cuda", "mps"),
+    ),
+}
+"""Option name → how it is checked; the same for every layer of the settings."""
+
+TARGET = Option(_fraction(0.0, 1.0), "a number above 0 and below 1, such as 0.9", "target")
+
+
+def nearest(word: str, allowed: Sequence[str]) -> str:
+    """Return a hint at the allowed word most like a wrong one, or an empty string."""
+    from difflib import get_close_matches  # only wrong input pays for it
+
+    close = get_close_matches(str(word), allowed, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def shown(value: object) -> str:
+    """Return a value as people may read it in a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
