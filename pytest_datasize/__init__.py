@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         RequirementError,
         TrainingError,
     )
-    from pytest_datasize.study import Study, StudyResult
+    from pytest_datasize.result import StudyResult
+    from pytest_datasize.study import Study
     from pytest_datasize.verdict import Judgement, Status, Verdict
 
 __all__ = [
@@ -49,7 +50,7 @@ _HOME = {
     "RequirementError": "errors",
     "Status": "verdict",
     "Study": "study",
-    "StudyResult": "study",
+    "StudyResult": "result",
     "TrainingError": "errors",
     "Verdict": "verdict",
 }

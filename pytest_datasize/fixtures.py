@@ -10,7 +10,8 @@ from pytest_datasize.session import gates_of, is_gate
 
 if TYPE_CHECKING:
     from pytest_datasize.gates import Gate
-    from pytest_datasize.study import Study, StudyResult
+    from pytest_datasize.result import StudyResult
+    from pytest_datasize.study import Study
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,9 @@ from pytest_datasize.settings import (
 )
 
 if TYPE_CHECKING:
+    from pytest_datasize.result import StudyResult
     from pytest_datasize.sequential import Certainty
-    from pytest_datasize.study import Study, StudyResult
+    from pytest_datasize.study import Study
 
 EVIDENCE_FIXTURE = "_datasize_evidence"
 _FIXTURES = {

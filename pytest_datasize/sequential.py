@@ -19,7 +19,7 @@ from scipy.special import ndtr, ndtri
 from pytest_datasize.verdict import Status, Verdict
 
 if TYPE_CHECKING:
-    from pytest_datasize.study import StudyResult
+    from pytest_datasize.result import StudyResult
 
 SHARES = (0.4, 0.7, 1.0)
 LEAST_REPEATS = 4  # fewer say little of their own spread

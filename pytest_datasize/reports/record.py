@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_datasize.reports.text import sendable
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
-    from pytest_datasize.study import StudyPlan, StudyResult
+    from pytest_datasize.result import StudyPlan, StudyResult
     from pytest_datasize.verdict import Judgement, Verdict
 
 NUMBERS = (

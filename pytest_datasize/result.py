@@ -1,0 +1,183 @@
+"""What a study plans and what it finds: plain evidence, judged by targets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pytest_datasize.advice import Advice, advise
+from pytest_datasize.curve import LearningCurve
+from pytest_datasize.outcomes import Outcomes, Scores
+from pytest_datasize.requirement import Requirement
+from pytest_datasize.verdict import TRUSTED_RANGE, Judgement, Verdict, judge
+
+WORST_CLASS = "recall_per_class"
+"""The metric that is judged for every class by itself."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study would train, and what that would cost.
+
+    Attributes
+    ----------
+    source
+        Where the images come from.
+    class_counts
+        Class name → number of images.
+    total, available, n_test
+        Images in all; that can be trained on; behind one score.
+    sizes, repeats, n_trials
+        Training sizes, repeats per size, models to train.
+    backbone, strategy, device, image_size
+        What is trained, where, on images of which side (pixels).
+    seconds
+        Estimated wall time of embedding every image once, from one timed batch.
+    """
+
+    source: str
+    class_counts: Mapping[str, int]
+    total: int
+    available: int
+    n_test: int
+    sizes: tuple[int, ...]
+    repeats: int
+    n_trials: int
+    backbone: str
+    strategy: str
+    device: str
+    image_size: int
+    seconds: float
+
+
+@dataclass(frozen=True, repr=False)
+class StudyResult:
+    """The evidence: scores measured at every size, and the learning curves through them.
+
+    Attributes
+    ----------
+    source, notes
+        Where the images come from, and what a reader should know about them.
+    class_counts
+        Class name → number of images.
+    total, available
+        Images in all; images that can be trained on once the test images are set aside.
+    n_test
+        Test images behind one score.
+    sizes
+        Training sizes, ascending.
+    repeats, sampling, test_source
+        Repeats that were run, how subsamples were drawn, where the test images are from.
+    n_trials, n_trials_planned
+        Models that were trained, and that the fixed plan has.
+    outcomes
+        Metric → scores of all trials and the luck in them; for ``recall_per_class`` those of the
+        class that scores worst.
+    class_outcomes
+        Class name → the same, of its recall.
+    curves
+        Metric → learning curve.
+    law
+        Family of the curves.
+    backbone, weights_source, weights_hash, image_size, strategy, device, seed
+        How the scores were obtained.
+    timings
+        Stage → wall time in seconds: ``decode_and_embed``, ``heads``, ``fit``.
+    """
+
+    source: str
+    notes: tuple[str, ...]
+    class_counts: Mapping[str, int]
+    total: int
+    available: int
+    n_test: int
+    sizes: tuple[int, ...]
+    repeats: int
+    sampling: str
+    test_source: str
+    n_trials: int
+    n_trials_planned: int
+    outcomes: Mapping[str, Outcomes]
+    class_outcomes: Mapping[str, Outcomes]
+    curves: Mapping[str, LearningCurve]
+    law: str
+    backbone: str
+    weights_source: str
+    weights_hash: str
+    image_size: int
+    strategy: str
+    device: str
+    seed: int
+    timings: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        return (
+            f"<StudyResult: {self.source}, {self.available} of {self.total} images available, "
+            f"{self.n_trials} trials of {self.strategy} with {self.backbone}>"
+        )
+
+    @property
+    def scores(self) -> Mapping[str, Scores]:
+        """Metric → one tuple of repeats per size, each in [0, 1]."""
+        return {metric: outcomes.scores for metric, outcomes in self.outcomes.items()}
+
+    @cached_property
+    def class_curves(self) -> Mapping[str, LearningCurve]:
+        """Class name → learning curve of its recall."""
+        return {name: outcomes.curve(self.law) for name, outcomes in self.class_outcomes.items()}
+
+    @property
+    def n_test_distinct(self) -> int:
+        """Different test images behind all scores of one size."""
+        return self.outcomes["accuracy"].n_test
+
+    def verdict(
+        self,
+        confidence: float | None = None,
+        trusted_range: float = TRUSTED_RANGE,
+        **targets: float,
+    ) -> Verdict:
+        """Judge targets by this evidence.
+
+        Parameters
+        ----------
+        confidence
+            How sure the verdict must be, in (0.5, 1); None lets the median decide.
+        trusted_range
+            Times the largest measured size beyond which a number is an extrapolation.
+        **targets
+            Metric → score to reach, in (0, 1).
+
+        Raises
+        ------
+        RequirementError
+            Unknown metric, or a target outside (0, 1).
+        """
+        asked = {"trusted_range": trusted_range}
+        if confidence is not None:
+            asked["confidence"] = confidence
+        requirement = Requirement.parse((), {**targets, **asked}, "verdict")
+        return Verdict(
+            tuple(
+                judge(
+                    metric,
+                    target,
+                    self._curves_of(metric),
+                    self.available,
+                    confidence,
+                    trusted_range,
+                )
+                for metric, target in requirement.targets.items()
+            )
+        )
+
+    def advice(self, judgement: Judgement) -> Advice:
+        """Say how far to trust a judgement, and what would decide it."""
+        if judgement.class_name is None:
+            metric = judgement.metric
+            return advise(self.outcomes[metric], self.curves[metric], judgement)
+        name = judgement.class_name
+        return advise(self.class_outcomes[name], self.class_curves[name], judgement)
+
+    def _curves_of(self, metric: str) -> Mapping[Any, LearningCurve]:
+        return self.class_curves if metric == WORST_CLASS else {None: self.curves[metric]}
