@@ -5,7 +5,7 @@ image: their mean is the score, in [0, 1], higher is better, and their spread te
 luck of the test images moves it. For an average over images the contributions are its terms; for
 the others they are the score plus the influence of each image (Hampel 1974, "The influence curve
 and its role in robust estimation"), so that every metric has error bars, not accuracy alone. A
-metric of single classes returns a column for each class, which is then judged by itself.
+metric of single classes returns one such array for each class, which is then judged by itself.
 
 Labels are int64 of shape (m,), each class at least once; probabilities are of shape (m, C).
 """
@@ -27,22 +27,23 @@ def accuracy(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     return hits
 
 
-def recall_per_class(labels: IntArray, probabilities: FloatArray) -> FloatArray:
-    """Recall of every class, the share of its images that are recognised: shape (m, C).
+def recall_per_class(labels: IntArray, probabilities: FloatArray) -> list[FloatArray]:
+    """Recall of every class, the share of its images that are recognised.
 
-    An image counts for its own class alone, and is NaN for the others.
+    A list of C arrays: each holds the contributions of the images of its class, in order.
     """
-    member = labels[:, None] == np.arange(probabilities.shape[1])
-    recalls: FloatArray = np.where(member, accuracy(labels, probabilities)[:, None], np.nan)
-    return recalls
+    hits = accuracy(labels, probabilities)
+    return [hits[labels == label] for label in range(probabilities.shape[1])]
 
 
 def balanced_accuracy(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     """Mean of the classes' recalls, so that every class counts alike."""
-    hits = recall_per_class(labels, probabilities)
-    recalls = np.nanmean(hits, axis=0)
-    share = np.mean(~np.isnan(hits), axis=0)
-    contributions: FloatArray = (recalls + np.nan_to_num(hits - recalls) / share).mean(axis=1)
+    recalls = np.array([hits.mean() for hits in recall_per_class(labels, probabilities)])
+    share = np.bincount(labels, minlength=len(recalls)) / len(labels)
+    hits = accuracy(labels, probabilities)
+    # an image moves the recall of its own class alone
+    influence = (hits - recalls[labels]) / (share[labels] * len(recalls))
+    contributions: FloatArray = recalls.mean() + influence
     return contributions
 
 

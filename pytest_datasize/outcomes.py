@@ -82,7 +82,7 @@ def gather(
         K training sizes, ascending.
     contributions
         Per size, per repeat: one value per test image whose mean is the score, see
-        :mod:`pytest_datasize.metrics`; NaN for images that do not count.
+        :mod:`pytest_datasize.metrics`.
     tested
         Per repeat: rows of its test images, in the order of the contributions.
     pool
@@ -98,9 +98,6 @@ def gather(
     np.True_
     """
     shared = all(np.array_equal(part, tested[0]) for part in tested)
-    counted = [~np.isnan(values) for values in contributions[0]]
-    tested = [part[mask] for part, mask in zip(tested, counted, strict=True)]
-    contributions = [[values[~np.isnan(values)] for values in repeats] for repeats in contributions]
     rows = np.unique(np.concatenate(tested))
     places = [np.searchsorted(rows, part) for part in tested]
     means = np.empty((len(sizes), len(rows)))

@@ -226,22 +226,18 @@ class Study:
         tested = [repeat.test for repeat in plan.repeats[:n_repeats]]
         pool = len(images)
 
-        outcomes: dict[str, Outcomes] = {}
-        by_class: dict[str, Outcomes] = {}
+        outcomes = {}
         for metric in METRICS:
-            contribute = metric_function(metric)
-            # the whole pool with a fixed test set is trained once: fewer repeats than test parts
-            values = [
-                [contribute(labels[rows], p) for rows, p in zip(tested, repeats, strict=False)]
-                for repeats in probabilities
-            ]
             if metric != WORST_CLASS:
+                values = _scored(metric_function(metric), labels, tested, probabilities)
                 outcomes[metric] = gather(plan.sizes, values, tested, pool)
-                continue
-            for index, name in enumerate(images.classes):
-                column = [[repeat[:, index] for repeat in repeats] for repeats in values]
-                by_class[name] = gather(plan.sizes, column, tested, pool)
-            outcomes[metric] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
+        by_class = {}
+        hits = _scored(metric_function(WORST_CLASS), labels, tested, probabilities)
+        for index, name in enumerate(images.classes):
+            rows = [part[labels[part] == index] for part in tested]
+            column = [[repeat[index] for repeat in repeats] for repeats in hits]
+            by_class[name] = gather(plan.sizes, column, rows, pool)
+        outcomes[WORST_CLASS] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
         return outcomes, by_class
 
     def _draw(self) -> tuple[image_sources.ImageSet, image_sources.ImageSet | None, Plan]:
@@ -272,3 +268,14 @@ def metric_function(metric: str) -> Callable[..., Any]:
     module, _, name = METRICS[metric].partition(":")
     function: Callable[..., Any] = getattr(import_module(module), name)
     return function
+
+
+def _scored(contribute: Callable[..., Any], labels: Any, tested: Any, probabilities: Any) -> Any:
+    """Contributions of every trial, per size and repeat.
+
+    The whole pool with a fixed test set is trained once: fewer repeats than test parts.
+    """
+    return [
+        [contribute(labels[rows], p) for rows, p in zip(tested, repeats, strict=False)]
+        for repeats in probabilities
+    ]
