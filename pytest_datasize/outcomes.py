@@ -94,8 +94,8 @@ def gather(
     >>> outcomes = gather((10, 20), [[right], [right]], [np.arange(4)], pool=20)
     >>> outcomes.scores, outcomes.n_test
     (((0.5,), (0.5,)), 4)
-    >>> outcomes.test_covariance[0, 1] == outcomes.test_covariance[0, 0] > 0
-    np.True_
+    >>> bool(outcomes.test_covariance[0, 1] == outcomes.test_covariance[0, 0] > 0)
+    True
     """
     shared = all(np.array_equal(part, tested[0]) for part in tested)
     rows = np.unique(np.concatenate(tested))

@@ -98,7 +98,7 @@ def hub_file(repository: str, name: str) -> tuple[Path | None, str]:
     if not _reachable(endpoint):
         return None, f"the model hub {endpoint} cannot be reached"
     try:
-        return Path(hf_hub_download(repository, name)), ""
+        return Path(hf_hub_download(repository, name, endpoint=endpoint)), ""
     except RepositoryNotFoundError:
         return None, f"the hub has no repository {repository} that you may read"
     except EntryNotFoundError:

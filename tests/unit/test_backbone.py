@@ -124,17 +124,8 @@ def test_weights_are_fetched_from_a_hub(offline_hub, resnet, monkeypatch, tmp_pa
         def log_message(self, *arguments):
             pass
 
-    import huggingface_hub.constants as constants
-
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(
-        constants,
-        "HUGGINGFACE_CO_URL_TEMPLATE",
-        endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-    )
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         backbone = load("resnet18", weights="hub")

@@ -240,8 +240,8 @@ def test_jpeg(options):
 
 
 def test_modes_become_rgb():
-    for mode in ("L", "P", "CMYK", "1", "YCbCr"):
-        kind = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
+    for mode in ("L", "P", "CMYK", "1"):
+        kind = "TIFF" if mode == "CMYK" else "PNG"
         assert decode(encoded(GRADIENT.convert(mode), kind)).mode == "RGB"
 
 
