@@ -5,10 +5,10 @@ Imported when the first gate is collected; studies only when the first gate runs
 
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -34,8 +34,9 @@ from pytest_datasize.settings import (
 
 if TYPE_CHECKING:
     from pytest_datasize.result import StudyResult
-    from pytest_datasize.sequential import Certainty
     from pytest_datasize.study import Study
+
+_T = TypeVar("_T")
 
 EVIDENCE_FIXTURE = "_datasize_evidence"
 _FIXTURES = {
@@ -83,21 +84,27 @@ class Gates:
     # -- collection ---------------------------------------------------------------------------
 
     def attach(self, item: pytest.Item) -> None:
-        """Read the markers of a test; raise :class:`RequirementError` when one is wrong."""
-        if _GATE in item.stash:
+        """Read the markers of a test; raise :class:`RequirementError` when one is wrong.
+
+        Called when the test is collected and again before its set-up: a conftest.py may have
+        added a marker in between.
+        """
+        markers = list(item.iter_markers(MARKER))
+        if _GATE in item.stash and len(item.stash[_GATE].asked) == len(markers):
             return
         if not isinstance(item, pytest.Function):
             raise RequirementError(f"{item.nodeid}: only test functions can be datasize gates.")
         yaml = self.yaml_of(item)
         base = yaml.path.parent if yaml.path == item.path else self.config.rootpath
         asked = []
-        for marker in reversed(list(item.iter_markers(MARKER))):  # in reading order
+        for marker in reversed(markers):  # in reading order
             requirement = Requirement.parse(marker.args, marker.kwargs, item.nodeid)
             layer = Layer("marker", requirement.options, base)
             asked.append(Asked(requirement, self.settings(layer, yaml), yaml))
         item.stash[_GATE] = Gate(tuple(asked))
-        # a list of its own: parametrised tests share one, and not all need carry the marker
-        item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
+        if EVIDENCE_FIXTURE not in item.fixturenames:
+            # a list of its own: parametrised tests share one, and not all need carry the marker
+            item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
 
     def yaml_of(self, item: pytest.Item) -> YamlConfig:
         """Settings file of a test: its own for a YAML gate, else that of the session."""
@@ -172,7 +179,7 @@ class Gates:
             checked[name] = OPTIONS[name].parse(name, value, "datasize_study")
         yaml = self.yaml()
         layer = Layer("datasize_study", checked, self.config.rootpath)
-        return self._study(request, self.settings(layer, yaml), yaml)
+        return self._study(self._options(request, self.settings(layer, yaml), yaml))
 
     def _result(self, request: pytest.FixtureRequest, asked: Asked) -> "StudyResult":
         options = self._options(request, asked.settings, asked.yaml)
@@ -186,43 +193,23 @@ class Gates:
             key += (confidence, *sorted(asked.requirement.targets.items()))
         if key not in self._studies:
             self._kept += options.values()
-            self._studies[key] = self._run(self._study(request, asked.settings, asked.yaml), until)
+            self._studies[key] = _guarded(self._study(options).run, until)
         return self._studies[key]
 
     def _plan(self, request: pytest.FixtureRequest, gate: Gate) -> None:
         from pytest_datasize.reports.record import plan_record
 
         for order, asked in enumerate(gate.asked):
-            plan = self._study(request, asked.settings, asked.yaml).plan()
+            options = self._options(request, asked.settings, asked.yaml)
+            plan = _guarded(self._study(options).plan)
             targets = asked.requirement.targets
             gate.records.append(plan_record(request.node.nodeid, order, targets, plan))
 
-    def _study(
-        self, request: pytest.FixtureRequest, settings: Settings, yaml: YamlConfig
-    ) -> "Study":
+    def _study(self, options: Mapping[str, Any]) -> "Study":
         from pytest_datasize.reports.progress import Progress
         from pytest_datasize.study import Study
 
-        return Study(
-            **self._options(request, settings, yaml),
-            cache=self._embeddings,
-            on_progress=Progress(self.config),
-        )
-
-    @staticmethod
-    def _run(study: "Study", until: "Certainty | None") -> "StudyResult":
-        """Run a study; what no one foresaw is an error of ours, told without a traceback."""
-        try:
-            return study.run(until)
-        except (DatasizeError, pytest.skip.Exception, pytest.fail.Exception):
-            raise
-        except Exception as problem:
-            frames = traceback.extract_tb(problem.__traceback__)
-            raise TrainingError(
-                f"unexpected {type(problem).__name__}: {problem} "
-                f"({Path(frames[-1].filename).name}:{frames[-1].lineno}). "
-                "The gate was not judged; please report this."
-            ) from problem
+        return Study(**options, cache=self._embeddings, on_progress=Progress(self.config))
 
     def _options(
         self, request: pytest.FixtureRequest, settings: Settings, yaml: YamlConfig
@@ -252,7 +239,7 @@ class Gates:
     def decide(self, item: pytest.Item) -> None:
         """Judge the evidence; fail the test in its call phase when it does not suffice."""
         gate = item.stash.get(_GATE, None)
-        if gate is None or len(gate.results) != len(gate.asked):
+        if gate is None or len(gate.results) != len(list(item.iter_markers(MARKER))):
             pytest.fail(
                 "the datasize marker came too late to be judged; add it before the test is set up",
                 pytrace=False,
@@ -299,6 +286,21 @@ class Gates:
         from pytest_datasize.reports.record import plain_record
 
         return plain_record(item.nodeid, verdict, message)
+
+
+def _guarded(function: Callable[..., _T], *arguments: Any) -> _T:
+    """Call into a study; what no one foresaw is an error of ours, told without a traceback."""
+    try:
+        return function(*arguments)
+    except DatasizeError:
+        raise
+    except Exception as problem:
+        frame = traceback.extract_tb(problem.__traceback__)[-1]
+        raise TrainingError(
+            f"unexpected {type(problem).__name__}: {problem} "
+            f"({Path(frame.filename).name}:{frame.lineno}). "
+            "The gate was not judged; please report this."
+        ) from problem
 
 
 def _identity(value: Any) -> Any:

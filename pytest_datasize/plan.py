@@ -52,8 +52,6 @@ class Plan:
         Number of images that may be trained on, once the test images are set aside.
     n_test
         Test images behind one score.
-    n_test_distinct
-        Different test images behind all scores of one size.
     pools_differ
         Whether every repeat holds other images out, so that pools differ.
     """
@@ -62,7 +60,6 @@ class Plan:
     repeats: tuple[Repeat, ...]
     available: int
     n_test: int
-    n_test_distinct: int
 
     pools_differ: bool
 
@@ -144,8 +141,7 @@ def draw(
         generator = np.random.default_rng([seed, _ORDER, repeat])
         drawn.append(Repeat(_order(parts, rows, sampling, generator), rows))
     n_test = len(drawn[0].test)
-    distinct = len(np.unique(np.concatenate([repeat.test for repeat in drawn])))
-    return Plan(chosen, tuple(drawn), available, n_test, distinct, not n_fixed_test)
+    return Plan(chosen, tuple(drawn), available, n_test, not n_fixed_test)
 
 
 def _sizes(

@@ -260,3 +260,15 @@ def test_fails(): ...
     result.assert_outcomes(passed=1, failed=1, warnings=1)
     result.stdout.fnmatch_lines(["*missing * certainty; any of these would give it: *"])
     result.stdout.fnmatch_lines(["*DatasizeWarning: accuracy 0.778: only *% sure*"])
+
+
+@pytest.mark.parametrize("where", ["collection", "fixture"])
+def test_a_second_marker_that_comes_later_is_not_lost(repository, where):
+    """The first is met; the second, from a hook or a fixture, must still fail the test."""
+    add = "add_marker(pytest.mark.datasize(accuracy=0.999))"
+    hook = f"def pytest_collection_modifyitems(items):\n    for item in items: item.{add}\n"
+    fixture = f"@pytest.fixture(autouse=True)\ndef late(request): request.node.{add}\n"
+    conftest = (repository.path / "conftest.py").read_text() + "\n"
+    repository.makeconftest(conftest + (hook if where == "collection" else fixture))
+    repository.makepyfile(GATE + "@datasize.requires(accuracy=0.6)\ndef test_it(): ...\n")
+    repository.runpytest().assert_outcomes(failed=1)
