@@ -20,6 +20,7 @@ from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.backbone import load as load_backbone
 from pytest_datasize.transfer.cost import seconds_per_image
 from pytest_datasize.transfer.embedding import Cache
+from pytest_datasize.transfer.trials import Work
 
 
 class Study:
@@ -154,8 +155,19 @@ class Study:
         images, test, plan = self._draw()
         device = devices.resolve(self.options["device"])
         backbone = self._backbone()
-        sets = [images, test] if test else [images]
+        sets = (images, test) if test else (images,)
         labels = np.concatenate([part.labels for part in sets])
+        work = Work(
+            plan=plan,
+            image_sets=sets,
+            labels=labels,
+            n_classes=len(images.classes),
+            backbone=backbone,
+            device=device,
+            cache=self.cache,
+            seed=self.options["seed"],
+            on_progress=self.on_progress,
+        )
         module, _, function = STRATEGIES[self.options["strategy"]].partition(":")
         strategy = getattr(import_module(module), function)
 
@@ -164,18 +176,7 @@ class Study:
         notes: list[str] = []
         done = 0
         for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
-            trials = strategy(
-                plan,
-                (done, stop),
-                sets,
-                labels,
-                len(images.classes),
-                backbone,
-                device,
-                self.cache,
-                self.options["seed"],
-                self.on_progress,
-            )
+            trials = strategy(work, (done, stop))
             for known, new in zip(probabilities, trials.probabilities, strict=True):
                 known += new
             notes += trials.notes

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import ImageSet, Loaded
+from pytest_datasize.images.image_set import ImageSet, Loaded, file_stamp
 
 _TRAIN = ("train", "training")
 _VALIDATION = ("val", "valid", "validation")
@@ -81,6 +81,7 @@ def _read(roots: list[Path], source: str, notes: tuple[str, ...] = ()) -> ImageS
         read=lambda index: _content(paths[index]),
         name=lambda index: str(paths[index]),
         notes=notes,
+        stamp=lambda index: file_stamp(paths[index]),
     )
 
 

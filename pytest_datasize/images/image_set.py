@@ -1,8 +1,9 @@
 """Labelled images, wherever they come from, in the one shape that everything below works with."""
 
 import hashlib
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -35,6 +36,9 @@ class ImageSet:
         What a reader of the report should know, such as files that were left out.
     digests
         What each image's content is called; empty until they were read.
+    stamp
+        Index → a text that changes whenever the file does, such as :func:`file_stamp`; None where
+        only reading tells. What has a known stamp need not be read again.
     """
 
     source: str
@@ -44,6 +48,7 @@ class ImageSet:
     name: Callable[[int], str]
     notes: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
+    stamp: Callable[[int], str | None] = lambda index: None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,6 +76,16 @@ def digest(raw: Raw) -> str:
     else:
         content.update(raw)
     return content.hexdigest()
+
+
+def file_stamp(path: str | os.PathLike[str]) -> str | None:
+    """Name a file by its place, size, time of change and inode; None when it cannot be found."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    place = os.path.abspath(path)
+    return f"{place}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
 
 
 def labelled(values: Any, source: str) -> tuple[tuple[str, ...], IntArray]:
@@ -122,4 +137,4 @@ def aligned(test: ImageSet, classes: tuple[str, ...]) -> ImageSet:
             "needs some, or its score cannot be told."
         )
     index = np.array([classes.index(name) for name in test.classes], dtype=np.int64)
-    return ImageSet(test.source, classes, index[test.labels], test.read, test.name, test.notes)
+    return replace(test, classes=classes, labels=index[test.labels])

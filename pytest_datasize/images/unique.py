@@ -117,6 +117,7 @@ def _part(
         labels=labels,
         read=lambda index: images.read(rows[index]),
         name=lambda index: images.name(rows[index]),
+        stamp=lambda index: images.stamp(rows[index]),
         notes=(*images.notes, *notes),
         digests=tuple(digests[row] for row in rows),
     )

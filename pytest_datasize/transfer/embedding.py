@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,7 @@ class Embeddings:
 
 
 def embed(
-    image_sets: list[ImageSet],
+    image_sets: Sequence[ImageSet],
     backbone: Backbone,
     device: torch.device,
     cache: Cache,
@@ -98,7 +98,7 @@ def embed(
 class _Run:
     def __init__(
         self,
-        image_sets: list[ImageSet],
+        image_sets: Sequence[ImageSet],
         backbone: Backbone,
         device: torch.device,
         cache: Cache,
