@@ -23,7 +23,8 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
         ``f1_macro``, ``auc``, ``recall_per_class``; and options: ``dataset``,
         ``test_dataset``, ``backbone``, ``weights``, ``strategy``, ``image_size``, ``sizes``,
         ``repeats``, ``confidence``, ``undecided``, ``trusted_range``, ``law``, ``test_fraction``,
-        ``sampling``, ``seed``, ``device``.
+        ``sampling``, ``seed``, ``device``, ``group``, ``checks``, ``allow_outside``,
+        ``max_pixels``.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from pytest_datasize.errors import (
+    DatasetError,
     DatasizeError,
     DatasizeWarning,
     RequirementError,
@@ -33,7 +34,7 @@ from pytest_datasize.settings import (
 )
 
 if TYPE_CHECKING:
-    from pytest_datasize.result import StudyResult
+    from pytest_datasize.result import StudyCheck, StudyResult
     from pytest_datasize.study import Study
 
 _T = TypeVar("_T")
@@ -77,6 +78,7 @@ class Gates:
         self.ini = ini_options(config)
         self._yaml: dict[Path, YamlConfig] = {}
         self._studies: dict[Any, StudyResult] = {}
+        self._checks: dict[Any, StudyCheck] = {}
         self._kept: list[Any] = []  # objects whose id() stands in a key must stay alive
         self._embeddings: dict[str, Any] = {}
         self.refused = False
@@ -152,15 +154,18 @@ class Gates:
                 raise RequirementError("not trained: another gate is wrong, see the errors above.")
             if mode == "plan":
                 self._plan(request, gate)
+            elif mode == "check":
+                self._check(request, gate)
             else:
                 gate.results = [self._result(request, asked) for asked in gate.asked]
         except DatasizeError as problem:
             broken = str(problem)
         if broken:  # outside the except block, or pytest would show a chain of exceptions
-            gate.records = [self._plain_record(item, "error", broken)]
+            if not gate.records:
+                gate.records = [self._plain_record(item, "error", broken)]
             pytest.fail(printable(broken), pytrace=False)
-        if mode == "plan":
-            pytest.skip("--datasize=plan: nothing is trained")
+        if mode != "run":
+            pytest.skip(f"--datasize={mode}: nothing is trained")
         return gate
 
     def study(self, request: pytest.FixtureRequest, options: Mapping[str, Any]) -> "Study":
@@ -204,6 +209,23 @@ class Gates:
             plan = _guarded(self._study(options).plan)
             targets = asked.requirement.targets
             gate.records.append(plan_record(request.node.nodeid, order, targets, plan))
+
+    def _check(self, request: pytest.FixtureRequest, gate: Gate) -> None:
+        from pytest_datasize.images.findings import in_full
+        from pytest_datasize.reports.record import check_record
+
+        errors = []
+        for order, asked in enumerate(gate.asked):
+            options = self._options(request, asked.settings, asked.yaml)
+            key = tuple((name, _identity(value)) for name, value in options.items())
+            if key not in self._checks:
+                self._kept += options.values()
+                self._checks[key] = _guarded(self._study(options).check)
+            check = self._checks[key]
+            gate.records.append(check_record(request.node.nodeid, order, check))
+            errors += [line for finding in check.errors for line in in_full(finding)]
+        if errors:
+            raise DatasetError("\n".join(dict.fromkeys(errors)))
 
     def _study(self, options: Mapping[str, Any]) -> "Study":
         from pytest_datasize.reports.progress import Progress
@@ -294,6 +316,8 @@ def _guarded(function: Callable[..., _T], *arguments: Any) -> _T:
         return function(*arguments)
     except DatasizeError:
         raise
+    except DatasizeWarning as warning:
+        raise DatasetError(f"{warning} (a warning, which pytest's filters make an error)") from None
     except Exception as problem:
         frame = traceback.extract_tb(problem.__traceback__)[-1]
         raise TrainingError(

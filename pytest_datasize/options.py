@@ -5,9 +5,10 @@ tables, so a new option is one line here. Pure Python: imported at every pytest 
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pytest_datasize.checks import parse_levels
 from pytest_datasize.errors import RequirementError
 
 METRICS: dict[str, str] = {
@@ -53,7 +54,7 @@ class Option(NamedTuple):
         """Like :meth:`parse`, for a value that arrives as text (command line, ini file)."""
         try:
             value = self.from_text(text) if isinstance(text, str) else text
-        except ValueError:
+        except (KeyError, ValueError):
             value = text
         return self.parse(name, value, where)
 
@@ -131,6 +132,35 @@ def _dataset(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
+def _group(value: Any) -> Any:
+    if value is None or isinstance(value, (bytes, bool)) or (isinstance(value, str) and not value):
+        raise TypeError
+    if not (callable(value) or isinstance(value, Sequence) or hasattr(value, "__array__")):
+        raise TypeError
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _flag_from_text(text: str) -> bool:
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+        text.strip().lower()
+    ]
+
+
+def _levels(value: Any) -> str:
+    """One text for one meaning, so that studies with equal settings are one study."""
+    if isinstance(value, Mapping):
+        value = ",".join(f"{name}={level}" for name, level in value.items())
+    if not isinstance(value, str):
+        raise TypeError
+    return ",".join(f"{name}={level}" for name, level in sorted(parse_levels(value).items()))
+
+
 def _backbone(value: Any) -> Any:
     if value == "" or not (isinstance(value, str) or hasattr(value, "state_dict")):
         raise TypeError
@@ -155,15 +185,46 @@ def _device(value: Any) -> str:
     return value
 
 
+SOURCES_BY_NAME = ("folder", "manifest", "coco", "yolo", "webdataset", "huggingface", "torchvision")
+"""What may stand before a path, as in ``coco:data/train``, to say how it is to be read."""
+
 _DATASET = (
-    "a folder, a name from `datasets:` in datasize.yaml, a pair (images, labels) of arrays, "
-    "or a map-style torch Dataset"
+    "a folder, a file (manifest, COCO, YOLO or tar shards), a name from `datasets:` in "
+    "datasize.yaml, torchvision:NAME, a pair (images, labels) of arrays, a map-style torch Dataset "
+    "or a Hugging Face Dataset"
 )
 
 OPTIONS: dict[str, Option] = {
     "dataset": Option(_dataset, _DATASET, "labelled images the gate speaks about"),
     "test_dataset": Option(
         _dataset, _DATASET, "held-out images; without it every repeat sets a stratified part aside"
+    ),
+    "group": Option(
+        _group,
+        "the name of a column, a regular expression over paths, a function of a path or one value "
+        "per image",
+        "images that belong together, such as frames of one patient: they never stand on both "
+        "sides of a split",
+    ),
+    "checks": Option(
+        _levels,
+        "check=level pairs such as duplicates=error,sizes=ignore",
+        "how serious each check of the data set is (docs/checks.md has the table)",
+        "",
+    ),
+    "allow_outside": Option(
+        _flag,
+        "true or false",
+        "whether links and manifests may lead outside the data set's folder",
+        False,
+        from_text=_flag_from_text,
+    ),
+    "max_pixels": Option(
+        _integer(1),
+        "a whole number of pixels",
+        "largest width x height that is decoded",
+        178_956_970,
+        from_text=int,
     ),
     "backbone": Option(
         _backbone,

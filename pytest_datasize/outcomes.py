@@ -73,6 +73,7 @@ def gather(
     contributions: Sequence[Sequence[FloatArray]],
     tested: Sequence[IntArray],
     pool: int,
+    groups: IntArray | None = None,
 ) -> Outcomes:
     """Average the contributions of test images, per trial and per image.
 
@@ -87,6 +88,9 @@ def gather(
         Per repeat: rows of its test images, in the order of the contributions.
     pool
         Images that all repeats are drawn from.
+    groups
+        Group of every row, see :attr:`pytest_datasize.images.ImageSet.groups`: images of one
+        group share their luck, so that groups are counted where images would be.
 
     Examples
     --------
@@ -95,6 +99,10 @@ def gather(
     >>> outcomes.scores, outcomes.n_test
     (((0.5,), (0.5,)), 4)
     >>> bool(outcomes.test_covariance[0, 1] == outcomes.test_covariance[0, 0] > 0)
+    True
+    >>> two = np.array([0, 0, 1, 1])  # patients, of which one is recognised and one is not
+    >>> patients = gather((10, 20), [[right], [right]], [np.arange(4)], pool=20, groups=two)
+    >>> bool(patients.test_covariance[0, 0] > 2 * outcomes.test_covariance[0, 0])
     True
     """
     shared = all(np.array_equal(part, tested[0]) for part in tested)
@@ -114,33 +122,71 @@ def gather(
             tuple(float(values.mean()) for values in repeats) for repeats in contributions
         ),
         n_test=len(rows),
-        test_covariance=_covariance(means) / len(rows),
+        test_covariance=_covariance(means, None if groups is None else groups[rows]),
         split_variance=np.array(
-            [0.0 if shared else _split_variance(repeats) for repeats in contributions]
+            [
+                0.0 if shared else _split_variance(repeats, tested, groups)
+                for repeats in contributions
+            ]
         ),
         pool=pool,
     )
 
 
-def _covariance(values: FloatArray) -> FloatArray:
-    """Covariance between K sizes over N images, (K, N) → (K, K), never quite zero.
+def _covariance(values: FloatArray, groups: IntArray | None) -> FloatArray:
+    """Covariance between K mean scores over N images, (K, N) → (K, K), never quite zero.
 
     Half an image that is always right and half of one that is always wrong are added (Jeffreys'
-    prior, when contributions are hits): a perfect score on few images proves little.
+    prior, when contributions are hits): a perfect score on few images proves little. With groups,
+    the deviations are summed in each group first (the cluster-robust estimate of Liang & Zeger
+    1986, with its correction for few groups), and half a group of average size is added.
     """
     n = values.shape[1]
     centred = values - values.mean(axis=1, keepdims=True)
     right, wrong = 1.0 - values.mean(axis=1), values.mean(axis=1)
     half = (np.outer(right, right) + np.outer(wrong, wrong)) / 2
-    covariance: FloatArray = (centred @ centred.T + half) / n
+    correction = 1.0
+    if groups is not None:
+        centred, n_groups = _summed(centred, groups)
+        half *= (n / n_groups) ** 2
+        correction = n_groups / max(n_groups - 1, 1)
+    covariance: FloatArray = (correction * centred @ centred.T + half) / n**2
     return covariance
 
 
-def _split_variance(repeats: Sequence[FloatArray]) -> float:
+def _summed(values: FloatArray, groups: IntArray) -> tuple[FloatArray, int]:
+    """Sum the columns of each group: (K, N) → (K, G), and G."""
+    _, numbers = np.unique(groups, return_inverse=True)
+    n_groups = int(numbers.max()) + 1
+    sums: FloatArray = np.stack(
+        [np.bincount(numbers, row, n_groups).astype(np.float64) for row in values]
+    )
+    return sums, n_groups
+
+
+def _split_variance(
+    repeats: Sequence[FloatArray], tested: Sequence[IntArray], groups: IntArray | None
+) -> float:
     """Variance of one repeat's score from its test images alone, pooled over the repeats.
 
-    Pooled, since a rare class may have a single image in each.
+    Pooled, since a rare class may have a single image, or group, in each.
     """
     everything = np.concatenate(repeats)
-    variance = everything.var(ddof=1) if len(everything) > 1 else 0.0
-    return float(np.mean([variance / len(values) for values in repeats]))
+    if groups is None:
+        variance = everything.var(ddof=1) if len(everything) > 1 else 0.0
+        return float(np.mean([variance / len(values) for values in repeats]))
+    mean = everything.mean()
+    parts = [
+        _summed((values - mean)[None, :], groups[rows])
+        for values, rows in zip(repeats, tested, strict=False)
+    ]
+    seen = sum(n_groups for _, n_groups in parts)
+    spread = sum(float((sums**2).sum()) for sums, _ in parts) / max(seen - 1, 1)
+    return float(
+        np.mean(
+            [
+                spread * n_groups / len(values) ** 2
+                for values, (_, n_groups) in zip(repeats, parts, strict=True)
+            ]
+        )
+    )

@@ -11,6 +11,7 @@ from math import floor
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.group_splits import GroupSplits
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.ndarrays import IntArray
 
@@ -49,9 +50,10 @@ class Plan:
     repeats
         The seeded permutations with their test images.
     available
-        Number of images that may be trained on, once the test images are set aside.
+        Number of images that may be trained on, once the test images are set aside; where groups
+        make the repeats differ, in the repeat that has the fewest.
     n_test
-        Test images behind one score.
+        Test images behind one score; where groups make the repeats differ, rounded down.
     pools_differ
         Whether every repeat holds other images out, so that pools differ.
     """
@@ -90,6 +92,10 @@ def draw(
 ) -> Plan:
     """Draw the plan.
 
+    Images of one group (``images.groups``) never stand on both sides of a split. Whole groups are
+    set aside, and subsamples are filled group after group in random order, as data are collected:
+    a small subsample has few groups.
+
     Without a test set of its own (``n_fixed_test`` = 0) every repeat sets a stratified part
     aside. The parts of 1 / ``test_fraction`` consecutive repeats do not overlap, as in repeated
     k-fold cross-validation: test luck is then averaged over (nearly) the whole data set instead
@@ -119,6 +125,10 @@ def draw(
     DatasetError
         A class has too few images, or a size is outside what the pool can give.
     """
+    if images.groups is not None:
+        return _grouped(
+            images, images.groups, n_fixed_test, sizes, repeats, test_fraction, sampling, seed
+        )
     labels, n_classes = images.labels, len(images.classes)
     parts = [np.flatnonzero(labels == label) for label in range(n_classes)]
     held_out = [0 if n_fixed_test else max(1, round(len(p) * test_fraction)) for p in parts]
@@ -141,6 +151,41 @@ def draw(
         generator = np.random.default_rng([seed, _ORDER, repeat])
         drawn.append(Repeat(_order(parts, rows, sampling, generator), rows))
     n_test = len(drawn[0].test)
+    return Plan(chosen, tuple(drawn), available, n_test, not n_fixed_test)
+
+
+def _grouped(
+    images: ImageSet,
+    groups: IntArray,
+    n_fixed_test: int,
+    sizes: Sequence[int | float] | None,
+    repeats: int,
+    test_fraction: float,
+    sampling: str,
+    seed: int,
+) -> Plan:
+    """Draw the plan with whole groups on either side of every split."""
+    labels, n_classes = images.labels, len(images.classes)
+    parts = [np.flatnonzero(labels == label) for label in range(n_classes)]
+    rows = np.arange(len(labels), len(labels) + n_fixed_test)
+    splits = GroupSplits(images, test_fraction, seed) if not n_fixed_test else None
+    drawn = []
+    for repeat in range(repeats):
+        generator = np.random.default_rng([seed, _ORDER, repeat])
+        test = splits.test(repeat) if splits else rows
+        left = [np.setdiff1d(part, test, assume_unique=True) for part in parts]
+        for name, part in zip(images.classes, left, strict=True):
+            if len(part) < LEAST_PER_CLASS:
+                raise DatasetError(
+                    f"{images.source}: with whole groups set aside for testing, class {name!r} is "
+                    f"left with {len(part)} images to train on; at least {LEAST_PER_CLASS} are "
+                    "needed. Collect more groups of it, or set a smaller test_fraction."
+                )
+        drawn.append(Repeat(_order(parts, test, sampling, generator, groups), test))
+    available = min(len(repeat.order) for repeat in drawn)
+    drawn = [Repeat(repeat.order[:available], repeat.test) for repeat in drawn]
+    chosen = _sizes(sizes, available, n_classes, images.source)
+    n_test = sum(len(repeat.test) for repeat in drawn) // len(drawn)
     return Plan(chosen, tuple(drawn), available, n_test, not n_fixed_test)
 
 
@@ -187,16 +232,24 @@ def _order(
     test: IntArray,
     sampling: str,
     generator: np.random.Generator,
+    groups: IntArray | None = None,
 ) -> IntArray:
     """Shuffle the pool such that every prefix has the class shares that are asked for.
 
     Each image gets a position in [0, 1): the r-th of its class's m images stands at
     (r + 1/2) / m when stratified, at r when balanced; ties are broken at random. The first
     two of every class come before all others, so that no trial lacks a class.
+
+    With groups, the images of a class follow group after group, and all classes take the groups
+    in one order: a prefix then holds as few groups as its images can come from.
     """
     rows, positions = [], []
+    if groups is not None:
+        turn = generator.permutation(int(groups.max()) + 1)
     for part in parts:
         pool = generator.permutation(np.setdiff1d(part, test, assume_unique=True))
+        if groups is not None:
+            pool = pool[np.argsort(turn[groups[pool]], kind="stable")]
         rank = np.arange(len(pool), dtype=np.float64)
         if sampling == "balanced":
             position = rank

@@ -30,7 +30,7 @@ __all__ = [
     "datasize_test_dataset",
 ]
 
-MODES = ("run", "plan", "skip")
+MODES = ("run", "check", "plan", "skip")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,8 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="datasize_mode",
         choices=MODES,
         default="run",
-        help="run: train and judge (default); plan: print what would be trained and what it "
-        "would cost; skip: skip the gates",
+        help="run: train and judge (default); check: only look at every image and say what is odd; "
+        "plan: print what would be trained and what it would cost; skip: skip the gates",
     )
     group.addoption("--datasize-json", metavar="PATH", help="write the results as JSON")
     group.addoption(

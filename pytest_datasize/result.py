@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_datasize.advice import Advice, advise
 from pytest_datasize.curve import LearningCurve
+from pytest_datasize.images.image_set import Finding
 from pytest_datasize.outcomes import Outcomes, Scores
 from pytest_datasize.requirement import Requirement
 from pytest_datasize.verdict import TRUSTED_RANGE, Judgement, Verdict, judge
@@ -48,6 +49,37 @@ class StudyPlan:
     device: str
     image_size: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class StudyCheck:
+    """What a look at every image found.
+
+    Attributes
+    ----------
+    source, test_source
+        Where the images come from, and the test images where they are given apart.
+    class_counts
+        Class name → number of images to train on or to split, copies counted once.
+    total
+        Images in all.
+    available
+        Images that could be trained on; None when no split can be made.
+    findings
+        (level, finding) pairs, see :mod:`pytest_datasize.checks`.
+    """
+
+    source: str
+    test_source: str | None
+    class_counts: Mapping[str, int]
+    total: int
+    available: int | None
+    findings: tuple[tuple[str, Finding], ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop a gate."""
+        return tuple(finding for level, finding in self.findings if level == "error")
 
 
 @dataclass(frozen=True, repr=False)

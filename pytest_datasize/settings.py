@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import DatasetError, RequirementError
-from pytest_datasize.options import OPTIONS, nearest
+from pytest_datasize.options import OPTIONS, SOURCES_BY_NAME, nearest
 from pytest_datasize.requirement import Requirement
 
 CONFIG_NAME = "datasize.yaml"
@@ -128,13 +128,16 @@ def read_yaml(path: Path) -> YamlConfig:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as problem:
         raise RequirementError(f"{path}: not valid YAML: {problem}") from None
 
-    sections = _mapping(data, f"{path}", allowed=("defaults", "datasets", "requirements"))
+    sections = _mapping(data, f"{path}", allowed=("checks", "datasets", "defaults", "requirements"))
     defaults = {
         name: OPTIONS[name].parse(name, value, f"{path}: defaults")
         for name, value in _mapping(
             sections.get("defaults"), f"{path}: defaults", allowed=tuple(OPTIONS)
         ).items()
     }
+    if "checks" in sections:
+        levels = _mapping(sections["checks"], f"{path}: checks")
+        defaults["checks"] = OPTIONS["checks"].parse("checks", levels, f"{path}")
     datasets = {}
     for name, folder in _mapping(sections.get("datasets"), f"{path}: datasets").items():
         if not isinstance(folder, str) or not folder:
@@ -216,7 +219,10 @@ def located(option: str, value: Any, base: Path, yaml: YamlConfig) -> Any:
         return f"{kind}:{base / folder}" if kind == "local-dir" and colon else value
     if option in ("dataset", "test_dataset"):
         if value in yaml.datasets:
-            return str(yaml.path.parent / yaml.datasets[value])
+            value, base = yaml.datasets[value], yaml.path.parent
+            return _placed(value, base)
+        if value.partition(":")[0] in SOURCES_BY_NAME:
+            return _placed(value, base)
         if yaml.datasets and not (base / value).exists():
             hint = nearest(value, tuple(yaml.datasets)) or "."
             raise DatasetError(
@@ -224,3 +230,14 @@ def located(option: str, value: Any, base: Path, yaml: YamlConfig) -> Any:
                 f"name from `datasets:` in {yaml.path}{hint} Names: {', '.join(yaml.datasets)}."
             )
     return str(base / value)
+
+
+def _placed(value: str, base: Path) -> str:
+    """Make the path in ``path``, ``SOURCE:path`` or ``torchvision:NAME@path`` absolute."""
+    kind, colon, rest = value.partition(":")
+    if kind not in SOURCES_BY_NAME or not colon:
+        return str(base / value)
+    if kind == "torchvision":
+        name, _, folder = rest.partition("@")
+        return f"{kind}:{name}@{base / (folder or 'data')}"
+    return f"{kind}:{base / rest}"

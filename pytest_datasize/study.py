@@ -1,19 +1,25 @@
 """Run a plan to a result: the one room that knows all the others."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from pytest_datasize import images as image_sources
-from pytest_datasize.errors import RequirementError
+from pytest_datasize.checks import CHECKS, level_of, must_decode, parse_levels
+from pytest_datasize.errors import DatasetError, RequirementError
+from pytest_datasize.images.findings import refuse, settle
+from pytest_datasize.images.groups import numbers
+from pytest_datasize.images.image_set import Finding
+from pytest_datasize.images.look import looked, small_classes
 from pytest_datasize.images.unique import unique
 from pytest_datasize.options import METRICS, OPTIONS, STRATEGIES
 from pytest_datasize.outcomes import Outcomes, gather
 from pytest_datasize.plan import Plan, draw
-from pytest_datasize.result import WORST_CLASS, StudyPlan, StudyResult
+from pytest_datasize.result import WORST_CLASS, StudyCheck, StudyPlan, StudyResult
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
 from pytest_datasize.transfer.backbone import Backbone
@@ -35,7 +41,7 @@ class Study:
         Held-out images in the same forms; None sets a stratified part aside in every repeat.
     backbone, weights, strategy, image_size, sizes, repeats, test_fraction, sampling, seed
         As in the marker; None for the default.
-    device, law
+    device, law, group, checks, allow_outside, max_pixels
         As in the marker; None for the default.
     cache
         Known embeddings by content; new ones are added.
@@ -78,6 +84,10 @@ class Study:
         seed: int | None = None,
         device: str | None = None,
         law: str | None = None,
+        group: Any = None,
+        checks: Any = None,
+        allow_outside: bool | None = None,
+        max_pixels: int | None = None,
         cache: Cache | None = None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ) -> None:
@@ -95,6 +105,10 @@ class Study:
             "seed": seed,
             "device": device,
             "law": law,
+            "group": group,
+            "checks": checks,
+            "allow_outside": allow_outside,
+            "max_pixels": max_pixels,
         }
         self.options = {
             name: OPTIONS[name].default
@@ -133,6 +147,33 @@ class Study:
             device=devices.describe(device),
             image_size=backbone.image_size,
             seconds=total * seconds_per_image(backbone, device),
+        )
+
+    def check(self) -> StudyCheck:
+        """Look at every image and say what is odd about the data set; train nothing.
+
+        Raises
+        ------
+        DatasetError
+            The data set cannot be read at all.
+        """
+        levels = parse_levels(self.options["checks"])
+        told = dict.fromkeys(CHECKS, "note")  # all of them, whatever they will be worth
+        images, test = looked(self._load(told), devices.n_threads(), self._reading)
+        findings = (*images.findings, *small_classes(images))
+        available = None
+        try:
+            available = self._plan(images, test).available
+        except DatasetError as problem:
+            findings += (Finding("too_few", str(problem)),)
+        graded = [(level_of(finding.check, levels), finding) for finding in findings]
+        return StudyCheck(
+            source=images.source,
+            test_source=test.source if test else None,
+            class_counts=images.class_counts,
+            total=len(images) + (len(test) if test else 0),
+            available=available,
+            findings=tuple((level, finding) for level, finding in graded if level != "ignore"),
         )
 
     def run(self, until: Callable[[StudyResult, float], bool] | None = None) -> StudyResult:
@@ -181,7 +222,7 @@ class Study:
                 known += new
             notes += trials.notes
             start = time.perf_counter()
-            outcomes, by_class = self._outcomes(images, labels, plan, probabilities)
+            outcomes, by_class = self._outcomes(images, test, labels, plan, probabilities)
             law = self.options["law"]
             curves = {metric: found.curve(law) for metric, found in outcomes.items()}
             for stage, seconds in {**trials.seconds, "fit": time.perf_counter() - start}.items():
@@ -221,42 +262,61 @@ class Study:
 
     @staticmethod
     def _outcomes(
-        images: image_sources.ImageSet, labels: Any, plan: Plan, probabilities: Any
+        images: image_sources.ImageSet,
+        test: image_sources.ImageSet | None,
+        labels: Any,
+        plan: Plan,
+        probabilities: Any,
     ) -> tuple[dict[str, Outcomes], dict[str, Outcomes]]:
         n_repeats = max(map(len, probabilities))
         tested = [repeat.test for repeat in plan.repeats[:n_repeats]]
         pool = len(images)
+        groups = numbers(images, test)
 
         outcomes = {}
         for metric in METRICS:
             if metric != WORST_CLASS:
                 values = _scored(metric_function(metric), labels, tested, probabilities)
-                outcomes[metric] = gather(plan.sizes, values, tested, pool)
+                outcomes[metric] = gather(plan.sizes, values, tested, pool, groups)
         by_class = {}
         hits = _scored(metric_function(WORST_CLASS), labels, tested, probabilities)
         for index, name in enumerate(images.classes):
             rows = [part[labels[part] == index] for part in tested]
             column = [[repeat[index] for repeat in repeats] for repeats in hits]
-            by_class[name] = gather(plan.sizes, column, rows, pool)
+            by_class[name] = gather(plan.sizes, column, rows, pool, groups)
         outcomes[WORST_CLASS] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
         return outcomes, by_class
 
     def _draw(self) -> tuple[image_sources.ImageSet, image_sources.ImageSet | None, Plan]:
-        loaded = image_sources.load(self.options["dataset"], self.options["test_dataset"])
-        images, test = unique(
-            loaded,
-            devices.n_threads(),
-            lambda done, total: self.on_progress("reading images", done, total),
-        )
-        plan = draw(
+        levels = parse_levels(self.options["checks"])
+        loaded = self._load(levels)
+        if must_decode(levels):
+            loaded = looked(loaded, devices.n_threads(), self._reading)
+            refuse(loaded.images.findings, levels)
+        loaded = unique(loaded, devices.n_threads(), self._reading)
+        small = small_classes(loaded.images)
+        images = replace(loaded.images, findings=(*loaded.images.findings, *small))
+        images, test = settle(loaded._replace(images=images), levels)
+        return images, test, self._plan(images, test)
+
+    def _plan(self, images: image_sources.ImageSet, test: image_sources.ImageSet | None) -> Plan:
+        names = ("sizes", "repeats", "test_fraction", "sampling", "seed")
+        return draw(
             images,
             n_fixed_test=len(test) if test else 0,
-            **{
-                name: self.options[name]
-                for name in ("sizes", "repeats", "test_fraction", "sampling", "seed")
-            },
+            **{name: self.options[name] for name in names},
         )
-        return images, test, plan
+
+    def _load(self, levels: Mapping[str, str]) -> image_sources.Loaded:
+        reading = image_sources.Reading(
+            *(self.options[name] for name in ("group", "allow_outside", "max_pixels"))
+        )
+        return image_sources.load(
+            self.options["dataset"], self.options["test_dataset"], reading, levels
+        )
+
+    def _reading(self, done: int, total: int) -> None:
+        self.on_progress("reading images", done, total)
 
     def _backbone(self) -> Backbone:
         return load_backbone(

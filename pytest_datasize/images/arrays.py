@@ -7,7 +7,7 @@ from PIL import Image
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.decode import to_rgb
-from pytest_datasize.images.image_set import ImageSet, Loaded, labelled
+from pytest_datasize.images.image_set import ImageSet, Loaded, Reading, labelled
 
 
 def accepts(value: Any) -> bool:
@@ -15,7 +15,7 @@ def accepts(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 2 and hasattr(value[0], "shape")
 
 
-def load(value: Any) -> Loaded:
+def load(value: Any, reading: Reading) -> Loaded:
     """Take images of shape (N, H, W) or (N, H, W, C) and N labels; nothing is copied.
 
     A torch tensor may also have its channels first, (N, C, H, W).

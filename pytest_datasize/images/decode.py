@@ -1,40 +1,72 @@
 """From file bytes or a pixel array to an 8-bit RGB image: depth, alpha and orientation, once."""
 
 import io
+import warnings
+from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
-from pytest_datasize.images.image_set import Raw
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import MAX_PIXELS, Raw
 
 _LFS_HEADER = b"version https://git-lfs"
+
+# In the order they are tried; TGA has no mark of its own and comes last. Not all that Pillow knows:
+# some of the others run a foreign program (EPS), and few people test any of them.
+_FORMATS = (
+    *("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "HEIF"),
+    *("ICO", "PCX", "SGI", "QOI", "TGA"),
+)
+_PLUGIN_SUFFIXES = {".heic": "heif", ".heif": "heif", ".hif": "heif", ".avif": "avif"}
+_WARNINGS = Lock()
 
 
 class UndecodableError(ValueError):
     """An image that cannot be shown to the model; the text is the reason."""
 
 
-def decode(raw: Raw) -> Image.Image:
-    """Return the image as 8-bit RGB, upright, transparency over white.
+class UnreadableError(DatasetError, UndecodableError):
+    """An image that cannot even be read; the text names it, and is complete by itself."""
+
+
+def decode(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Return the image as 8-bit RGB, upright, transparency over white; of several the first.
 
     Parameters
     ----------
     raw
         Bytes of an encoded image file, or an (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) array
         of uint8, uint16 or of floats in [0, 1].
+    max_pixels
+        Largest width x height of a file that is decoded; a small file may claim any size.
 
     Raises
     ------
     UndecodableError
         With the reason, and the remedy where there is one.
+
+    Examples
+    --------
+    >>> decode(np.zeros((2, 3), np.uint8)).size
+    (3, 2)
     """
     refuse_empty(raw)
     try:
-        picture = _from_array(raw) if isinstance(raw, np.ndarray) else _from_file(raw)
-        return to_rgb(picture)
+        if isinstance(raw, np.ndarray):
+            return to_rgb(_from_array(raw))
+        try:
+            return to_rgb(_from_file(raw, max_pixels))
+        except Warning:  # the user's filters make errors of Pillow's warnings, such as odd EXIF
+            with _WARNINGS, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return to_rgb(_from_file(raw, max_pixels))
     except UndecodableError:
         raise
+    except MemoryError:
+        raise UndecodableError("not enough memory to decode it") from None
     except Exception as problem:  # decoders raise whatever their format makes them raise
         raise UndecodableError(f"{type(problem).__name__}: {problem}") from None
 
@@ -50,10 +82,78 @@ def refuse_empty(raw: Raw) -> None:
         raise UndecodableError("git-LFS pointer, the image itself is not here; run `git lfs pull`")
 
 
-def _from_file(content: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(content))
+@cache
+def suffixes() -> frozenset[str]:
+    """Suffixes of image files, also of those that need a plugin: they must not go unnoticed."""
+    _readers()
+    known = {end for end, kind in Image.registered_extensions().items() if kind in _FORMATS}
+    return frozenset(known | set(_PLUGIN_SUFFIXES))
+
+
+@cache
+def _readers() -> tuple[tuple[Any, Any], ...]:
+    """Pillow's readers of the formats above, as (open, recognise)."""
+    Image.init()
+    found = {name: Image.OPEN[name] for name in _FORMATS if name in Image.OPEN}
+    try:
+        from pillow_heif import HeifImageFile
+
+        found["HEIF"] = (HeifImageFile, lambda start: start[4:8] == b"ftyp")
+    except ImportError:
+        pass
+    return tuple(found.values())
+
+
+def _from_file(content: bytes, max_pixels: int) -> Image.Image:
+    picture = _opened(content)
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise UndecodableError(
+            f"{width:,} x {height:,} pixels are more than max_pixels={max_pixels:,}; "
+            "set that option higher if the image is what it should be"
+        )
     picture.load()
-    return ImageOps.exif_transpose(picture)
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (SyntaxError, ValueError, KeyError, TypeError, IndexError, OSError):
+        return picture  # damaged EXIF data beside good pixels
+
+
+def _opened(content: bytes) -> Image.Image:
+    """Open a file by its content; Pillow's own limit of size is global, ours is an option."""
+    problem: Exception | None = None
+    for factory, recognises in _readers():
+        try:
+            if recognises is not None:
+                answer = recognises(content[:16])
+                if not answer or isinstance(answer, str):
+                    continue
+            picture: Image.Image = factory(io.BytesIO(content), "")
+        except (SyntaxError, IndexError, TypeError, KeyError, OverflowError) as found:
+            problem = problem or found
+        except Exception as found:
+            problem = found
+            break
+        else:
+            return picture
+    raise UndecodableError(_why_unknown(content, problem))
+
+
+def _why_unknown(content: bytes, problem: Exception | None) -> str:
+    if content[4:8] == b"ftyp":
+        kind = "AVIF" if content[8:12] in (b"avif", b"avis") else "HEIC"
+        return f"{kind} image that this installation cannot read; pip install pytest-datasize[heif]"
+    start = content[:200].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page saved under the name of an image; fetch the image again"
+    if start.startswith((b"<svg", b"<?xml")):
+        return "SVG or XML, not pixels; store it as PNG"
+    if b"\noid sha256:" in content[:400]:
+        return "a pointer file, the image itself is not here; run `git lfs pull`"
+    if start.startswith((b"outs:", b"md5:")):
+        return "a DVC file, the image itself is not here; run `dvc pull`"
+    reason = f" ({type(problem).__name__}: {problem})" if problem else ""
+    return f"not an image of a known format, or damaged{reason}"
 
 
 def _from_array(pixels: np.ndarray[Any, Any]) -> Image.Image:
@@ -81,7 +181,7 @@ def _from_array(pixels: np.ndarray[Any, Any]) -> Image.Image:
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Return any image that Pillow can hold as 8-bit RGB, transparency over white."""
-    if picture.mode in ("I;16", "I;16B", "I;16L", "I"):
+    if picture.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
         # 16-bit greyscale: Pillow's own conversion would clip at 255 instead of scaling
         deep = np.asarray(picture).astype(np.int64)
         if deep.min() < 0 or deep.max() > 0xFFFF:
@@ -90,8 +190,20 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         picture = Image.fromarray((deep >> shift).astype(np.uint8))
     elif picture.mode == "F":
         raise UndecodableError("floating-point image file; store it with 8 or 16 bits")
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+    elif picture.mode == "LAB":
+        return _from_lab(picture)
+    if picture.mode in ("La", "RGBa"):
+        picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         over = picture.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
         picture = Image.alpha_composite(white, over)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _from_lab(picture: Image.Image) -> Image.Image:
+    lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(picture, lab, rgb, outputMode="RGB")
+    if converted is None:
+        raise UndecodableError("LAB colours that cannot be converted; store the image as RGB")
+    return converted

@@ -1,26 +1,51 @@
 """Source: a folder with one sub-folder per class, or with such folders under train/ and test/."""
 
-import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import ImageSet, Loaded, file_stamp
-
-_TRAIN = ("train", "training")
-_VALIDATION = ("val", "valid", "validation")
-_TEST = ("test", "testing")
+from pytest_datasize.images.decode import suffixes
+from pytest_datasize.images.files import (
+    Boundary,
+    Found,
+    content,
+    folders,
+    hidden,
+    hidden_finding,
+    is_service,
+    others_finding,
+)
+from pytest_datasize.images.image_set import (
+    Finding,
+    ImageSet,
+    Loaded,
+    Reading,
+    few,
+    file_stamp,
+    one_line,
+)
+from pytest_datasize.images.parts import NAMES, TEST, TRAIN, VALIDATION, kind
 
 
 def accepts(value: Any) -> bool:
-    """Whether this source can read ``value``."""
-    return isinstance(value, (str, os.PathLike))
+    """Whether a path is a folder with at least two folders of images that are no parts."""
+    if not isinstance(value, Path) or not value.is_dir():
+        return False
+    inner = {path.name.lower(): path for path in value.iterdir() if path.is_dir()}
+    if train := _named(inner, TRAIN):
+        inner = {path.name: path for path in train.iterdir() if path.is_dir()}
+    of_images = (
+        name
+        for name, path in inner.items()
+        if not is_service(name) and kind(name) is None and _holds_an_image(path)
+    )
+    return next(of_images, None) is not None and next(of_images, None) is not None
 
 
-def load(value: str) -> Loaded:
+def load(value: Path, reading: Reading) -> Loaded:
     """Read the layout of a folder; no image is opened.
 
     A folder that holds ``train/`` is already split: its ``test/`` (or, without one, its
@@ -29,104 +54,87 @@ def load(value: str) -> Loaded:
     Raises
     ------
     DatasetError
-        The folder is missing, empty, not in class-per-subfolder layout, or not pulled.
+        The folder is missing, empty, not in class-per-subfolder layout, or not pulled; or a link
+        leads out of it.
     """
     root = Path(value)
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DatasetError(f"dataset {root} {what}. Expected a folder with one folder per class.")
-    parts = {path.name.lower(): path for path in _folders(root)}
-    train = _named(parts, _TRAIN)
+    boundary = Boundary(root, reading.allow_outside)
+    parts = {path.name.lower(): path for path in folders(root, boundary)}
+    train = _named(parts, TRAIN)
     if train is None:
-        return Loaded(_read([root], f"folder {root}"))
-    validation, test = _named(parts, _VALIDATION), _named(parts, _TEST)
+        return Loaded(read_classes([root], f"folder {root}", boundary))
+    validation, test = _named(parts, VALIDATION), _named(parts, TEST)
     held_out = test or validation
-    strangers = set(parts) - {*_TRAIN, *_VALIDATION, *_TEST}
+    strangers = set(parts) - set(NAMES)
     if held_out is None or strangers:
         raise DatasetError(
-            f"dataset {root}: found {', '.join(sorted(parts))}. A folder that holds `train` is "
-            "taken as already split and may hold only train, val and test, at least two of them. "
-            "Name the folder you mean, such as dataset='.../train'."
+            f"dataset {root}: found {', '.join(map(one_line, sorted(parts)))}. A folder that holds "
+            "`train` is taken as already split and may hold only train, val and test, at least two "
+            "of them. Name the folder you mean, such as dataset='.../train'."
         )
     roots = [train, validation] if test and validation else [train]
-    notes = (f"already split: tested on {held_out.name}/, trained on {_listed(roots)}",)
-    return Loaded(
-        _read(roots, f"folder {root}", notes),
-        _read([held_out], f"folder {held_out}"),
-    )
+    told = f"already split: tested on {held_out.name}/, trained on {_listed(roots)}"
+    pool = read_classes(roots, f"folder {root}", boundary, (Finding("layout", told),))
+    return Loaded(pool, read_classes([held_out], f"folder {held_out}", boundary))
 
 
-def _read(roots: list[Path], source: str, notes: tuple[str, ...] = ()) -> ImageSet:
-    classes = sorted({folder.name for root in roots for folder in _folders(root)})
+def read_classes(
+    roots: list[Path], source: str, boundary: Boundary, findings: tuple[Finding, ...] = ()
+) -> ImageSet:
+    """Read the class folders of one or several roots into one set."""
+    classes = sorted({folder.name for root in roots for folder in folders(root, boundary)})
     if not classes:
-        raise DatasetError(_why_no_classes(roots[0]))
+        raise DatasetError(_why_no_classes(roots[0], boundary))
     paths: list[Path] = []
     labels: list[int] = []
-    others = 0
-    for label, name in enumerate(classes):
-        before = len(paths)
-        for root in roots:
-            images, rest = _files(root / name)
+    others: Counter[str] = Counter()
+    full: list[str] = []
+    empty: list[Path] = []
+    for name in classes:
+        found = [Found(root / name, boundary) for root in roots]
+        images = [path for part in found for path in part.images]
+        for part in found:
+            others += part.others
+        if images:
+            labels += [len(full)] * len(images)
+            full.append(name)
             paths += images
-            others += rest
-        if len(paths) == before:
-            raise DatasetError(_why_empty(roots[0] / name))
-        labels += [label] * (len(paths) - before)
-    if others:
-        notes = (*notes, f"{others} files that are not images were left out")
+        else:
+            empty.append(roots[0] / name)
+    if not full:
+        raise DatasetError(_why_empty(empty[0]))
+    hidden_names = [name for root in roots for name in hidden(root)]
+    findings += (*others_finding(others), *hidden_finding(hidden_names))
+    if empty:
+        shown = few([one_line(path.name) for path in empty])
+        text = f"{_why_empty(empty[0])} (folders without images: {shown})"
+        findings += (
+            Finding("empty_class", text, len(empty), tuple(one_line(str(p)) for p in empty)),
+        )
+    base = roots[0] if len(roots) == 1 else roots[0].parent
     return ImageSet(
         source=source,
-        classes=tuple(classes),
+        classes=tuple(full),
         labels=np.array(labels, dtype=np.int64),
-        read=lambda index: _content(paths[index]),
+        read=lambda index: content(paths[index]),
         name=lambda index: str(paths[index]),
-        notes=notes,
+        findings=findings,
         stamp=lambda index: file_stamp(paths[index]),
+        key=lambda index: paths[index].relative_to(base).as_posix(),
     )
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as problem:
-        raise DatasetError(
-            f"{path}: cannot be read: {problem.strerror}. Is it a link to data that were not "
-            "fetched, or did the folder change during the run?"
-        ) from None
+def _holds_an_image(folder: Path) -> bool:
+    return any(path.suffix.lower() in suffixes() for path in folder.rglob("*"))
 
 
-def _folders(root: Path) -> list[Path]:
-    visible = [path for path in sorted(root.iterdir()) if not path.name.startswith((".", "__"))]
-    for path in visible:
-        if path.is_symlink() and not path.exists():
-            raise DatasetError(
-                f"dataset {root}: {path.name} is a link to {os.readlink(path)}, which is not "
-                "there. Fetch the data (`dvc pull`, `git annex get`) or remove the link."
-            )
-    return [path for path in visible if path.is_dir()]
-
-
-def _files(folder: Path) -> tuple[list[Path], int]:
-    """Image files under a class folder in a fixed order, and the number of all others."""
-    suffixes = Image.registered_extensions()
-    images: list[Path] = []
-    others = 0
-    if not folder.is_dir():
-        return images, others
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith(".") or Path(name).suffix.lower() not in suffixes:
-                others += 1
-            else:
-                images.append(Path(parent, name))
-    return images, others
-
-
-def _why_no_classes(root: Path) -> str:
+def _why_no_classes(root: Path, boundary: Boundary) -> str:
     if any(root.glob("*.dvc")):
         return f"dataset {root} holds *.dvc files but no images; run `dvc pull`."
-    images, _ = _files(root)
+    images = Found(root, boundary).images
     if images:
         return (
             f"dataset {root}: {len(images)} images lie directly in it; expected one folder per "
@@ -136,9 +144,10 @@ def _why_no_classes(root: Path) -> str:
 
 
 def _why_empty(folder: Path) -> str:
-    if any(folder.glob("*.dvc")) or folder.with_suffix(".dvc").exists():
-        return f"class folder {folder} holds no image; run `dvc pull`."
-    return f"class folder {folder} holds no image; add images or remove the folder."
+    shown = one_line(str(folder))
+    if any(folder.glob("*.dvc")) or folder.with_name(f"{folder.name}.dvc").exists():
+        return f"class folder {shown} holds no image; run `dvc pull`."
+    return f"class folder {shown} holds no image; add images or remove the folder."
 
 
 def _named(parts: dict[str, Path], names: tuple[str, ...]) -> Path | None:

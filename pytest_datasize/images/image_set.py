@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,6 +14,53 @@ from pytest_datasize.ndarrays import IntArray
 
 Raw = bytes | np.ndarray[Any, Any]
 """An image before decoding: the bytes of a file, or an (H, W[, C]) array of pixels."""
+
+
+MAX_PIXELS = 178_956_970
+"""Largest image that is decoded unless asked for: Pillow's own limit, half a gigabyte as RGB."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a reader of the report should know about a data set.
+
+    Attributes
+    ----------
+    check
+        Name in :data:`pytest_datasize.checks.CHECKS`, which says how serious it is.
+    text
+        What was found and what became of it, in one line.
+    count
+        Images, files or folders that it is about.
+    names
+        What they are called, all or the first of them.
+    """
+
+    check: str
+    text: str
+    count: int = 1
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a data set is to be read.
+
+    Attributes
+    ----------
+    group
+        What images belong together (frames of a patient): the name of a column, a regular
+        expression over paths, a function of a path, or one value per image; None when every
+        image stands for itself.
+    allow_outside
+        Whether links and paths that leave the data set's own folder may be followed.
+    max_pixels
+        Largest width x height that is decoded.
+    """
+
+    group: Any = None
+    allow_outside: bool = False
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -32,13 +79,22 @@ class ImageSet:
         Index → the image before decoding. Called from several threads.
     name
         Index → what to call the image in a message.
-    notes
+    findings
         What a reader of the report should know, such as files that were left out.
     digests
         What each image's content is called; empty until they were read.
     stamp
         Index → a text that changes whenever the file does, such as :func:`file_stamp`; None where
         only reading tells. What has a known stamp need not be read again.
+    key
+        Index → what ``group`` looks at, such as a path inside the data set; None: the name.
+    groups
+        int64 array of shape (N,): images with one number belong together and never stand on both
+        sides of a split. None when every image stands for itself.
+    group_names
+        Names of the groups; a group's number is an index into them.
+    max_pixels
+        Largest width x height that is decoded; to be handed to ``decode``.
     """
 
     source: str
@@ -46,12 +102,36 @@ class ImageSet:
     labels: IntArray
     read: Callable[[int], Raw]
     name: Callable[[int], str]
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     digests: tuple[str, ...] = ()
     stamp: Callable[[int], str | None] = lambda index: None
+    key: Callable[[int], str] | None = None
+    groups: IntArray | None = None
+    group_names: tuple[str, ...] = ()
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found, in words."""
+        return tuple(finding.text for finding in self.findings)
+
+    def part(self, rows: Sequence[int] | IntArray) -> "ImageSet":
+        """Return the images of some rows, in their order."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        key = self.key
+        return replace(
+            self,
+            labels=self.labels[chosen],
+            read=lambda index: self.read(int(chosen[index])),
+            name=lambda index: self.name(int(chosen[index])),
+            stamp=lambda index: self.stamp(int(chosen[index])),
+            key=None if key is None else lambda index: key(int(chosen[index])),
+            groups=None if self.groups is None else self.groups[chosen],
+            digests=tuple(self.digests[row] for row in chosen) if self.digests else (),
+        )
 
     @cached_property
     def class_counts(self) -> dict[str, int]:
@@ -86,6 +166,32 @@ def file_stamp(path: str | os.PathLike[str]) -> str | None:
         return None
     place = os.path.abspath(path)
     return f"{place}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+
+
+def one_line(name: str) -> str:
+    r"""Write a name from data such that it cannot break a line or drive a terminal.
+
+    Examples
+    --------
+    >>> one_line("cat\n::error::\x1b[31m")
+    'cat\\n::error::\\x1b[31m'
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in name
+    )
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Name the first of many.
+
+    Examples
+    --------
+    >>> few(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def labelled(values: Any, source: str) -> tuple[tuple[str, ...], IntArray]:

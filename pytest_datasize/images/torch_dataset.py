@@ -1,5 +1,6 @@
 """Source: a map-style torch or torchvision Dataset that yields (image, label)."""
 
+import os
 from collections.abc import Collection
 from threading import Lock
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.arrays import pixels
-from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, digest, labelled
+from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, digest, labelled
 
 
 def accepts(value: Any) -> bool:
@@ -16,11 +17,11 @@ def accepts(value: Any) -> bool:
     return (
         hasattr(value, "__getitem__")
         and hasattr(value, "__len__")
-        and not isinstance(value, (str, bytes, tuple, list, dict))
+        and not isinstance(value, (str, bytes, tuple, list, dict, os.PathLike))
     )
 
 
-def load(value: Any) -> Loaded:
+def load(value: Any, reading: Reading) -> Loaded:
     """Read labels without decoding where the data set offers them, else from every item.
 
     Raises

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import numpy as np
-
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import UndecodableError, refuse_empty
-from pytest_datasize.images.image_set import ImageSet, Loaded, digest
+from pytest_datasize.images.decode import UndecodableError, UnreadableError, refuse_empty
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Raw, digest
 
 MOST_NAMED = 200
 
@@ -45,18 +43,50 @@ def unique(
     images, test = loaded
     total = len(images) + (len(test) if test else 0)
     pool_digests = _digests(images, threads, lambda done: on_progress(done, total))
-    rows, notes = _first_of_each(images, pool_digests)
-    kept = _part(images, pool_digests, rows, notes)
+    test_digests: list[str] = []
+    if test is not None:
+        test_digests = _digests(test, threads, lambda done: on_progress(len(images) + done, total))
+    pool, tested = once(loaded, pool_digests, test_digests)
+    return Loaded(_unchanging(pool), tested and _unchanging(tested))
+
+
+def once(loaded: Loaded, pool_digests: list[str], test_digests: list[str]) -> Loaded:
+    """Leave out copies, where a digest names the content of every image.
+
+    Raises
+    ------
+    DatasetError
+        A class is left without images.
+    """
+    images, test = loaded
+    rows, findings = _first_of_each(images, pool_digests)
+    kept = _part(images, pool_digests, rows, findings)
     if test is None:
         return Loaded(kept)
-    test_digests = _digests(test, threads, lambda done: on_progress(len(images) + done, total))
-    rows, notes = _first_of_each(test, test_digests)
+    rows, findings = _first_of_each(test, test_digests)
     known = set(pool_digests)
     fresh = [row for row in rows if test_digests[row] not in known]
-    if len(fresh) < len(rows):
-        notes += (f"{len(rows) - len(fresh)} test images are also in the pool and were left out",)
-    tested = _part(test, test_digests, fresh, notes)
-    return Loaded(replace(kept, notes=(*kept.notes, *tested.notes)), tested)
+    if leaked := len(rows) - len(fresh):
+        gone = sorted(set(rows) - set(fresh))[:MOST_NAMED]
+        text = f"{leaked} test images are also in the pool and were left out"
+        findings += (Finding("test_leak", text, leaked, tuple(test.name(row) for row in gone)),)
+    tested = _part(test, test_digests, fresh, findings)
+    return Loaded(replace(kept, findings=(*kept.findings, *tested.findings)), tested)
+
+
+def _unchanging(images: ImageSet) -> ImageSet:
+    """Refuse an image that is not what it was when it was counted."""
+
+    def read(index: int) -> Raw:
+        raw = images.read(index)
+        if digest(raw) != images.digests[index]:
+            raise DatasetError(
+                f"{images.name(index)} changed while the gate ran. Run again when nothing writes "
+                "to the data set."
+            )
+        return raw
+
+    return replace(images, read=read)
 
 
 def _digests(images: ImageSet, threads: int, on_done: Callable[[int], None]) -> list[str]:
@@ -64,12 +94,16 @@ def _digests(images: ImageSet, threads: int, on_done: Callable[[int], None]) -> 
     found: list[str] = []
 
     def one(row: int) -> str:
-        raw = images.read(row)
         try:
+            raw = images.read(row)
             refuse_empty(raw)
+        except UnreadableError as problem:
+            unreadable.append(str(problem))
         except UndecodableError as problem:
             unreadable.append(f"{images.name(row)}: {problem}")
-        return digest(raw)
+        else:
+            return digest(raw)
+        return ""
 
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -84,41 +118,40 @@ def _digests(images: ImageSet, threads: int, on_done: Callable[[int], None]) -> 
     return found
 
 
-def _first_of_each(images: ImageSet, digests: list[str]) -> tuple[list[int], tuple[str, ...]]:
+def _first_of_each(images: ImageSet, digests: list[str]) -> tuple[list[int], tuple[Finding, ...]]:
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(digests):
         rows.setdefault(name, []).append(row)
-    first, copies, contested = [], 0, []
+    first, copies, contested = [], [], []
     for same in rows.values():
         if len({int(images.labels[row]) for row in same}) > 1:
             contested.append(" = ".join(images.name(row) for row in same[:3]))
         else:
             first.append(same[0])
-            copies += len(same) - 1
-    notes: tuple[str, ...] = ()
+            copies += [f"{images.name(row)} = {images.name(same[0])}" for row in same[1:]]
+    findings: tuple[Finding, ...] = ()
     if copies:
-        notes += (f"{copies} exact copies in {images.source} were counted once",)
+        text = f"{len(copies)} exact copies in {images.source} were counted once"
+        findings += (Finding("duplicates", text, len(copies), tuple(copies[:MOST_NAMED])),)
     if contested:
         shown = "; ".join(contested[:3]) + (" ..." if len(contested) > 3 else "")
-        notes += (f"{len(contested)} images stand under two labels and were left out: {shown}",)
-    return first, notes
+        text = f"{len(contested)} images stand under two labels and were left out: {shown}"
+        named = tuple(contested[:MOST_NAMED])
+        findings += (Finding("conflicting_labels", text, len(contested), named),)
+    return first, findings
 
 
 def _part(
-    images: ImageSet, digests: list[str], rows: list[int], notes: tuple[str, ...]
+    images: ImageSet, digests: list[str], rows: list[int], findings: tuple[Finding, ...]
 ) -> ImageSet:
-    labels = images.labels[np.array(rows, dtype=np.int64)]
-    counts = np.bincount(labels, minlength=len(images.classes))
-    if not counts.all():
-        name = images.classes[int(counts.argmin())]
-        raise DatasetError(f"{images.source}: no image of class {name!r} is left; {notes[-1]}.")
+    kept = images.part(rows)
+    if gone := [name for name, n in kept.class_counts.items() if not n]:
+        raise DatasetError(
+            f"{images.source}: no image of class {gone[0]!r} is left; {findings[-1].text}."
+        )
     return replace(
-        images,
-        labels=labels,
-        read=lambda index: images.read(rows[index]),
-        name=lambda index: images.name(rows[index]),
-        stamp=lambda index: images.stamp(rows[index]),
-        notes=(*images.notes, *notes),
+        kept,
+        findings=(*images.findings, *findings),
         digests=tuple(digests[row] for row in rows),
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_datasize.reports.text import sendable
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
-    from pytest_datasize.result import StudyPlan, StudyResult
+    from pytest_datasize.result import StudyCheck, StudyPlan, StudyResult
     from pytest_datasize.verdict import Judgement, Verdict
 
 NUMBERS = (
@@ -78,6 +78,27 @@ def plan_record(
         "estimated_seconds": plan.seconds,
     }
     cleaned: dict[str, Any] = _clean(planned)
+    return cleaned
+
+
+def check_record(nodeid: str, order: int, check: "StudyCheck") -> dict[str, Any]:
+    """Return what the images of one requirement are like."""
+    errors = check.errors
+    message = errors[0].text if errors else f"{check.total:,} images can be used"
+    checked = {
+        **plain_record(nodeid, "error" if errors else "checked", message),
+        "order": order,
+        "source": check.source,
+        "test_source": check.test_source,
+        "class_counts": dict(check.class_counts),
+        "total": check.total,
+        "available": check.available,
+        "checks": [
+            {"level": level, **asdict(finding), "names": list(finding.names)}
+            for level, finding in check.findings
+        ],
+    }
+    cleaned: dict[str, Any] = _clean(checked)
     return cleaned
 
 

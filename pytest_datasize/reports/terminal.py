@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pytest_datasize.reports import checks
 from pytest_datasize.reports.explain import interval
 from pytest_datasize.reports.text import printable
 
@@ -14,16 +15,22 @@ def write(reporter: Any, records: list[Record], json_path: str | None) -> None:
     quiet, verbose = reporter.verbosity < 0, reporter.verbosity > 0
     judged = [record for record in records if record["metric"] is not None]
     plans = [record for record in records if record["verdict"] == "planned"]
-    others = [r for r in records if r["metric"] is None and r["verdict"] != "planned"]
+    looked_at = [record for record in records if "checks" in record]
+    others = [
+        record
+        for record in records
+        if record["metric"] is None and record["verdict"] != "planned" and "checks" not in record
+    ]
     if quiet:
         judged = [record for record in judged if record["verdict"] != "sufficient"]
-        if not (judged or plans or others):
+        if not (judged or plans or others or looked_at):
             return
     reporter.section("image data sufficiency")
     if judged:
         _table(reporter, judged)
     for record in plans:
         _plan(reporter, record)
+    checks.write(reporter, looked_at)
     for record in others:
         first = printable(record["message"].splitlines()[0])
         reporter.write_line(f"{printable(record['nodeid'])}: {record['verdict']}: {first}")

@@ -2,14 +2,23 @@
 
 
 def printable(text: str) -> str:
-    r"""Neutralise what could drive a terminal: every control character but the line break.
+    r"""Neutralise what could drive a terminal or the log of a CI system.
+
+    Every control character but the line break, and what GitHub takes for a workflow command: ``::``
+    where a line begins, ``##[`` anywhere.
 
     Examples
     --------
-    >>> printable("cat\x1b[31m\ndog")
-    'cat?[31m\ndog'
+    >>> printable("cat\x1b[31m\ndog\n::error::x ##[group]")
+    'cat?[31m\ndog\n: :error::x # #[group]'
     """
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+    plain = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+    lines = [
+        f"{line[: len(line) - len(start)]}: {start[1:]}" if start.startswith("::") else line
+        for line in plain.split("\n")
+        for start in (line.lstrip(),)
+    ]
+    return "\n".join(lines).replace("##[", "# #[")
 
 
 def sendable(text: str) -> str:

@@ -72,7 +72,10 @@ def test_what_is_no_image_is_left_out_and_told(tmp_path):
     images, _ = load(str(tmp_path))
     assert images.classes == ("left", "right")
     assert len(images) == 8
-    assert images.notes == ("2 files that are not images were left out",)
+    assert images.notes == (
+        "2 files that are not images were left out (hidden, .txt)",
+        "1 hidden or service folders were left out: .ipynb_checkpoints",
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,7 +271,7 @@ def test_exif_orientation_is_applied():
     ("raw", "says"),
     [
         (b"", "empty file"),
-        (b"not an image", "UnidentifiedImageError"),
+        (b"not an image", "not an image of a known format"),
         (encoded(GRADIENT, "PNG")[:60], "Error"),
         (encoded(GRADIENT, "JPEG")[:-40], "(?i)truncated"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),

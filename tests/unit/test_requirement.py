@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from pytest_datasize import RequirementError, datasize
@@ -26,6 +27,10 @@ RIGHT = {
     "sampling": ["stratified", "balanced"],
     "seed": [0, 4294967295],
     "device": ["auto", "cpu", "cuda", "cuda:3", "mps"],
+    "group": ["patient", r"p(\d+)_", [1, 1, 2], str.lower, np.arange(3)],
+    "checks": ["duplicates=error,sizes=ignore", {"sizes": "warning"}, "", "one_class=error"],
+    "allow_outside": [True, False],
+    "max_pixels": [1, 10**9],
 }
 WRONG = {
     "dataset": [None, 3, "", True],
@@ -44,6 +49,10 @@ WRONG = {
     "sampling": ["balance", None],
     "seed": [-1, 1.5, 2**32],
     "device": ["gpu", "cuda:x", 0],
+    "group": [None, "", 3, True],
+    "checks": ["duplicate=error", "sizes=loud", {"sizes": 3}, "sizes", "one_class=note", 4],
+    "allow_outside": [1, "true", None],
+    "max_pixels": [0, 1.5, "9"],
 }
 
 

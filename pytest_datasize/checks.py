@@ -1,0 +1,118 @@
+"""What is looked at before training, and how serious each finding is unless settings say else.
+
+Pure Python: options are checked against this table at every pytest start.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+LEVELS = ("error", "warning", "note", "ignore")
+"""From what stops the gate to what is not even told."""
+
+
+class Check(NamedTuple):
+    """One thing that may be wrong with a data set.
+
+    Attributes
+    ----------
+    level
+        One of :data:`LEVELS`, unless settings say else.
+    meaning
+        What was found, as the table in the docs says it.
+    consequence
+        What becomes of the images where the level is not ``error``.
+    looks
+        Whether images must be decoded for it: done by ``--datasize=check``, and by a gate where
+        settings name the check.
+    settable
+        Whether settings may change the level; not where nothing could be judged.
+    """
+
+    level: str
+    meaning: str
+    consequence: str
+    looks: bool = False
+    settable: bool = True
+
+
+CHECKS: dict[str, Check] = {
+    "missing_files": Check(
+        "error", "a manifest or annotation names files that are not there", "left out"
+    ),
+    "missing_labels": Check("error", "images have no label", "left out"),
+    "several_labels": Check("error", "annotations give one image several classes", "left out"),
+    "empty_class": Check("error", "a class folder holds no image", "left out"),
+    "empty_files": Check(
+        "error", "files hold no bytes, or are git-LFS pointers to images not fetched", "left out"
+    ),
+    "unreadable": Check("error", "images cannot be decoded", "left out", looks=True),
+    "conflicting_labels": Check(
+        "warning", "images with the same content stand under different labels", "left out"
+    ),
+    "test_leak": Check("warning", "test images are also in the pool", "left out of the test"),
+    "group_leak": Check(
+        "warning", "test images belong to a group of the pool", "left out of the test"
+    ),
+    "near_duplicates": Check(
+        "warning", "test images are nearly the same as one of the pool", "left out of the test"
+    ),
+    "one_class": Check("error", "there is one class only", "nothing to judge", settable=False),
+    "too_few": Check(
+        "error",
+        "a class has too few images, or groups, to train and to test on",
+        "nothing to judge",
+        settable=False,
+    ),
+    "few_per_class": Check("note", "a class has fewer than 20 images", "kept"),
+    "constant": Check("warning", "images are of one colour all over", "kept", looks=True),
+    "duplicates": Check("note", "images are exact copies of others", "counted once"),
+    "sizes": Check("note", "long sides of images differ by more than 8 times", "kept", looks=True),
+    "hidden_folders": Check("note", "hidden and service folders are no classes", "left out"),
+    "other_files": Check("note", "files are no images", "left out"),
+    "layout": Check("note", "how the data set was read", "told"),
+}
+"""Check → its level, meaning and consequence; the docs hold the same table."""
+
+
+def level_of(check: str, set_levels: Mapping[str, str]) -> str:
+    """Return the level of a check where settings may say else.
+
+    Examples
+    --------
+    >>> level_of("duplicates", {}), level_of("duplicates", {"duplicates": "error"})
+    ('note', 'error')
+    """
+    return set_levels.get(check, CHECKS[check].level)
+
+
+def must_decode(set_levels: Mapping[str, str]) -> bool:
+    """Whether settings name a check that decodes images."""
+    return any(CHECKS[name].looks for name in set_levels) or "empty_files" in set_levels
+
+
+def parse_levels(text: str) -> dict[str, str]:
+    """Read what an option says, such as ``duplicates=error,sizes=ignore``.
+
+    Raises
+    ------
+    ValueError
+        A check or a level is unknown, or the check cannot be set.
+
+    Examples
+    --------
+    >>> parse_levels("duplicates=error, sizes=ignore")
+    {'duplicates': 'error', 'sizes': 'ignore'}
+    """
+    levels = {}
+    for part in text.split(","):
+        name, _, level = (word.strip() for word in part.partition("="))
+        if not name and not level:
+            continue
+        if name not in CHECKS:
+            raise ValueError(f"there is no check {name!r}; there are {', '.join(CHECKS)}")
+        if level not in LEVELS:
+            raise ValueError(f"{name} is one of {', '.join(LEVELS)}, not {level!r}")
+        if not CHECKS[name].settable and level != CHECKS[name].level:
+            raise ValueError(f"{name} stays an error: nothing could be judged")
+        levels[name] = level
+    return levels

@@ -1,0 +1,175 @@
+"""Images that belong together: frames of a patient must not stand on both sides of a split."""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, one_line
+from pytest_datasize.ndarrays import IntArray
+
+
+def of_column(group: Any, columns: Sequence[str], source: str) -> str | None:
+    """Return the column that ``group`` names, or None when it is a pattern or a function.
+
+    Raises
+    ------
+    DatasetError
+        It looks like the name of a column, and there is none of that name.
+    """
+    if not isinstance(group, str) or group in columns:
+        return group if isinstance(group, str) else None
+    if not set(group) & set("()[]\\^$.*+?|"):
+        raise DatasetError(
+            f"{source}: group={group!r} is not one of the columns "
+            f"{', '.join(map(one_line, columns))}. A regular expression over paths needs a group "
+            r"in brackets, such as 'patient_(\d+)'."
+        )
+    return None
+
+
+def grouped(images: ImageSet, group: Any) -> ImageSet:
+    r"""Find out what images belong together, unless a column has said so already.
+
+    Parameters
+    ----------
+    images
+        Images without groups yet, or with those of a column.
+    group
+        See :class:`pytest_datasize.images.image_set.Reading`.
+
+    Raises
+    ------
+    DatasetError
+        The group of an image cannot be told.
+
+    Examples
+    --------
+    >>> images = ImageSet("x", ("a",), np.zeros(3, int), None, ["p1/1", "p1/2", "p2/1"].__getitem__)
+    >>> grouped(images, r"p(\d+)/").groups.tolist()
+    [0, 0, 1]
+    """
+    if group is None or images.groups is not None:
+        return images
+    key = images.key or images.name
+    if callable(group):
+        return with_groups(images, [_called(group, key(row), images) for row in range(len(images))])
+    if isinstance(group, str):
+        return with_groups(images, _matched(group, key, images))
+    if isinstance(group, Collection) or hasattr(group, "__array__"):
+        values = np.asarray(group).tolist() if hasattr(group, "__array__") else list(group)
+        if len(values) != len(images):
+            raise DatasetError(
+                f"{images.source}: group= has {len(values)} values for {len(images)} images."
+            )
+        return with_groups(images, values)
+    raise DatasetError(f"group={group!r} is not understood; {EXPECTED}.")
+
+
+EXPECTED = (
+    "give the name of a column, a regular expression over paths, a function of a path or one value "
+    "per image"
+)
+
+
+def with_groups(images: ImageSet, values: Sequence[Any]) -> ImageSet:
+    """Give every image the group that stands for it in a list.
+
+    Raises
+    ------
+    DatasetError
+        A value is missing.
+    """
+    names = []
+    for row, value in enumerate(values):
+        if value is None or value != value or value == "":
+            raise DatasetError(
+                f"{images.source}: {one_line(images.name(row))} has no group. Fill it in, or give "
+                "the image a group of its own: without it no one knows what it belongs to."
+            )
+        names.append(str(value))
+    found, numbers = np.unique(np.array(names, dtype=object), return_inverse=True)
+    return replace(images, groups=numbers.astype(np.int64), group_names=tuple(found.tolist()))
+
+
+def apart(loaded: Loaded) -> Loaded:
+    """Leave out the test images of groups that are trained on.
+
+    Raises
+    ------
+    DatasetError
+        A class has no test image left.
+    """
+    images, test = loaded
+    if test is None or images.groups is None or test.groups is None:
+        return loaded
+    known = {images.group_names[number] for number in np.unique(images.groups)}
+    shared = np.array([name in known for name in test.group_names])[test.groups]
+    if not shared.any():
+        return loaded
+    names = sorted({test.group_names[number] for number in test.groups[shared]})
+    text = (
+        f"{int(shared.sum())} test images belong to {len(names)} groups of the pool and were left "
+        f"out of the test: {', '.join(one_line(name) for name in names[:3])}"
+        + (" ..." if len(names) > 3 else "")
+    )
+    kept = test.part(np.flatnonzero(~shared))
+    counts = np.bincount(kept.labels, minlength=len(test.classes))
+    if not counts.all():
+        name = test.classes[int(counts.argmin())]
+        raise DatasetError(f"{test.source}: no test image of class {name!r} is left; {text}.")
+    found = Finding("group_leak", text, int(shared.sum()), tuple(map(one_line, names[:200])))
+    return Loaded(replace(images, findings=(*images.findings, found)), kept)
+
+
+def numbers(images: ImageSet, test: ImageSet | None) -> IntArray | None:
+    """Return the group of every image of the pool and, after them, of the test images.
+
+    None where every image stands for itself. Groups are matched by name, so that a number means
+    the same on both sides.
+    """
+    if images.groups is None:
+        return None
+    if test is None:
+        return images.groups
+    if test.groups is None:  # test images of their own: each stands for itself
+        alone = len(images.group_names) + np.arange(len(test))
+        return np.concatenate([images.groups, alone]).astype(np.int64)
+    names = (*images.group_names, *test.group_names)
+    _, codes = np.unique(np.array(names, dtype=object), return_inverse=True)
+    first = len(images.group_names)
+    joined: IntArray = np.concatenate(
+        [codes[:first][images.groups], codes[first:][test.groups]]
+    ).astype(np.int64)
+    return joined
+
+
+def _called(group: Callable[[str], Any], key: str, images: ImageSet) -> Any:
+    try:
+        return group(key)
+    except Exception as problem:
+        raise DatasetError(
+            f"{images.source}: group= raised {type(problem).__name__} for {one_line(key)}: "
+            f"{problem}"
+        ) from problem
+
+
+def _matched(pattern: str, key: Callable[[int], str], images: ImageSet) -> list[str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as problem:
+        raise DatasetError(f"group={pattern!r} is no regular expression: {problem}.") from None
+    found = []
+    for row in range(len(images)):
+        match = expression.search(key(row))
+        if match is None:
+            raise DatasetError(
+                f"{images.source}: group={pattern!r} does not match {one_line(key(row))}; every "
+                "image needs a group."
+            )
+        parts = match.groups()
+        found.append(match[0] if not parts else "/".join(part or "" for part in parts))
+    return found
