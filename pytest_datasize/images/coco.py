@@ -166,8 +166,8 @@ def _folder_of_images(path: Path, root: Path, names: list[str], source: str) -> 
         root / "images",
         root,
     ]
-    for place in places:
-        if any((place / name).is_file() for name in names[:20]):
-            return place
+    hits = [sum((place / name).is_file() for name in names[:20]) for place in places]
+    if any(hits):
+        return places[hits.index(max(hits))]
     tried = ", ".join(str(place) for place in dict.fromkeys(places))
     raise DatasetError(f"{source}: none of its images is there. Looked in: {tried}.")

@@ -68,7 +68,7 @@ def left_out(names: Sequence[str], source: str, what: str, check: str) -> tuple[
     if not names:
         return ()
     shown = few([one_line(name) for name in names])
-    text = f"{len(names)} {what} in {source} were left out: {shown}"
+    text = f"{len(names)} {what} in {source} cannot be counted: {shown}"
     return (Finding(check, text, len(names), tuple(map(one_line, names[:200]))),)
 
 
