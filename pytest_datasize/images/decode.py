@@ -129,6 +129,8 @@ def _opened(content: bytes) -> Image.Image:
                 if not answer or isinstance(answer, str):
                     continue
             picture: Image.Image = factory(io.BytesIO(content), "")
+        except Warning:
+            raise
         except (SyntaxError, IndexError, TypeError, KeyError, OverflowError) as found:
             problem = problem or found
         except Exception as found:

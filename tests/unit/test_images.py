@@ -12,7 +12,7 @@ from torchvision.datasets import FakeData, ImageFolder
 
 from pytest_datasize import DatasetError
 from pytest_datasize.images import SOURCES, load
-from pytest_datasize.images.decode import UndecodableError, decode
+from pytest_datasize.images.decode import decode
 from pytest_datasize.images.image_set import digest
 
 
@@ -221,68 +221,6 @@ def test_every_source_has_both_functions():
         source = import_module(module)
         assert callable(source.accepts)
         assert callable(source.load)
-
-
-# -- decoding -----------------------------------------------------------------------------------
-
-GRADIENT = Image.fromarray(
-    np.stack([np.tile(np.arange(0, 240, 10, dtype=np.uint8), (16, 1))] * 3, axis=2)
-)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"])
-def test_formats(kind):
-    options = {"lossless": True} if kind == "WEBP" else {}
-    assert (np.asarray(decode(encoded(GRADIENT, kind, **options))) == np.asarray(GRADIENT)).all()
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_jpeg(options):
-    found = np.asarray(decode(encoded(GRADIENT, "JPEG", quality=95, **options)), int)
-    assert np.abs(found - np.asarray(GRADIENT, int)).max() < 12
-
-
-def test_modes_become_rgb():
-    for mode in ("L", "P", "CMYK", "1"):
-        kind = "TIFF" if mode == "CMYK" else "PNG"
-        assert decode(encoded(GRADIENT.convert(mode), kind)).mode == "RGB"
-
-
-def test_transparency_is_over_white():
-    clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
-    assert decode(encoded(clear, "PNG")).getpixel((0, 0)) == (255, 255, 255)
-    palette = Image.new("P", (4, 4), 0)
-    palette.putpalette([200, 0, 0] * 256)
-    assert decode(encoded(palette, "PNG", transparency=0)).getpixel((0, 0)) == (255, 255, 255)
-
-
-def test_sixteen_bits_are_scaled_not_clipped():
-    deep = Image.fromarray(np.full((4, 4), 0x8000, np.uint16))
-    assert decode(encoded(deep, "PNG")).getpixel((0, 0)) == (128, 128, 128)
-
-
-def test_exif_orientation_is_applied():
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees
-    assert decode(encoded(GRADIENT, "JPEG", exif=exif)).size == (16, 24)
-
-
-@pytest.mark.parametrize(
-    ("raw", "says"),
-    [
-        (b"", "empty file"),
-        (b"not an image", "not an image of a known format"),
-        (encoded(GRADIENT, "PNG")[:60], "Error"),
-        (encoded(GRADIENT, "JPEG")[:-40], "(?i)truncated"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
-        (np.full((4, 4), -2.0), "leave Normalize out"),
-        (np.zeros((4, 4), np.int64), "int64 pixels"),
-        (np.zeros((4, 4, 2), np.uint8), "shape"),
-    ],
-)
-def test_what_cannot_be_decoded_says_why(raw, says):
-    with pytest.raises(UndecodableError, match=says):
-        decode(raw)
 
 
 def test_a_digest_names_the_content():

@@ -259,7 +259,7 @@ def test_values_say_what_belongs_together():
 def test_two_layouts_that_fit_are_refused_and_one_can_be_named(tmp_path):
     write_folder(tmp_path, IMAGES, LABELS)
     (tmp_path / "labels.csv").write_text("path,label\nleft/0000.png,a\nright/0001.png,b\n")
-    with pytest.raises(DatasetError, match="as folder and as manifest.*dataset='manifest:"):
+    with pytest.raises(DatasetError, match=r"as folder and as manifest.*dataset='manifest:"):
         load(str(tmp_path))
     assert len(load(f"folder:{tmp_path}").images) == 24
     assert load(f"manifest:{tmp_path}").images.classes == ("a", "b")

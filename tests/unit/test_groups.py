@@ -1,0 +1,189 @@
+"""Images that belong together: never on both sides of a split, and counted as what they are."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_datasize import DatasetError, Study
+from pytest_datasize.images import ImageSet, Loaded
+from pytest_datasize.images.groups import apart, numbers, with_groups
+from pytest_datasize.outcomes import gather
+from pytest_datasize.plan import draw
+
+
+def image_set(labels, groups) -> ImageSet:
+    names = tuple(f"class {label}" for label in range(int(max(labels)) + 1))
+    images = ImageSet("test", names, np.asarray(labels), read=lambda i: b"", name=str)
+    return with_groups(images, [f"g{group}" for group in groups])
+
+
+@st.composite
+def grouped_sets(draw):
+    """Patients with 1 to 9 images each, of one class or of several."""
+    seed, n_classes = draw(st.integers(0, 10**6)), draw(st.integers(2, 4))
+    mixed = draw(st.booleans())
+    generator = np.random.default_rng(seed)
+    labels, groups = [], []
+    for group in range(draw(st.integers(6 * n_classes, 40))):
+        size = int(generator.integers(1, 10))
+        own = generator.integers(0, n_classes, size) if mixed else [group % n_classes] * size
+        labels += list(own)
+        groups += [group] * size
+    return image_set([int(label) for label in labels], groups)
+
+
+@given(grouped_sets(), st.integers(0, 3), st.sampled_from([0.1, 0.2, 0.3, 0.5]))
+def test_no_group_stands_on_both_sides_and_every_class_on_each(images, seed, fraction):
+    try:
+        plan = draw(images, repeats=7, seed=seed, test_fraction=fraction)
+    except DatasetError as problem:
+        assert "group" in str(problem)
+        return
+    for repeat in plan.repeats:
+        assert not set(images.groups[repeat.order]) & set(images.groups[repeat.test])
+        assert len(repeat.order) == plan.available == len(set(repeat.order))
+        assert set(images.labels[repeat.test]) == set(range(len(images.classes)))
+        for size in plan.sizes:
+            found = np.bincount(images.labels[repeat.order[:size]], minlength=len(images.classes))
+            assert found.min() >= 2
+
+
+@given(grouped_sets(), st.integers(0, 3))
+def test_subsamples_take_group_after_group(images, seed):
+    """Of a class, no image of another group comes before the group begun is used up."""
+    plan = draw(images, repeats=2, seed=seed)
+    for repeat in plan.repeats:
+        for label in range(len(images.classes)):
+            rows = repeat.order[images.labels[repeat.order] == label]
+            changes = np.flatnonzero(np.diff(images.groups[rows])) + 1
+            assert len(changes) + 1 == len(set(images.groups[rows]))
+
+
+def test_parts_are_near_the_share_and_disjoint_over_a_block():
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(100), generator.integers(1, 20, 100))
+    labels = (groups % 3 == 0).astype(int)
+    plan = draw(image_set(labels, groups), repeats=10, test_fraction=0.2)
+    for block in (plan.repeats[:5], plan.repeats[5:]):
+        tested = np.concatenate([repeat.test for repeat in block])
+        assert sorted(tested) == list(range(len(labels)))
+    for repeat in plan.repeats:
+        for label in (0, 1):
+            share = (labels[repeat.test] == label).sum() / (labels == label).sum()
+            assert share == pytest.approx(0.2, abs=0.02)
+    assert plan.available >= 0.78 * len(labels)
+    assert (plan.repeats[0].test.shape != plan.repeats[5].test.shape) or (
+        plan.repeats[0].test != plan.repeats[5].test
+    ).any()
+
+
+def test_more_repeats_change_no_earlier_test_part():
+    images = image_set(np.arange(120) % 2, np.arange(120) // 4)
+    few, many = draw(images, repeats=3), draw(images, repeats=12)
+    for one, other in zip(few.repeats, many.repeats, strict=False):
+        assert (one.test == other.test).all()
+
+
+def test_groups_of_one_image_are_stratified_like_none_at_all():
+    images = image_set(np.arange(150) % 3, np.arange(150))
+    plan = draw(images, repeats=5, test_fraction=0.2)
+    for repeat in plan.repeats:
+        assert np.bincount(images.labels[repeat.test]).tolist() == [10, 10, 10]
+    assert plan.available == 120
+
+
+def test_a_class_of_one_group_is_refused_by_name():
+    with pytest.raises(DatasetError, match="all images of class 'class 1' are of one group"):
+        draw(image_set([0] * 30 + [1] * 10, [*range(30), *[99] * 10]))
+
+
+def test_a_class_of_two_groups_lends_them_to_all_parts():
+    images = image_set([0] * 60 + [1] * 20, [*range(60), *[98] * 10, *[99] * 10])
+    plan = draw(images, repeats=5)
+    for repeat in plan.repeats:
+        assert (images.labels[repeat.test] == 1).sum() == 10
+
+
+def test_test_images_of_a_group_of_the_pool_are_left_out():
+    pool = image_set([0, 0, 1, 1], "aabb")
+    test = image_set([0, 1, 0, 1], "acdd")
+    kept, tested = apart(Loaded(pool, test))
+    assert len(tested) == 3
+    assert "1 test images belong to 1 groups of the pool" in kept.notes[0]
+    assert "ga" in kept.notes[0]
+    joined = numbers(kept, tested)
+    assert len(set(joined[:4]) | set(joined[4:])) == 4
+    with pytest.raises(DatasetError, match="no test image of class 'class 0' is left"):
+        apart(Loaded(pool, image_set([0, 1], "ac")))
+
+
+def scores_of_patients(generator, patients: int, frames: int, sizes):
+    """Whether each frame is recognised; frames of a patient share nine tenths of their luck."""
+    ability = generator.random(patients).repeat(frames)
+    luck = np.where(generator.random(len(ability)) < 0.9, ability, generator.random(len(ability)))
+    return [[(luck < p).astype(float)] * 5 for p in sizes]
+
+
+def test_the_covariance_is_that_of_fresh_patients():
+    generator = np.random.default_rng(0)
+    groups = np.arange(40).repeat(8)
+    rows = [np.arange(320)] * 5
+    means, aware, blind = [], [], []
+    for _ in range(300):
+        values = scores_of_patients(generator, 40, 8, (0.6, 0.7, 0.8))
+        found = gather((10, 20, 40), values, rows, 1000, groups)
+        means.append([np.mean(scores) for scores in found.scores])
+        aware.append(found.test_covariance)
+        blind.append(gather((10, 20, 40), values, rows, 1000).test_covariance)
+    truth = np.cov(np.transpose(means))
+    assert np.mean(aware, axis=0) == pytest.approx(truth, rel=0.2)
+    assert np.mean(blind, axis=0).max() < 0.3 * truth.max()
+
+
+def test_the_variance_between_splits_is_that_of_patients():
+    generator = np.random.default_rng(1)
+    groups = np.arange(100).repeat(4)
+    measured, told = [], []
+    for _ in range(200):
+        values = scores_of_patients(generator, 100, 4, (0.7,))[0][0]
+        parts = np.array_split(generator.permutation(100), 5)
+        rows = [np.flatnonzero(np.isin(groups, part)) for part in parts]
+        found = gather((10,), [[values[row] for row in rows]], rows, 1000, groups)
+        told.append(found.split_variance[0])
+        measured.append(np.var(found.scores[0], ddof=1))
+    assert np.mean(told) == pytest.approx(np.mean(measured), rel=0.15)
+
+
+def test_groups_of_one_image_change_no_covariance_but_for_the_correction():
+    values = [[np.random.default_rng(0).random(50).round()] * 2] * 3
+    rows = [np.arange(50)] * 2
+    plain, alone = (gather((1, 2, 3), values, rows, 9, groups) for groups in (None, np.arange(50)))
+    assert alone.test_covariance == pytest.approx(plain.test_covariance * 50 / 49, rel=1e-3)
+
+
+def patients(n: int, frames: int, seed: int = 0):
+    """Every patient has a look of his own, which says nothing of the label."""
+    generator = np.random.default_rng(seed)
+    looks = generator.integers(0, 255, (n, 24, 24))
+    labels = generator.permutation(np.arange(n) % 2)
+    images = looks.repeat(frames, axis=0) + generator.normal(0, 10, (n * frames, 24, 24))
+    return (
+        np.clip(images, 0, 255).astype(np.uint8),
+        labels.repeat(frames),
+        np.arange(n).repeat(frames),
+    )
+
+
+def test_the_classic_false_pass_is_not_one_with_groups():
+    """Frames of one patient on both sides make pure noise score high."""
+    images, labels, groups = patients(30, 6)
+    backbone = torch.nn.Sequential(torch.nn.AvgPool2d(2), torch.nn.Flatten())
+    options = {"backbone": backbone, "image_size": 24, "repeats": 4, "device": "cpu"}
+    blind = Study((images, labels), **options).run()
+    aware = Study((images, labels), group=groups, **options).run()
+    assert np.mean(blind.scores["accuracy"][-1]) > 0.95
+    assert np.mean(aware.scores["accuracy"][-1]) < 0.65
+    assert blind.verdict(accuracy=0.9).passed
+    assert not aware.verdict(accuracy=0.9).passed
