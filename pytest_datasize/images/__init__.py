@@ -72,8 +72,10 @@ def load(
         if part is not None:
             refuse(part.findings, levels or {})
     if len(images.classes) < 2:
+        reasons = " ".join(f.text for f in images.findings if f.check == "empty_class")
         raise DatasetError(
-            f"{images.source}: only one class ({images.classes[0]!r}); a score needs at least two."
+            f"{images.source}: only one class ({images.classes[0]!r}); a score needs at least two. "
+            f"{reasons}".rstrip()
         )
     images = grouped(images, how.group)
     if test is None:

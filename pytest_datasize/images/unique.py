@@ -9,6 +9,7 @@ from pytest_datasize.images.decode import UndecodableError, UnreadableError, ref
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Raw, digest
 
 MOST_NAMED = 200
+_POINTER = "run `git lfs pull`"
 
 
 def unique(
@@ -161,10 +162,7 @@ def unreadable_text(unreadable: list[str], total: int) -> str:
     shown = [f"  {line}" for line in unreadable[:MOST_NAMED]]
     if len(unreadable) > MOST_NAMED:
         shown.append(f"  and {len(unreadable) - MOST_NAMED} more")
-    return "\n".join(
-        [
-            f"{len(unreadable)} of {total} images cannot be read; mend or remove them, "
-            "since available must mean usable:",
-            *shown,
-        ]
-    )
+    what = "cannot be read; mend or remove them, since available must mean usable"
+    if all(line.endswith(_POINTER) for line in unreadable):
+        what = "are git-LFS pointers to images that are not here; run `git lfs pull`"
+    return "\n".join([f"{len(unreadable)} of {total} images {what}:", *shown])

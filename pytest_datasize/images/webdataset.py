@@ -211,7 +211,8 @@ def _members(shard: Path) -> Iterator[Member]:
         raise DatasetError(f"{shard}: cannot be read: {problem.strerror}.") from None
     except (tarfile.TarError, ValueError, EOFError, OverflowError, RecursionError) as problem:
         raise DatasetError(
-            f"{shard}: not a readable tar file ({problem}). Shards must be uncompressed."
+            f"{shard}: not a readable tar file ({problem}). Shards must be uncompressed; if it is, "
+            "copy it again."
         ) from None
     # tarfile stops in silence at a damaged header: a whole archive ends with an empty block
     if closing != bytes(_BLOCK):

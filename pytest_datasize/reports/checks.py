@@ -3,7 +3,7 @@
 from typing import Any
 
 from pytest_datasize.checks import LEVELS
-from pytest_datasize.reports.text import printable
+from pytest_datasize.reports.text import printable, word
 
 Record = dict[str, Any]
 MOST_SHOWN = 5
@@ -20,10 +20,10 @@ def write(reporter: Any, records: list[Record]) -> None:
 
 
 def _block(reporter: Any, record: Record, gates: list[str]) -> None:
-    counts = ", ".join(f"{printable(name)} {n:,}" for name, n in record["class_counts"].items())
+    counts = ", ".join(f"{word(name)} {n:,}" for name, n in record["class_counts"].items())
     more = f" and {len(gates) - 1} more" if len(gates) > 1 else ""
     reporter.write_line(f"{printable(gates[0])}{more}")
-    reporter.write_line(f"  images   {record['total']:,} from {printable(record['source'])}")
+    reporter.write_line(f"  images   {record['total']:,} from {word(record['source'])}")
     reporter.write_line(f"  classes  {counts}")
     if record["available"] is not None:
         reporter.write_line(f"  split    {record['available']:,} to train on")
@@ -33,7 +33,9 @@ def _block(reporter: Any, record: Record, gates: list[str]) -> None:
         reporter.write(f"  {level:<7}  ", **{_COLOURS[level]: True})
         first, *rest = printable(check["text"]).splitlines()
         reporter.write_line(f"{first} [{check['check']}]")
-        names = check["names"] if len(check["names"]) > 1 else []
+        names = check["names"]
+        if all(printable(name) in first for name in names):
+            names = []  # one line has said it all
         shown = names if reporter.verbosity > 0 else names[:MOST_SHOWN]
         for line in [*rest, *(printable(name) for name in shown)]:
             reporter.write_line(f"             {line}")

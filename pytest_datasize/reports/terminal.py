@@ -4,7 +4,7 @@ from typing import Any
 
 from pytest_datasize.reports import checks
 from pytest_datasize.reports.explain import interval
-from pytest_datasize.reports.text import printable
+from pytest_datasize.reports.text import printable, word
 
 Record = dict[str, Any]
 _COLOURS = {"sufficient": "green", "planned": "cyan", "skipped": "yellow"}
@@ -66,7 +66,7 @@ def _table(reporter: Any, records: list[Record]) -> None:
 def _row(record: Record) -> tuple[str, ...]:
     metric = record["metric"]
     if record["class"] is not None:
-        metric = f"{metric} [{printable(record['class'])}]"
+        metric = f"{metric} [{word(record['class'])}]"
     low, high = record["required_low"], record["required_high"]
     if record["required"] is None:
         required = "none" if low is None else f"over {low:,}"
@@ -85,9 +85,9 @@ def _row(record: Record) -> tuple[str, ...]:
 
 def _plan(reporter: Any, plan: Record) -> None:
     sizes = ", ".join(f"{size:,}" for size in plan["sizes"])
-    counts = ", ".join(f"{printable(name)} {n:,}" for name, n in plan["class_counts"].items())
+    counts = ", ".join(f"{word(name)} {n:,}" for name, n in plan["class_counts"].items())
     reporter.write_line(f"{printable(plan['nodeid'])}: {plan['message']}")
-    reporter.write_line(f"  images   {plan['total']:,} from {printable(plan['source'])} ({counts})")
+    reporter.write_line(f"  images   {plan['total']:,} from {word(plan['source'])} ({counts})")
     reporter.write_line(
         f"  split    {plan['available']:,} to train on, {plan['n_test']:,} to test each repeat"
     )

@@ -21,6 +21,17 @@ def printable(text: str) -> str:
     return "\n".join(lines).replace("##[", "# #[")
 
 
+def word(text: str) -> str:
+    r"""Neutralise a name, which may not break the line that it stands in either.
+
+    Examples
+    --------
+    >>> word("cat\ndog")
+    'cat?dog'
+    """
+    return printable(text.replace("\n", "?"))
+
+
 def sendable(text: str) -> str:
     r"""Escape what UTF-8 cannot write: file names may be any bytes.
 

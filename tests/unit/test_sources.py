@@ -1,6 +1,7 @@
 """One data set in every layout that people keep: the same images and labels come out of each."""
 
 import csv
+import gzip
 import io
 import json
 import tarfile
@@ -351,7 +352,7 @@ def damaged_header(content: bytes) -> bytes:
         (damaged_header, "damaged or cut off"),
         (lambda content: b"", "not a readable tar file"),
         (lambda content: b"x" * 5000, "not a readable tar file"),
-        (__import__("gzip").compress, "must be uncompressed"),
+        (gzip.compress, "must be uncompressed"),
     ],
 )
 def test_a_damaged_shard_is_never_read_as_a_short_one(tmp_path, damage, says):

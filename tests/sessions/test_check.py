@@ -1,0 +1,201 @@
+"""``--datasize=check`` and what checks do to a gate, in real sessions."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import CONFTEST, shapes, write_folder
+
+GATE = """
+from pytest_datasize import datasize
+@datasize.requires(accuracy=0.6)
+def test_gate(): ...
+"""
+
+
+@pytest.fixture
+def odd(pytester):
+    """40 images in data/, and beside them what a careless person leaves."""
+    images, labels = shapes(40, noise=0.1)
+    root = write_folder(pytester.path / "data", images, labels)
+    Image.fromarray(images[0]).save(root / "left" / "copy.bmp")  # other bytes, same pixels
+    Image.fromarray(np.full((24, 24), 9, np.uint8)).save(root / "left" / "blank.png")
+    Image.fromarray(images[3]).resize((240, 240)).save(root / "right" / "large.png")
+    (root / ".dvc").mkdir()
+    (root / "right" / "notes.txt").write_text("x")
+    pytester.makeconftest(
+        CONFTEST
+        + "\n@pytest.fixture(scope='session')\ndef datasize_dataset():\n    return 'data'\n"
+    )
+    pytester.makeini(
+        "[pytest]\ndatasize_image_size = 24\ndatasize_repeats = 3\nfilterwarnings = default\n"
+    )
+    pytester.makepyfile(GATE)
+    return pytester
+
+
+def test_a_look_at_every_image_trains_nothing_and_names_what_is_odd(odd):
+    result = odd.runpytest("--datasize=check", "--datasize-json=out.json", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*images   42 from folder *data",
+            "*classes  left 21, right 21",
+            "*warning  1 images *one colour*blank.png*constant*",
+            "*note *1 files that are not images were left out (.txt)*",
+            "*note *1 hidden or service folders*",
+            "*note *long sides range from 24 pixels*to 240*large.png*",
+            "*note *1 exact copies in*counted once*",
+            "*copy.bmp = *0000.png",
+            "*--datasize=check: nothing is trained*",
+        ]
+    )
+    record = json.loads((odd.path / "out.json").read_text())["requirements"][0]
+    assert (record["verdict"], record["total"], record["available"]) == ("checked", 42, 34)
+    assert {check["check"]: check["level"] for check in record["checks"]} == {
+        "other_files": "note",
+        "hidden_folders": "note",
+        "constant": "warning",
+        "sizes": "note",
+        "duplicates": "note",
+    }
+
+
+def test_errors_are_all_named_and_fail_the_set_up(odd):
+    (odd.path / "data" / "left" / "a.png").write_bytes(b"")
+    (odd.path / "data" / "left" / "b.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    (odd.path / "data" / "left" / "c.png").write_text("version https://git-lfs.github.com/spec/v1")
+    result = odd.runpytest("--datasize=check")
+    result.assert_outcomes(errors=1)
+    text = result.stdout.str()
+    assert all(name in text for name in ("a.png: empty file", "b.jpg: ", "c.png: git-LFS pointer"))
+    assert "constant" in text
+    assert "Traceback" not in text
+
+
+def test_settings_raise_and_lower_levels(odd):
+    (odd.path / "datasize.yaml").write_text("checks: {constant: error, sizes: ignore}\n")
+    result = odd.runpytest("--datasize=check")
+    result.assert_outcomes(errors=1)
+    assert "long sides" not in result.stdout.str()
+    result = odd.runpytest()  # a gate that settings tell to look does so before it trains
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*1 images *one colour all over*blank.png*", "*constant: note*"])
+    result = odd.runpytest("--datasize-checks=constant=note")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["*test_gate*42*sufficient*"]
+    )  # the copy in another format counts once
+
+
+def test_what_cannot_be_decoded_can_be_left_out(odd):
+    (odd.path / "data" / "left" / "b.png").write_bytes(b"\x89PNG and no more")
+    odd.runpytest().assert_outcomes(errors=1)
+    result = odd.runpytest("--datasize-checks=unreadable=warning")
+    result.assert_outcomes(passed=1, warnings=2)
+    result.stdout.fnmatch_lines(["*DatasizeWarning: 1 of 44 images cannot be read*b.png*"])
+
+
+def test_a_warning_is_told_and_is_an_error_where_warnings_are(odd):
+    shutil.copy(odd.path / "data/left/0000.png", odd.path / "data/right/again.png")
+    result = odd.runpytest()
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*DatasizeWarning: 1 images stand under two labels*"])
+    result = odd.runpytest("-W", "error")
+    result.assert_outcomes(errors=1)
+    assert "please report" not in result.stdout.str()
+    assert "Traceback" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("checks: {duplicate: error}", "no check 'duplicate'"),
+        ("checks: {duplicates: loud}", "error, warning, note, ignore"),
+        ("checks: {one_class: note}", "stays an error"),
+        ("checks: [duplicates]", "expected `key: value`"),
+    ],
+)
+def test_wrong_checks_are_told_before_anything_is_read(odd, text, says):
+    (odd.path / "datasize.yaml").write_text(text)
+    result = odd.runpytest()
+    assert result.ret != 0
+    assert says in result.stdout.str()
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_gates_on_one_data_set_share_one_look(odd):
+    odd.makepyfile(GATE + GATE.replace("test_gate", "test_other"))
+    result = odd.runpytest("--datasize=check")
+    result.assert_outcomes(skipped=2)
+    assert result.stdout.str().count("from folder") == 1
+    result.stdout.fnmatch_lines(["*test_gate and 1 more"])
+
+
+def test_names_from_data_stay_on_their_line(pytester):
+    images, labels = shapes(40, noise=0.1)
+    names = ("a\n::error::b\x1b[31m", "<script> ##[error]")
+    write_folder(pytester.path / "data", images, labels, names)
+    pytester.makeconftest(CONFTEST)
+    pytester.makeini("[pytest]\ndatasize_image_size = 24\ndatasize_repeats = 3\n")
+    pytester.makepyfile(GATE.replace("0.6", "0.999, recall_per_class=0.999, dataset='data'"))
+    for mode in ("check", "plan", "run"):
+        text = pytester.runpytest(f"--datasize={mode}", "--color=no").stdout.str()
+        assert "\x1b" not in text
+        assert "##[" not in text
+        assert not any(line.lstrip().startswith("::") for line in text.splitlines())
+
+
+def test_a_group_from_the_command_line(odd):
+    result = odd.runpytest(r"--datasize-group=(\d)\.png", "--datasize=plan")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*group=*does not match*left/blank.png*every image needs a group*"]
+    )
+    for name in ("left/blank.png", "left/copy.bmp", "right/large.png"):
+        (odd.path / "data" / name).unlink()
+    result = odd.runpytest(r"--datasize-group=(\d)\.png", "--datasize=plan")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*split    32 to train on*"])
+
+
+def test_an_image_that_changes_or_vanishes_while_the_gate_runs(odd):
+    for change, says in (
+        ("path.write_bytes(path.read_bytes() + b'x')", "changed while the gate ran"),
+        ("path.unlink()", "cannot be read: No such file"),
+    ):
+        odd.makeconftest(
+            CONFTEST
+            + f"""
+from pathlib import Path
+from pytest_datasize.images import unique
+
+@pytest.fixture(scope="session")
+def datasize_dataset():
+    return "data"
+
+class Once(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pool = torch.nn.AvgPool2d((24, 6))
+        self.first = True
+    def forward(self, pixels):
+        if pixels.shape[0] > 1 and self.first:  # images are counted, embedding has begun
+            self.first = False
+            path = sorted(Path("data/right").glob("*.png"))[-2]
+            {change}
+        return self.pool(pixels).flatten(1)
+
+@pytest.fixture(scope="session")
+def datasize_backbone():
+    return Once()
+"""
+        )
+        result = odd.runpytest("-q")
+        text = result.stdout.str()
+        assert says in text
+        assert "Traceback" not in text
+        images, labels = shapes(40, noise=0.1)
+        write_folder(odd.path / "data", images, labels)
