@@ -59,20 +59,28 @@ def once(loaded: Loaded, pool_digests: list[str], test_digests: list[str]) -> Lo
     DatasetError
         A class is left without images.
     """
+    return once_with_rows(loaded, pool_digests, test_digests)[0]
+
+
+def once_with_rows(
+    loaded: Loaded, pool_digests: list[str], test_digests: list[str]
+) -> tuple[Loaded, list[int], list[int]]:
+    """Like :func:`once`, and the rows of the pool and of the test images that stay."""
     images, test = loaded
     rows, findings = _first_of_each(images, pool_digests)
     kept = _part(images, pool_digests, rows, findings)
     if test is None:
-        return Loaded(kept)
-    rows, findings = _first_of_each(test, test_digests)
+        return Loaded(kept), rows, []
+    test_rows, findings = _first_of_each(test, test_digests)
     known = set(pool_digests)
-    fresh = [row for row in rows if test_digests[row] not in known]
-    if leaked := len(rows) - len(fresh):
-        gone = sorted(set(rows) - set(fresh))[:MOST_NAMED]
+    fresh = [row for row in test_rows if test_digests[row] not in known]
+    if leaked := len(test_rows) - len(fresh):
+        gone = sorted(set(test_rows) - set(fresh))[:MOST_NAMED]
         text = f"{leaked} test images are also in the pool and were left out"
         findings += (Finding("test_leak", text, leaked, tuple(test.name(row) for row in gone)),)
     tested = _part(test, test_digests, fresh, findings)
-    return Loaded(replace(kept, findings=(*kept.findings, *tested.findings)), tested)
+    pool = replace(kept, findings=(*kept.findings, *tested.findings))
+    return Loaded(pool, replace(tested, findings=())), rows, fresh
 
 
 def _unchanging(images: ImageSet) -> ImageSet:
@@ -153,7 +161,7 @@ def _part(
     return replace(
         kept,
         findings=(*images.findings, *findings),
-        digests=tuple(digests[row] for row in rows),
+        digests=kept.digests or tuple(digests[row] for row in rows),
     )
 
 
