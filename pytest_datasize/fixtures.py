@@ -21,8 +21,8 @@ def datasize_dataset() -> Any:
         def datasize_dataset():
             return "data/train"
 
-    A folder with one folder per class, a pair (images, labels) of arrays, or a map-style torch
-    Dataset of (image, label).
+    A folder with one folder per class, a manifest, COCO or YOLO annotations, tar shards, a pair
+    (images, labels) of arrays, a map-style torch Dataset of (image, label) or a Hugging Face one.
     """
     return None
 

@@ -97,6 +97,15 @@ def listed(folder: Path) -> list[Path]:
         raise DatasetError(f"folder {folder}: cannot be listed: {problem.strerror}.") from None
 
 
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Like :func:`listed`, knowing what is a folder or a link without asking again."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as problem:
+        raise DatasetError(f"folder {folder}: cannot be listed: {problem.strerror}.") from None
+
+
 class Found:
     """Image files under a folder, and what else lies there.
 
@@ -119,16 +128,17 @@ class Found:
         if real in above:  # a link to a folder that it lies in
             return
         inner = []
-        for path in listed(folder):
-            if path.is_symlink():
+        for entry in _entries(folder):
+            name, path = entry.name, Path(entry.path)
+            if entry.is_symlink():
                 _refuse_broken(path, folder)
                 boundary.check(path)
-            if path.is_dir():
-                if not is_service(path.name):
+            if entry.is_dir():
+                if not is_service(name):
                     inner.append(path)
-            elif path.name.startswith("."):
+            elif name.startswith("."):
                 self.others["hidden"] += 1
-            elif path.suffix.lower() not in suffixes() or not path.is_file():
+            elif path.suffix.lower() not in suffixes() or not entry.is_file():
                 self.others[path.suffix.lower() or "no suffix"] += 1
             else:
                 self.images.append(path)
