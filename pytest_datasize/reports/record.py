@@ -35,11 +35,9 @@ def _clean(value: Any) -> Any:
     return [_clean(inner) for inner in value] if isinstance(value, list) else value
 
 
-def records(
-    nodeid: str, order: int, verdict: "Verdict", result: "StudyResult"
-) -> list[dict[str, Any]]:
-    """Return one record per metric of a judged requirement."""
-    return [_clean(_judged(nodeid, order, one, result)) for one in verdict.judgements]
+def records(verdict: "Verdict", result: "StudyResult") -> list[dict[str, Any]]:
+    """Return one record per metric of a judged requirement; the gate adds whose it is."""
+    return [_clean(_judged(one, result)) for one in verdict.judgements]
 
 
 def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
@@ -81,15 +79,15 @@ def plan_record(
     return cleaned
 
 
-def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
+def _judged(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
     advice = result.advice(judged)
     if judged.class_name is None:
         scores = result.outcomes[judged.metric].scores
     else:
         scores = result.class_outcomes[judged.class_name].scores
     return {
-        "nodeid": nodeid,
-        "order": order,
+        "nodeid": "",
+        "order": 0,
         "metric": judged.metric,
         "class": judged.class_name,
         "target": judged.target,
@@ -129,6 +127,7 @@ def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult")
         "backbone": result.backbone,
         "weights": {"source": result.weights_source, "sha256": result.weights_hash},
         "image_size": result.image_size,
+        "precision": result.precision,
         "strategy": result.strategy,
         "law": result.law,
         "device": result.device,
