@@ -346,7 +346,7 @@ class Study:
         timings: dict[str, float] = {}
         precision = self.options["precision"]
         if getattr(strategy, "EMBEDS", False):
-            raw = tuple(part for part in self._unique or self._loaded() if part)
+            raw = tuple(part for part in self._loaded() if part)
             embeddings = embed(
                 raw,
                 backbone,
