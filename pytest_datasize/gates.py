@@ -4,7 +4,6 @@ Imported when the first gate is collected; studies only when the first gate runs
 """
 
 import traceback
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,11 @@ import pytest
 
 from pytest_datasize.errors import (
     DatasizeError,
-    DatasizeWarning,
     RequirementError,
     TrainingError,
 )
 from pytest_datasize.options import OPTIONS, nearest
+from pytest_datasize.reports.junit import note_properties
 from pytest_datasize.reports.text import printable
 from pytest_datasize.requirement import Requirement
 from pytest_datasize.session import MARKER, command_line_options, ini_options
@@ -33,6 +32,7 @@ from pytest_datasize.settings import (
 )
 
 if TYPE_CHECKING:
+    from pytest_datasize.reports.baseline import Baseline
     from pytest_datasize.result import StudyResult
     from pytest_datasize.study import Study
 
@@ -44,7 +44,7 @@ _FIXTURES = {
     "test_dataset": "datasize_test_dataset",
     "backbone": "datasize_backbone",
 }
-_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range")
+_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range", "max_increase")
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Gates:
         self._studies: dict[Any, StudyResult] = {}
         self._kept: list[Any] = []  # objects whose id() stands in a key must stay alive
         self._embeddings: dict[str, Any] = {}
+        self.baseline = self._baseline()
         self.refused = False
 
     # -- collection ---------------------------------------------------------------------------
@@ -244,21 +245,13 @@ class Gates:
                 "the datasize marker came too late to be judged; add it before the test is set up",
                 pytrace=False,
             )
+        from pytest_datasize.decision import judged
         from pytest_datasize.reports import explain
-        from pytest_datasize.reports.record import records
 
-        failures = []
-        gate.records = []
-        for order, (asked, result) in enumerate(zip(gate.asked, gate.results, strict=True)):
-            confidence, trusted = asked.settings["confidence"], asked.settings["trusted_range"]
-            verdict = result.verdict(confidence, trusted, **asked.requirement.targets)
-            found = records(item.nodeid, order, verdict, result)
-            gate.records += found
-            for record in found:
-                if record["verdict"] == "undecided" and asked.settings["undecided"] == "warn":
-                    warnings.warn(DatasizeWarning(record["message"]), stacklevel=1)
-                elif record["verdict"] != "sufficient":
-                    failures.append(record)
+        gate.records = judged(
+            item, list(zip(gate.asked, gate.results, strict=True)), self.baseline
+        )
+        failures = [record for record in gate.records if record["failed"]]
         if failures:
             pytest.fail(printable(explain.failure(failures)), pytrace=False)
 
@@ -280,12 +273,23 @@ class Gates:
                 verdict = "error" if broken else "skipped"
                 gate.records = [self._plain_record(item, verdict, reason)]
             report.datasize = gate.records  # type: ignore[attr-defined]
+            note_properties(item, report, gate.records)
+
+    def _baseline(self) -> "Baseline | None":
+        path = self.config.getoption("datasize_baseline")
+        if path is None:
+            return None
+        from pytest_datasize.reports.baseline import Baseline
+
+        return Baseline.read(self.config.invocation_params.dir / path)
 
     @staticmethod
     def _plain_record(item: pytest.Item, verdict: str, message: str) -> dict[str, Any]:
+        from pytest_datasize.reports.place import places
         from pytest_datasize.reports.record import plain_record
 
-        return plain_record(item.nodeid, verdict, message)
+        [(file, line)] = places(item, 1)
+        return {**plain_record(item.nodeid, verdict, message), "file": file, "line": line}
 
 
 def _guarded(function: Callable[..., _T], *arguments: Any) -> _T:

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_datasize.reports.text import sendable
+from pytest_datasize.reports.evidence import evidence
+from pytest_datasize.reports.text import each_text, sendable
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
     from pytest_datasize.result import StudyPlan, StudyResult
@@ -26,20 +27,32 @@ NUMBERS = (
 )
 
 
-def _clean(value: Any) -> Any:
-    """Make every text sendable: the names of files and classes may be any bytes."""
-    if isinstance(value, str):
-        return sendable(value)
-    if isinstance(value, dict):
-        return {_clean(key): _clean(inner) for key, inner in value.items()}
-    return [_clean(inner) for inner in value] if isinstance(value, list) else value
+class Asked(NamedTuple):
+    """What a record says about the requirement itself.
+
+    Attributes
+    ----------
+    order
+        Which of the requirements of its test, from 0.
+    file, line
+        Where it stands; the file relative to pytest's root directory.
+    settings
+        Option name → value in force, as text where it is not a plain value.
+    """
+
+    order: int
+    file: str
+    line: int
+    settings: Mapping[str, Any]
 
 
 def records(
-    nodeid: str, order: int, verdict: "Verdict", result: "StudyResult"
+    nodeid: str, asked: Asked, verdict: "Verdict", result: "StudyResult"
 ) -> list[dict[str, Any]]:
     """Return one record per metric of a judged requirement."""
-    return [_clean(_judged(nodeid, order, one, result)) for one in verdict.judgements]
+    return [
+        each_text(_judged(nodeid, asked, one, result), sendable) for one in verdict.judgements
+    ]
 
 
 def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
@@ -47,9 +60,12 @@ def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
     return {
         "nodeid": nodeid,
         "order": 0,
+        "file": None,
+        "line": None,
         "metric": None,
         "target": None,
         "verdict": verdict,
+        "failed": verdict == "error",
         "message": sendable(message),
         **dict.fromkeys(NUMBERS),
     }
@@ -77,24 +93,25 @@ def plan_record(
         "image_size": plan.image_size,
         "estimated_seconds": plan.seconds,
     }
-    cleaned: dict[str, Any] = _clean(planned)
+    cleaned: dict[str, Any] = each_text(planned, sendable)
     return cleaned
 
 
-def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
+def _judged(
+    nodeid: str, asked: Asked, judged: "Judgement", result: "StudyResult"
+) -> dict[str, Any]:
     advice = result.advice(judged)
-    if judged.class_name is None:
-        scores = result.outcomes[judged.metric].scores
-    else:
-        scores = result.class_outcomes[judged.class_name].scores
     return {
         "nodeid": nodeid,
-        "order": order,
+        "order": asked.order,
+        "file": asked.file,
+        "line": asked.line,
         "metric": judged.metric,
         "class": judged.class_name,
         "target": judged.target,
         "confidence": judged.confidence,
         "verdict": str(judged.status),
+        "failed": str(judged.status) != "sufficient",
         "message": judged.summary,
         "required": _whole(judged.required),
         "required_low": _whole(judged.required_low),
@@ -121,8 +138,7 @@ def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult")
         "test_source": result.test_source,
         "n_trials": result.n_trials,
         "n_trials_planned": result.n_trials_planned,
-        "sizes": list(result.sizes),
-        "scores": [list(repeats) for repeats in scores],
+        **evidence(judged, result),
         "source": result.source,
         "class_counts": dict(result.class_counts),
         "notes": list(result.notes),
@@ -134,9 +150,20 @@ def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult")
         "device": result.device,
         "seed": result.seed,
         "timings": dict(result.timings),
+        "settings": {name: _plain(value) for name, value in asked.settings.items()},
+        "baseline": None,
     }
 
 
 def _whole(images: float) -> int | None:
     """Write infinitely many as null; the verdict stands beside it."""
     return None if math.isinf(images) else int(images)
+
+
+def _plain(value: Any) -> Any:
+    """Write an option's value: itself where JSON has it, else the name of its type."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, tuple) and all(isinstance(entry, (int, float)) for entry in value):
+        return list(value)
+    return f"<{type(value).__name__}>"
