@@ -248,9 +248,7 @@ class Gates:
         from pytest_datasize.decision import judged
         from pytest_datasize.reports import explain
 
-        gate.records = judged(
-            item, list(zip(gate.asked, gate.results, strict=True)), self.baseline
-        )
+        gate.records = judged(item, list(zip(gate.asked, gate.results, strict=True)), self.baseline)
         failures = [record for record in gate.records if record["failed"]]
         if failures:
             pytest.fail(printable(explain.failure(failures)), pytrace=False)

@@ -62,9 +62,18 @@ class Baseline(NamedTuple):
         """Compare a record with the one of the same requirement, see :func:`change`."""
         old = self.records.get(key(record))
         if old is None:
-            why = "the same requirement" if self.exists else f"file {self.path.name}"
-            text = f"no baseline: {why} was not there; from now on this run can be one"
-            return {"found": False, "exceeded": False, "beyond_noise": False, "text": text}
+            text = (
+                "new: the baseline has no such requirement"
+                if self.exists
+                else f"nothing to compare with yet: {self.path.name} was not there"
+            )
+            return {
+                "found": False,
+                "exceeded": False,
+                "beyond_noise": False,
+                "text": text,
+                "lines": [text],
+            }
         return change(old, record, max_increase, confidence)
 
 
@@ -106,7 +115,7 @@ def change(
     noise" is said too seldom rather than too often.
     """
     lines = [_required(old, new)]
-    noise = _distance(_required_side, old, new)
+    noise = _distance_of_required(old, new)
     for name, title in (("score_at_available", "score with all images"), ("ceiling", "ceiling")):
         lines += _score(old, new, name, title)
     if old["available"] != new["available"]:
@@ -149,7 +158,7 @@ def _required(old: Record, new: Record) -> str:
     share = ""
     if before and after:
         share = f" by {abs(after / before - 1):.0%}".replace("%", " %")
-    beyond = abs(_distance(_required_side, old, new)) > _HALF
+    beyond = abs(_distance_of_required(old, new)) > _HALF
     verb = "rose" if rose else "fell"
     return f"required {verb}{share} {spans}, {'beyond' if beyond else 'within'} noise"
 
@@ -165,7 +174,7 @@ def _score(old: Record, new: Record, name: str, title: str) -> list[str]:
     before, after = old[name], new[name]
     if round(before, 3) == round(after, 3):
         return []
-    beyond = abs(_distance(lambda record, up: _side(record, name, up), old, new)) > _HALF
+    beyond = abs(_distance(_triple(old, name), _triple(new, name))) > _HALF
     verb = "rose" if after > before else "fell"
     return [
         f"{title} {verb} from {before:.3f} ({old[f'{name}_low']:.3f} to {old[f'{name}_high']:.3f}) "
@@ -183,41 +192,44 @@ def _exceeded(old: Record, new: Record, most: float, confidence: float | None) -
     }
     if confidence is None:
         return new["required"] is None or new["required"] > limit["required"]
-    distance = _distance(_required_side, limit, new)
+    distance = _distance_of_required(limit, new)
     return 0.5 * math.erfc(-distance / math.sqrt(2)) >= confidence
 
 
-def _distance(side: Any, old: Record, new: Record) -> float:
-    """Return how many standard deviations the new number lies above the old one."""
-    (before, _), (after, _) = side(old, True), side(new, True)
+def _distance_of_required(old: Record, new: Record) -> float:
+    """Return how many standard deviations the new number lies above the old, on a log scale."""
+    if old["required"] is None and new["required"] is None:
+        return 0.0
+    if old["required"] is None or new["required"] is None:
+        lower, upper = (old, new) if new["required"] is None else (new, old)
+        sign = math.inf if upper is new else -math.inf
+        most, least = lower["required_high"], upper["required_low"]
+        apart = most is not None and (least is None or least > most)
+        return sign if apart else 0.0
+    return _distance(*(_triple(record, "required", _logarithm) for record in (old, new)))
+
+
+def _distance(old: tuple[float, float, float], new: tuple[float, float, float]) -> float:
+    """The same for (middle, low, high); the sides count that face each other."""
+    (before, old_low, old_high), (after, new_low, new_high) = old, new
     if before == after:
         return 0.0
-    rose = after > before
-    (before, error), (after, other) = side(old, rose), side(new, not rose)
-    if math.isinf(error) or math.isinf(other) or math.isnan(error) or math.isnan(other):
-        return 0.0
-    spread = math.hypot(error, other) / _HALF
-    if math.isinf(before) or math.isinf(after):
-        return math.inf if rose else -math.inf
-    if spread == 0:
-        return math.inf if rose else -math.inf
-    return float((after - before) / spread)
+    errors = (
+        (old_high - before, after - new_low)
+        if after > before
+        else (before - old_low, new_high - after)
+    )
+    spread = math.hypot(*errors) / _HALF
+    return (after - before) / spread if spread > 0 else math.copysign(math.inf, after - before)
 
 
-def _required_side(record: Record, up: bool) -> tuple[float, float]:
-    """Logarithm of the required number, and the distance to the upper or lower end."""
-    if record["required"] is None:
-        # no number does: only a finite lower end tells how near it may be
-        low = record["required_low"]
-        return math.inf, (0.0 if low is None else math.inf)
-    middle = math.log(max(record["required"], 1))
-    end = record["required_high" if up else "required_low"]
-    return middle, (math.inf if end is None else abs(math.log(max(end, 1)) - middle))
+def _triple(record: Record, name: str, scale: Any = float) -> tuple[float, float, float]:
+    middle, low, high = (scale(record[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    return middle, low, high
 
 
-def _side(record: Record, name: str, up: bool) -> tuple[float, float]:
-    end = record[f"{name}_high" if up else f"{name}_low"]
-    return record[name], abs(end - record[name])
+def _logarithm(images: float | None) -> float:
+    return math.inf if images is None else math.log(max(images, 1))
 
 
 def _moved(before: int, after: int) -> str:

@@ -50,9 +50,7 @@ def records(
     nodeid: str, asked: Asked, verdict: "Verdict", result: "StudyResult"
 ) -> list[dict[str, Any]]:
     """Return one record per metric of a judged requirement."""
-    return [
-        each_text(_judged(nodeid, asked, one, result), sendable) for one in verdict.judgements
-    ]
+    return [each_text(_judged(nodeid, asked, one, result), sendable) for one in verdict.judgements]
 
 
 def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
