@@ -38,9 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = import_module(COMMANDS[options.command][0]).run(options)
     except DatasizeError as problem:
-        print(f"{parser.prog} {options.command}: {problem}", file=sys.stderr)
-        return 2
-    return status
+        wrong = str(problem)
+    except (LookupError, TypeError, ValueError) as problem:  # a file that someone edited
+        wrong = f"the result does not hold what it should ({type(problem).__name__}: {problem})."
+    else:
+        return status
+    print(f"{parser.prog} {options.command}: {wrong}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pytest_datasize.errors import ReportError
-
 Record = dict[str, Any]
 Key = tuple[str, int, str]
 

@@ -4,7 +4,10 @@ No pyplot and no lasting change of matplotlib's settings: the user's own figures
 """
 
 import io
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,7 +28,13 @@ LIGHT = {
 """Role → colour on white; each stands out from it by 4.5 to 1 where it colours text."""
 
 _WIDTH, _HEIGHT = 5.4, 3.7  # inches; small, so that letters stay readable on a phone
-_FONT = 10.5
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "datasize",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["system-ui", "DejaVu Sans"],
+    "font.size": 10.5,
+}
 
 
 def learning_curve(record: Record, name: str, *, logarithmic: bool = True) -> str:
@@ -63,23 +72,10 @@ def standalone(record: Record) -> str:
 
 
 def _svg(record: Record, colours: dict[str, str], logarithmic: bool) -> str:
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "datasize",
-        "font.family": "sans-serif",
-        "font.sans-serif": ["system-ui", "DejaVu Sans"],
-        "font.size": _FONT,
-        "path.simplify": True,
-    }
-    with mpl.rc_context(), _quiet_fonts():
-        mpl.rcdefaults()
-        mpl.rcParams.update(settings)
+    with drawing():
         figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
-        FigureCanvasSVG(figure)
         figure.patch.set_alpha(0.0)
         axes = figure.add_subplot()
         _curve(axes, record, colours)
@@ -90,22 +86,24 @@ def _svg(record: Record, colours: dict[str, str], logarithmic: bool) -> str:
             return file.getvalue()
 
 
-def _quiet_fonts() -> Any:
-    """Return a context in which a missing system-ui is no warning: the browser has it."""
-    import contextlib
-    import logging
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Set matplotlib up for drawings that are the same everywhere, and put everything back.
 
-    @contextlib.contextmanager
-    def quiet() -> Any:
-        logger = logging.getLogger("matplotlib.font_manager")
-        before = logger.level
-        logger.setLevel(logging.ERROR)
+    Text stays text in the browser's own font, which matplotlib need not have: no warning for that.
+    """
+    import matplotlib as mpl
+
+    fonts = logging.getLogger("matplotlib.font_manager")
+    level = fonts.level
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        fonts.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            logger.setLevel(before)
-
-    return quiet()
+            fonts.setLevel(level)
 
 
 def _curve(axes: "Axes", record: Record, colours: dict[str, str]) -> None:
@@ -127,10 +125,10 @@ def _curve(axes: "Axes", record: Record, colours: dict[str, str]) -> None:
         *zip(*dots, strict=True),
         linestyle="none",
         marker="o",
-        markersize=2.6,
+        markersize=3.4,
         markeredgewidth=0,
         color=colours["dot"],
-        alpha=0.55,
+        alpha=0.75,
     )
     means = record["measured"]
     below = [m - low for m, low in zip(means["mean"], means["low"], strict=True)]

@@ -57,7 +57,7 @@ def _curve(curve: "LearningCurve", judged: "Judgement") -> dict[str, Any]:
     from pytest_datasize.verdict import LEVEL
 
     first, last = curve.sizes[0], curve.sizes[-1]
-    wanted = [last, judged.available]
+    wanted: list[float] = [last, judged.available]
     wanted += [judged.required] if math.isfinite(judged.required) else [4 * judged.available]
     end = min(_BEYOND * max(wanted), _FURTHEST * max(last, judged.available))
     step = (end / first) ** (1 / (_POINTS - 1))

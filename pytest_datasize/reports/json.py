@@ -10,6 +10,7 @@ import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,33 @@ def read(path: Path) -> Content:
             f"{path}: not a result that this version reads: {what}, expected {SCHEMA}. "
             "Write it again with --datasize-json."
         )
-    records = run.get("requirements")
-    if not isinstance(records, list) or not all(
-        isinstance(record, dict) and {"nodeid", "metric", "verdict"} <= set(record)
-        for record in records
-    ):
-        raise ReportError(f"{path}: damaged: its requirements are not records of this plugin.")
+    if missing := _missing(run):
+        raise ReportError(f"{path}: damaged: {missing}. Write it again with --datasize-json.")
     return dict(run)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of what :func:`write` writes."""
+    text = files("pytest_datasize.reports").joinpath("result.schema.json").read_text("utf-8")
+    return dict(json.loads(text))
+
+
+def _missing(run: Content) -> str:
+    """Name what a result lacks, from the schema; its types are not checked."""
+    known = schema()
+    for name in known["required"]:
+        if name not in run:
+            return f"{name!r} is missing"
+    if not isinstance(run["requirements"], list):
+        return "'requirements' is no list"
+    for number, record in enumerate(run["requirements"], 1):
+        if not isinstance(record, dict):
+            return f"requirement {number} is no object"
+        kind = "plain" if record.get("metric") is None else "judged"
+        for name in known["$defs"][kind]["required"]:
+            if name not in record:
+                return f"requirement {number} lacks {name!r}"
+    return ""
 
 
 def commit(root: Path) -> str | None:

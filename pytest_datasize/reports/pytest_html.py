@@ -1,4 +1,4 @@
-"""The learning curve of a failed gate inside the report of the plugin pytest-html, where that is."""
+"""The learning curve in the row of a gate in the report of the plugin pytest-html."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec

@@ -83,10 +83,12 @@ def plot(record: Record, width: int, letters: Letters = ASCII, height: int = 11)
         put(column(size), mean, letters.mean)
 
     lines = [_label(i, height, low, high) + letters.axis + "".join(grid[i]) for i in range(height)]
-    return [line.rstrip() for line in [*lines, *_axis(record, column, columns, letters)]] + [
-        f"{'':{_GUTTER}} {letters.mean} measured  {letters.curve} fitted  {letters.ahead} projected  "
+    legend = (
+        f"{letters.mean} measured  {letters.curve} fitted  {letters.ahead} projected  "
         f"{letters.band} 90 %  {letters.target} target {record['target']:g}"
-    ]
+    )
+    lines += [*_axis(record, column, columns, letters), " " * (_GUTTER + 1) + legend]
+    return [line.rstrip() for line in lines]
 
 
 def _range(record: Record) -> tuple[float, float]:
