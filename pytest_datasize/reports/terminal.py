@@ -63,6 +63,8 @@ def write(reporter: Any, records: Sequence[Record], notes: Sequence[str]) -> Non
     _what_to_do(reporter, failed)
     if not quiet:
         _changes(reporter, judged)
+        for note in dict.fromkeys(note for record in judged for note in record["notes"]):
+            reporter.write_line(f"note: {one_line(note)}")
         for note in notes:
             reporter.write_line(one_line(note))
 

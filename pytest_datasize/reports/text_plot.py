@@ -117,7 +117,7 @@ def _label(line: int, height: int, low: float, high: float) -> str:
 
 def _axis(record: Record, column: Any, columns: int, letters: Letters) -> list[str]:
     """The line below the plot, and the numbers that matter under it."""
-    base, numbers = [letters.base] * columns, [" "] * (columns + 2)
+    base, numbers = [letters.base] * columns, [" "] * (columns + 1)
     required = record["required"]
     marks = [(record["available"], "available"), (required, "required")]
     marks += [(record["curve"]["n"][0], ""), (record["curve"]["n"][-1], "")]
