@@ -47,15 +47,14 @@ def on_github(gates, monkeypatch, tmp_path):
     return tmp_path / "summary.md"
 
 
-@pytest.mark.parametrize("arguments", [[], ["-n2"]])
-def test_on_github_by_itself(gates, on_github, arguments):
+def test_on_github_by_itself(gates, on_github):
     on_github.write_text("from an earlier command\n")
-    result = gates.runpytest_subprocess(*arguments)
+    result = gates.runpytest()
     result.assert_outcomes(passed=1, failed=1, errors=1)
     lines = [line for line in result.outlines if line.startswith("::")]
     start = f"::error file={gates.path.name}/test_gates.py,line="
     assert [line.partition(",title=")[0] for line in lines] == [
-        f"{start}{number}" for number in (18, 11, 15)
+        f"{start}{number}" for number in (17, 10, 14)
     ]
     assert "a%25b,c" in lines[0]
     summary = on_github.read_text(encoding="utf-8")
@@ -67,14 +66,14 @@ def test_github_can_be_left_out(gates, on_github, how):
     option = ["--datasize-publish=none"] if how == "option" else []
     if how == "ini":
         with (gates.path / "tox.ini").open("a") as file:
-            file.write("datasize_publish = mlflow, wandb\n")
-    result = gates.runpytest_subprocess("-k", "met", *option)
+            file.write("\ndatasize_publish = mlflow, wandb\n")
+    result = gates.runpytest("-k", "test_met", *option)
     result.assert_outcomes(passed=1, deselected=2)
     assert not on_github.exists()
 
 
 def test_an_unknown_place_is_refused(gates):
-    result = gates.runpytest_subprocess("--datasize-publish=gitlab")
+    result = gates.runpytest("--datasize-publish=gitlab")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*'gitlab' is unknown. Allowed: auto, none, github, mlflow*"])
 
@@ -82,19 +81,19 @@ def test_an_unknown_place_is_refused(gates):
 def test_every_report_of_one_run(gates):
     asked = {"json": "a.json", "html": "a.html", "markdown": "a.md", "metrics": "a.txt"}
     options = [f"--datasize-{name}=out/{path}" for name, path in asked.items()]
-    result = gates.runpytest_subprocess(*options)
+    result = gates.runpytest(*options)
     for path in asked.values():
         result.stdout.fnmatch_lines([f"written: *{path}"])
         assert "test_short" in (gates.path / "out" / path).read_text(encoding="utf-8")
     run = json.loads((gates.path / "out" / "a.json").read_text())
     jsonschema.validate(run, schema())
-    assert {record["line"] for record in run["requirements"]} == {7, 11, 15, 18}
+    assert {record["line"] for record in run["requirements"]} == {6, 10, 14, 17}
     assert sorted(path.name for path in (gates.path / "out").iterdir()) == sorted(asked.values())
 
 
 @pytest.mark.parametrize("mode", ["plan", "skip"])
 def test_runs_that_train_nothing_keep_the_schema(gates, mode):
-    gates.runpytest_subprocess(f"--datasize={mode}", "--datasize-json=a.json", "--datasize-html=h")
+    gates.runpytest(f"--datasize={mode}", "--datasize-json=a.json", "--datasize-html=h")
     run = json.loads((gates.path / "a.json").read_text())
     jsonschema.validate(run, schema())
     assert (gates.path / "h").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
@@ -109,8 +108,8 @@ def properties(path):
 
 
 def test_junit_properties_also_in_parallel(gates):
-    gates.runpytest_subprocess("--junitxml=one.xml")
-    gates.runpytest_subprocess("--junitxml=two.xml", "-n2")
+    gates.runpytest("--junitxml=one.xml")
+    gates.runpytest("--junitxml=two.xml", "-n2")
     one, two = (properties(gates.path / name) for name in ("one.xml", "two.xml"))
     assert one == two
     met, short = dict(one["test_met"]), dict(one["test_short[1]"])
@@ -124,8 +123,7 @@ def test_junit_properties_also_in_parallel(gates):
 
 
 @pytest.mark.skipif(find_spec("pytest_html") is None, reason="pytest-html is not installed")
-@pytest.mark.parametrize("arguments", [[], ["-n2"]])
-def test_pytest_html_shows_the_curve(gates, arguments):
-    gates.runpytest_subprocess("--html=report.html", "--self-contained-html", *arguments)
+def test_pytest_html_shows_the_curve(gates):
+    gates.runpytest("--html=report.html", "--self-contained-html")
     page = (gates.path / "report.html").read_text(encoding="utf-8")
     assert page.count("training images&lt;/text") + page.count("training images</text") == 3
