@@ -27,6 +27,10 @@ LIGHT = {
 }
 """Role → colour on white; each stands out from it by 4.5 to 1 where it colours text."""
 
+_GEOMETRY = re.compile(r'\b(?:d|x|y|transform|width|height)="[^"]*"')
+_LONG = re.compile(r"(\.\d\d)\d+")
+"""Hundredths of a point are more than any screen shows."""
+
 _WIDTH, _HEIGHT = 5.4, 3.7  # inches; small, so that letters stay readable on a phone
 _SETTINGS = {
     "svg.fonttype": "none",
@@ -62,7 +66,7 @@ def learning_curve(record: Record, name: str, *, logarithmic: bool = True) -> st
     for role, colour in marked.items():
         text = text.replace(colour, f"var(--{role})")
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"(-?\d+\.\d\d)\d+", r"\1", text)
+    text = _GEOMETRY.sub(lambda match: _LONG.sub(r"\1", match[0]), text)
     return re.sub(r"<svg [^>]*?viewBox", '<svg aria-hidden="true" viewBox', text, count=1)
 
 

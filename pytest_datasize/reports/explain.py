@@ -54,7 +54,7 @@ def sentence(record: Record) -> str:
     if verdict == "undecided":
         return (
             f"{score}, {target} is asked: {sure(record['probability_sufficient'])} sure that this "
-            f"is enough, {record['confidence']:.4g} asked. Enough to decide: "
+            f"is enough, {100 * record['confidence']:g} % asked. Any of these would decide: "
             f"{record['remedies']['text']}."
         )
     doubt = sure(1 - record["probability_sufficient"])

@@ -41,14 +41,20 @@ def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None
     try:
         import wandb
 
-        own = None if _active() else wandb.init(name=f"pytest-datasize {root.name}")
+        own = (
+            None
+            if _active()
+            else wandb.init(
+                name=f"pytest-datasize {root.name}", settings=wandb.Settings(silent=True)
+            )
+        )
         active = own or _active()
         try:
             active.config.update(parameters(judged), allow_val_change=True)
             active.log({**numbers(judged), **_curves(wandb, judged)})
         finally:
             if own is not None:
-                own.finish(quiet=True)
+                own.finish()
         say(f"Weights & Biases: logged to run {active.name or active.id}")
     except Exception as problem:  # the verdicts stand, whatever a server does
         said = (str(problem) or "no reason given").splitlines()[0]

@@ -11,6 +11,7 @@ from pytest_datasize import Study
 from pytest_datasize.reports import json
 from pytest_datasize.reports.record import Asked, plain_record, records
 
+
 @pytest.fixture(scope="session")
 def odd_result():
     """Evidence over three classes, far from perfect, with a real backbone of six means."""

@@ -67,6 +67,13 @@ def test_every_drawing_has_words_and_every_table_headers(page):
     assert 'scope="col"' in page
 
 
+def test_drawings_say_numbers_as_they_are(page, odd_run):
+    for record in odd_run["requirements"]:
+        if record["metric"]:
+            assert f">target {record['target']:g}</text>" in page
+            assert f">{record['available']:,} available</text>" in page
+
+
 def test_ten_requirements_make_less_than_a_megabyte(odd_run):
     run = copy.deepcopy(odd_run)
     judged = [record for record in run["requirements"] if record["metric"]]
@@ -99,5 +106,7 @@ def test_a_missing_package_is_told_before_anything_is_trained(pytester):
     pytester.makepyfile("def test_it(): ...")
     result = pytester.runpytest_subprocess("--datasize-html=out.html")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*needs jinja2. Install with: pip install 'pytest-datasize*html*'"])
+    result.stderr.fnmatch_lines(
+        ["*needs jinja2. Install with: pip install 'pytest-datasize*html*'"]
+    )
     assert not (pytester.path / "out.html").exists()
