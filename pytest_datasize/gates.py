@@ -18,7 +18,7 @@ from pytest_datasize.errors import (
 )
 from pytest_datasize.options import OPTIONS, nearest
 from pytest_datasize.reports.junit import note_properties
-from pytest_datasize.reports.text import printable
+from pytest_datasize.reports.text import printable, sendable
 from pytest_datasize.requirement import Requirement
 from pytest_datasize.session import MARKER, command_line_options, ini_options
 from pytest_datasize.settings import (
@@ -270,6 +270,11 @@ class Gates:
                 reason = f"not judged: {call.excinfo.exconly()}" if call.excinfo else "not judged"
                 verdict = "error" if broken else "skipped"
                 gate.records = [self._plain_record(item, verdict, reason)]
+            if report.skipped and hasattr(report, "wasxfail"):
+                for record in gate.records:  # nothing that anyone must act on
+                    record["failed"] = False
+                    if "notes" in record:
+                        record["notes"].append(f"xfail, as expected: {sendable(report.wasxfail)}")
             report.datasize = gate.records  # type: ignore[attr-defined]
             note_properties(item, report, gate.records)
 

@@ -23,6 +23,7 @@ def headline(records: Sequence[Record]) -> str:
     failed = len(failures(records))
     errors = sum(record["verdict"] == "error" for record in records)
     skipped = sum(record["verdict"] == "skipped" for record in records)
+    unmet = sum(record["verdict"] != "sufficient" for record in judged)
     said = []
     if judged:
         noun = "requirement" if len(judged) == 1 else "requirements"
@@ -33,8 +34,8 @@ def headline(records: Sequence[Record]) -> str:
             if len(judged) > 1
             else "the requirement is met"
         )
-        if not failed and any(record["verdict"] != "sufficient" for record in judged):
-            said[-1] = "no requirement failed, some are undecided"
+        if unmet and not failed:  # expected failures, and doubts that only warn
+            said = [f"no requirement failed, {unmet} of {len(judged)} not met"]
     said += [f"{errors} could not be judged"] * bool(errors)
     said += [f"{skipped} skipped"] * bool(skipped)
     return ", ".join(said) or "no requirement was judged"

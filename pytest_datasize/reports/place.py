@@ -46,18 +46,17 @@ def decorator_lines(file: Path, names: Sequence[str]) -> list[int]:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return []
-    lines: list[int] = []
     body: Sequence[ast.stmt] = tree.body
-    for name in [None, *names]:
-        lines += [line for statement in body for line in _assigned(statement)]
-        if name is None:
-            continue
+    lines = [line for statement in body for line in _assigned(statement)]
+    for name in names:
         node = next((s for s in reversed(body) if getattr(s, "name", None) == name), None)
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            return lines
+            break
         lines += [d.lineno for d in node.decorator_list if _is_gate(d)]
-        body = node.body if isinstance(node, ast.ClassDef) else []
-    return sorted(set(lines))
+        if isinstance(node, ast.ClassDef):
+            body = node.body
+            lines += [line for statement in body for line in _assigned(statement)]
+    return sorted(lines)
 
 
 def _names(item: pytest.Item) -> list[str]:

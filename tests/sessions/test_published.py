@@ -61,6 +61,20 @@ def test_on_github_by_itself(gates, on_github):
     assert summary.startswith("from an earlier command\n## Image data sufficiency: 2 of 3")
 
 
+def test_an_expected_failure_is_nothing_to_act_on(repository, on_github):
+    mark = (
+        "@pytest.mark.xfail(reason='the rest arrives in May')\n@datasize.requires(accuracy=0.999)"
+    )
+    repository.makepyfile(test_gates=GATES.split("@")[0] + mark + "\ndef test_later(): ...\n")
+    result = repository.runpytest("--datasize-json=a.json")
+    result.assert_outcomes(xfailed=1)
+    assert not [line for line in result.outlines if line.startswith("::")]
+    [record] = json.loads((repository.path / "a.json").read_text())["requirements"]
+    assert (record["verdict"], record["failed"]) == ("unreachable", False)
+    assert "the rest arrives in May" in record["notes"][-1]
+    assert "no requirement failed, 1 of 1 not met" in on_github.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("how", ["option", "ini"])
 def test_github_can_be_left_out(gates, on_github, how):
     option = ["--datasize-publish=none"] if how == "option" else []
