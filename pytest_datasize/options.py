@@ -20,6 +20,9 @@ METRICS: dict[str, str] = {
 }
 """Metric name → ``module:function``; each scores in [0, 1], higher is better."""
 
+WORST_CLASS = "recall_per_class"
+"""The metric that is judged for every class by itself."""
+
 STRATEGIES: dict[str, str] = {
     "feature_extraction": "pytest_datasize.transfer.feature_extraction:run",
 }
@@ -177,6 +180,14 @@ OPTIONS: dict[str, Option] = {
         "where the backbone's weights come from",
         "auto",
         choices=("auto", "hub", "embedded"),
+    ),
+    "precision": Option(
+        _choice("auto", "float32", "bfloat16", "float16"),
+        "one of: auto, float32, bfloat16, float16",
+        "what the backbone calculates in (auto: half where the hardware is fast in it and the "
+        "embeddings stay the same within a stated tolerance)",
+        "auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
     ),
     "strategy": Option(
         _choice(*STRATEGIES),

@@ -20,7 +20,7 @@ from pytest_datasize.fixtures import (
 )
 from pytest_datasize.options import OPTIONS
 from pytest_datasize.reporter import Reporter, add_options
-from pytest_datasize.session import gates_of, ini_options, is_gate
+from pytest_datasize.session import close_gates, gates_of, ini_options, is_gate
 
 __all__ = [
     "_datasize_evidence",
@@ -31,7 +31,7 @@ __all__ = [
     "datasize_test_dataset",
 ]
 
-MODES = ("run", "plan", "skip")
+MODES = ("run", "locked", "plan", "skip")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,14 +42,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="datasize_mode",
         choices=MODES,
         default="run",
-        help="run: train and judge (default); plan: print what would be trained and what it "
-        "would cost; skip: skip the gates",
+        help="run: train and judge (default); locked: judge by datasize.lock.json alone; plan: "
+        "print what would be trained and what it would cost; skip: skip the gates",
     )
     add_options(group, parser)
     group.addoption(
         "--datasize-config",
         metavar="PATH",
         help="settings file (default: datasize.yaml in the root directory)",
+    )
+    group.addoption(
+        "--datasize-store",
+        metavar="PATH",
+        help="folder that keeps what was measured for the next run, or 'off' (default: in "
+        "pytest's cache folder)",
+    )
+    parser.addini("datasize_store", "like --datasize-store")
+    group.addoption(
+        "--datasize-refresh",
+        action="store_true",
+        help="measure again, whatever the store holds",
+    )
+    group.addoption(
+        "--datasize-verify",
+        action="store_true",
+        help="read every image again, also where its file seems unchanged",
+    )
+    group.addoption(
+        "--datasize-lock",
+        action="store_true",
+        help="write the verdicts to datasize.lock.json, to be committed",
     )
     for name, option in OPTIONS.items():
         flag = f"--datasize-{name.replace('_', '-')}"
@@ -86,6 +108,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--datasize-config={named}: no such file")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporter(config), "datasize-reporter")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of what the gates held."""
+    close_gates(config)
 
 
 def pytest_collect_file(file_path: Any, parent: pytest.Collector) -> pytest.Collector | None:

@@ -82,6 +82,11 @@ class Reporter:
         baseline = config.getoption("datasize_baseline")
         self.baseline: Path | None = here / baseline if baseline else None
         self.first = self.baseline is not None and not self.baseline.exists()
+        self.lock: Path | None = None
+        if config.getoption("datasize_lock"):
+            from pytest_datasize import lock
+
+            self.lock = config.rootpath / lock.NAME
         self._check()
 
     def _check(self) -> None:
@@ -89,6 +94,10 @@ class Reporter:
         if self.paths or self.baseline:
             from pytest_datasize.reports.files import check_writable
         try:
+            if self.lock:
+                from pytest_datasize import lock
+
+                lock.read(self.lock)
             if self.baseline:
                 from pytest_datasize.reports.baseline import Baseline
 
@@ -126,11 +135,15 @@ class Reporter:
         last = {(r["nodeid"], r["order"], str(r["metric"])): r for r in self.records}
         self.records = [last[key] for key in sorted(last)]
         if self.config.option.collectonly or not (
-            self.paths or self.first or (self.records and self.published)
+            self.paths or self.first or self.lock or (self.records and self.published)
         ):
             return
         from pytest_datasize.reports import json
 
+        if self.lock:
+            from pytest_datasize import lock
+
+            lock.write(self.lock, self.records)
         self.run = json.content(self.records, int(exitstatus), self.config.rootpath)
         for name, path in self.paths.items():
             self._write(name, path)

@@ -1,5 +1,6 @@
 """From file bytes or a pixel array to an 8-bit RGB image: depth, alpha and orientation, once."""
 
+import hashlib
 import io
 from typing import Any
 
@@ -37,6 +38,16 @@ def decode(raw: Raw) -> Image.Image:
         raise
     except Exception as problem:  # decoders raise whatever their format makes them raise
         raise UndecodableError(f"{type(problem).__name__}: {problem}") from None
+
+
+def content_of(picture: Image.Image) -> str:
+    """Name a decoded image by its pixels, 32 hexadecimal digits.
+
+    Two files with the same pixels are one image, whatever their format and metadata.
+    """
+    content = hashlib.sha256(f"{picture.mode}{picture.size}".encode())
+    content.update(picture.tobytes())
+    return content.hexdigest()[:32]
 
 
 def refuse_empty(raw: Raw) -> None:

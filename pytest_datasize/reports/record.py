@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pytest_datasize.reports.evidence import evidence
 from pytest_datasize.reports.text import each_text, sendable
@@ -27,30 +27,9 @@ NUMBERS = (
 )
 
 
-class Asked(NamedTuple):
-    """What a record says about the requirement itself.
-
-    Attributes
-    ----------
-    order
-        Which of the requirements of its test, from 0.
-    file, line
-        Where it stands; the file relative to pytest's root directory.
-    settings
-        Option name → value in force, as text where it is not a plain value.
-    """
-
-    order: int
-    file: str
-    line: int
-    settings: Mapping[str, Any]
-
-
-def records(
-    nodeid: str, asked: Asked, verdict: "Verdict", result: "StudyResult"
-) -> list[dict[str, Any]]:
-    """Return one record per metric of a judged requirement."""
-    return [each_text(_judged(nodeid, asked, one, result), sendable) for one in verdict.judgements]
+def records(verdict: "Verdict", result: "StudyResult") -> list[dict[str, Any]]:
+    """Return one record per metric of a judged requirement; a session adds what is its own."""
+    return [each_text(_judged(one, result), sendable) for one in verdict.judgements]
 
 
 def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
@@ -95,15 +74,13 @@ def plan_record(
     return cleaned
 
 
-def _judged(
-    nodeid: str, asked: Asked, judged: "Judgement", result: "StudyResult"
-) -> dict[str, Any]:
+def _judged(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
     advice = result.advice(judged)
     return {
-        "nodeid": nodeid,
-        "order": asked.order,
-        "file": asked.file,
-        "line": asked.line,
+        "nodeid": "",
+        "order": 0,
+        "file": None,
+        "line": None,
         "metric": judged.metric,
         "class": judged.class_name,
         "target": judged.target,
@@ -143,12 +120,13 @@ def _judged(
         "backbone": result.backbone,
         "weights": {"source": result.weights_source, "sha256": result.weights_hash},
         "image_size": result.image_size,
+        "precision": result.precision,
         "strategy": result.strategy,
         "law": result.law,
         "device": result.device,
         "seed": result.seed,
         "timings": dict(result.timings),
-        "settings": {name: _plain(value) for name, value in asked.settings.items()},
+        "settings": {},
         "baseline": None,
     }
 
@@ -156,12 +134,3 @@ def _judged(
 def _whole(images: float) -> int | None:
     """Write infinitely many as null; the verdict stands beside it."""
     return None if math.isinf(images) else int(images)
-
-
-def _plain(value: Any) -> Any:
-    """Write an option's value: itself where JSON has it, else the name of its type."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, tuple) and all(isinstance(entry, (int, float)) for entry in value):
-        return list(value)
-    return f"<{type(value).__name__}>"

@@ -9,7 +9,7 @@ from support import ODD_NAMES
 
 from pytest_datasize import Study
 from pytest_datasize.reports import json
-from pytest_datasize.reports.record import Asked, plain_record, records
+from pytest_datasize.reports.record import plain_record, records
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +37,14 @@ def odd_run(odd_result):
         ("test_open", {"f1_macro": round(odd_result.curves["f1_macro"].predict(192), 3)}, 0.99),
     ]
     for name, targets, confidence in asked:
-        about = Asked(0, "tests/test_a.py", 7, {"seed": 0, "backbone": None})
         verdict = odd_result.verdict(confidence, **targets)
-        found += records(f"tests/test_a.py::{name}[{ODD_NAMES[0]}]", about, verdict, odd_result)
+        place = {
+            "nodeid": f"tests/test_a.py::{name}[{ODD_NAMES[0]}]",
+            "file": "tests/test_a.py",
+            "line": 7,
+            "settings": {"seed": 0, "backbone": None},
+        }
+        found += [{**record, **place} for record in records(verdict, odd_result)]
     found.append(plain_record("tests/test_a.py::test_broken", "error", "no\nimages <b>"))
     run = json.content(found, 1, Path(__file__).parent)
     run["created"] = "2026-01-02T03:04:05+00:00"
