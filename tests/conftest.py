@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import timm  # noqa: F401  (these can be loaded once a process: before pytester does)
+import torch  # noqa: F401
+import torchvision  # noqa: F401
 from support import CONFTEST, shapes, write_folder
-
-import pytest_datasize.study  # noqa: F401  (torch loads once a process: before pytester does)
 
 pytest_plugins = ["pytester"]
 
