@@ -4,7 +4,6 @@ Imported when the first gate is collected; studies only when the first gate runs
 """
 
 import traceback
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,11 @@ import pytest
 
 from pytest_datasize.errors import (
     DatasizeError,
-    DatasizeWarning,
     RequirementError,
     TrainingError,
 )
 from pytest_datasize.options import OPTIONS, nearest
+from pytest_datasize.reports.junit import note_properties
 from pytest_datasize.reports.text import printable, sendable
 from pytest_datasize.requirement import Requirement
 from pytest_datasize.sequential import Certainty
@@ -34,6 +33,7 @@ from pytest_datasize.settings import (
 )
 
 if TYPE_CHECKING:
+    from pytest_datasize.reports.baseline import Baseline
     from pytest_datasize.result import StudyResult
     from pytest_datasize.store import Store
     from pytest_datasize.study import Study
@@ -46,7 +46,7 @@ _FIXTURES = {
     "test_dataset": "datasize_test_dataset",
     "backbone": "datasize_backbone",
 }
-_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range")
+_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range", "max_increase")
 
 
 @dataclass
@@ -73,9 +73,10 @@ class Asked:
 
     def verdict_key(self, evidence: str) -> str:
         """Name a verdict by its evidence and by what was asked of it."""
+        from pytest_datasize.reports.json import SCHEMA
         from pytest_datasize.store import key_of
 
-        asked = [self.requirement.targets, self.confidence, self.settings["trusted_range"]]
+        asked = [SCHEMA, self.requirement.targets, self.confidence, self.settings["trusted_range"]]
         return key_of([evidence, *asked])
 
 
@@ -133,6 +134,7 @@ class Gates:
         self._evidence: dict[Any, Evidence] = {}
         self._kept: list[Any] = []  # objects whose id() stands in a key must stay alive
         self._store: Store | None = None
+        self.baseline = self._baseline()
         self.refused = False
 
     # -- collection ---------------------------------------------------------------------------
@@ -363,21 +365,16 @@ class Gates:
                 "the datasize marker came too late to be judged; add it before the test is set up",
                 pytrace=False,
             )
+        from pytest_datasize.decision import decided
         from pytest_datasize.reports import explain
 
-        failures = []
-        gate.records = []
-        for order, (asked, evidence) in enumerate(zip(gate.asked, gate.evidence, strict=True)):
-            found = [
-                {**record, "nodeid": sendable(item.nodeid), "order": order}
-                for record in self._judged(asked, evidence)
-            ]
-            gate.records += found
-            for record in found:
-                if record["verdict"] == "undecided" and asked.settings["undecided"] == "warn":
-                    warnings.warn(DatasizeWarning(record["message"]), stacklevel=1)
-                elif record["verdict"] != "sufficient":
-                    failures.append(record)
+        gate.records = decided(
+            item,
+            [asked.settings for asked in gate.asked],
+            [self._judged(*pair) for pair in zip(gate.asked, gate.evidence, strict=True)],
+            self.baseline,
+        )
+        failures = [record for record in gate.records if record["failed"]]
         if failures:
             pytest.fail(printable(explain.failure(failures)), pytrace=False)
 
@@ -398,13 +395,29 @@ class Gates:
                 reason = f"not judged: {call.excinfo.exconly()}" if call.excinfo else "not judged"
                 verdict = "error" if broken else "skipped"
                 gate.records = [self._plain_record(item, verdict, reason)]
+            if report.skipped and hasattr(report, "wasxfail"):
+                for record in gate.records:  # nothing that anyone must act on
+                    record["failed"] = False
+                    if "notes" in record:
+                        record["notes"].append(f"xfail, as expected: {sendable(report.wasxfail)}")
             report.datasize = gate.records  # type: ignore[attr-defined]
+            note_properties(item, report, gate.records)
+
+    def _baseline(self) -> "Baseline | None":
+        path = self.config.getoption("datasize_baseline")
+        if path is None:
+            return None
+        from pytest_datasize.reports.baseline import Baseline
+
+        return Baseline.read(self.config.invocation_params.dir / path)
 
     @staticmethod
     def _plain_record(item: pytest.Item, verdict: str, message: str) -> dict[str, Any]:
+        from pytest_datasize.reports.place import places
         from pytest_datasize.reports.record import plain_record
 
-        return plain_record(item.nodeid, verdict, message)
+        [(file, line)] = places(item, 1)
+        return {**plain_record(item.nodeid, verdict, message), "file": file, "line": line}
 
 
 def _guarded(function: Callable[..., _T], *arguments: Any) -> _T:

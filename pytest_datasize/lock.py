@@ -12,7 +12,8 @@ from typing import Any
 from pytest_datasize.errors import DatasizeError, RequirementError
 
 NAME = "datasize.lock.json"
-SCHEMA = 1
+SCHEMA = 2
+_OF_A_SESSION = ("subject", "baseline", "failed")
 _AGAIN = f"Measure again with `pytest --datasize-lock` and commit {NAME}."
 
 
@@ -66,7 +67,11 @@ def write(path: Path, records: list[dict[str, Any]]) -> None:
             name = _name(record["nodeid"], record["order"])
             entry = new.setdefault(name, {"subject": record["subject"], "records": []})
             entry["records"].append(
-                {key: _short(value, root) for key, value in record.items() if key != "subject"}
+                {
+                    key: _short(value, root)
+                    for key, value in record.items()
+                    if key not in _OF_A_SESSION
+                }
             )
     entries.update(new)
     temporary = path.with_name(f"{path.name}.tmp")

@@ -236,6 +236,12 @@ OPTIONS: dict[str, Option] = {
         4.0,
         from_text=float,
     ),
+    "max_increase": Option(
+        _number_from(0.0),
+        "a share from 0, such as 0.2 for at most 20 % more",
+        "how much the required images may rise against --datasize-baseline (default: any amount)",
+        from_text=float,
+    ),
     "law": Option(
         _choice("power", "power2", "exponential", "m4"),
         "one of: power, power2, exponential, m4",

@@ -19,6 +19,7 @@ from pytest_datasize.fixtures import (
     datasize_test_dataset,
 )
 from pytest_datasize.options import OPTIONS
+from pytest_datasize.reporter import Reporter, add_options
 from pytest_datasize.session import close_gates, gates_of, ini_options, is_gate
 
 __all__ = [
@@ -44,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run: train and judge (default); locked: judge by datasize.lock.json alone; plan: "
         "print what would be trained and what it would cost; skip: skip the gates",
     )
-    group.addoption("--datasize-json", metavar="PATH", help="write the results as JSON")
+    add_options(group, parser)
     group.addoption(
         "--datasize-config",
         metavar="PATH",
@@ -181,54 +182,3 @@ def pytest_runtest_makereport(
     if is_gate(item):
         gates_of(item.config).amend(item, call, report)
     return report
-
-
-class Reporter:
-    """Gathers the records of all gates where the session is controlled, and reports them."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.records: list[dict[str, Any]] = []
-        self.json_path: str | None = config.getoption("datasize_json")
-        if self.json_path:
-            from pytest_datasize.reports import json
-
-            try:
-                json.check_writable(self.json_path)
-            except OSError as problem:
-                raise pytest.UsageError(
-                    f"--datasize-json={self.json_path}: cannot be written: {problem.strerror}"
-                ) from None
-
-        if config.getoption("datasize_lock"):
-            from pytest_datasize import lock
-
-            try:
-                lock.read(config.rootpath / lock.NAME)
-            except RequirementError as problem:
-                raise pytest.UsageError(str(problem)) from None
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take the records out of a test's report."""
-        self.records += getattr(report, "datasize", [])
-
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        """Write the files that were asked for."""
-        # a test that is run again or reports in parts still is one gate: the last word counts
-        last = {(r["nodeid"], r["order"], str(r["metric"])): r for r in self.records}
-        self.records = [last[key] for key in sorted(last)]
-        if self.json_path and not self.config.option.collectonly:
-            from pytest_datasize.reports import json
-
-            json.write(self.json_path, self.records, int(exitstatus))
-        if self.config.getoption("datasize_lock") and not self.config.option.collectonly:
-            from pytest_datasize import lock
-
-            lock.write(self.config.rootpath / lock.NAME, self.records)
-
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print one row per requirement."""
-        if self.records:
-            from pytest_datasize.reports import terminal
-
-            terminal.write(terminalreporter, self.records, self.json_path)

@@ -44,8 +44,8 @@ class Requirement(NamedTuple):
             ...
         pytest_datasize.errors.RequirementError: here: unknown name 'acuracy'; did you mean \
 'accuracy'? Metrics: accuracy, auc, balanced_accuracy, f1_macro, f1_micro, recall_per_class. \
-Options: backbone, confidence, dataset, device, image_size, law, repeats, sampling, seed, sizes, \
-strategy, test_dataset, test_fraction, trusted_range, undecided, weights.
+Options: backbone, confidence, dataset, device, image_size, law, max_increase, repeats, sampling, \
+seed, sizes, strategy, test_dataset, test_fraction, trusted_range, undecided, weights.
         """
         if args:
             raise RequirementError(

@@ -25,6 +25,13 @@ def write_folder(root: Path, images, labels, names=("left", "right")) -> Path:
     return root
 
 
+ODD_NAMES = (
+    "<script>alert(1)</script>",
+    "red \x1b[31m\n::error::|pipe| `tick` @all",
+    "long" * 75,
+)
+"""Names of classes that break careless reports."""
+
 CONFTEST = """
 import pytest, torch
 

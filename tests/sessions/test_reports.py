@@ -3,8 +3,11 @@
 import json
 import math
 
+import jsonschema
 import pytest
 from support import shapes, write_folder
+
+from pytest_datasize.reports.json import schema
 
 GATE = "from pytest_datasize import datasize\nimport pytest\n"
 TWO = (
@@ -53,7 +56,8 @@ def written(repository, *arguments: str):
 def test_json_has_every_field_with_its_type(repository):
     repository.makepyfile(TWO)
     content = written(repository)
-    assert content["schema"] == 1
+    assert content["schema"] == 2
+    jsonschema.validate(content, schema())
     short, *enough = sorted(content["requirements"], key=lambda r: "enough" in r["nodeid"])
     for record in (short, *enough):
         assert set(record) >= FIELDS
@@ -84,7 +88,9 @@ def nothing(): pytest.skip("their own reason")
 def test_skipped(nothing): ...
 """
     )
-    broken, skipped = written(repository)["requirements"]
+    content = written(repository)
+    jsonschema.validate(content, schema())
+    broken, skipped = content["requirements"]
     assert (broken["verdict"], skipped["verdict"]) == ("error", "skipped")
     assert "does not exist" in broken["message"]
 
