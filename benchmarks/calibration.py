@@ -21,10 +21,11 @@ import torch
 from pytest_datasize.curve import LearningCurve
 from pytest_datasize.images import ImageSet
 from pytest_datasize.images import load as load_images
+from pytest_datasize.measurement import metric_function
 from pytest_datasize.options import METRICS
 from pytest_datasize.outcomes import gather
 from pytest_datasize.plan import draw
-from pytest_datasize.study import metric_function
+from pytest_datasize.store import Store
 from pytest_datasize.transfer.backbone import load as load_backbone
 from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
@@ -41,7 +42,7 @@ def main() -> None:
 
     population, _ = load_images(str(conformal_clip_data.textile_simulated_root()))
     backbone = load_backbone("tf_efficientnet_lite0", "embedded")
-    features = embed([population], backbone, torch.device("cpu"), {}).features
+    features = embed([population], backbone, torch.device("cpu"), Store()).features
     generator = np.random.default_rng(0)
     available = draw(_part(population, np.arange(arguments.images) * 4)).available
     sizes = [n for n in (available, 2 * available, 4 * available) if n <= 0.85 * len(population)]

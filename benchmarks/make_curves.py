@@ -27,6 +27,7 @@ from truth import FACTORS, load_fashion_mnist
 from pytest_datasize import images
 from pytest_datasize.images import ImageSet
 from pytest_datasize.plan import Plan, draw
+from pytest_datasize.store import Store
 from pytest_datasize.transfer import backbone as backbones
 from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
@@ -164,7 +165,7 @@ def populations(fashion: Path, image_size: int) -> Iterator[Population]:
 
 def embedded(image_set: ImageSet, module: backbones.Backbone) -> torch.Tensor:
     """Embed the images of a set on the CPU."""
-    return embed([image_set], module, torch.device("cpu"), {}).features
+    return embed([image_set], module, torch.device("cpu"), Store()).features
 
 
 def image_curves(population: Population, per_pool: int) -> Iterator[Curve]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         DatasetError,
         DatasizeError,
         DatasizeWarning,
+        ReportError,
         RequirementError,
         TrainingError,
     )
@@ -29,6 +30,7 @@ __all__ = [
     "DatasizeWarning",
     "Judgement",
     "LearningCurve",
+    "ReportError",
     "RequirementError",
     "Status",
     "Study",
@@ -47,6 +49,7 @@ _HOME = {
     "DatasizeWarning": "errors",
     "Judgement": "verdict",
     "LearningCurve": "curve",
+    "ReportError": "errors",
     "RequirementError": "errors",
     "Status": "verdict",
     "Study": "study",

@@ -99,6 +99,14 @@ def margin(outcomes: Outcomes) -> float:
     return float(_quantile(LEVEL) * math.sqrt(outcomes.test_covariance[-1, -1]))
 
 
+def half_width(outcomes: Outcomes, index: int) -> float:
+    """Half of the 90 % interval of the mean score at one size: luck of training and of testing."""
+    scores = outcomes.scores[index]
+    spread = float(np.var(scores, ddof=1)) if len(scores) > 1 else 0.0
+    training = max(spread - float(outcomes.split_variance[index]), 0.0) / len(scores)
+    return _quantile(LEVEL) * math.sqrt(training + float(outcomes.test_covariance[index, index]))
+
+
 def images_to_tell(outcomes: Outcomes, score: float, target: float) -> int | None:
     """Test images with which luck alone would not blur score and target at 90 %.
 

@@ -22,9 +22,9 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
         Metric targets in (0, 1): ``accuracy``, ``balanced_accuracy``, ``f1_micro``,
         ``f1_macro``, ``auc``, ``recall_per_class``; and options: ``dataset``,
         ``test_dataset``, ``backbone``, ``weights``, ``strategy``, ``image_size``, ``sizes``,
-        ``repeats``, ``confidence``, ``undecided``, ``trusted_range``, ``law``, ``test_fraction``,
-        ``sampling``, ``seed``, ``device``, ``group``, ``checks``, ``allow_outside``,
-        ``max_pixels``.
+        ``repeats``, ``confidence``, ``undecided``, ``trusted_range``, ``max_increase``, ``law``,
+        ``test_fraction``, ``sampling``, ``seed``, ``device``, ``group``, ``checks``,
+        ``allow_outside``, ``max_pixels``.
 
     Returns
     -------

@@ -6,7 +6,8 @@
     ├── RequirementError   a marker, option, ini value or YAML entry is wrong (collection error)
     ├── DatasetError       the images or labels cannot be judged (ERROR in set-up)
     ├── BackboneError      the backbone or its weights cannot be had (ERROR in set-up)
-    └── TrainingError      a trial could not be trained or scored (ERROR in set-up)
+    ├── TrainingError      a trial could not be trained or scored (ERROR in set-up)
+    └── ReportError        a report cannot be drawn, or an earlier result cannot be read
 
 Every message names what is wrong, what was expected and what to do; none of them needs a traceback.
 """
@@ -16,6 +17,7 @@ __all__ = [
     "DatasetError",
     "DatasizeError",
     "DatasizeWarning",
+    "ReportError",
     "RequirementError",
     "TrainingError",
 ]
@@ -43,3 +45,7 @@ class BackboneError(DatasizeError):
 
 class TrainingError(DatasizeError):
     """A trial could not be trained or scored."""
+
+
+class ReportError(DatasizeError):
+    """A report cannot be drawn or written, or an earlier result cannot be read."""

@@ -74,15 +74,19 @@ def datasize_result(request: pytest.FixtureRequest) -> "StudyResult":
             "@datasize.requires(accuracy=0.9); without one use datasize_study.",
             pytrace=False,
         )
-    results = request.getfixturevalue("_datasize_evidence").results
-    if any(result is not results[0] for result in results):
+    evidence = request.getfixturevalue("_datasize_evidence").evidence
+    if any(one is not evidence[0] for one in evidence):
         pytest.fail(
-            f"datasize_result: this test has {len(results)} requirements with different evidence; "
+            f"datasize_result: this test has {len(evidence)} requirements with different evidence; "
             "use datasize_study to name the one you mean.",
             pytrace=False,
         )
-    result: StudyResult = results[0]
-    return result
+    try:
+        result: StudyResult = evidence[0].result
+        return result
+    except DatasizeError as problem:
+        wrong = str(problem)
+    pytest.fail(wrong, pytrace=False)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ Imported when the first gate is collected; studies only when the first gate runs
 """
 
 import traceback
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +19,11 @@ from pytest_datasize.errors import (
     TrainingError,
 )
 from pytest_datasize.options import OPTIONS, nearest
-from pytest_datasize.reports.text import printable
+from pytest_datasize.reports.junit import note_properties
+from pytest_datasize.reports.text import printable, sendable
 from pytest_datasize.requirement import Requirement
-from pytest_datasize.session import MARKER, command_line_options, ini_options
+from pytest_datasize.sequential import Certainty
+from pytest_datasize.session import MARKER, command_line_options, ini_options, open_store
 from pytest_datasize.settings import (
     CONFIG_NAME,
     Layer,
@@ -34,7 +35,9 @@ from pytest_datasize.settings import (
 )
 
 if TYPE_CHECKING:
+    from pytest_datasize.reports.baseline import Baseline
     from pytest_datasize.result import StudyCheck, StudyResult
+    from pytest_datasize.store import Store
     from pytest_datasize.study import Study
 
 _T = TypeVar("_T")
@@ -45,16 +48,69 @@ _FIXTURES = {
     "test_dataset": "datasize_test_dataset",
     "backbone": "datasize_backbone",
 }
-_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range")
+_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range", "max_increase")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
     """One requirement of a test, with the settings of its place and the named data sets there."""
 
     requirement: Requirement
     settings: Settings
     yaml: YamlConfig
+    locked: list[dict[str, Any]] | None = None  # its records in the committed file
+
+    @property
+    def confidence(self) -> float | None:
+        """How sure the verdict must be."""
+        confidence: float | None = self.settings["confidence"]
+        return confidence
+
+    @property
+    def until(self) -> Certainty | None:
+        """When enough repeats are trained; None for all of them."""
+        if self.confidence is None:
+            return None
+        return Certainty(self.requirement.targets, self.confidence)
+
+    def verdict_key(self, evidence: str) -> str:
+        """Name a verdict by its evidence and by what was asked of it."""
+        from pytest_datasize.reports.json import SCHEMA
+        from pytest_datasize.store import key_of
+
+        asked = [SCHEMA, self.requirement.targets, self.confidence, self.settings["trusted_range"]]
+        return key_of([evidence, *asked])
+
+
+class Evidence:
+    """What one requirement is judged by: measured, or found in the store, when it is needed."""
+
+    def __init__(self, study: "Study", until: Certainty | None, locked: bool) -> None:
+        self.study, self._until, self._locked = study, until, locked
+        self._result: StudyResult | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether the result is at hand."""
+        return self._result is not None
+
+    @property
+    def result(self) -> "StudyResult":
+        """The result; it is measured here unless the store has it.
+
+        Raises
+        ------
+        DatasizeError
+            It cannot be measured, or must not be (``--datasize=locked``).
+        """
+        if self._result is None:
+            if self._locked:
+                raise DatasizeError(
+                    "datasize_result: --datasize=locked measures nothing, and the committed record "
+                    "holds verdicts, not the evidence."
+                )
+            self._result = _guarded(self.study.run, self._until)
+        return self._result
 
 
 @dataclass
@@ -62,7 +118,7 @@ class Gate:
     """What is known about one marked test; grows as it is set up and called."""
 
     asked: tuple[Asked, ...]
-    results: list["StudyResult"] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -77,10 +133,11 @@ class Gates:
         self.command_line = command_line_options(config)
         self.ini = ini_options(config)
         self._yaml: dict[Path, YamlConfig] = {}
-        self._studies: dict[Any, StudyResult] = {}
+        self._evidence: dict[Any, Evidence] = {}
         self._checks: dict[Any, StudyCheck] = {}
         self._kept: list[Any] = []  # objects whose id() stands in a key must stay alive
-        self._embeddings: dict[str, Any] = {}
+        self._store: Store | None = None
+        self.baseline = self._baseline()
         self.refused = False
 
     # -- collection ---------------------------------------------------------------------------
@@ -157,14 +214,15 @@ class Gates:
             elif mode == "check":
                 self._check(request, gate)
             else:
-                gate.results = [self._result(request, asked) for asked in gate.asked]
+                for order, asked in enumerate(gate.asked):
+                    gate.evidence.append(self._gathered(request, order, asked))
         except DatasizeError as problem:
             broken = str(problem)
         if broken:  # outside the except block, or pytest would show a chain of exceptions
             if not gate.records:
                 gate.records = [self._plain_record(item, "error", broken)]
             pytest.fail(printable(broken), pytrace=False)
-        if mode != "run":
+        if mode in ("check", "plan"):
             pytest.skip(f"--datasize={mode}: nothing is trained")
         return gate
 
@@ -186,20 +244,84 @@ class Gates:
         layer = Layer("datasize_study", checked, self.config.rootpath)
         return self._study(self._options(request, self.settings(layer, yaml), yaml))
 
-    def _result(self, request: pytest.FixtureRequest, asked: Asked) -> "StudyResult":
+    def _gathered(self, request: pytest.FixtureRequest, order: int, asked: Asked) -> Evidence:
+        """Make sure of what a requirement is judged by: the verdict of before, or the evidence."""
         options = self._options(request, asked.settings, asked.yaml)
         key: tuple[Any, ...] = tuple((name, _identity(value)) for name, value in options.items())
-        until = None
-        if (confidence := asked.settings["confidence"]) is not None:
-            from pytest_datasize.sequential import Certainty
-
-            # how many repeats are trained then depends on the targets
-            until = Certainty(asked.requirement.targets, confidence)
-            key += (confidence, *sorted(asked.requirement.targets.items()))
-        if key not in self._studies:
+        if asked.confidence is not None:  # how many repeats are trained depends on the targets
+            key += (asked.confidence, *sorted(asked.requirement.targets.items()))
+        if key not in self._evidence:
             self._kept += options.values()
-            self._studies[key] = _guarded(self._study(options).run, until)
-        return self._studies[key]
+            self._evidence[key] = Evidence(self._study(options), asked.until, self.locked)
+        evidence = self._evidence[key]
+        if self.locked:
+            nodeid = sendable(request.node.nodeid)
+            asked.locked = _guarded(self._locked_verdict, nodeid, order, asked, evidence)
+        elif not evidence.measured and not _guarded(self._known_verdict, asked, evidence):
+            _ = evidence.result
+        return evidence
+
+    def _known_verdict(self, asked: Asked, evidence: Evidence) -> list[dict[str, Any]] | None:
+        """Return the records of a verdict that was given on the same evidence before."""
+        key = evidence.study.key()
+        found = key and self.store.get("verdict", asked.verdict_key(key))
+        return found or None
+
+    def _locked_verdict(
+        self, nodeid: str, order: int, asked: Asked, evidence: Evidence
+    ) -> list[dict[str, Any]]:
+        from pytest_datasize import lock
+
+        subject = self._subject(asked, evidence)
+        found = lock.find(self.config.rootpath / lock.NAME, nodeid, order, subject)
+        return [{**record, "subject": subject} for record in found]
+
+    @staticmethod
+    def _subject(asked: Asked, evidence: Evidence) -> dict[str, Any]:
+        """Say what a verdict is about: the images, the options, and what is asked of them."""
+        return {
+            **evidence.study.subject(),
+            "asked": {
+                **asked.requirement.targets,
+                "confidence": asked.confidence,
+                "trusted_range": asked.settings["trusted_range"],
+            },
+        }
+
+    @property
+    def locked(self) -> bool:
+        """Whether gates are judged by the committed record alone."""
+        return bool(self.config.getoption("datasize_mode") == "locked")
+
+    @property
+    def store(self) -> "Store":
+        """The store of the session, opened when it is first needed."""
+        if self._store is None:
+            self._store = open_store(self.config)
+        return self._store
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def _judged(self, asked: Asked, evidence: Evidence) -> list[dict[str, Any]]:
+        """Return the records of a requirement, judged now or before."""
+        if asked.locked is not None:
+            return asked.locked
+        if known := self._known_verdict(asked, evidence):
+            return known
+        from pytest_datasize.reports.record import records
+
+        verdict = evidence.result.verdict(
+            asked.confidence, asked.settings["trusted_range"], **asked.requirement.targets
+        )
+        subject = self._subject(asked, evidence)
+        found = [{**one, "subject": subject} for one in records(verdict, evidence.result)]
+        if key := evidence.study.key():
+            self.store.put("verdict", asked.verdict_key(key), found)
+        return found
 
     def _plan(self, request: pytest.FixtureRequest, gate: Gate) -> None:
         from pytest_datasize.reports.record import plan_record
@@ -231,7 +353,7 @@ class Gates:
         from pytest_datasize.reports.progress import Progress
         from pytest_datasize.study import Study
 
-        return Study(**options, cache=self._embeddings, on_progress=Progress(self.config))
+        return Study(**options, store=self.store, on_progress=Progress(self.config))
 
     def _options(
         self, request: pytest.FixtureRequest, settings: Settings, yaml: YamlConfig
@@ -261,26 +383,21 @@ class Gates:
     def decide(self, item: pytest.Item) -> None:
         """Judge the evidence; fail the test in its call phase when it does not suffice."""
         gate = item.stash.get(_GATE, None)
-        if gate is None or len(gate.results) != len(list(item.iter_markers(MARKER))):
+        if gate is None or len(gate.evidence) != len(list(item.iter_markers(MARKER))):
             pytest.fail(
                 "the datasize marker came too late to be judged; add it before the test is set up",
                 pytrace=False,
             )
+        from pytest_datasize.decision import decided
         from pytest_datasize.reports import explain
-        from pytest_datasize.reports.record import records
 
-        failures = []
-        gate.records = []
-        for order, (asked, result) in enumerate(zip(gate.asked, gate.results, strict=True)):
-            confidence, trusted = asked.settings["confidence"], asked.settings["trusted_range"]
-            verdict = result.verdict(confidence, trusted, **asked.requirement.targets)
-            found = records(item.nodeid, order, verdict, result)
-            gate.records += found
-            for record in found:
-                if record["verdict"] == "undecided" and asked.settings["undecided"] == "warn":
-                    warnings.warn(DatasizeWarning(record["message"]), stacklevel=1)
-                elif record["verdict"] != "sufficient":
-                    failures.append(record)
+        gate.records = decided(
+            item,
+            [asked.settings for asked in gate.asked],
+            [self._judged(*pair) for pair in zip(gate.asked, gate.evidence, strict=True)],
+            self.baseline,
+        )
+        failures = [record for record in gate.records if record["failed"]]
         if failures:
             pytest.fail(printable(explain.failure(failures)), pytrace=False)
 
@@ -301,13 +418,29 @@ class Gates:
                 reason = f"not judged: {call.excinfo.exconly()}" if call.excinfo else "not judged"
                 verdict = "error" if broken else "skipped"
                 gate.records = [self._plain_record(item, verdict, reason)]
+            if report.skipped and hasattr(report, "wasxfail"):
+                for record in gate.records:  # nothing that anyone must act on
+                    record["failed"] = False
+                    if "notes" in record:
+                        record["notes"].append(f"xfail, as expected: {sendable(report.wasxfail)}")
             report.datasize = gate.records  # type: ignore[attr-defined]
+            note_properties(item, report, gate.records)
+
+    def _baseline(self) -> "Baseline | None":
+        path = self.config.getoption("datasize_baseline")
+        if path is None:
+            return None
+        from pytest_datasize.reports.baseline import Baseline
+
+        return Baseline.read(self.config.invocation_params.dir / path)
 
     @staticmethod
     def _plain_record(item: pytest.Item, verdict: str, message: str) -> dict[str, Any]:
+        from pytest_datasize.reports.place import places
         from pytest_datasize.reports.record import plain_record
 
-        return plain_record(item.nodeid, verdict, message)
+        [(file, line)] = places(item, 1)
+        return {**plain_record(item.nodeid, verdict, message), "file": file, "line": line}
 
 
 def _guarded(function: Callable[..., _T], *arguments: Any) -> _T:

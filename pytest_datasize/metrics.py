@@ -77,17 +77,22 @@ def auc(labels: IntArray, probabilities: FloatArray) -> FloatArray:
     >>> auc(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])).tolist()
     [1.0, 1.0, 1.0]
     """
-    from scipy.stats import rankdata
-
     total = np.zeros(len(labels))
     for label in range(probabilities.shape[1]):
         score, own = probabilities[:, label], labels == label
         beaten = np.empty(len(labels))
-        for side, sign in ((own, 1.0), (~own, -1.0)):
-            among_all, among_own = rankdata(sign * score)[side], rankdata(sign * score[side])
-            beaten[side] = (among_all - among_own) / (~side).sum()
+        beaten[own] = _beaten(score[own], score[~own])
+        beaten[~own] = 1.0 - _beaten(score[~own], score[own])
         area = beaten[own].mean()
         share = np.where(own, own.mean(), 1.0 - own.mean())
         total += area + (beaten - area) / share
     contributions: FloatArray = total / probabilities.shape[1]
     return contributions
+
+
+def _beaten(scores: FloatArray, opponents: FloatArray) -> FloatArray:
+    """Share of the opponents that each score is above, ties counting half."""
+    ranked = np.sort(opponents)
+    below = np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")
+    shares: FloatArray = below / (2.0 * len(ranked))
+    return shares

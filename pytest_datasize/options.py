@@ -21,6 +21,9 @@ METRICS: dict[str, str] = {
 }
 """Metric name → ``module:function``; each scores in [0, 1], higher is better."""
 
+WORST_CLASS = "recall_per_class"
+"""The metric that is judged for every class by itself."""
+
 STRATEGIES: dict[str, str] = {
     "feature_extraction": "pytest_datasize.transfer.feature_extraction:run",
 }
@@ -239,6 +242,14 @@ OPTIONS: dict[str, Option] = {
         "auto",
         choices=("auto", "hub", "embedded"),
     ),
+    "precision": Option(
+        _choice("auto", "float32", "bfloat16", "float16"),
+        "one of: auto, float32, bfloat16, float16",
+        "what the backbone calculates in (auto: half where the hardware is fast in it and the "
+        "embeddings stay the same within a stated tolerance)",
+        "auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    ),
     "strategy": Option(
         _choice(*STRATEGIES),
         f"one of: {', '.join(STRATEGIES)}",
@@ -284,6 +295,12 @@ OPTIONS: dict[str, Option] = {
         "a number from 1, such as 4",
         "times the largest measured size beyond which a number is called an extrapolation",
         4.0,
+        from_text=float,
+    ),
+    "max_increase": Option(
+        _number_from(0.0),
+        "a share from 0, such as 0.2 for at most 20 % more",
+        "how much the required images may rise against --datasize-baseline (default: any amount)",
         from_text=float,
     ),
     "law": Option(

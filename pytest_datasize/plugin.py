@@ -19,7 +19,8 @@ from pytest_datasize.fixtures import (
     datasize_test_dataset,
 )
 from pytest_datasize.options import OPTIONS
-from pytest_datasize.session import gates_of, ini_options, is_gate
+from pytest_datasize.reporter import Reporter, add_options
+from pytest_datasize.session import close_gates, gates_of, ini_options, is_gate
 
 __all__ = [
     "_datasize_evidence",
@@ -30,7 +31,7 @@ __all__ = [
     "datasize_test_dataset",
 ]
 
-MODES = ("run", "check", "plan", "skip")
+MODES = ("run", "locked", "check", "plan", "skip")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,14 +42,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="datasize_mode",
         choices=MODES,
         default="run",
-        help="run: train and judge (default); check: only look at every image and say what is odd; "
-        "plan: print what would be trained and what it would cost; skip: skip the gates",
+        help="run: train and judge (default); locked: judge by datasize.lock.json alone; check: "
+        "only look at every image and say what is odd; plan: print what would be trained and what "
+        "it would cost; skip: skip the gates",
     )
-    group.addoption("--datasize-json", metavar="PATH", help="write the results as JSON")
+    add_options(group, parser)
     group.addoption(
         "--datasize-config",
         metavar="PATH",
         help="settings file (default: datasize.yaml in the root directory)",
+    )
+    group.addoption(
+        "--datasize-store",
+        metavar="PATH",
+        help="folder that keeps what was measured for the next run, or 'off' (default: in "
+        "pytest's cache folder)",
+    )
+    parser.addini("datasize_store", "like --datasize-store")
+    group.addoption(
+        "--datasize-refresh",
+        action="store_true",
+        help="measure again, whatever the store holds",
+    )
+    group.addoption(
+        "--datasize-verify",
+        action="store_true",
+        help="read every image again, also where its file seems unchanged",
+    )
+    group.addoption(
+        "--datasize-lock",
+        action="store_true",
+        help="write the verdicts to datasize.lock.json, to be committed",
     )
     for name, option in OPTIONS.items():
         flag = f"--datasize-{name.replace('_', '-')}"
@@ -85,6 +109,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--datasize-config={named}: no such file")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporter(config), "datasize-reporter")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of what the gates held."""
+    close_gates(config)
 
 
 def pytest_collect_file(file_path: Any, parent: pytest.Collector) -> pytest.Collector | None:
@@ -154,42 +183,3 @@ def pytest_runtest_makereport(
     if is_gate(item):
         gates_of(item.config).amend(item, call, report)
     return report
-
-
-class Reporter:
-    """Gathers the records of all gates where the session is controlled, and reports them."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.records: list[dict[str, Any]] = []
-        self.json_path: str | None = config.getoption("datasize_json")
-        if self.json_path:
-            from pytest_datasize.reports import json
-
-            try:
-                json.check_writable(self.json_path)
-            except OSError as problem:
-                raise pytest.UsageError(
-                    f"--datasize-json={self.json_path}: cannot be written: {problem.strerror}"
-                ) from None
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take the records out of a test's report."""
-        self.records += getattr(report, "datasize", [])
-
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        """Write the files that were asked for."""
-        # a test that is run again or reports in parts still is one gate: the last word counts
-        last = {(r["nodeid"], r["order"], str(r["metric"])): r for r in self.records}
-        self.records = [last[key] for key in sorted(last)]
-        if self.json_path and not self.config.option.collectonly:
-            from pytest_datasize.reports import json
-
-            json.write(self.json_path, self.records, int(exitstatus))
-
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print one row per requirement."""
-        if self.records:
-            from pytest_datasize.reports import terminal
-
-            terminal.write(terminalreporter, self.records, self.json_path)

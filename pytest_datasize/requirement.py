@@ -45,8 +45,8 @@ class Requirement(NamedTuple):
         pytest_datasize.errors.RequirementError: here: unknown name 'acuracy'; did you mean \
 'accuracy'? Metrics: accuracy, auc, balanced_accuracy, f1_macro, f1_micro, recall_per_class. \
 Options: allow_outside, backbone, checks, confidence, dataset, device, group, image_size, law, \
-max_pixels, repeats, sampling, seed, sizes, strategy, test_dataset, test_fraction, trusted_range, \
-undecided, weights.
+max_increase, max_pixels, repeats, sampling, seed, sizes, strategy, test_dataset, test_fraction, \
+trusted_range, undecided, weights.
         """
         if args:
             raise RequirementError(

@@ -1,6 +1,6 @@
 """What a study plans and what it finds: plain evidence, judged by targets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,12 +8,10 @@ from typing import Any
 from pytest_datasize.advice import Advice, advise
 from pytest_datasize.curve import LearningCurve
 from pytest_datasize.images.image_set import Finding
+from pytest_datasize.options import WORST_CLASS
 from pytest_datasize.outcomes import Outcomes, Scores
 from pytest_datasize.requirement import Requirement
 from pytest_datasize.verdict import TRUSTED_RANGE, Judgement, Verdict, judge
-
-WORST_CLASS = "recall_per_class"
-"""The metric that is judged for every class by itself."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,25 @@ class StudyCheck:
         return tuple(finding for level, finding in self.findings if level == "error")
 
 
+class _Fitted(Mapping[str, LearningCurve]):
+    """Curves that are fitted when they are first asked for: few of them are."""
+
+    def __init__(self, outcomes: Mapping[str, Outcomes], law: str) -> None:
+        self._outcomes, self._law = outcomes, law
+        self._curves: dict[str, LearningCurve] = {}
+
+    def __getitem__(self, name: str) -> LearningCurve:
+        if name not in self._curves:
+            self._curves[name] = self._outcomes[name].curve(self._law)
+        return self._curves[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outcomes)
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+
 @dataclass(frozen=True, repr=False)
 class StudyResult:
     """The evidence: scores measured at every size, and the learning curves through them.
@@ -107,14 +124,13 @@ class StudyResult:
         class that scores worst.
     class_outcomes
         Class name → the same, of its recall.
-    curves
-        Metric → learning curve.
     law
         Family of the curves.
-    backbone, weights_source, weights_hash, image_size, strategy, device, seed
+    backbone, weights_source, weights_hash, image_size, precision, strategy, device, seed
         How the scores were obtained.
     timings
-        Stage → wall time in seconds: ``decode_and_embed``, ``heads``, ``fit``.
+        Stage → wall time in seconds when it was measured: ``decode_and_embed``, ``heads``,
+        ``outcomes``.
     """
 
     source: str
@@ -131,12 +147,12 @@ class StudyResult:
     n_trials_planned: int
     outcomes: Mapping[str, Outcomes]
     class_outcomes: Mapping[str, Outcomes]
-    curves: Mapping[str, LearningCurve]
     law: str
     backbone: str
     weights_source: str
     weights_hash: str
     image_size: int
+    precision: str
     strategy: str
     device: str
     seed: int
@@ -154,9 +170,14 @@ class StudyResult:
         return {metric: outcomes.scores for metric, outcomes in self.outcomes.items()}
 
     @cached_property
+    def curves(self) -> Mapping[str, LearningCurve]:
+        """Metric → learning curve, fitted when it is first asked for."""
+        return _Fitted(self.outcomes, self.law)
+
+    @cached_property
     def class_curves(self) -> Mapping[str, LearningCurve]:
         """Class name → learning curve of its recall."""
-        return {name: outcomes.curve(self.law) for name, outcomes in self.class_outcomes.items()}
+        return _Fitted(self.class_outcomes, self.law)
 
     @property
     def n_test_distinct(self) -> int:

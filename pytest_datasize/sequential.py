@@ -14,12 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scipy.special import ndtr, ndtri
-
-from pytest_datasize.verdict import Status, Verdict
-
 if TYPE_CHECKING:
     from pytest_datasize.result import StudyResult
+    from pytest_datasize.verdict import Verdict
 
 SHARES = (0.4, 0.7, 1.0)
 LEAST_REPEATS = 4  # fewer say little of their own spread
@@ -45,6 +42,8 @@ def level(confidence: float, share: float) -> float:
     >>> round(level(0.9, 1.0), 3), round(level(0.9, 0.4), 3)
     (0.9, 0.979)
     """
+    from scipy.special import ndtr, ndtri  # an unchanged gate asks for no level
+
     return float(ndtr(ndtri(confidence) / math.sqrt(share)))
 
 
@@ -55,12 +54,19 @@ class Certainty:
     targets: Mapping[str, float]
     confidence: float
 
+    @property
+    def key(self) -> str:
+        """Name what it asks, to tell evidence apart."""
+        return f"|{self.confidence}|{sorted(self.targets.items())}"
+
     def __call__(self, result: "StudyResult", share: float) -> bool:
         """Whether every target is decided at the level of this look."""
         asked = level(self.confidence, share)
         return decided(result.verdict(asked, **self.targets))
 
 
-def decided(verdict: Verdict) -> bool:
+def decided(verdict: "Verdict") -> bool:
     """Whether no judgement lacks the confidence that it was asked for."""
+    from pytest_datasize.verdict import Status
+
     return all(judgement.status is not Status.UNDECIDED for judgement in verdict.judgements)

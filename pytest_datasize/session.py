@@ -1,5 +1,6 @@
 """What the gates of one session share, made when the first gate appears: start-up stays light."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ from pytest_datasize.options import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_datasize.gates import Gates
+    from pytest_datasize.store import Store
 
 MARKER = "datasize"
 _GATES = pytest.StashKey["Gates"]()
@@ -26,6 +28,34 @@ def gates_of(config: pytest.Config) -> "Gates":
 
         config.stash[_GATES] = Gates(config)
     return config.stash[_GATES]
+
+
+def close_gates(config: pytest.Config) -> None:
+    """Let go of what the gates of a session held, if there were any."""
+    if _GATES in config.stash:
+        config.stash[_GATES].close()
+        del config.stash[_GATES]
+
+
+def open_store(config: pytest.Config) -> "Store":
+    """Open the store of a session: where the options say, else in pytest's cache folder."""
+    from pytest_datasize.store import Store
+
+    asked = config.getoption("datasize_store") or config.getini("datasize_store")
+    folder: Path | None = None
+    if asked and asked != "off":
+        given = config.getoption("datasize_store")
+        folder = (config.invocation_params.dir if given else config.rootpath) / asked
+    elif not asked and (cache := getattr(config, "cache", None)) is not None:
+        try:
+            folder = cache.mkdir("datasize")
+        except OSError:  # a checkout that cannot be written
+            folder = None
+    return Store(
+        folder,
+        refresh=config.getoption("datasize_refresh"),
+        verify=config.getoption("datasize_verify"),
+    )
 
 
 def command_line_options(config: pytest.Config) -> dict[str, Any]:

@@ -1,32 +1,39 @@
-"""Run a plan to a result: the one room that knows all the others."""
+"""Run a plan to a result: the one room that knows all the others.
 
-import time
-from collections.abc import Callable, Mapping
+Nothing heavy is imported before something must be measured: an unchanged study is found in the
+store by the contents of its images alone.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_datasize import images as image_sources
 from pytest_datasize.checks import CHECKS, level_of, must_decode, parse_levels
-from pytest_datasize.errors import DatasetError, RequirementError
+from pytest_datasize.errors import BackboneError, DatasetError, RequirementError
+from pytest_datasize.images.contents import known_contents, read_contents, stamps_of
 from pytest_datasize.images.findings import refuse, settle
 from pytest_datasize.images.groups import numbers
-from pytest_datasize.images.image_set import Finding
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Reading, file_stamp
 from pytest_datasize.images.look import looked, small_classes
 from pytest_datasize.images.unique import unique
-from pytest_datasize.options import METRICS, OPTIONS, STRATEGIES
-from pytest_datasize.outcomes import Outcomes, gather
+from pytest_datasize.options import OPTIONS, STRATEGIES
 from pytest_datasize.plan import Plan, draw
-from pytest_datasize.result import WORST_CLASS, StudyCheck, StudyPlan, StudyResult
-from pytest_datasize.sequential import looks
-from pytest_datasize.transfer import device as devices
-from pytest_datasize.transfer.backbone import Backbone
-from pytest_datasize.transfer.backbone import load as load_backbone
-from pytest_datasize.transfer.cost import seconds_per_image
-from pytest_datasize.transfer.embedding import Cache
-from pytest_datasize.transfer.trials import Work
+from pytest_datasize.store import Store, key_of
+
+if TYPE_CHECKING:
+    from pytest_datasize.result import StudyCheck, StudyPlan, StudyResult
+    from pytest_datasize.transfer.backbone import Backbone
+
+_OF_THE_READING = ("group", "allow_outside", "max_pixels")
+_OF_THE_PLAN = ("sizes", "repeats", "test_fraction", "sampling", "seed")
+_OF_THE_EVIDENCE = (*_OF_THE_PLAN, "strategy", "image_size", "precision", "device", "law")
 
 
 class Study:
@@ -41,10 +48,10 @@ class Study:
         Held-out images in the same forms; None sets a stratified part aside in every repeat.
     backbone, weights, strategy, image_size, sizes, repeats, test_fraction, sampling, seed
         As in the marker; None for the default.
-    device, law, group, checks, allow_outside, max_pixels
+    precision, device, law, group, checks, allow_outside, max_pixels
         As in the marker; None for the default.
-    cache
-        Known embeddings by content; new ones are added.
+    store
+        Knows what was found out before, and learns what is new; None forgets all at the end.
     on_progress
         Called with (stage, done, in all).
 
@@ -77,6 +84,7 @@ class Study:
         weights: str | None = None,
         strategy: str | None = None,
         image_size: int | None = None,
+        precision: str | None = None,
         sizes: Any = None,
         repeats: int | None = None,
         test_fraction: float | None = None,
@@ -88,7 +96,7 @@ class Study:
         checks: Any = None,
         allow_outside: bool | None = None,
         max_pixels: int | None = None,
-        cache: Cache | None = None,
+        store: Store | None = None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ) -> None:
         given = {
@@ -98,6 +106,7 @@ class Study:
             "weights": weights,
             "strategy": strategy,
             "image_size": image_size,
+            "precision": precision,
             "sizes": sizes,
             "repeats": repeats,
             "test_fraction": test_fraction,
@@ -118,10 +127,14 @@ class Study:
         }
         if dataset is None:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
-        self.cache: Cache = {} if cache is None else cache
+        self._levels = parse_levels(self.options["checks"])
+        self.store = Store() if store is None else store
         self.on_progress = on_progress
+        self._raw: Loaded | None = None
+        self._unique: Loaded | None = None
+        self._loaded_backbone: Backbone | None = None
 
-    def plan(self) -> StudyPlan:
+    def plan(self) -> "StudyPlan":
         """Say what would be trained and what it would cost; train nothing.
 
         Raises
@@ -129,7 +142,12 @@ class Study:
         DatasetError, BackboneError
             What :meth:`run` would raise before it trains.
         """
-        images, test, plan = self._draw()
+        from pytest_datasize.result import StudyPlan
+        from pytest_datasize.transfer import device as devices
+        from pytest_datasize.transfer.cost import seconds_per_image
+
+        images, test = self._images()
+        plan = self._draw(images, test)
         device = devices.resolve(self.options["device"])
         backbone = self._backbone()
         total = len(images) + (len(test) if test else 0)
@@ -146,10 +164,10 @@ class Study:
             strategy=self.options["strategy"],
             device=devices.describe(device),
             image_size=backbone.image_size,
-            seconds=total * seconds_per_image(backbone, device),
+            seconds=total * seconds_per_image(backbone, device, self.options["precision"]),
         )
 
-    def check(self) -> StudyCheck:
+    def check(self) -> "StudyCheck":
         """Look at every image and say what is odd about the data set; train nothing.
 
         Raises
@@ -157,16 +175,17 @@ class Study:
         DatasetError
             The data set cannot be read at all.
         """
-        levels = parse_levels(self.options["checks"])
+        from pytest_datasize.result import StudyCheck
+
         told = dict.fromkeys(CHECKS, "note")  # all of them, whatever they will be worth
-        images, test = looked(self._load(told), devices.n_threads(), self._reading)
+        images, test = unique(self._looked(self._read(told)))
         findings = (*images.findings, *small_classes(images))
         available = None
         try:
-            available = self._plan(images, test).available
+            available = self._draw(images, test).available
         except DatasetError as problem:
             findings += (Finding("too_few", str(problem)),)
-        graded = [(level_of(finding.check, levels), finding) for finding in findings]
+        graded = [(level_of(finding.check, self._levels), finding) for finding in findings]
         return StudyCheck(
             source=images.source,
             test_source=test.source if test else None,
@@ -176,15 +195,59 @@ class Study:
             findings=tuple((level, finding) for level, finding in graded if level != "ignore"),
         )
 
-    def run(self, until: Callable[[StudyResult, float], bool] | None = None) -> StudyResult:
-        """Embed, train, score and fit.
+    def key(self) -> str | None:
+        """Name everything that the evidence depends on; None if only measuring can tell.
+
+        Images whose files are unknown are read when the store has evidence of a study that
+        differs from this one in nothing but its images.
+
+        Raises
+        ------
+        DatasetError
+            Images cannot be read.
+        """
+        family = self._family()
+        if family is None:
+            return None
+        if not self._all_known() and not self.store.has_family("evidence", family):
+            return None
+        return key_of([family, self.fingerprint()])
+
+    def fingerprint(self) -> str:
+        """Name the images: what they show, their labels, and which are test images.
+
+        It does not depend on the names, the order or the dates of files.
+        """
+        images, test = self._images()
+        return key_of(
+            [
+                [images.classes, images.labels.tolist(), images.digests],
+                [test.labels.tolist(), test.digests] if test else None,
+                _renumbered(numbers(images, test)),
+            ]
+        )
+
+    def subject(self) -> dict[str, Any]:
+        """Say what the evidence is about, wherever it was measured: plain data."""
+        images, test = self._images()
+        options = {name: self.options[name] for name in _OF_THE_EVIDENCE}
+        backbone, weights = self.options["backbone"], self.options["weights"]
+        options["backbone"] = backbone if isinstance(backbone, str) else self._backbone().key
+        if weights not in ("auto", "hub", "embedded"):
+            options["weights"] = _file_hash(Path(weights))
+        number = len(images) + (len(test) if test else 0)
+        return {"images": {"number": number, "fingerprint": self.fingerprint()}, "options": options}
+
+    def run(self, until: Callable[["StudyResult", float], bool] | None = None) -> "StudyResult":
+        """Embed, train, score and fit; or take from the store what was measured before.
 
         Parameters
         ----------
         until
             Called with the result and the share of repeats done, at each look of
             :func:`pytest_datasize.sequential.looks`; training stops when it returns True. None
-            trains all repeats.
+            trains all repeats. Its ``key``, a text that names what it does, lets the store tell
+            its evidence apart; without one the evidence is not kept.
 
         Raises
         ------
@@ -193,150 +256,198 @@ class Study:
         BackboneError
             The backbone or its weights cannot be had, or fail on the images.
         """
-        images, test, plan = self._draw()
-        device = devices.resolve(self.options["device"])
-        backbone = self._backbone()
-        sets = (images, test) if test else (images,)
-        labels = np.concatenate([part.labels for part in sets])
-        work = Work(
-            plan=plan,
-            image_sets=sets,
-            labels=labels,
-            n_classes=len(images.classes),
-            backbone=backbone,
-            device=device,
-            cache=self.cache,
-            seed=self.options["seed"],
-            on_progress=self.on_progress,
-        )
-        module, _, function = STRATEGIES[self.options["strategy"]].partition(":")
-        strategy = getattr(import_module(module), function)
+        from pytest_datasize.evidence import from_json, to_json
 
-        probabilities: list[list[Any]] = [[] for _ in plan.sizes]
-        timings: dict[str, float] = {}
-        notes: list[str] = []
-        done = 0
-        for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
-            trials = strategy(work, (done, stop))
-            for known, new in zip(probabilities, trials.probabilities, strict=True):
-                known += new
-            notes += trials.notes
-            start = time.perf_counter()
-            outcomes, by_class = self._outcomes(images, test, labels, plan, probabilities)
-            law = self.options["law"]
-            curves = {metric: found.curve(law) for metric, found in outcomes.items()}
-            for stage, seconds in {**trials.seconds, "fit": time.perf_counter() - start}.items():
-                timings[stage] = timings.get(stage, 0.0) + seconds
-            result = StudyResult(
-                source=images.source,
-                notes=(*images.notes, *dict.fromkeys(notes)),
-                class_counts=images.class_counts,
-                total=len(labels),
-                available=plan.available,
-                n_test=plan.n_test,
-                sizes=plan.sizes,
-                repeats=stop,
-                sampling=self.options["sampling"],
-                test_source=test.source
-                if test
-                else f"{self.options['test_fraction']:g} of the images in every repeat",
-                n_trials=len(plan.trials(0, stop)),
-                n_trials_planned=len(plan.trials()),
-                outcomes=outcomes,
-                class_outcomes=by_class,
-                curves=curves,
-                law=law,
-                backbone=backbone.name,
-                weights_source=backbone.weights_source,
-                weights_hash=backbone.weights_hash,
-                image_size=backbone.image_size,
-                strategy=self.options["strategy"],
-                device=devices.describe(device),
-                seed=self.options["seed"],
-                timings=timings,
-            )
-            done = stop
-            if until and until(result, stop / len(plan.repeats)):
-                break
+        stops = getattr(until, "key", None) if until else ""
+        if found := self._known(stops):
+            return from_json(found)
+        backbone = self._backbone()
+        with self.store.claim(backbone.key):
+            if found := self._known(stops):  # measured by whom we waited for
+                return from_json(found)
+            result = self._measure(backbone, until)
+            if stops is not None:
+                family = self._family() or ""
+                key = key_of([family, self.fingerprint()])
+                self.store.put("evidence", f"{key}{stops}", to_json(result), family)
         return result
 
-    @staticmethod
-    def _outcomes(
-        images: image_sources.ImageSet,
-        test: image_sources.ImageSet | None,
-        labels: Any,
-        plan: Plan,
-        probabilities: Any,
-    ) -> tuple[dict[str, Outcomes], dict[str, Outcomes]]:
-        n_repeats = max(map(len, probabilities))
-        tested = [repeat.test for repeat in plan.repeats[:n_repeats]]
-        pool = len(images)
-        groups = numbers(images, test)
+    def _known(self, stops: str | None) -> Any:
+        """Return the evidence of before, as JSON."""
+        key = None if stops is None else self.key()
+        return self.store.get("evidence", f"{key}{stops}") if key else None
 
-        outcomes = {}
-        for metric in METRICS:
-            if metric != WORST_CLASS:
-                values = _scored(metric_function(metric), labels, tested, probabilities)
-                outcomes[metric] = gather(plan.sizes, values, tested, pool, groups)
-        by_class = {}
-        hits = _scored(metric_function(WORST_CLASS), labels, tested, probabilities)
-        for index, name in enumerate(images.classes):
-            rows = [part[labels[part] == index] for part in tested]
-            column = [[repeat[index] for repeat in repeats] for repeats in hits]
-            by_class[name] = gather(plan.sizes, column, rows, pool, groups)
-        outcomes[WORST_CLASS] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
-        return outcomes, by_class
+    # -- images -------------------------------------------------------------------------------
 
-    def _draw(self) -> tuple[image_sources.ImageSet, image_sources.ImageSet | None, Plan]:
-        levels = parse_levels(self.options["checks"])
-        loaded = self._load(levels)
-        if must_decode(levels):
-            loaded = looked(loaded, devices.n_threads(), self._reading)
-            refuse(loaded.images.findings, levels)
-        loaded = unique(loaded, devices.n_threads(), self._reading)
-        small = small_classes(loaded.images)
-        images = replace(loaded.images, findings=(*loaded.images.findings, *small))
-        images, test = settle(loaded._replace(images=images), levels)
-        return images, test, self._plan(images, test)
+    def _loaded(self) -> Loaded:
+        if self._raw is None:
+            raw = self._read(self._levels)
+            if must_decode(self._levels):
+                raw = self._looked(raw)
+                refuse(raw.images.findings, self._levels)
+            self._raw = raw
+        return self._raw
 
-    def _plan(self, images: image_sources.ImageSet, test: image_sources.ImageSet | None) -> Plan:
-        names = ("sizes", "repeats", "test_fraction", "sampling", "seed")
-        return draw(
-            images,
-            n_fixed_test=len(test) if test else 0,
-            **{name: self.options[name] for name in names},
-        )
-
-    def _load(self, levels: Mapping[str, str]) -> image_sources.Loaded:
-        reading = image_sources.Reading(
-            *(self.options[name] for name in ("group", "allow_outside", "max_pixels"))
-        )
+    def _read(self, levels: Mapping[str, str]) -> Loaded:
+        reading = Reading(*(self.options[name] for name in _OF_THE_READING))
         return image_sources.load(
             self.options["dataset"], self.options["test_dataset"], reading, levels
         )
 
-    def _reading(self, done: int, total: int) -> None:
-        self.on_progress("reading images", done, total)
+    def _looked(self, raw: Loaded) -> Loaded:
+        from pytest_datasize.threads import n_threads
 
-    def _backbone(self) -> Backbone:
-        return load_backbone(
-            *(self.options[name] for name in ("backbone", "weights", "image_size"))
+        return looked(
+            raw, n_threads(), lambda done, total: self.on_progress("looking at images", done, total)
         )
 
+    def _all_known(self) -> bool:
+        return self._unique is not None or all(
+            content is not None
+            for part in self._loaded()
+            if part is not None
+            for content in known_contents(stamps_of(part), self.store)
+        )
 
-def metric_function(metric: str) -> Callable[..., Any]:
-    """Return the function of a metric, from the table of metrics."""
-    module, _, name = METRICS[metric].partition(":")
-    function: Callable[..., Any] = getattr(import_module(module), name)
-    return function
+    def _images(self) -> Loaded:
+        """Every image once; read and decoded here if no one has before."""
+        if self._unique is None:
+            from pytest_datasize.threads import n_threads
+
+            raw = self._loaded()
+            total = sum(len(part) for part in raw if part)
+            done = 0
+
+            def read(part: ImageSet) -> tuple[str, ...]:
+                nonlocal done
+                contents = read_contents(
+                    part,
+                    self.store,
+                    n_threads(),
+                    lambda n: self.on_progress("reading images", done + n, total),
+                )
+                done += len(part)
+                return contents
+
+            self._named([read(part) for part in raw if part])
+        assert self._unique is not None
+        return self._unique
+
+    def _named(self, contents: Sequence[tuple[str, ...]]) -> None:
+        parts = [
+            replace(part, digests=names)
+            for part, names in zip(filter(None, self._loaded()), contents, strict=True)
+        ]
+        images, test = unique(Loaded(*parts))
+        images = replace(images, findings=(*images.findings, *small_classes(images)))
+        self._unique = settle(Loaded(images, test), self._levels)
+
+    # -- what the evidence depends on -----------------------------------------------------------
+
+    def _family(self) -> str | None:
+        """Name everything but the images; None when the weights must be looked up first."""
+        weights = self._weights()
+        if weights is None:
+            return None
+        versions = {name: version(name) for name in ("pytest-datasize", "timm", "torch", "numpy")}
+        options = {name: self.options[name] for name in _OF_THE_EVIDENCE}
+        return key_of([versions, options, weights])
+
+    def _weights(self) -> str | None:
+        """Name backbone and weights, by the file that was found last time while it is the same."""
+        if not isinstance(self.options["backbone"], str):
+            return self._backbone().key
+        asked = key_of([self.options["backbone"], self.options["weights"], version("timm")])
+        known = self.store.get("weights", asked)
+        if self._loaded_backbone is not None:
+            backbone = self._loaded_backbone
+            assert backbone.weights_file is not None
+            stamp = file_stamp(backbone.weights_file)
+            found = {
+                "file": str(backbone.weights_file),
+                "stamp": stamp,
+                "is": backbone.weights_hash,
+            }
+            if found != known:
+                self.store.put("weights", asked, found)
+            return f"{backbone.name}|{backbone.weights_hash}"
+        if known and file_stamp(known["file"]) == known["stamp"]:
+            return f"{self.options['backbone']}|{known['is']}"
+        return None
+
+    def _backbone(self) -> "Backbone":
+        if self._loaded_backbone is None:
+            from pytest_datasize.transfer.backbone import load
+
+            self._loaded_backbone = load(
+                *(self.options[name] for name in ("backbone", "weights", "image_size"))
+            )
+        return self._loaded_backbone
+
+    # -- measuring ----------------------------------------------------------------------------
+
+    def _draw(self, images: ImageSet, test: ImageSet | None) -> Plan:
+        return draw(
+            images,
+            n_fixed_test=len(test) if test else 0,
+            **{name: self.options[name] for name in _OF_THE_PLAN},
+        )
+
+    def _measure(
+        self, backbone: "Backbone", until: Callable[["StudyResult", float], bool] | None
+    ) -> "StudyResult":
+        from pytest_datasize.measurement import measure
+        from pytest_datasize.transfer import device as devices
+        from pytest_datasize.transfer.embedding import embed
+        from pytest_datasize.transfer.trials import Work
+
+        device = devices.resolve(self.options["device"])
+        module, _, function = STRATEGIES[self.options["strategy"]].partition(":")
+        strategy = import_module(module)
+        timings: dict[str, float] = {}
+        precision = self.options["precision"]
+        if getattr(strategy, "EMBEDS", False):
+            raw = tuple(part for part in self._loaded() if part)
+            embeddings = embed(
+                raw,
+                backbone,
+                device,
+                self.store,
+                lambda done, total: self.on_progress("embedding images", done, total),
+                precision=precision,
+            )
+            timings["decode_and_embed"] = embeddings.seconds
+            precision = embeddings.precision
+            if self._unique is None:
+                self._named(embeddings.contents)
+        images, test = self._images()
+        sets = (images, test) if test else (images,)
+        work = Work(
+            plan=self._draw(images, test),
+            image_sets=sets,
+            labels=np.concatenate([part.labels for part in sets]),
+            n_classes=len(images.classes),
+            backbone=backbone,
+            device=device,
+            store=self.store,
+            precision=precision,
+            seed=self.options["seed"],
+            on_progress=self.on_progress,
+        )
+        return measure(work, getattr(strategy, function), self.options, timings, until)
 
 
-def _scored(contribute: Callable[..., Any], labels: Any, tested: Any, probabilities: Any) -> Any:
-    """Contributions of every trial, per size and repeat.
+def _file_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError as problem:
+        raise BackboneError(f"weights file {path}: cannot be read: {problem.strerror}.") from None
 
-    The whole pool with a fixed test set is trained once: fewer repeats than test parts.
-    """
-    return [
-        [contribute(labels[rows], p) for rows, p in zip(tested, repeats, strict=False)]
-        for repeats in probabilities
-    ]
+
+def _renumbered(groups: Any) -> list[int] | None:
+    """Number groups by their first image: their names say nothing of the evidence."""
+    if groups is None:
+        return None
+    order: dict[int, int] = {}
+    return [order.setdefault(group, len(order)) for group in groups.tolist()]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pytest_datasize.curve import LearningCurve
+from pytest_datasize.options import shown
 
 LEVEL = 0.9
 """Probability that an interval in a report holds the truth."""
@@ -92,7 +93,7 @@ class Judgement:
     def subject(self) -> str:
         """What is judged, such as ``accuracy 0.9`` or ``recall of 'rust' 0.7``."""
         if self.class_name is not None:
-            return f"recall of {self.class_name!r} {self.target:g}"
+            return f"recall of {shown(self.class_name)} {self.target:g}"
         return f"{self.metric} {self.target:g}"
 
     @property

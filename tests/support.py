@@ -1,9 +1,15 @@
 """Small images and a small backbone, for tests that need real files but not many."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from pytest_datasize.images import Loaded
+from pytest_datasize.images.contents import read_contents
+from pytest_datasize.images.unique import unique
+from pytest_datasize.store import Store
 
 
 def shapes(n: int, seed: int = 0, side: int = 24, noise: float = 0.6):
@@ -25,6 +31,13 @@ def write_folder(root: Path, images, labels, names=("left", "right")) -> Path:
     return root
 
 
+ODD_NAMES = (
+    "<script>alert(1)</script>",
+    "red \x1b[31m\n::error::|pipe| `tick` @all",
+    "long" * 75,
+)
+"""Names of classes that break careless reports."""
+
 CONFTEST = """
 import pytest, torch
 
@@ -33,3 +46,9 @@ def datasize_backbone():
     # four column means: a real module, small enough for a test
     return torch.nn.Sequential(torch.nn.AvgPool2d((24, 6)), torch.nn.Flatten())
 """
+
+
+def named(loaded: Loaded) -> Loaded:
+    """Decode every image, name it by its pixels, and count it once."""
+    parts = [replace(part, digests=read_contents(part, Store())) for part in loaded if part]
+    return unique(Loaded(*parts))

@@ -1,5 +1,6 @@
 """From file bytes or a pixel array to an 8-bit RGB image: depth, alpha and orientation, once."""
 
+import hashlib
 import io
 import warnings
 from functools import cache
@@ -30,6 +31,11 @@ class UndecodableError(ValueError):
 
 class UnreadableError(DatasetError, UndecodableError):
     """An image that cannot even be read; the text names it, and is complete by itself."""
+
+
+def told(name: str, problem: UndecodableError) -> str:
+    """Say what is wrong with an image, naming it once."""
+    return str(problem) if isinstance(problem, UnreadableError) else f"{name}: {problem}"
 
 
 def decode(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -69,6 +75,16 @@ def decode(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise UndecodableError("not enough memory to decode it") from None
     except Exception as problem:  # decoders raise whatever their format makes them raise
         raise UndecodableError(f"{type(problem).__name__}: {problem}") from None
+
+
+def content_of(picture: Image.Image) -> str:
+    """Name a decoded image by its pixels, 32 hexadecimal digits.
+
+    Two files with the same pixels are one image, whatever their format and metadata.
+    """
+    content = hashlib.sha256(f"{picture.mode}{picture.size}".encode())
+    content.update(picture.tobytes())
+    return content.hexdigest()[:32]
 
 
 def refuse_empty(raw: Raw) -> None:

@@ -125,7 +125,7 @@ def apart(loaded: Loaded) -> Loaded:
     return Loaded(replace(images, findings=(*images.findings, found)), kept)
 
 
-def numbers(images: ImageSet, test: ImageSet | None) -> IntArray | None:
+def numbers(images: ImageSet, test: ImageSet | None = None) -> IntArray | None:
     """Return the group of every image of the pool and, after them, of the test images.
 
     None where every image stands for itself. Groups are matched by name, so that a number means

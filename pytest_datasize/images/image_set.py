@@ -1,6 +1,5 @@
 """Labelled images, wherever they come from, in the one shape that everything below works with."""
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -145,17 +144,6 @@ class Loaded(NamedTuple):
 
     images: ImageSet
     test: ImageSet | None = None
-
-
-def digest(raw: Raw) -> str:
-    """Name an image by its content, so that it is embedded once however often it appears."""
-    content = hashlib.blake2b(digest_size=16)
-    if isinstance(raw, np.ndarray):
-        content.update(f"{raw.dtype.str}{raw.shape}".encode())
-        content.update(np.ascontiguousarray(raw).data)
-    else:
-        content.update(raw)
-    return content.hexdigest()
 
 
 def file_stamp(path: str | os.PathLike[str]) -> str | None:

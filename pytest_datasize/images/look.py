@@ -5,12 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
-
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import UndecodableError, decode, refuse_empty
-from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, digest, few
-from pytest_datasize.images.unique import MOST_NAMED, once
+from pytest_datasize.images.decode import UndecodableError, content_of, decode, refuse_empty, told
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, few
+from pytest_datasize.images.unique import MOST_NAMED
 
 FEW_PER_CLASS = 20
 """Below so many images of a class its recall moves by over 5 points with every image."""
@@ -49,7 +47,7 @@ def looked(
     threads: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Loaded:
-    """Decode every image, leave out what cannot be and count copies of the same pixels once.
+    """Decode every image, name it by its pixels, and leave out what cannot be decoded.
 
     Parameters
     ----------
@@ -63,7 +61,7 @@ def looked(
     Returns
     -------
     Loaded
-        With a finding for whatever was left out or looks odd.
+        With :attr:`ImageSet.digests` set, and a finding for whatever was left out or looks odd.
 
     Raises
     ------
@@ -82,14 +80,7 @@ def looked(
         test, test_looks = _readable(test, seen)
         findings += (*test.findings, *_odd(test, test_looks))
         test = replace(test, findings=())
-    images = replace(images, findings=(*images.findings, *findings))
-    images, test = once(
-        Loaded(images, test),
-        [one.digest for one in pool_looks],
-        [one.digest for one in test_looks],
-    )
-    # pixels are no name of a file's content: whoever reads the files names them anew
-    return Loaded(replace(images, digests=()), test and replace(test, digests=()))
+    return Loaded(replace(images, findings=(*images.findings, *findings)), test)
 
 
 def look(
@@ -127,11 +118,10 @@ def _one(images: ImageSet, row: int) -> Look:
             return Look(f"{images.name(row)}: {problem}", empty=True)
         picture = decode(raw, images.max_pixels)
     except UndecodableError as problem:
-        named = isinstance(problem, DatasetError)
-        return Look(str(problem) if named else f"{images.name(row)}: {problem}")
+        return Look(told(images.name(row), problem))
     extremes = [high - low for low, high in picture.getextrema()]  # type: ignore[misc]
     return Look(
-        digest=digest(np.asarray(picture)),
+        digest=content_of(picture),
         side=max(picture.size),
         constant=max(extremes) <= CONSTANT_SPREAD,
     )
@@ -148,7 +138,8 @@ def _readable(images: ImageSet, looks: list[Look]) -> tuple[ImageSet, list[Look]
             text = f"{len(bad)} of {len(images)} images {what}: {bad[0]}"
             findings += (Finding(check, text, len(bad), tuple(sorted(bad)[:MOST_NAMED])),)
     rows = [row for row, one in enumerate(looks) if not one.problem]
-    kept = replace(images.part(rows), findings=findings)
+    names = tuple(looks[row].digest for row in rows)
+    kept = replace(images.part(rows), findings=findings, digests=names)
     gone = [name for name, n in kept.class_counts.items() if not n]
     if gone:
         reasons = "; ".join(f.text for f in findings if f.check in ("empty_files", "unreadable"))

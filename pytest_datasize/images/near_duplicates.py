@@ -17,14 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, digest
-from pytest_datasize.images.unique import MOST_NAMED, once_with_rows
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
+from pytest_datasize.images.unique import MOST_NAMED
 from pytest_datasize.ndarrays import FloatArray, IntArray
 
 SHARE_OF_NEIGHBOURS = 0.25
 """Distance of a near-duplicate, in median distances between nearest neighbours."""
 
-_LEAST_WIDTH = 64
 _LEAST_POOL = 20  # fewer neighbours say nothing of what is usual
 _SAMPLE = 2000  # rows that the median is taken over
 _CELLS = 1 << 24  # of one block of the matrix of similarities
@@ -97,9 +96,7 @@ def pairs(images: FloatArray, pool: FloatArray, within: float | None = None) -> 
 def keep_apart(loaded: Loaded, features: FloatArray) -> tuple[Loaded, IntArray]:
     """Let no image be tested on that is nearly the same as one that is trained on.
 
-    Images with the very same embedding show the same pixels, in whatever file format: they count
-    once, as exact copies do (not where embeddings are shorter than 64 numbers, which may agree by
-    chance). Test images given apart are left out where the pool has a near-duplicate. Otherwise
+    Test images given apart are left out where the pool has a near-duplicate. Otherwise
     near-duplicates within the pool become groups, which never straddle a split.
 
     Parameters
@@ -119,13 +116,8 @@ def keep_apart(loaded: Loaded, features: FloatArray) -> tuple[Loaded, IntArray]:
     DatasetError
         No test image of a class is left.
     """
-    n = len(loaded.images)
-    wide = features.shape[1] >= _LEAST_WIDTH
-    names_of = [digest(row) if wide else str(n) for n, row in enumerate(np.asarray(features))]
-    loaded, pool_rows, test_rows = once_with_rows(loaded, names_of[:n], names_of[n:])
-    rows = np.array([*pool_rows, *(n + row for row in test_rows)], dtype=np.int64)
-    features, n = features[rows], len(pool_rows)
     images, test = loaded
+    rows, n = np.arange(len(features)), len(images)
     if test is None:
         return Loaded(_together(images, features)), rows
     found = pairs(features[n:], features[:n])
@@ -142,7 +134,7 @@ def keep_apart(loaded: Loaded, features: FloatArray) -> tuple[Loaded, IntArray]:
         raise DatasetError(f"{test.source}: no test image of class {gone[0]!r} is left; {text}.")
     finding = Finding("near_duplicates", text, len(found), names)
     pool = replace(images, findings=(*images.findings, finding))
-    return Loaded(pool, tested), rows[np.concatenate([np.arange(n), n + kept])]
+    return Loaded(pool, tested), np.concatenate([rows[:n], n + kept])
 
 
 def _together(images: ImageSet, features: FloatArray) -> ImageSet:

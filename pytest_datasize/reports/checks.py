@@ -3,7 +3,7 @@
 from typing import Any
 
 from pytest_datasize.checks import LEVELS
-from pytest_datasize.reports.text import printable, word
+from pytest_datasize.reports.text import one_line, printable
 
 Record = dict[str, Any]
 MOST_SHOWN = 5
@@ -20,10 +20,10 @@ def write(reporter: Any, records: list[Record]) -> None:
 
 
 def _block(reporter: Any, record: Record, gates: list[str]) -> None:
-    counts = ", ".join(f"{word(name)} {n:,}" for name, n in record["class_counts"].items())
+    counts = ", ".join(f"{one_line(name)} {n:,}" for name, n in record["class_counts"].items())
     more = f" and {len(gates) - 1} more" if len(gates) > 1 else ""
     reporter.write_line(f"{printable(gates[0])}{more}")
-    reporter.write_line(f"  images   {record['total']:,} from {word(record['source'])}")
+    reporter.write_line(f"  images   {record['total']:,} from {one_line(record['source'])}")
     reporter.write_line(f"  classes  {counts}")
     if record["available"] is not None:
         reporter.write_line(f"  split    {record['available']:,} to train on")

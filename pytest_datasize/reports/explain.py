@@ -2,27 +2,98 @@
 
 from typing import Any
 
+from pytest_datasize.reports.text import one_line
+
 Record = dict[str, Any]
+
+
+_NAME = 60
+"""Longest name of a class in a sentence; reports show it whole elsewhere."""
 
 
 def failure(records: list[Record]) -> str:
     """Return the text of a failed gate; its first line is complete by itself."""
-    first = records[0]["message"]
-    others = [f"also: {record['message']}" for record in records[1:]]
-    return "\n".join([first, *others, *(line for record in records for line in details(record))])
+    first, *others = (text for record in records for text in reasons(record))
+    also = [f"also: {text}" for text in others]
+    explained = [line for record in records for line in details(record)]
+    return "\n".join(one_line(line) for line in [first, *also, *explained])
+
+
+def reasons(record: Record) -> list[str]:
+    """Return why a requirement failed: too few images, too steep a rise since the baseline."""
+    change = record["baseline"]
+    found = [record["message"]] if record["verdict"] != "sufficient" else []
+    if change and change["exceeded"]:
+        found.append(f"{subject(record)}: {change['text']}")
+    return found
+
+
+def subject(record: Record) -> str:
+    """Name what is judged, such as ``accuracy`` or ``recall of 'rust'``."""
+    if record.get("class") is None:
+        return str(record["metric"])
+    return f"recall of {one_line(record['class'], _NAME)!r}"
+
+
+def sentence(record: Record) -> str:
+    """Say in a sentence or two what failed, how sure that is and what to do."""
+    name, target = subject(record), f"{record['target']:g}"
+    score = f"{name} is {interval(record, 'score_at_available')} with all {_available(record)}"
+    verdict = record["verdict"]
+    change = record["baseline"]
+    if change and change["exceeded"] and verdict == "sufficient":
+        return f"{name}: {change['text']}. Look at what changed in the images, labels or model."
+    if verdict == "sufficient":
+        return f"{score}, {target} is asked: enough, {sure(record['probability_sufficient'])} sure."
+    if verdict == "unreachable":
+        return (
+            f"{name} levels off at {interval(record, 'ceiling')}, {target} is asked: out of reach, "
+            "more than 95 % sure. More images will not help; try another backbone, image_size or "
+            "strategy, or mend labels."
+        )
+    if verdict == "undecided":
+        return (
+            f"{score}, {target} is asked: {sure(record['probability_sufficient'])} sure that this "
+            f"is enough, {100 * record['confidence']:g} % asked. Any of these would decide: "
+            f"{record['remedies']['text']}."
+        )
+    doubt = sure(1 - record["probability_sufficient"])
+    short = f"{score}, {target} is asked: too few images, {doubt} sure. "
+    if record["required"] is None or not record["tellable"]:
+        return short + (
+            "How many would do is beyond what the curve can tell; try another backbone, "
+            "image_size or strategy before collecting."
+        )
+    if record["required"] <= record["available"]:
+        return short + f"More than {record['available']:,} are needed to be as sure as asked."
+    return short + f"Collect {_more(record)}."
+
+
+def _available(record: Record) -> str:
+    return f"{record['available']:,} training images"
+
+
+def _more(record: Record) -> str:
+    """Write how many images are missing, and between what and what."""
+    from pytest_datasize.verdict import count
+
+    available = record["available"]
+    low, high = record["required_low"], record["required_high"]
+    least = f"{count(low - available)}" if low > available else "perhaps none"
+    span = f"{least}, perhaps far more" if high is None else f"{least} to {count(high - available)}"
+    return f"about {count(record['required'] - available)} more training images ({span})"
 
 
 def details(record: Record) -> list[str]:
     """Return the explanation of one judged requirement, a statement per line."""
-    per_size = _means(record)
+    per_size = record["measured"]["mean"]
     smallest, largest = record["sizes"][0], record["sizes"][-1]
-    name = record["metric"] if record["class"] is None else f"recall of {record['class']!r}"
     trained = f"{len(record['sizes'])} sizes, {len(record['scores'][0])} repeats"
     if record["n_trials"] < record["n_trials_planned"]:
         trained += f"; sure after {record['n_trials']} of {record['n_trials_planned']} trials"
     lines = [
         "",
-        f"{name}, target {record['target']:g}, verdict {record['verdict']}",
+        f"{subject(record)}, target {record['target']:g}, verdict {record['verdict']}",
         f"  measured   {per_size[0]:.3f} with {smallest:,} training images, "
         f"{per_size[-1]:.3f} with {largest:,} ({trained})",
         f"  projected  {interval(record, 'score_at_available')} with all "
@@ -36,6 +107,8 @@ def details(record: Record) -> list[str]:
         f"({record['weights']['source']}, sha256 {record['weights']['sha256']}...) at "
         f"{record['image_size']} pixels, {record['device']}, seed {record['seed']}",
     ]
+    if record["baseline"]:
+        lines.append(f"  baseline   {record['baseline']['text']}")
     return lines + [f"  note       {note}" for note in record["notes"]]
 
 
@@ -90,7 +163,3 @@ def sure(probability: float) -> str:
     if probability < 0.01:
         return "less than 1 %"
     return "more than 99 %" if probability > 0.99 else f"{probability * 100:.0f} %"
-
-
-def _means(record: Record) -> list[float]:
-    return [sum(repeats) / len(repeats) for repeats in record["scores"]]

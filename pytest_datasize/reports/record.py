@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pytest_datasize.reports.text import sendable
+from pytest_datasize.reports.evidence import evidence
+from pytest_datasize.reports.text import each_text, sendable
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
     from pytest_datasize.result import StudyCheck, StudyPlan, StudyResult
@@ -26,20 +27,9 @@ NUMBERS = (
 )
 
 
-def _clean(value: Any) -> Any:
-    """Make every text sendable: the names of files and classes may be any bytes."""
-    if isinstance(value, str):
-        return sendable(value)
-    if isinstance(value, dict):
-        return {_clean(key): _clean(inner) for key, inner in value.items()}
-    return [_clean(inner) for inner in value] if isinstance(value, list) else value
-
-
-def records(
-    nodeid: str, order: int, verdict: "Verdict", result: "StudyResult"
-) -> list[dict[str, Any]]:
-    """Return one record per metric of a judged requirement."""
-    return [_clean(_judged(nodeid, order, one, result)) for one in verdict.judgements]
+def records(verdict: "Verdict", result: "StudyResult") -> list[dict[str, Any]]:
+    """Return one record per metric of a judged requirement; a session adds what is its own."""
+    return [each_text(_judged(one, result), sendable) for one in verdict.judgements]
 
 
 def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
@@ -47,9 +37,12 @@ def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
     return {
         "nodeid": nodeid,
         "order": 0,
+        "file": None,
+        "line": None,
         "metric": None,
         "target": None,
         "verdict": verdict,
+        "failed": verdict == "error",
         "message": sendable(message),
         **dict.fromkeys(NUMBERS),
     }
@@ -77,7 +70,7 @@ def plan_record(
         "image_size": plan.image_size,
         "estimated_seconds": plan.seconds,
     }
-    cleaned: dict[str, Any] = _clean(planned)
+    cleaned: dict[str, Any] = each_text(planned, sendable)
     return cleaned
 
 
@@ -98,24 +91,23 @@ def check_record(nodeid: str, order: int, check: "StudyCheck") -> dict[str, Any]
             for level, finding in check.findings
         ],
     }
-    cleaned: dict[str, Any] = _clean(checked)
+    cleaned: dict[str, Any] = each_text(checked, sendable)
     return cleaned
 
 
-def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
+def _judged(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
     advice = result.advice(judged)
-    if judged.class_name is None:
-        scores = result.outcomes[judged.metric].scores
-    else:
-        scores = result.class_outcomes[judged.class_name].scores
     return {
-        "nodeid": nodeid,
-        "order": order,
+        "nodeid": "",
+        "order": 0,
+        "file": None,
+        "line": None,
         "metric": judged.metric,
         "class": judged.class_name,
         "target": judged.target,
         "confidence": judged.confidence,
         "verdict": str(judged.status),
+        "failed": str(judged.status) != "sufficient",
         "message": judged.summary,
         "required": _whole(judged.required),
         "required_low": _whole(judged.required_low),
@@ -142,19 +134,21 @@ def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult")
         "test_source": result.test_source,
         "n_trials": result.n_trials,
         "n_trials_planned": result.n_trials_planned,
-        "sizes": list(result.sizes),
-        "scores": [list(repeats) for repeats in scores],
+        **evidence(judged, result),
         "source": result.source,
         "class_counts": dict(result.class_counts),
         "notes": list(result.notes),
         "backbone": result.backbone,
         "weights": {"source": result.weights_source, "sha256": result.weights_hash},
         "image_size": result.image_size,
+        "precision": result.precision,
         "strategy": result.strategy,
         "law": result.law,
         "device": result.device,
         "seed": result.seed,
         "timings": dict(result.timings),
+        "settings": {},
+        "baseline": None,
     }
 
 

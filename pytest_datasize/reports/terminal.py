@@ -1,17 +1,41 @@
-"""The section at the end of a pytest run: one row per requirement, more with ``-v``."""
+"""The section at the end of a pytest run: a table, a curve for what failed, what to do about it."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from pytest_datasize.reports import checks
+from pytest_datasize.reports import checks, explain
 from pytest_datasize.reports.explain import interval
-from pytest_datasize.reports.text import printable, word
+from pytest_datasize.reports.overview import failures
+from pytest_datasize.reports.text import one_line
+from pytest_datasize.reports.text_plot import letters_for, plot
 
 Record = dict[str, Any]
 _COLOURS = {"sufficient": "green", "planned": "cyan", "skipped": "yellow"}
+_NAME = 40
+"""Longest name of a class in a table."""
+
+_PLOTS = 3
+"""Curves that are drawn without ``-v``: a log must stay readable when many gates fail."""
+
+_ROOM = 60
+"""A curve is drawn in a terminal of at least so many columns..."""
+
+_WIDEST = 90
+"""... and grows no wider than this."""
 
 
-def write(reporter: Any, records: list[Record], json_path: str | None) -> None:
-    """Write the section; with ``-q`` only what did not pass, in one line each."""
+def write(reporter: Any, records: Sequence[Record], notes: Sequence[str]) -> None:
+    """Write the section; with ``-q`` only what did not pass, in one line each.
+
+    Parameters
+    ----------
+    reporter
+        pytest's terminal reporter.
+    records
+        All requirements.
+    notes
+        What else to say at the end: files written, baselines recorded.
+    """
     quiet, verbose = reporter.verbosity < 0, reporter.verbosity > 0
     judged = [record for record in records if record["metric"] is not None]
     plans = [record for record in records if record["verdict"] == "planned"]
@@ -21,8 +45,9 @@ def write(reporter: Any, records: list[Record], json_path: str | None) -> None:
         for record in records
         if record["metric"] is None and record["verdict"] != "planned" and "checks" not in record
     ]
+    failed = failures(judged)
     if quiet:
-        judged = [record for record in judged if record["verdict"] != "sufficient"]
+        judged = [r for r in judged if r["failed"] or r["verdict"] != "sufficient"]
         if not (judged or plans or others or looked_at):
             return
     reporter.section("image data sufficiency")
@@ -32,13 +57,22 @@ def write(reporter: Any, records: list[Record], json_path: str | None) -> None:
         _plan(reporter, record)
     checks.write(reporter, looked_at)
     for record in others:
-        first = printable(record["message"].splitlines()[0])
-        reporter.write_line(f"{printable(record['nodeid'])}: {record['verdict']}: {first}")
+        first = one_line(record["message"].splitlines()[0])
+        reporter.write_line(f"{one_line(record['nodeid'])}: {record['verdict']}: {first}")
     if verbose:
         for record in judged:
             _sizes(reporter, record)
-    if json_path and not quiet:
-        reporter.write_line(f"written: {json_path}")
+    if not quiet:
+        _curves(reporter, judged if verbose else failed[:_PLOTS])
+        if len(failed) > _PLOTS and not verbose:
+            reporter.write_line(f"(curves of {len(failed) - _PLOTS} more with -v)")
+    _what_to_do(reporter, failed)
+    if not quiet:
+        _changes(reporter, judged)
+        for note in dict.fromkeys(note for record in judged for note in record["notes"]):
+            reporter.write_line(f"note: {one_line(note)}")
+        for note in notes:
+            reporter.write_line(one_line(note))
 
 
 def _table(reporter: Any, records: list[Record]) -> None:
@@ -66,28 +100,34 @@ def _table(reporter: Any, records: list[Record]) -> None:
 def _row(record: Record) -> tuple[str, ...]:
     metric = record["metric"]
     if record["class"] is not None:
-        metric = f"{metric} [{word(record['class'])}]"
-    low, high = record["required_low"], record["required_high"]
-    if record["required"] is None:
-        required = "none" if low is None else f"over {low:,}"
-    else:
-        required = f"{record['required']:,} ({low:,} to {f'{high:,}' if high else 'any'})"
+        metric = f"{metric} [{one_line(record['class'], _NAME)}]"
+    verdict = record["verdict"]
+    if record["baseline"] and record["baseline"]["exceeded"] and verdict == "sufficient":
+        verdict = "rose too far"
     return (
-        printable(record["nodeid"]),
+        one_line(record["nodeid"]),
         metric,
         f"{record['target']:g}",
         interval(record, "score_at_available"),
-        required,
+        required(record),
         f"{record['available']:,} of {record['total']:,}",
-        record["verdict"],
+        verdict,
     )
+
+
+def required(record: Record) -> str:
+    """Write the required number of images with its interval."""
+    low, high = record["required_low"], record["required_high"]
+    if record["required"] is None:
+        return "none" if low is None else f"over {low:,}"
+    return f"{record['required']:,} ({low:,} to {f'{high:,}' if high else 'any'})"
 
 
 def _plan(reporter: Any, plan: Record) -> None:
     sizes = ", ".join(f"{size:,}" for size in plan["sizes"])
-    counts = ", ".join(f"{word(name)} {n:,}" for name, n in plan["class_counts"].items())
-    reporter.write_line(f"{printable(plan['nodeid'])}: {plan['message']}")
-    reporter.write_line(f"  images   {plan['total']:,} from {word(plan['source'])} ({counts})")
+    counts = ", ".join(f"{one_line(name, _NAME)} {n:,}" for name, n in plan["class_counts"].items())
+    reporter.write_line(f"{one_line(plan['nodeid'])}: {plan['message']}")
+    reporter.write_line(f"  images   {plan['total']:,} from {one_line(plan['source'])} ({counts})")
     reporter.write_line(
         f"  split    {plan['available']:,} to train on, {plan['n_test']:,} to test each repeat"
     )
@@ -105,9 +145,45 @@ def _plan(reporter: Any, plan: Record) -> None:
 
 def _sizes(reporter: Any, record: Record) -> None:
     reporter.write_line("")
-    reporter.write_line(f"{printable(record['nodeid'])}: {record['metric']} by training size")
+    reporter.write_line(f"{one_line(record['nodeid'])}: {record['metric']} by training size")
     for size, repeats in zip(record["sizes"], record["scores"], strict=True):
         mean = sum(repeats) / len(repeats)
         reporter.write_line(f"  {size:>9,}  {mean:.3f}  ({min(repeats):.3f} to {max(repeats):.3f})")
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["timings"].items())
     reporter.write_line(f"  {seconds}; weights {record['weights']['sha256']}")
+
+
+def _curves(reporter: Any, records: Sequence[Record]) -> None:
+    writer = reporter._tw
+    width = writer.fullwidth
+    if width < _ROOM:
+        return
+    letters = letters_for(getattr(writer._file, "encoding", None))
+    for record in records:
+        reporter.write_line("")
+        title = f"{one_line(record['nodeid'])}: {explain.subject(record)} over training images"
+        reporter.write_line(title, bold=True)
+        for line in plot(record, min(width, _WIDEST), letters):
+            reporter.write_line(line)
+
+
+def _what_to_do(reporter: Any, failed: Sequence[Record]) -> None:
+    """One sentence for every failed requirement: what failed, how sure, what to do."""
+    if failed:
+        reporter.write_line("")
+    for record in failed:
+        reporter.write(one_line(record["nodeid"]), bold=True)
+        reporter.write_line(f": {one_line(explain.sentence(record))}")
+
+
+def _changes(reporter: Any, judged: Sequence[Record]) -> None:
+    """What changed since the baseline; that there is none yet stands in the notes."""
+    compared = [record for record in judged if record["baseline"]]
+    if not any(record["baseline"]["found"] for record in compared):
+        return
+    reporter.write_line("")
+    reporter.write_line("since the baseline", bold=True)
+    for record in compared:
+        reporter.write_line(f"{one_line(record['nodeid'])}: {explain.subject(record)}")
+        for line in record["baseline"]["lines"]:
+            reporter.write_line(f"  {one_line(line)}")

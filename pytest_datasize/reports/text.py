@@ -1,5 +1,7 @@
 """Text that comes from data (names of classes and files) made safe to show and to send."""
 
+from typing import Any
+
 
 def printable(text: str) -> str:
     r"""Neutralise what could drive a terminal or the log of a CI system.
@@ -21,15 +23,39 @@ def printable(text: str) -> str:
     return "\n".join(lines).replace("##[", "# #[")
 
 
-def word(text: str) -> str:
-    r"""Neutralise a name, which may not break the line that it stands in either.
+def one_line(text: str, width: int | None = None) -> str:
+    r"""Like :func:`printable`, and on one line: a name must not begin a line of its own.
+
+    A line break in a log can start a command of the CI that reads it. Names longer than `width`
+    lose their middle, since names in one data set often begin alike.
 
     Examples
     --------
-    >>> word("cat\ndog")
-    'cat?dog'
+    >>> one_line("cat\n::error::dog")
+    'cat?::error::dog'
+    >>> one_line("a" * 300 + "b", width=11)
+    'aaaa...aaab'
     """
-    return printable(text.replace("\n", "?"))
+    line = printable(text.replace("\n", "?"))
+    if width is None or len(line) <= width:
+        return line
+    kept = width - 3
+    return f"{line[: kept - kept // 2]}...{line[len(line) - kept // 2 :]}"
+
+
+def each_text(value: Any, change: Any) -> Any:
+    """Apply a function to every text in plain data, names of keys included.
+
+    Examples
+    --------
+    >>> each_text({"a": ["b", 1]}, str.upper)
+    {'A': ['B', 1]}
+    """
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {change(key): each_text(inner, change) for key, inner in value.items()}
+    return [each_text(inner, change) for inner in value] if isinstance(value, list) else value
 
 
 def sendable(text: str) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.transfer import weights as weight_files
+from pytest_datasize.transfer.device import torch_threads
 
 
 @dataclass(frozen=True)
@@ -27,26 +28,42 @@ class Backbone:
         timm's name, or the class of a module that was given.
     model
         (N, 3, S, S) images → (N, D) embeddings.
-    preprocess
-        8-bit RGB image → float32 tensor of shape (3, S, S), as the weights expect it.
+    crop
+        8-bit RGB image → uint8 tensor of shape (3, S, S): resized and cropped.
+    mean, std
+        What pixels in [0, 1] are normalised by, per channel.
     image_size
         S, pixels.
     weights_source, weights_hash
         Where the weights came from, and the first 16 hexadecimal digits of their SHA-256.
+    weights_file
+        Where the weights lie; None for a module.
     key
         Names everything an embedding depends on: weights, architecture, preprocessing.
-    given
-        What was asked for; kept, since a module is named by its identity in ``key``.
     """
 
     name: str
     model: nn.Module
-    preprocess: Callable[[Image.Image], Tensor]
+    crop: Callable[[Image.Image], Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     image_size: int
     weights_source: str
     weights_hash: str
+    weights_file: Path | None
     key: str
-    given: str | nn.Module
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Turn uint8 pixels (..., 3, S, S) into the float32 input that the weights expect."""
+        mean, std = (
+            torch.tensor(values, device=pixels.device)[:, None, None]
+            for values in (self.mean, self.std)
+        )
+        return (pixels.float() / 255 - mean) / std
+
+    def preprocess(self, picture: Image.Image) -> Tensor:
+        """Turn an 8-bit RGB image into the model's input, float32 of shape (3, S, S)."""
+        return self.normalise(self.crop(picture))
 
 
 def load(
@@ -74,26 +91,31 @@ def load(
         if weights != "auto":
             raise BackboneError(f"weights={weights!r}: a module brings its own weights.")
         name, model = type(backbone).__name__, copy.deepcopy(backbone)
-        source, content = "given as a module", _state_hash(model)
-        # equal weights do not make equal modules: what forward does may differ
-        identity = f"{name}|{id(backbone)}"
+        source, content, file = "given as a module", _state_hash(model), None
+        identity = f"{type(backbone).__module__}.{type(backbone).__qualname__}"
     else:
         name, (model, found) = backbone, _from_timm(backbone, weights, image_size)
-        source, content, identity = found.source, found.hash, name
+        source, content, identity, file = found.source, found.hash, name, found.file
     model.eval().requires_grad_(False)
     config = timm_data.resolve_model_data_config(model)
     if image_size:
         config["input_size"] = (3, image_size, image_size)
     side = config["input_size"][-1]
+    features = Features(model)
+    if isinstance(backbone, nn.Module):
+        # equal weights do not make equal modules: what forward does may differ
+        identity += f"|{_behaviour(features, side)}"
     return Backbone(
         name=name,
-        model=Features(model),
-        preprocess=timm_data.create_transform(**config, is_training=False),
+        model=features,
+        crop=timm_data.create_transform(**config, is_training=False, normalize=False),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
         image_size=side,
         weights_source=source,
         weights_hash=content,
+        weights_file=file,
         key=f"{identity}|{content}|{sorted(config.items())}",
-        given=backbone,
     )
 
 
@@ -248,6 +270,18 @@ def _nearest(name: str) -> str:
     close = get_close_matches(name, timm.list_models(), n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
     return f"{hint} timm.list_models(pretrained=True) lists them all."
+
+
+@torch.inference_mode()
+def _behaviour(model: nn.Module, side: int) -> str:
+    """Name what a module does, by what it makes of noise; what fails on noise is named alike."""
+    noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch_threads(1):
+            made = copy.deepcopy(model).cpu()(noise)
+    except Exception:
+        return "fails"  # embedding the images will say why
+    return hashlib.sha256(made.float().numpy().tobytes()).hexdigest()[:16]
 
 
 def _state_hash(model: nn.Module) -> str:

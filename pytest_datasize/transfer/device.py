@@ -1,6 +1,5 @@
 """Where the arithmetic runs, and with how many threads."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,18 +38,6 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)
-
-
-def n_threads() -> int:
-    """Threads this process may use: its cores, shared with the other pytest-xdist workers.
-
-    Two processes that each use every core slow each other down many times over.
-    """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    return max(1, cores // max(1, workers))
 
 
 @contextmanager

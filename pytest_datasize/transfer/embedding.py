@@ -1,28 +1,31 @@
 """Decode every image once and push it once through the frozen backbone."""
 
+import platform
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pytest_datasize.errors import BackboneError, DatasetError
-from pytest_datasize.images.decode import UndecodableError, decode
-from pytest_datasize.images.image_set import ImageSet, Raw, digest
-from pytest_datasize.images.unique import unreadable_text
+from pytest_datasize.images.contents import known_contents, stamps_of, unreadable_text
+from pytest_datasize.images.decode import UndecodableError, content_of, decode, told
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.store import Store
+from pytest_datasize.store.rows import HalfArray, Rows
+from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.backbone import Backbone
-from pytest_datasize.transfer.device import n_threads, torch_threads
-
-Vector = np.ndarray[Any, np.dtype[np.float16]]
-Cache = MutableMapping[str, Vector]
-"""Embeddings by image content and backbone, so that equal images are embedded once."""
+from pytest_datasize.transfer.device import torch_threads
+from pytest_datasize.transfer.inference import HALF_TOLERANCE, Inference, prepare
 
 CPU_BATCH, GPU_BATCH = 8, 64
+_SAMPLE = 4  # images that half precision is tried on
+_REMEMBER = 256  # files whose contents are remembered at a time
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,20 @@ class Embeddings:
     ----------
     features
         float16 tensor of shape (N, D) on the device where the heads will train.
+    contents
+        Per set: what each image's content is called.
     computed
         Number of images that went through the backbone; the others were known.
+    precision
+        What the backbone calculated in.
     seconds
         Wall time of decoding and embedding.
     """
 
     features: Tensor
+    contents: tuple[tuple[str, ...], ...]
     computed: int
+    precision: str
     seconds: float
 
 
@@ -48,16 +57,17 @@ def embed(
     image_sets: Sequence[ImageSet],
     backbone: Backbone,
     device: torch.device,
-    cache: Cache,
+    store: Store,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     *,
+    precision: str = "auto",
     forward_in_workers: bool | None = None,
 ) -> Embeddings:
     """Embed the images of all sets, one set after the other.
 
-    On the CPU every worker thread decodes and embeds batches of its own with one torch thread:
-    faster than sharing one batch between cores, and an embedding then does not depend on how
-    many cores there are. On a GPU the threads decode and this thread feeds the device.
+    On the CPU worker threads decode and embed batches with one torch thread each: faster than
+    sharing one batch between cores, and an embedding then does not depend on how many cores there
+    are. On a GPU the threads decode, and this thread feeds the device.
 
     Parameters
     ----------
@@ -67,10 +77,12 @@ def embed(
         The frozen model and its preprocessing.
     device
         Where the model runs.
-    cache
-        Known embeddings; new ones are added.
+    store
+        Knows files and embeddings of before, and learns the others as they are made.
     on_progress
         Called with (images done, images in all).
+    precision
+        See :func:`pytest_datasize.transfer.inference.prepare`.
     forward_in_workers
         Whether the threads that decode also embed; None: on the CPU they do.
 
@@ -84,15 +96,31 @@ def embed(
     start = time.perf_counter()
     if forward_in_workers is None:
         forward_in_workers = device.type == "cpu"
-    run = _Run(image_sets, backbone, device, cache, on_progress, forward_in_workers)
     with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
+        run = _Run(image_sets, backbone, device, store, on_progress, precision, pool)
         try:
-            run.go(pool)
+            features = run.go(forward_in_workers)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    features = torch.from_numpy(np.stack([cache[key] for key in run.keys]))
-    return Embeddings(features.to(device), run.computed, time.perf_counter() - start)
+    ends = np.cumsum([len(images) for images in image_sets]).tolist()
+    return Embeddings(
+        features=torch.from_numpy(features).to(device),
+        contents=tuple(
+            tuple(run.contents[end - len(images) : end])  # type: ignore[arg-type]
+            for images, end in zip(image_sets, ends, strict=True)
+        ),
+        computed=run.computed,
+        precision=run.precision,
+        seconds=time.perf_counter() - start,
+    )
+
+
+class _Decoded(NamedTuple):
+    row: int
+    content: str
+    pixels: Tensor | None  # uint8 (3, S, S)
+    problem: str
 
 
 class _Run:
@@ -101,114 +129,250 @@ class _Run:
         image_sets: Sequence[ImageSet],
         backbone: Backbone,
         device: torch.device,
-        cache: Cache,
+        store: Store,
         on_progress: Callable[[int, int], None],
-        forward_in_workers: bool,
+        precision: str,
+        pool: ThreadPoolExecutor,
     ) -> None:
         self.places = [(images, row) for images in image_sets for row in range(len(images))]
-        self.backbone, self.device, self.cache = backbone, device, cache
-        self.on_progress, self.forward_in_workers = on_progress, forward_in_workers
-        self.model = backbone.model.to(device).to(memory_format=torch.channels_last)
+        self.backbone, self.device, self.store = backbone, device, store
+        self.on_progress, self.pool = on_progress, pool
+        self.stamps: list[str | None] = []
+        self.contents: list[str | None] = []
+        for images in image_sets:
+            stamps = stamps_of(images)
+            self.stamps += stamps
+            self.contents += images.digests or known_contents(stamps, store)
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
-        self.keys: list[str] = []
+        self.asked = precision
+        self.precision = ""
+        self.inference: Inference | None = None
         self.unreadable: list[str] = []
+        self.learnt: dict[str, str] = {}
+        self.pending: list[_Decoded] = []
+        self.promised: dict[str, int] = {}  # content → the row that is embedded for all its copies
         self.computed = 0
         self.done = 0
 
-    def go(self, pool: ThreadPoolExecutor) -> None:
-        """Read in order, gather unknown images into batches, embed them as they fill."""
-        running: deque[Future[Any]] = deque()
-        batch: list[tuple[str, str, Raw]] = []
-        promised: set[str] = set()
-        for name, key, raw in self._read(pool):
-            self.keys.append(key)
-            if key in self.cache or key in promised:
-                self._advance(1)
-                continue
-            promised.add(key)
-            batch.append((name, key, raw))
-            if len(batch) == self.batch_size:
-                running.append(pool.submit(self._work, batch))
-                batch = []
-            while len(running) > 2 * n_threads():  # bounds what is in memory
-                self._finish(running.popleft().result())
-        if batch:
-            running.append(pool.submit(self._work, batch))
-        while running:
-            self._finish(running.popleft().result())
+    def go(self, forward_in_workers: bool) -> HalfArray:
+        """Return the features of all images, (N, D); decode and embed what is not known."""
+        self._choose_precision()
+        self.rows: Rows = self.store.rows(self._key())
+        known = self._fetch_known()
+        reading: deque[Future[list[_Decoded]]] = deque()
+        embedding: deque[tuple[list[_Decoded], Any]] = deque()
+        missing = np.flatnonzero(~known).tolist()
+        self._advance(len(self.places) - len(missing))
+        chunks = [missing[k : k + CPU_BATCH] for k in range(0, len(missing), CPU_BATCH)]
+        ahead = 2 * n_threads() + self.batch_size // CPU_BATCH  # bounds what is in memory
+
+        def forward(least: int) -> None:
+            while len(self.pending) >= least and self.pending:
+                self._model()
+                batch = self.pending[: self.batch_size]
+                del self.pending[: self.batch_size]
+                task: Any = (
+                    self.pool.submit(self._forward, batch)
+                    if forward_in_workers
+                    else self._forward(batch)
+                )
+                embedding.append((batch, task))
+                while len(embedding) > (ahead if forward_in_workers else 1):
+                    self._finish(*embedding.popleft())
+
+        for chunk in chunks:
+            reading.append(self.pool.submit(self._read, chunk))
+            if len(reading) > ahead:
+                self._take(reading.popleft().result())
+                forward(self.batch_size)
+        while reading:
+            self._take(reading.popleft().result())
+            forward(self.batch_size)
+        forward(1)
+        while embedding:
+            self._finish(*embedding.popleft())
+        self._remember(1)
         if self.unreadable:
             raise DatasetError(unreadable_text(self.unreadable, len(self.places)))
+        for row in missing:
+            self.features[row] = self.features[self.promised.get(self.contents[row] or "", row)]
+        return self.features
 
-    def _read(self, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str, Raw]]:
-        """Yield (name, key, image) in order; a known image is not read."""
+    # -- what is known ------------------------------------------------------------------------
 
-        def read(place: tuple[ImageSet, int]) -> tuple[str, str, Raw]:
-            images, row = place
-            where = f"|{self.backbone.key}|{self.device.type}"
-            if images.digests and (key := images.digests[row] + where) in self.cache:
-                return images.name(row), key, b""
-            raw = images.read(row)
-            return images.name(row), digest(raw) + where, raw
+    def _choose_precision(self) -> None:
+        """Try half precision on the first images, or recall how that went with them."""
+        if self.asked != "auto":
+            self.precision = self.asked
+            return
+        trial = f"{self._key()}|{HALF_TOLERANCE}|{[one.content for one in self._sample()]}"
+        self.precision = self.store.get("precision", trial) or ""
+        if not self.precision:
+            self.precision = self._model().precision
+            self.store.put("precision", trial, self.precision)
 
-        ahead: deque[Future[tuple[str, str, Raw]]] = deque()
-        for place in self.places:
-            ahead.append(pool.submit(read, place))
-            if len(ahead) > 2 * self.batch_size:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    def _sample(self) -> list[_Decoded]:
+        return self._read(list(range(min(_SAMPLE, len(self.places)))))
 
-    def _work(self, batch: list[tuple[str, str, Raw]]) -> tuple[list[str], Tensor, int, list[str]]:
-        keys, tensors, unreadable = [], [], []
-        for name, key, raw in batch:
-            try:
-                tensors.append(self.backbone.preprocess(decode(raw)))
-                keys.append(key)
-            except UndecodableError as problem:
-                unreadable.append(f"{name}: {problem}")
-        if unreadable or self.unreadable:  # nothing will be trained: only find all such images
-            return [], torch.empty(0), len(batch), unreadable
-        # a batch is always full: kernels chosen by its size then never change an embedding
-        tensors += [tensors[-1]] * (self.batch_size - len(tensors))
-        pixels = torch.stack(tensors).contiguous(memory_format=torch.channels_last)
-        if self.forward_in_workers:
-            pixels = self._forward(pixels)
-        return keys, pixels, len(batch), []
-
-    def _finish(self, outcome: tuple[list[str], Tensor, int, list[str]]) -> None:
-        keys, tensor, count, unreadable = outcome
-        self.unreadable += unreadable
-        if keys:
-            features = tensor if self.forward_in_workers else self._forward(tensor)
-            rows = features[: len(keys)].cpu().numpy()
-            if not np.isfinite(rows).all():
+    def _model(self) -> Inference:
+        """Prepare the model when the first image needs it."""
+        if self.inference is None:
+            pixels = [one.pixels for one in self._sample() if one.pixels is not None]
+            if not pixels:  # nothing can be read, which is said later, of all images
+                pixels = [torch.zeros(3, *[self.backbone.image_size] * 2, dtype=torch.uint8)]
+            sample = self.backbone.normalise(torch.stack(pixels))
+            with _named_failures(self.backbone, sample):
+                self.inference = prepare(self.backbone, self.device, sample, self.asked)
+            if self.asked not in ("auto", self.inference.precision):
                 raise BackboneError(
-                    f"backbone {self.backbone.name} gave embeddings that are not finite; "
-                    "are its weights damaged?"
+                    f"precision={self.asked!r}: backbone {self.backbone.name} cannot calculate in "
+                    f"it on {self.device}, or its embeddings would differ by more than "
+                    f"{HALF_TOLERANCE:.0%}. Use precision='auto' or 'float32'."
                 )
-            self.cache.update(zip(keys, _half(rows), strict=True))
-            self.computed += len(keys)
-        self._advance(count)
+        return self.inference
+
+    def _key(self) -> str:
+        """Everything but the image that an embedding depends on."""
+        machine = platform.machine() if self.device.type == "cpu" else self.device.type
+        return f"{self.backbone.key}|{machine}|{self.precision}|torch {torch.__version__}"
+
+    def _fetch_known(self) -> np.ndarray[Any, Any]:
+        known = np.zeros(len(self.places), dtype=bool)
+        if self.rows.width is None:
+            return known
+        self.features: HalfArray = np.empty((len(self.places), self.rows.width), dtype=np.float16)
+        named = [row for row, content in enumerate(self.contents) if content]
+        if named:
+            part = np.empty((len(named), self.rows.width), dtype=np.float16)
+            known[named] = self.rows.fetch([self.contents[row] or "" for row in named], part)
+            self.features[named] = part
+        return known
+
+    # -- decoding -----------------------------------------------------------------------------
+
+    def _read(self, rows: list[int]) -> list[_Decoded]:
+        decoded = []
+        for row in rows:
+            images, index = self.places[row]
+            try:
+                picture = decode(images.read(index), images.max_pixels)
+                content = content_of(picture)
+                if self.contents[row] not in (None, content):  # of the stamp, or counted before
+                    raise UndecodableError("changed while the gate ran; run again when it is whole")
+                decoded.append(_Decoded(row, content, self.backbone.crop(picture), ""))
+            except UndecodableError as problem:
+                decoded.append(_Decoded(row, "", None, told(images.name(index), problem)))
+        return decoded
+
+    def _take(self, decoded: list[_Decoded]) -> None:
+        """Queue what must go through the backbone."""
+        fresh = []
+        for one in decoded:
+            if one.problem:
+                self.unreadable.append(one.problem)
+                continue
+            if (stamp := self.stamps[one.row]) and self.contents[one.row] is None:
+                self.learnt[stamp] = one.content
+            unknown = self.contents[one.row] is None
+            self.contents[one.row] = one.content
+            if one.content in self.promised:
+                self._advance(1)
+                continue
+            self.promised[one.content] = one.row
+            if unknown and self.rows.width is not None:
+                row = np.empty((1, self.rows.width), dtype=np.float16)
+                if self.rows.fetch([one.content], row)[0]:  # the file is new, its image is not
+                    self.features[one.row] = row[0]
+                    self._advance(1)
+                    continue
+            fresh.append(one)
+        self._remember(_REMEMBER)
+        if self.unreadable:  # nothing will be trained: only find all such images
+            self.pending.clear()
+        else:
+            self.pending += fresh
+
+    def _remember(self, least: int) -> None:
+        if len(self.learnt) >= least:
+            self.store.remember(self.learnt)
+            self.learnt = {}
+
+    # -- the backbone -------------------------------------------------------------------------
+
+    def _forward(self, batch: list[_Decoded]) -> Tensor:
+        """Embed a batch; it is always full: kernels chosen by its size never change an embedding.
+
+        A device that runs out of memory gets half of the batch, from then on.
+        """
+        pixels = [one.pixels for one in batch if one.pixels is not None]
+        while True:
+            size = self.batch_size
+            try:
+                parts = [
+                    self._embed(pixels[k : k + size], size) for k in range(0, len(pixels), size)
+                ]
+                return torch.cat(parts)
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise BackboneError(
+                        f"backbone {self.backbone.name}: {self.device} has no memory for a single "
+                        f"image of {self.backbone.image_size} pixels. Use a smaller image_size or "
+                        "backbone, or device='cpu'."
+                    ) from None
+                self.batch_size = size // 2
 
     @torch.inference_mode()
-    def _forward(self, pixels: Tensor) -> Tensor:
-        try:
-            features: Tensor = self.model(pixels.to(self.device, non_blocking=True)).float()
-        except BackboneError:
-            raise
-        except (RuntimeError, ValueError, AssertionError, TypeError) as problem:
-            raise BackboneError(
-                f"backbone {self.backbone.name} failed on images of shape "
-                f"{tuple(pixels.shape)}: {problem}"
-            ) from problem
+    def _embed(self, pixels: list[Tensor], size: int) -> Tensor:
+        assert self.inference is not None
+        full = torch.stack(pixels + [pixels[-1]] * (size - len(pixels)))
+        if self.device.type == "cuda":
+            full = full.pin_memory()
+        full = self.backbone.normalise(full.to(self.device, non_blocking=True))
+        full = full.to(self.inference.dtype, memory_format=torch.channels_last)
+        with _named_failures(self.backbone, full):
+            features: Tensor = self.inference.model(full)[: len(pixels)]
         return features
+
+    def _finish(self, batch: list[_Decoded], task: Any) -> None:
+        rows = (task.result() if isinstance(task, Future) else task).float().cpu().numpy()
+        if not np.isfinite(rows).all():
+            raise BackboneError(
+                f"backbone {self.backbone.name} gave embeddings that are not finite; "
+                "are its weights damaged?"
+            )
+        if self.rows.width is None:
+            self.store.set_width(self._key(), rows.shape[1])
+            self.features = np.empty((len(self.places), rows.shape[1]), dtype=np.float16)
+        half = _half(rows)
+        for one, row in zip(batch, half, strict=True):
+            self.features[one.row] = row
+        self.rows.add([one.content for one in batch], half)
+        self.computed += len(batch)
+        self._advance(len(batch))
 
     def _advance(self, count: int) -> None:
         self.done += count
         self.on_progress(self.done, len(self.places))
 
 
-def _half(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float16]]:
+class _named_failures:  # noqa: N801  (reads as a statement)
+    """Turn what a model raises on images into an error that names it."""
+
+    def __init__(self, backbone: Backbone, pixels: Tensor) -> None:
+        self.backbone, self.shape = backbone, tuple(pixels.shape)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, problem: BaseException | None, trace: object) -> None:
+        if isinstance(problem, (BackboneError, torch.OutOfMemoryError)):
+            return
+        if isinstance(problem, (RuntimeError, ValueError, AssertionError, TypeError)):
+            raise BackboneError(
+                f"backbone {self.backbone.name} failed on images of shape {self.shape}: {problem}"
+            ) from problem
+
+
+def _half(rows: np.ndarray[Any, Any]) -> HalfArray:
     """Store half precision: an embedding's scale is far inside its range for any sane model."""
-    half: np.ndarray[Any, np.dtype[np.float16]] = np.clip(rows, -65504, 65504).astype(np.float16)
+    half: HalfArray = np.clip(rows, -65504, 65504).astype(np.float16)
     return half

@@ -6,14 +6,18 @@ import numpy as np
 import torch
 
 from pytest_datasize.ndarrays import FloatArray
-from pytest_datasize.transfer.device import n_threads, torch_threads
+from pytest_datasize.threads import n_threads
+from pytest_datasize.transfer.device import torch_threads
 from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
 from pytest_datasize.transfer.trials import Trials, Work
 
+EMBEDS = True
+"""Every image goes through the frozen backbone, so that its content is known from there."""
+
 
 def run(work: Work, span: tuple[int, int]) -> Trials:
-    """Embed all images once, then train the heads of all trials together.
+    """Train the heads of all trials together, on embeddings that the store holds by now.
 
     Parameters
     ----------
@@ -28,8 +32,8 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         work.image_sets,
         work.backbone,
         work.device,
-        work.cache,
-        lambda done, total: work.on_progress("embedding images", done, total),
+        work.store,
+        precision=work.precision,
     )
     start = time.perf_counter()
     trials = plan.trials(*span)

@@ -306,13 +306,15 @@ def _fit_batch(
     test = torch.from_numpy(np.stack([task.test for task in tasks])).to(device)
     held = torch.from_numpy(np.stack(splits)).to(device)
     rows, others = axes[train], axes[test]
-    variance = rows[..., :-1].var(1, correction=0).sum(-1).clamp_min(floor).clamp_min(1e-30)
+    second = rows.square().mean(1)
+    variance = (second - rows.mean(1).square())[:, :-1].sum(-1).clamp_min(floor).clamp_min(1e-30)
     b, n, d = rows.shape
     if 2 * n < d:
         rows, others = _row_space(rows, others, max(floor, 1e-30))
+        second = rows.square().mean(1)
     target = functional.one_hot(labels[train], n_classes).to(rows.dtype)
     target = target.transpose(1, 2)[:, :, None].contiguous()
-    problem = Problem(rows, target, rows.square().mean(1))
+    problem = Problem(rows, target, second)
     # Strength times the trial's mean variance is the same as scaling its features.
     ridge = (variance / n_features)[:, None].repeat(1, rows.shape[2])
     ridge[:, -1] = 0.0  # the bias

@@ -8,8 +8,8 @@ import torch
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.ndarrays import FloatArray, IntArray
 from pytest_datasize.plan import Plan
+from pytest_datasize.store import Store
 from pytest_datasize.transfer.backbone import Backbone
-from pytest_datasize.transfer.embedding import Cache
 
 Progress = Callable[[str, int, int], None]
 
@@ -32,8 +32,10 @@ class Work:
         The pretrained model and its preprocessing.
     device
         Where it runs.
-    cache
-        Known embeddings; new ones are added.
+    store
+        Knows embeddings of before; new ones are added.
+    precision
+        What the backbone calculates in, or ``auto``.
     seed
         Seed of whatever a strategy draws at random; mix it with a purpose and the repeat.
     on_progress
@@ -46,7 +48,8 @@ class Work:
     n_classes: int
     backbone: Backbone
     device: torch.device
-    cache: Cache
+    store: Store
+    precision: str
     seed: int
     on_progress: Progress
 

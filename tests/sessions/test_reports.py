@@ -3,8 +3,11 @@
 import json
 import math
 
+import jsonschema
 import pytest
 from support import shapes, write_folder
+
+from pytest_datasize.reports.json import schema
 
 GATE = "from pytest_datasize import datasize\nimport pytest\n"
 TWO = (
@@ -53,7 +56,8 @@ def written(repository, *arguments: str):
 def test_json_has_every_field_with_its_type(repository):
     repository.makepyfile(TWO)
     content = written(repository)
-    assert content["schema"] == 1
+    assert content["schema"] == 2
+    jsonschema.validate(content, schema())
     short, *enough = sorted(content["requirements"], key=lambda r: "enough" in r["nodeid"])
     for record in (short, *enough):
         assert set(record) >= FIELDS
@@ -62,7 +66,7 @@ def test_json_has_every_field_with_its_type(repository):
         assert record["ceiling_low"] <= record["ceiling"] <= record["ceiling_high"]
         assert 0 <= record["probability_sufficient"] <= 1
         assert len(record["scores"]) == len(record["sizes"])
-        assert set(record["timings"]) == {"decode_and_embed", "heads", "fit"}
+        assert set(record["timings"]) == {"decode_and_embed", "heads", "outcomes"}
         assert all(seconds >= 0 for seconds in record["timings"].values())
     assert [record["verdict"] for record in enough] == ["sufficient", "sufficient"]
     assert all(record["required"] <= record["available"] for record in enough)
@@ -84,7 +88,9 @@ def nothing(): pytest.skip("their own reason")
 def test_skipped(nothing): ...
 """
     )
-    broken, skipped = written(repository)["requirements"]
+    content = written(repository)
+    jsonschema.validate(content, schema())
+    broken, skipped = content["requirements"]
     assert (broken["verdict"], skipped["verdict"]) == ("error", "skipped")
     assert "does not exist" in broken["message"]
 
@@ -111,7 +117,7 @@ def test_quiet_shows_failures_only_and_verbose_shows_sizes(repository):
     assert "::test_short  accuracy" in quiet
     verbose = repository.runpytest("-v")
     verbose.stdout.fnmatch_lines(["*::test_enough: accuracy by training size", "*10  0.* (0.*)"])
-    verbose.stdout.fnmatch_lines(["*decode_and_embed *s, heads * s, fit * s; weights *"])
+    verbose.stdout.fnmatch_lines(["*decode_and_embed *s, heads * s, outcomes * s; weights *"])
     repository.makepyfile(GATE + "@datasize.requires(accuracy=0.6)\ndef test_it(): ...\n")
     assert "image data sufficiency" not in repository.runpytest("-q").stdout.str()
 

@@ -15,6 +15,7 @@ from support import shapes
 from pytest_datasize import BackboneError
 from pytest_datasize.images import load as load_images
 from pytest_datasize.images.decode import decode
+from pytest_datasize.store import Store
 from pytest_datasize.transfer import weights
 from pytest_datasize.transfer.backbone import load
 from pytest_datasize.transfer.embedding import embed
@@ -258,7 +259,7 @@ def image_set(n: int, seed: int = 0):
 
 def test_embeddings_equal_a_plain_loop():
     backbone, images = load(Small(), image_size=24), image_set(21)
-    found = embed([images], backbone, CPU, {})
+    found = embed([images], backbone, CPU, Store(), precision="float32")
     plain = torch.cat(
         [backbone.model(backbone.preprocess(decode(images.read(i)))[None]) for i in range(21)]
     )
@@ -269,19 +270,19 @@ def test_embeddings_equal_a_plain_loop():
 def test_the_path_of_a_gpu_gives_the_same_bits():
     """On a GPU this thread feeds the model; the same code runs here on the CPU."""
     backbone, images = load(Small(), image_size=24), image_set(37)
-    one = embed([images], backbone, CPU, {})
-    other = embed([images], backbone, CPU, {}, forward_in_workers=False)
+    one = embed([images], backbone, CPU, Store())
+    other = embed([images], backbone, CPU, Store(), forward_in_workers=False)
     assert torch.equal(one.features, other.features)
 
 
 def test_known_images_and_duplicates_are_embedded_once():
-    backbone, cache = load(Small(), image_size=24), {}
+    backbone, store = load(Small(), image_size=24), Store()
     some, all_of_them = image_set(20), image_set(50)
-    first = embed([some], backbone, CPU, cache)
-    again = embed([some], backbone, CPU, cache)
+    first = embed([some], backbone, CPU, store)
+    again = embed([some], backbone, CPU, store)
     assert (first.computed, again.computed) == (20, 0)
     assert torch.equal(first.features, again.features)
-    twice = embed([all_of_them, all_of_them], backbone, CPU, {})
+    twice = embed([all_of_them, all_of_them], backbone, CPU, Store())
     assert twice.computed == 50
     assert torch.equal(twice.features[:50], twice.features[50:])
 
@@ -300,8 +301,8 @@ def test_bits_do_not_depend_on_threads_company_or_order(textiles, monkeypatch):
     results = []
     for threads in (1, 2):
         monkeypatch.setattr(embedding, "n_threads", lambda threads=threads: threads)
-        results.append(embed([images], backbone, CPU, {}).features)
-        results.append(embed([reversed_images], backbone, CPU, {}).features.flip(0))
+        results.append(embed([images], backbone, CPU, Store()).features)
+        results.append(embed([reversed_images], backbone, CPU, Store()).features.flip(0))
     assert all(torch.equal(results[0], other) for other in results[1:])
     assert torch.get_num_threads() == before
 
@@ -321,13 +322,13 @@ def test_a_model_that_fails_or_gives_nonsense_is_named():
         (torch.nn.Linear(7, 2), "failed on images of shape"),
     ):
         with pytest.raises(BackboneError, match=says):
-            embed([image_set(9)], load(model, image_size=24), CPU, {})
+            embed([image_set(9)], load(model, image_size=24), CPU, Store())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_cuda_gives_the_embeddings_of_the_cpu():
     backbone, images = load(Small(), image_size=24), image_set(100)
-    cpu = embed([images], backbone, CPU, {}).features
-    cuda = embed([images], backbone, torch.device("cuda"), {}).features
+    cpu = embed([images], backbone, CPU, Store()).features
+    cuda = embed([images], backbone, torch.device("cuda"), Store()).features
     assert cuda.is_cuda
     torch.testing.assert_close(cuda.cpu(), cpu, rtol=1e-2, atol=1e-2)

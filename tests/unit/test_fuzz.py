@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support import named
 
 from pytest_datasize import DatasizeError
 from pytest_datasize.images import load
 from pytest_datasize.images.decode import UndecodableError, decode
-from pytest_datasize.images.unique import unique
 from pytest_datasize.settings import read_yaml
 
 BRIEF = settings(
@@ -62,7 +62,7 @@ def test_any_bytes_as_an_image(content):
 
 def read(path) -> None:
     try:
-        unique(load(str(path)))
+        named(load(str(path)))
     except DatasizeError as problem:
         assert str(problem)  # noqa: PT017
 

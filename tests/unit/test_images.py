@@ -12,8 +12,7 @@ from torchvision.datasets import FakeData, ImageFolder
 
 from pytest_datasize import DatasetError
 from pytest_datasize.images import SOURCES, load
-from pytest_datasize.images.decode import decode
-from pytest_datasize.images.image_set import digest
+from pytest_datasize.images.decode import content_of, decode
 
 
 class Pairs(Dataset):
@@ -223,8 +222,11 @@ def test_every_source_has_both_functions():
         assert callable(source.load)
 
 
-def test_a_digest_names_the_content():
-    pixels = np.arange(12, dtype=np.uint8)
-    assert digest(pixels.reshape(3, 4)) == digest(pixels.reshape(3, 4).copy())
-    assert digest(pixels.reshape(3, 4)) != digest(pixels.reshape(4, 3))
-    assert digest(b"a") != digest(b"b")
+def test_a_content_is_named_by_its_pixels(tmp_path):
+    pixels = shapes(1)[0][0]
+    for name in ("a.png", "b.bmp", "c.tiff"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    names = {content_of(decode(path.read_bytes())) for path in tmp_path.iterdir()}
+    assert names == {content_of(decode(pixels))}
+    assert content_of(decode(pixels[:, :12])) not in names
+    assert content_of(decode(pixels.reshape(12, 48))) not in names

@@ -86,20 +86,3 @@ def test_few_images_or_none_alike_flag_nothing():
     assert limit(random_features(5)) == 0.0
     assert pairs(random_features(5), random_features(5)) == []
     assert pairs(np.zeros((3, 8)), np.ones((30, 8))) == []
-
-
-def test_the_very_same_embedding_is_one_image():
-    features = random_features(60)
-    features[50:54], features[54] = features[:4], features[5]
-    images = labelled(60)
-    kept, rows = keep_apart(Loaded(images), features)  # image 54 stands under the label of image 4
-    assert rows.tolist() == [*range(5), *range(6, 50), *range(55, 60)]
-    assert [finding.check for finding in kept.images.findings] == [
-        "duplicates",
-        "conflicting_labels",
-    ]
-    fresh = np.concatenate([features[:50], random_features(4, 2), features[:2]])
-    kept, rows = keep_apart(Loaded(labelled(50), labelled(6)), fresh)
-    assert rows.tolist() == list(range(54))
-    assert kept.images.findings[0].check == "test_leak"
-    assert [kept.test.name(row) for row in range(4)] == [f"image {row}" for row in range(4)]

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support import shapes, write_folder
+from support import named, shapes, write_folder
 
 from pytest_datasize import DatasetError
 from pytest_datasize.images import SOURCES, Reading, load
 from pytest_datasize.images.decode import decode
-from pytest_datasize.images.unique import unique
 from pytest_datasize.options import SOURCES_BY_NAME
 
 IMAGES, LABELS = shapes(24)
@@ -497,7 +496,7 @@ def test_links_within_the_folder_are_followed_once(tmp_path):
     write_folder(tmp_path, IMAGES, LABELS)
     (tmp_path / "left" / "again").symlink_to(tmp_path / "left")
     (tmp_path / "left" / "copy.png").symlink_to(tmp_path / "left" / "0000.png")
-    assert len(unique(load(str(tmp_path))).images) == 24
+    assert len(named(load(str(tmp_path))).images) == 24
 
 
 @pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "a/../../x.png"])
@@ -530,7 +529,7 @@ def test_a_name_cannot_break_a_line(tmp_path):
     folder = write_folder(tmp_path, IMAGES, LABELS)
     (folder / "left" / "a\n::error::\x1b[31m.png").write_bytes(b"")
     with pytest.raises(DatasetError) as caught:
-        unique(load(str(folder)))
+        named(load(str(folder)))
     assert r"a\n::error::\x1b[31m.png: empty file" in str(caught.value)
 
 

@@ -1,0 +1,51 @@
+"""``python -m pytest_datasize COMMAND``: work with the results of earlier runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from pytest_datasize import __version__
+from pytest_datasize.errors import DatasizeError
+
+COMMANDS = {
+    "report": ("pytest_datasize.commands.report", "draw reports from a result file"),
+    "diff": ("pytest_datasize.commands.diff", "compare two result files"),
+    "ask": ("pytest_datasize.commands.ask", "what if there were more images, or another target?"),
+}
+"""Name → module with ``add_arguments(parser)`` and ``run(options) -> int``, and its meaning."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status, 2 for wrong input."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a console without some letter must not end a report
+            stream.reconfigure(errors="backslashreplace")
+    parser = argparse.ArgumentParser(
+        prog="python -m pytest_datasize",
+        description="Work with the results of pytest-datasize.",
+        epilog="Results are written by: pytest --datasize-json=RESULT.json",
+    )
+    parser.add_argument("--version", action="version", version=f"pytest-datasize {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for name, (module, meaning) in COMMANDS.items():
+        command = commands.add_parser(name, help=meaning, description=meaning)
+        if name == chosen:
+            import_module(module).add_arguments(command)
+    options = parser.parse_args(words)
+    try:
+        status: int = import_module(COMMANDS[options.command][0]).run(options)
+    except DatasizeError as problem:
+        wrong = str(problem)
+    except (LookupError, TypeError, ValueError) as problem:  # a file that someone edited
+        wrong = f"the result does not hold what it should ({type(problem).__name__}: {problem})."
+    else:
+        return status
+    print(f"{parser.prog} {options.command}: {wrong}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

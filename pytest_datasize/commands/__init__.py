@@ -1,0 +1,1 @@
+"""What ``python -m pytest_datasize`` can do with results; one small module a command."""

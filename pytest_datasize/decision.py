@@ -1,0 +1,90 @@
+"""What a session adds to the records of a gate: whose they are, and which of them fail the test.
+
+Records of the same evidence are the same in every session; a baseline, a place in a file and what
+a doubt does are not.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_datasize.errors import DatasizeWarning
+from pytest_datasize.reports.baseline import Baseline
+from pytest_datasize.reports.place import places
+from pytest_datasize.reports.text import each_text, sendable
+from pytest_datasize.settings import Settings
+
+Record = dict[str, Any]
+
+
+def decided(
+    item: pytest.Item,
+    settings: Sequence[Settings],
+    found: Sequence[Iterable[Record]],
+    baseline: Baseline | None,
+) -> list[Record]:
+    """Return the records of a test; ``failed`` in each says whether it fails the test.
+
+    Parameters
+    ----------
+    item
+        The test.
+    settings
+        Those of each of its requirements, in reading order.
+    found
+        The records of each; they stay as they are.
+    baseline
+        An earlier run to compare with.
+    """
+    where = places(item, len(settings))
+    return [
+        record
+        for order, (mine, records, (file, line)) in enumerate(
+            zip(settings, found, where, strict=True)
+        )
+        for record in _of_one(
+            {"nodeid": sendable(item.nodeid), "order": order, "file": file, "line": line},
+            mine,
+            records,
+            baseline,
+        )
+    ]
+
+
+def _of_one(
+    place: Record, settings: Settings, found: Iterable[Record], baseline: Baseline | None
+) -> Iterator[Record]:
+    """Complete the records of one requirement."""
+    plain = {name: _plain(value) for name, value in settings.values.items()}
+    for known in found:
+        record = {
+            **known,
+            **place,
+            "failed": known["verdict"] != "sufficient",
+            "notes": list(known["notes"]),
+            "settings": each_text(plain, sendable),
+            "baseline": None,
+        }
+        if record["verdict"] == "undecided" and settings["undecided"] == "warn":
+            warnings.warn(DatasizeWarning(record["message"]), stacklevel=1)
+            record["failed"] = False
+        if baseline is not None:
+            change = baseline.change(record, settings["max_increase"], settings["confidence"])
+            record["baseline"] = change
+            record["failed"] |= change["exceeded"]
+        elif settings["max_increase"] is not None:
+            record["notes"].append(
+                "max_increase was not judged: give --datasize-baseline=PATH to compare with"
+            )
+        yield record
+
+
+def _plain(value: Any) -> Any:
+    """Write an option's value: itself where JSON has it, else the name of its type."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, tuple) and all(isinstance(entry, (int, float)) for entry in value):
+        return list(value)
+    return f"<{type(value).__name__}>"

@@ -1,0 +1,141 @@
+"""The committed record: verdicts with what they were given on, for places that cannot measure.
+
+``datasize.lock.json`` is meant for version control: where the images, the requirement and the
+options are those of an entry, its verdict holds, without a GPU, a cache or weights.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pytest_datasize.errors import DatasizeError, RequirementError
+
+NAME = "datasize.lock.json"
+SCHEMA = 2
+_OF_A_SESSION = ("subject", "baseline", "failed")
+_AGAIN = f"Measure again with `pytest --datasize-lock` and commit {NAME}."
+
+
+def find(path: Path, nodeid: str, order: int, subject: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the records of a requirement that were given on the same subject.
+
+    Raises
+    ------
+    DatasizeError
+        There is no such entry, or its subject was another; the text says what changed.
+    RequirementError
+        The file is damaged.
+    """
+    if not path.is_file():
+        raise DatasizeError(f"--datasize=locked: there is no {path}. {_AGAIN}")
+    entry = read(path).get(_name(nodeid, order))
+    if entry is None:
+        raise DatasizeError(f"--datasize=locked: {path.name} has no entry {nodeid}. {_AGAIN}")
+    was, now = entry["subject"], json.loads(json.dumps(subject))
+    if was["images"] != now["images"]:
+        before, after = was["images"]["number"], now["images"]["number"]
+        number = f"{before:,} then, {after:,} now" if before != after else f"still {after:,}"
+        raise DatasizeError(f"--datasize=locked: data changed ({number} images). {_AGAIN}")
+    changed = [
+        f"{name} was {was[part].get(name)!r}, is {now[part].get(name)!r}"
+        for part in ("asked", "options")
+        for name in sorted({*was[part], *now[part]})
+        if was[part].get(name) != now[part].get(name)
+    ]
+    if changed:
+        raise DatasizeError(
+            f"--datasize=locked: the requirement changed ({'; '.join(changed)}). {_AGAIN}"
+        )
+    found: list[dict[str, Any]] = entry["records"]
+    return found
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> None:
+    """Add the judged requirements to the file; entries of gates that did not run stay.
+
+    Raises
+    ------
+    RequirementError
+        The file that is there is damaged.
+    """
+    entries = read(path)
+    root = f"{path.parent}{os.sep}"
+    new: dict[str, Any] = {}
+    for record in records:
+        if record.get("subject") is not None:
+            name = _name(record["nodeid"], record["order"])
+            entry = new.setdefault(name, {"subject": record["subject"], "records": []})
+            entry["records"].append(
+                {
+                    key: _short(value, root)
+                    for key, value in record.items()
+                    if key not in _OF_A_SESSION
+                }
+            )
+    entries.update(new)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(_text(entries), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _name(nodeid: str, order: int) -> str:
+    return nodeid if order == 0 else f"{nodeid} (requirement {order + 1})"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the entries of the file, none if there is no file.
+
+    Raises
+    ------
+    RequirementError
+        The file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"schema {content['schema']}, expected {SCHEMA}")
+        entries: dict[str, Any] = content["gates"]
+        for entry in entries.values():
+            if not (entry["records"] and {"images", "asked", "options"} <= set(entry["subject"])):
+                raise ValueError("an entry lacks records or subject")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise RequirementError(
+            f"{path}: cannot be read ({type(problem).__name__}: {problem}). Restore it from "
+            "version control, or remove it and run `pytest --datasize-lock`."
+        ) from None
+    return entries
+
+
+def _short(value: Any, root: str) -> Any:
+    """Round to six digits, and tell places from the root: as on every other machine."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, str):
+        return value.replace(root, "")
+    if isinstance(value, dict):
+        return {key: _short(inner, root) for key, inner in value.items()}
+    return [_short(inner, root) for inner in value] if isinstance(value, list) else value
+
+
+def _text(entries: dict[str, Any]) -> str:
+    """One fact a line, so that a difference shows what changed."""
+    lines = ["{", f'"schema": {SCHEMA},', '"gates": {']
+    for number, (name, entry) in enumerate(sorted(entries.items())):
+        lines.append(f"{json.dumps(name)}: {{")
+        lines.append('  "subject": {')
+        lines += _facts(entry["subject"])
+        lines.append('  }, "records": [')
+        for place, record in enumerate(entry["records"]):
+            lines.append("  {")
+            lines += _facts(record)
+            lines.append("  }," if place + 1 < len(entry["records"]) else "  }")
+        lines.append("]}," if number + 1 < len(entries) else "]}")
+    return "\n".join([*lines, "}}", ""])
+
+
+def _facts(facts: dict[str, Any]) -> list[str]:
+    lines = [f"    {json.dumps(key)}: {json.dumps(value)}," for key, value in facts.items()]
+    return [*lines[:-1], lines[-1].removesuffix(",")]

@@ -1,0 +1,127 @@
+"""Train the trials of a plan, score them, and gather the evidence."""
+
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from pytest_datasize.images.groups import numbers
+from pytest_datasize.options import METRICS, WORST_CLASS
+from pytest_datasize.outcomes import Outcomes, gather
+from pytest_datasize.result import StudyResult
+from pytest_datasize.sequential import looks
+from pytest_datasize.transfer import device as devices
+from pytest_datasize.transfer.trials import Trials, Work
+
+
+def measure(
+    work: Work,
+    strategy: Callable[[Work, tuple[int, int]], Trials],
+    options: Mapping[str, Any],
+    timings: dict[str, float],
+    until: Callable[[StudyResult, float], bool] | None = None,
+) -> StudyResult:
+    """Train and score all trials, or as many repeats as are needed.
+
+    Parameters
+    ----------
+    work
+        The plan and all that its trials need.
+    strategy
+        Trains and scores the trials of some repeats.
+    options
+        What the study was asked, for the record.
+    timings
+        Stage → seconds spent so far; grows.
+    until
+        See :meth:`pytest_datasize.study.Study.run`.
+    """
+    plan, backbone, device = work.plan, work.backbone, work.device
+    images, test, labels = work.image_sets[0], work.image_sets[1:], work.labels
+    probabilities: list[list[Any]] = [[] for _ in plan.sizes]
+    notes: list[str] = []
+    done = 0
+    for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
+        trials = strategy(work, (done, stop))
+        for known, new in zip(probabilities, trials.probabilities, strict=True):
+            known += new
+        notes += trials.notes
+        start = time.perf_counter()
+        outcomes, by_class = _outcomes(work, probabilities)
+        spent = {**trials.seconds, "outcomes": time.perf_counter() - start}
+        for stage, seconds in spent.items():
+            timings[stage] = timings.get(stage, 0.0) + seconds
+        result = StudyResult(
+            source=images.source,
+            notes=(*images.notes, *dict.fromkeys(notes)),
+            class_counts=images.class_counts,
+            total=len(labels),
+            available=plan.available,
+            n_test=plan.n_test,
+            sizes=plan.sizes,
+            repeats=stop,
+            sampling=options["sampling"],
+            test_source=test[0].source
+            if test
+            else f"{options['test_fraction']:g} of the images in every repeat",
+            n_trials=len(plan.trials(0, stop)),
+            n_trials_planned=len(plan.trials()),
+            outcomes=outcomes,
+            class_outcomes=by_class,
+            law=options["law"],
+            backbone=backbone.name,
+            weights_source=backbone.weights_source,
+            weights_hash=backbone.weights_hash,
+            image_size=backbone.image_size,
+            precision=work.precision,
+            strategy=options["strategy"],
+            device=devices.describe(device),
+            seed=options["seed"],
+            timings=timings,
+        )
+        done = stop
+        if until and until(result, stop / len(plan.repeats)):
+            break
+    return result
+
+
+def _outcomes(work: Work, probabilities: Any) -> tuple[dict[str, Outcomes], dict[str, Outcomes]]:
+    """Return metric → outcomes, and class name → outcomes of its recall."""
+    images, labels, plan = work.image_sets[0], work.labels, work.plan
+    groups = numbers(*work.image_sets)
+    n_repeats = max(map(len, probabilities))
+    tested = [repeat.test for repeat in plan.repeats[:n_repeats]]
+    pool = len(images)
+    outcomes = {}
+    for metric in METRICS:
+        if metric != WORST_CLASS:
+            values = _scored(metric_function(metric), labels, tested, probabilities)
+            outcomes[metric] = gather(plan.sizes, values, tested, pool, groups)
+    by_class = {}
+    hits = _scored(metric_function(WORST_CLASS), labels, tested, probabilities)
+    for index, name in enumerate(images.classes):
+        rows = [part[labels[part] == index] for part in tested]
+        column = [[repeat[index] for repeat in repeats] for repeats in hits]
+        by_class[name] = gather(plan.sizes, column, rows, pool, groups)
+    outcomes[WORST_CLASS] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
+    return outcomes, by_class
+
+
+def metric_function(metric: str) -> Callable[..., Any]:
+    """Return the function of a metric, from the table of metrics."""
+    module, _, name = METRICS[metric].partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+def _scored(contribute: Callable[..., Any], labels: Any, tested: Any, probabilities: Any) -> Any:
+    """Contributions of every trial, per size and repeat.
+
+    The whole pool with a fixed test set is trained once: fewer repeats than test parts.
+    """
+    return [
+        [contribute(labels[rows], p) for rows, p in zip(tested, repeats, strict=False)]
+        for repeats in probabilities
+    ]

@@ -1,0 +1,236 @@
+"""A learning curve as SVG, drawn by matplotlib when a report is written.
+
+No pyplot and no lasting change of matplotlib's settings: the user's own figures stay as they are.
+"""
+
+import io
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Record = dict[str, Any]
+
+LIGHT = {
+    "ink": "#1b1f24",
+    "faint": "#d0d7de",
+    "paper": "#ffffff",
+    "curve": "#0b5cad",
+    "dot": "#5b6b7b",
+    "target": "#b3261e",
+    "available": "#1a6b35",
+    "required": "#8a3ea8",
+}
+"""Role → colour on white; each stands out from it by 4.5 to 1 where it colours text."""
+
+_GEOMETRY = re.compile(r'\b(?:d|x|y|transform|width|height)="[^"]*"')
+_LONG = re.compile(r"(\.\d\d)\d+")
+"""Hundredths of a point are more than any screen shows."""
+
+_WIDTH, _HEIGHT = 5.4, 3.7  # inches; small, so that letters stay readable on a phone
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "datasize",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["system-ui", "DejaVu Sans"],
+    "font.size": 10.5,
+}
+
+
+def learning_curve(record: Record, name: str, *, logarithmic: bool = True) -> str:
+    """Draw the learning curve of one judged requirement for a page with both themes.
+
+    Parameters
+    ----------
+    record
+        A judged requirement.
+    name
+        Unique in the page; the SVG's own names begin with it.
+    logarithmic
+        Whether the number of images is on a logarithmic axis.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element whose colours are the page's variables ``--curve``, ``--ink``, ...
+    """
+    marked = {role: f"#0000{number:02x}" for number, role in enumerate(LIGHT, 16)}
+    text = _svg(record, marked, logarithmic)
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
+    for role, colour in marked.items():
+        text = text.replace(colour, f"var(--{role})")
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = _GEOMETRY.sub(lambda match: _LONG.sub(r"\1", match[0]), text)
+    return re.sub(r"<svg [^>]*?viewBox", '<svg aria-hidden="true" viewBox', text, count=1)
+
+
+def standalone(record: Record) -> str:
+    """Draw the same as an SVG file of its own, in light colours."""
+    return _svg(record, LIGHT, logarithmic=True)
+
+
+def _svg(record: Record, colours: dict[str, str], logarithmic: bool) -> str:
+    from matplotlib.figure import Figure
+
+    with drawing():
+        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+        figure.patch.set_alpha(0.0)
+        axes = figure.add_subplot()
+        _curve(axes, record, colours)
+        _frame(axes, record, colours, logarithmic)
+        _marks(axes, record, colours)
+        with io.StringIO() as file:
+            figure.savefig(file, format="svg", metadata={"Date": None})
+            return file.getvalue()
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Set matplotlib up for drawings that are the same everywhere, and put everything back.
+
+    Text stays text in the browser's own font, which matplotlib need not have: no warning for that.
+    """
+    import matplotlib as mpl
+
+    fonts = logging.getLogger("matplotlib.font_manager")
+    level = fonts.level
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        fonts.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            fonts.setLevel(level)
+
+
+def _curve(axes: "Axes", record: Record, colours: dict[str, str]) -> None:
+    """Draw dots, means and the fitted law; beyond the measured sizes dashed and lighter."""
+    curve, sizes = record["curve"], record["sizes"]
+    n, colour = curve["n"], colours["curve"]
+    inside = [i for i, size in enumerate(n) if size <= sizes[-1]]
+    parts = ((inside, "-", 0.28), (list(range(inside[-1], len(n))), (0, (4, 2)), 0.14))
+    for part, style, opacity in parts:
+        x, low, middle, high = (
+            [values[i] for i in part] for values in (n, curve["low"], curve["score"], curve["high"])
+        )
+        axes.fill_between(x, low, high, color=colour, alpha=opacity, linewidth=0)
+        axes.plot(x, middle, color=colour, linestyle=style, linewidth=1.8)
+    dots = [
+        (size, y) for size, repeats in zip(sizes, record["scores"], strict=True) for y in repeats
+    ]
+    axes.plot(
+        *zip(*dots, strict=True),
+        linestyle="none",
+        marker="o",
+        markersize=3.4,
+        markeredgewidth=0,
+        color=colours["dot"],
+        alpha=0.75,
+    )
+    means = record["measured"]
+    below = [m - low for m, low in zip(means["mean"], means["low"], strict=True)]
+    above = [high - m for m, high in zip(means["mean"], means["high"], strict=True)]
+    axes.errorbar(
+        sizes,
+        means["mean"],
+        yerr=[below, above],
+        fmt="s",
+        markersize=4.5,
+        color=colours["ink"],
+        elinewidth=1.2,
+        capsize=2.5,
+    )
+
+
+def _frame(axes: "Axes", record: Record, colours: dict[str, str], logarithmic: bool) -> None:
+    """Set range, scale, grid and titles of the axes."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    curve = record["curve"]
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.set_xlim(0.85 * curve["n"][0], 1.1 * curve["n"][-1])
+        decades = len(str(curve["n"][-1])) - len(str(curve["n"][0]))
+        steps = (1.0, 2.0, 5.0) if decades < 3 else (1.0,)
+        axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=12))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_xlim(0, _linear_end(record))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: _short(n)))
+    scores = [y for repeats in record["scores"] for y in repeats] + curve["score"]
+    low = min([*scores, record["target"]])
+    high = max([*scores, record["target"], record["score_at_available_high"]])
+    room = 0.08 * max(high - low, 0.02)
+    axes.set_ylim(max(low - room, -0.01), min(high + 2 * room, 1.02))
+    axes.set_xlabel("training images")
+    axes.set_ylabel("recall" if record["class"] is not None else record["metric"])
+    axes.grid(color=colours["faint"], linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=colours["ink"])
+    axes.xaxis.label.set_color(colours["ink"])
+    axes.yaxis.label.set_color(colours["ink"])
+    axes.set_facecolor("none")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(colours["ink"])
+
+
+def _marks(axes: "Axes", record: Record, colours: dict[str, str]) -> None:
+    """Draw the target, and the available and required numbers of images, named at their lines."""
+    bottom, top = axes.get_ylim()
+    left, right = axes.get_xlim()
+    target = record["target"]
+    axes.axhline(target, color=colours["target"], linewidth=1.4, linestyle=(0, (6, 2, 1, 2)))
+    axes.annotate(
+        f"target {target:g}",
+        (0, target),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(4, 3 if target < top - 0.12 * (top - bottom) else -12),
+        textcoords="offset points",
+        color=colours["target"],
+    )
+    for role, where in (("available", 0.03), ("required", 0.12)):
+        n = record[role]
+        if n is None or not left <= n <= right:
+            continue
+        axes.axvline(n, color=colours[role], linewidth=1.4, linestyle=(0, (2, 1.5)))
+        logarithmic = axes.get_xscale() == "log"
+        middle = (left * right) ** 0.5 if logarithmic else (left + right) / 2
+        axes.annotate(
+            f"{n:,} {role}",
+            (n, where),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(4 if n < middle else -4, 0),
+            textcoords="offset points",
+            ha="left" if n < middle else "right",
+            color=colours[role],
+        )
+
+
+def _linear_end(record: Record) -> float:
+    """Show required and available on a linear axis unless one dwarfs the other."""
+    known = max(record["available"], record["sizes"][-1])
+    wanted = record["required"] or known
+    return 1.15 * float(wanted if known < wanted <= 8 * known else known)
+
+
+def _short(n: float) -> str:
+    """Write a number of images on an axis.
+
+    Examples
+    --------
+    >>> _short(500), _short(20_000), _short(3e6)
+    ('500', '20k', '3M')
+    """
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if n >= 10 * unit or (n >= unit and unit == 1e6):
+            return f"{n / unit:g}{letter}"
+    return f"{n:,.0f}"

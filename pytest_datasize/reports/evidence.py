@@ -1,0 +1,101 @@
+"""What a drawing needs of the evidence behind one requirement, as plain data.
+
+Renderers draw and never compute: they read these numbers from a JSON file as well.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_datasize.curve import LearningCurve
+    from pytest_datasize.outcomes import Outcomes
+    from pytest_datasize.result import StudyResult
+    from pytest_datasize.verdict import Judgement
+
+_POINTS = 48
+_BEYOND = 2.0
+"""A drawn curve goes on to so many times what is available or required."""
+
+_FURTHEST = 100.0
+"""... and to so many times the largest measured size at most: further on it is flat or unknown."""
+
+
+def evidence(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
+    """Return scores, their means, the curve and what it was fitted to, for one judgement."""
+    if judged.class_name is None:
+        outcomes, curve = result.outcomes[judged.metric], result.curves[judged.metric]
+    else:
+        outcomes = result.class_outcomes[judged.class_name]
+        curve = result.class_curves[judged.class_name]
+    return {
+        "sizes": list(outcomes.sizes),
+        "scores": [list(repeats) for repeats in outcomes.scores],
+        "measured": _measured(outcomes),
+        "curve": _curve(curve, judged),
+        "fit": _fit(outcomes),
+        "classes": _classes(result, judged),
+    }
+
+
+def _measured(outcomes: "Outcomes") -> dict[str, list[float]]:
+    """Mean score at every size, with the 90 % interval of training and test luck."""
+    points = [_mean(outcomes, index) for index in range(len(outcomes.sizes))]
+    names = ("mean", "low", "high")
+    return {name: [point[i] for point in points] for i, name in enumerate(names)}
+
+
+def _mean(outcomes: "Outcomes", index: int) -> tuple[float, float, float]:
+    from pytest_datasize.advice import half_width
+
+    scores = outcomes.scores[index]
+    mean, half = math.fsum(scores) / len(scores), half_width(outcomes, index)
+    return mean, max(mean - half, 0.0), min(mean + half, 1.0)
+
+
+def _curve(curve: "LearningCurve", judged: "Judgement") -> dict[str, Any]:
+    """Median and 90 % interval of the true score, from the smallest size to beyond the answer."""
+    from pytest_datasize.verdict import LEVEL
+
+    first, last = curve.sizes[0], curve.sizes[-1]
+    wanted: list[float] = [last, judged.available]
+    wanted += [judged.required] if math.isfinite(judged.required) else [4 * judged.available]
+    end = min(_BEYOND * max(wanted), _FURTHEST * max(last, judged.available))
+    step = (end / first) ** (1 / (_POINTS - 1))
+    grid = sorted({round(first * step**i) for i in range(_POINTS)})
+    intervals = [curve.interval(n, LEVEL) for n in grid]
+    return {
+        "level": LEVEL,
+        "n": grid,
+        "score": [round(curve.predict(n), 6) for n in grid],
+        "low": [round(low, 6) for low, _ in intervals],
+        "high": [round(high, 6) for _, high in intervals],
+    }
+
+
+def _fit(outcomes: "Outcomes") -> dict[str, Any]:
+    """All that the curve was fitted to beside the scores: whoever has it can fit it again."""
+    return {
+        "n_test": outcomes.n_test,
+        "pool": outcomes.pool,
+        "test_covariance": outcomes.test_covariance.tolist(),
+        "split_variance": outcomes.split_variance.tolist(),
+    }
+
+
+def _classes(result: "StudyResult", judged: "Judgement") -> list[dict[str, Any]]:
+    """Every class: its images, its recall at the largest size, what it needs if that was asked."""
+    rows = []
+    for name, outcomes in result.class_outcomes.items():
+        recall, low, high = _mean(outcomes, -1)
+        row = {
+            "name": name,
+            "images": result.class_counts[name],
+            "recall": recall,
+            "recall_low": low,
+            "recall_high": high,
+        }
+        if judged.class_name is not None:
+            required = result.class_curves[name].required(judged.target)
+            row["required"] = int(required) if math.isfinite(required) else None
+        rows.append(row)
+    return rows

@@ -1,0 +1,54 @@
+"""The numbers of a run under short names, for experiment trackers."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+Record = dict[str, Any]
+
+LOGGED = (
+    "score_at_available",
+    "score_at_available_low",
+    "score_at_available_high",
+    "target",
+    "ceiling",
+    "required",
+    "available",
+    "probability_sufficient",
+)
+
+
+def numbers(records: Iterable[Record]) -> dict[str, float]:
+    """Return name → number; a required number that does not exist is missing.
+
+    Examples
+    --------
+    >>> record = dict.fromkeys(LOGGED, 0.5) | {"nodeid": "tests/test_a.py::test[x]", "order": 0,
+    ...     "metric": "accuracy", "required": None}
+    >>> sorted(numbers([record]))[0]
+    'datasize/tests/test_a.py/test_x/accuracy/available'
+    """
+    return {
+        f"{title(record)}/{field}": float(record[field])
+        for record in records
+        for field in LOGGED
+        if record[field] is not None
+    }
+
+
+def title(record: Record) -> str:
+    """Name a requirement with letters that every tracker takes."""
+    which = f"_{record['order'] + 1}" if record["order"] else ""
+    name = re.sub(r"[^\w./ -]+", "_", record["nodeid"].replace("::", "/"), flags=re.ASCII)
+    return f"datasize/{name.strip('_')[:150]}{which}/{record['metric']}"
+
+
+def parameters(records: Iterable[Record]) -> dict[str, str]:
+    """Return what all requirements were judged with; several values are joined."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        for field in ("backbone", "strategy", "image_size", "law", "seed", "source", "device"):
+            values = found.setdefault(f"datasize_{field}", [])
+            if str(record[field]) not in values:
+                values.append(str(record[field]))
+    return {name: ", ".join(values)[:500] for name, values in found.items()}

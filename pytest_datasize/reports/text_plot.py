@@ -1,0 +1,136 @@
+"""A learning curve in letters: for a terminal or a log, where no picture can be shown."""
+
+import math
+from typing import Any, NamedTuple
+
+Record = dict[str, Any]
+
+
+class Letters(NamedTuple):
+    """What a plot is made of."""
+
+    band: str
+    curve: str
+    ahead: str
+    target: str
+    mean: str
+    axis: str
+    corner: str
+    base: str
+    tick: str
+
+
+UNICODE = Letters("░", "•", "·", "┄", "●", "│", "└", "─", "┴")
+ASCII = Letters(".", "#", "-", "=", "o", "|", "+", "-", "+")
+
+_GUTTER = 8
+
+
+def letters_for(encoding: str | None) -> Letters:
+    """Choose what a stream can show.
+
+    Examples
+    --------
+    >>> letters_for("utf-8").axis, letters_for("ascii").axis, letters_for(None).axis
+    ('│', '|', '|')
+    """
+    try:
+        "".join(UNICODE).encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return ASCII
+    return UNICODE
+
+
+def plot(record: Record, width: int, letters: Letters = ASCII, height: int = 11) -> list[str]:
+    """Draw score over number of training images (logarithmic), as lines of at most `width` letters.
+
+    Parameters
+    ----------
+    record
+        A judged requirement.
+    width
+        Columns, at least 40.
+    letters
+        What to draw with.
+    height
+        Rows of the drawing itself.
+    """
+    curve = record["curve"]
+    columns = max(width, 40) - _GUTTER - 2
+    first, last = math.log(curve["n"][0]), math.log(curve["n"][-1])
+    low, high = _range(record)
+    grid = [[" "] * columns for _ in range(height)]
+
+    def column(n: float) -> int:
+        return round((math.log(n) - first) / (last - first) * (columns - 1))
+
+    def row(score: float) -> int:
+        return round((high - score) / (high - low) * (height - 1))
+
+    def put(place: int, score: float, letter: str) -> None:
+        if 0 <= row(score) < height and 0 <= place < columns:
+            grid[row(score)][place] = letter
+
+    for place in range(columns):
+        n = math.exp(first + (last - first) * place / (columns - 1))
+        below, middle, above = (_at(curve, name, n) for name in ("low", "score", "high"))
+        for line in range(max(row(above), 0), min(row(below), height - 1) + 1):
+            grid[line][place] = letters.band
+        put(place, middle, letters.curve if n <= 1.01 * record["sizes"][-1] else letters.ahead)
+        if place % 2 == 0:
+            put(place, record["target"], letters.target)
+    for size, mean in zip(record["sizes"], record["measured"]["mean"], strict=True):
+        put(column(size), mean, letters.mean)
+
+    lines = [_label(i, height, low, high) + letters.axis + "".join(grid[i]) for i in range(height)]
+    legend = (
+        f"{letters.mean} measured  {letters.curve} fitted  {letters.ahead} projected  "
+        f"{letters.band} 90 %  {letters.target} target {record['target']:g}"
+    )
+    lines += [*_axis(record, column, columns, letters), " " * (_GUTTER + 1) + legend]
+    return [line.rstrip() for line in lines]
+
+
+def _range(record: Record) -> tuple[float, float]:
+    """Scores to show: the measured means, the curve and the target, with a little room."""
+    scores = [*record["measured"]["mean"], *record["curve"]["score"], record["target"]]
+    low, high = min(scores), max([*scores, record["score_at_available_high"]])
+    room = 0.05 * max(high - low, 0.02)
+    return max(low - room, 0.0), min(high + room, 1.0)
+
+
+def _at(curve: dict[str, Any], name: str, n: float) -> float:
+    """Read the curve between its points."""
+    sizes, values = curve["n"], curve[name]
+    after = next((i for i, size in enumerate(sizes) if size >= n), len(sizes) - 1)
+    if after == 0:
+        return float(values[0])
+    share = math.log(n / sizes[after - 1]) / math.log(sizes[after] / sizes[after - 1])
+    return float(values[after - 1] + min(share, 1.0) * (values[after] - values[after - 1]))
+
+
+def _label(line: int, height: int, low: float, high: float) -> str:
+    if line % 2 and line != height - 1:
+        return " " * _GUTTER
+    return f"{high - (high - low) * line / (height - 1):{_GUTTER - 1}.3f} "
+
+
+def _axis(record: Record, column: Any, columns: int, letters: Letters) -> list[str]:
+    """The line below the plot, and the numbers that matter under it."""
+    base, numbers = [letters.base] * columns, [" "] * (columns + 1)
+    required = record["required"]
+    marks = [(record["available"], "available"), (required, "required")]
+    marks += [(record["curve"]["n"][0], ""), (record["curve"]["n"][-1], "")]
+    taken: list[tuple[int, int]] = []
+    for n, name in marks:
+        if n is None or not record["curve"]["n"][0] <= n <= record["curve"]["n"][-1]:
+            continue
+        place = column(n)
+        base[place] = letters.tick
+        text = f"{n:,} {name}".strip()
+        start = min(max(place - len(f"{n:,}") // 2, 0), len(numbers) - len(text))
+        if all(start > end + 1 or start + len(text) < begin - 1 for begin, end in taken):
+            numbers[start : start + len(text)] = text
+            taken.append((start, start + len(text)))
+    gutter = " " * _GUTTER
+    return [gutter + letters.corner + "".join(base), gutter + " " + "".join(numbers)]

@@ -1,0 +1,9 @@
+"""What was found out once and need not be again: file contents, embeddings, trials, evidence.
+
+A key says everything that a value depends on; who makes a key decides what that is. Nothing is
+pickled: values are JSON, or raw numbers. Standard library only, but for the rows of embeddings.
+"""
+
+from pytest_datasize.store.store import Store, key_of
+
+__all__ = ["Store", "key_of"]

@@ -1,0 +1,196 @@
+"""One folder a project: ``store-1.sqlite`` is the index, ``embeddings/`` holds the rows."""
+
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_datasize.store.index import Index
+
+if TYPE_CHECKING:
+    from pytest_datasize.store.rows import Rows
+
+
+def key_of(parts: Any) -> str:
+    """Name plain data (JSON-able) by its content: 32 hexadecimal digits.
+
+    Examples
+    --------
+    >>> key_of({"a": 1, "b": [2, None]}) == key_of({"b": (2, None), "a": 1})
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Store:
+    """Values by key, shared by processes and sessions.
+
+    Parameters
+    ----------
+    folder
+        Where it lies; it is made when it is missing. None keeps everything for this session
+        alone.
+    refresh
+        Whether what other sessions left counts as unknown and is replaced.
+    verify
+        Whether files count as unknown, so that their contents are read again.
+
+    Examples
+    --------
+    >>> with Store() as store:
+    ...     store.put("evidence", "key", {"score": 0.9})
+    ...     store.get("evidence", "key"), store.get("evidence", "another")
+    ({'score': 0.9}, None)
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, refresh: bool = False, verify: bool = False
+    ) -> None:
+        self.folder, self.refresh, self.verify = folder, refresh, verify
+        self._index = Index(folder)
+        self._own: set[tuple[str, ...]] = set()
+        self._spaces: dict[str, Rows] = {}
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; what was kept for this session alone goes."""
+        for rows in self._spaces.values():
+            rows.close()
+        self._spaces = {}
+        self._index.close()
+
+    # -- documents: evidence, verdicts ---------------------------------------------------------
+
+    def get(self, kind: str, key: str) -> Any:
+        """Return the JSON value of a key, or None."""
+        if self.refresh and (kind, key) not in self._own:
+            return None
+        found = self._index.read(
+            "SELECT value, checksum FROM documents WHERE kind = ? AND key = ?", (kind, key)
+        )
+        for value, checksum in reversed(found):
+            if zlib.crc32(value) == checksum:
+                return json.loads(zlib.decompress(value))
+        return None
+
+    def put(self, kind: str, key: str, value: Any, family: str = "") -> None:
+        """Keep a JSON value; ``family`` names what it shares with its likes."""
+        packed = zlib.compress(json.dumps(value, separators=(",", ":")).encode())
+        self._own.add((kind, key))
+        self._index.write(
+            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)",
+            [(kind, key, family, packed, zlib.crc32(packed), time.time())],
+        )
+
+    def has_family(self, kind: str, family: str) -> bool:
+        """Whether there is any value of a family."""
+        query = "SELECT 1 FROM documents WHERE kind = ? AND family = ? LIMIT 1"
+        return bool(self._index.read(query, (kind, family)))
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def contents(self, stamps: Sequence[str]) -> dict[str, str]:
+        """Return stamp → name of the content, of the files that were read before."""
+        names = {_short(stamp): stamp for stamp in stamps}
+        if self.refresh or self.verify:
+            names = {short: stamp for short, stamp in names.items() if ("file", stamp) in self._own}
+        found = self._index.read_many(
+            "SELECT stamp, content FROM files WHERE stamp IN ({})", (), list(names)
+        )
+        return {names[stamp]: content for stamp, content in found}
+
+    def remember(self, contents: Mapping[str, str]) -> None:
+        """Keep stamp → name of the content."""
+        now = time.time()
+        self._own.update(("file", stamp) for stamp in contents)
+        self._index.write(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?)",
+            [(_short(stamp), content, now) for stamp, content in contents.items()],
+        )
+
+    # -- embeddings ----------------------------------------------------------------------------
+
+    def rows(self, key: str) -> "Rows":
+        """Return the embeddings made under one key."""
+        if key not in self._spaces:
+            from pytest_datasize.store.rows import Rows
+
+            space = int(key_of(key)[:15], 16)
+            found = self._index.read("SELECT width FROM spaces WHERE id = ?", (space,))
+            width = int(found[-1][0]) if found else None
+            folder = self.folder / "embeddings" if self.folder else None
+            self._spaces[key] = Rows(self._index, folder, space, width, self.refresh)
+        return self._spaces[key]
+
+    def set_width(self, key: str, width: int) -> None:
+        """Say how many features the rows of a key have, before the first is added."""
+        rows = self.rows(key)
+        rows.width = width
+        self._index.write(
+            "INSERT OR REPLACE INTO spaces VALUES (?, ?, ?, ?)",
+            [(rows.space, key, width, time.time())],
+        )
+
+    # -- trials --------------------------------------------------------------------------------
+
+    def trials(self, key: str) -> dict[tuple[int, int], bytes]:
+        """Return (size, repeat) → value of the trials that were finished under a key."""
+        if self.refresh and ("trials", key) not in self._own:
+            return {}
+        found = self._index.read(
+            "SELECT size, repeat, value, checksum FROM trials WHERE key = ?", (key,)
+        )
+        return {
+            (size, repeat): zlib.decompress(value)
+            for size, repeat, value, checksum in found
+            if zlib.crc32(value) == checksum
+        }
+
+    def put_trial(self, key: str, size: int, repeat: int, value: bytes) -> None:
+        """Keep the outcome of one trial."""
+        packed = zlib.compress(value, 1)
+        self._own.add(("trials", key))
+        self._index.write(
+            "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?)",
+            [(key, size, repeat, packed, zlib.crc32(packed), time.time())],
+        )
+
+    # -- several processes ---------------------------------------------------------------------
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[None]:
+        """Hold a piece of work alone: another process that wants the same waits, then finds it.
+
+        The operating system lets go of the claim of a process that dies.
+        """
+        if self.folder is None:
+            yield
+            return
+        from filelock import FileLock
+
+        lock = FileLock(self.folder / f"{key_of(key)}.lock")
+        try:
+            lock.acquire()
+        except (
+            OSError
+        ):  # a folder that cannot be written: nothing is shared, so nothing to wait for
+            yield
+            return
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _short(stamp: str) -> bytes:
+    return hashlib.sha256(stamp.encode("utf-8", "surrogateescape")).digest()[:16]

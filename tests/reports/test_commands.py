@@ -1,0 +1,225 @@
+"""``python -m pytest_datasize``: report, diff and ask."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+
+from pytest_datasize.__main__ import COMMANDS, main
+from pytest_datasize.commands.ask import fitted
+from pytest_datasize.reports import baseline, json
+
+
+@pytest.fixture
+def file(odd_run, tmp_path):
+    json.write(tmp_path / "run.json", odd_run)
+    return str(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_helps_and_names_a_missing_file(name, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    assert caught.value.code == 0
+    assert "RESULT.json" in (out := capsys.readouterr().out) or "OLD.json" in out
+    missing = str(tmp_path / "missing.json")
+    arguments = [missing, missing] if name == "diff" else [missing]
+    assert main([name, *arguments, *(["--target", "0.9"] if name == "ask" else [])]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_reports_are_drawn_from_the_file(file, odd_run, tmp_path, capsys):
+    from pytest_datasize.reports import html, markdown, metrics
+
+    paths = {name: tmp_path / f"out.{name}" for name in ("html", "markdown", "metrics")}
+    asked = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    assert main(["report", file, *asked]) == 0
+    for name, module in (("html", html), ("markdown", markdown), ("metrics", metrics)):
+        assert paths[name].read_text(encoding="utf-8") == module.draw(odd_run)
+    capsys.readouterr()
+    assert main(["report", file]) == 0
+    assert capsys.readouterr().out == markdown.draw(odd_run)
+
+
+def test_a_damaged_file_is_no_traceback(file, odd_run, capsys):
+    damaged = copy.deepcopy(odd_run)
+    damaged["requirements"][0]["curve"] = {}
+    from pathlib import Path
+
+    json.write(Path(file), damaged)
+    assert main(["report", file, "--html", file + ".html"]) == 2
+    assert "does not hold what it should" in capsys.readouterr().err
+
+
+def test_the_curve_of_the_file_is_the_curve_of_the_run(odd_run, odd_result):
+    record = next(r for r in odd_run["requirements"] if r["metric"] == "accuracy")
+    curve, again = odd_result.curves["accuracy"], fitted(record)
+    for n in (10, 192, 5000):
+        assert again.predict(n) == curve.predict(n)
+        assert again.interval(n) == curve.interval(n)
+    assert again.required(0.8) == curve.required(0.8)
+
+
+def test_ask_answers_with_intervals_and_cost(file, odd_result, capsys):
+    curve = odd_result.curves["accuracy"]
+    target = round(curve.predict(500), 3)
+    required, (low, _) = curve.required(target), curve.required_interval(target)
+    asked = ["--test", "test_met", "--target", str(target), "--images", "400"]
+    assert main(["ask", file, *asked, "--cost-per-image", "2"]) == 0
+    out = capsys.readouterr().out
+    assert f"with 400 images: {curve.predict(400):.3f} (" in out
+    assert "208 more than the 192 available for 416.00" in out
+    assert f"for {target:g}: {required:,.0f} images ({low:,.0f} to " in out
+    assert "test_high" not in out
+
+
+def test_ask_says_what_no_number_of_images_reaches(file, capsys):
+    assert main(["ask", file, "--metric", "accuracy", "--target", "0.9999"]) == 0
+    out = capsys.readouterr().out
+    assert "no number of images" in out
+    assert "the ceiling is 0." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "nothing is asked"),
+        (["--target", "0.9", "--test", "nowhere"], "no judged requirement matches"),
+    ],
+)
+def test_ask_says_what_it_needs(file, capsys, arguments, said):
+    assert main(["ask", file, *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_ask_refuses_a_curve_that_this_version_draws_otherwise(file, odd_run, capsys):
+    from pathlib import Path
+
+    changed = copy.deepcopy(odd_run)
+    for record in changed["requirements"]:
+        if record["metric"]:
+            record["score_at_available"] -= 0.05
+    json.write(Path(file), changed)
+    assert main(["ask", file, "--target", "0.9"]) == 2
+    assert "Use the version that wrote it" in capsys.readouterr().err
+
+
+def record(required, low, high, **others):
+    return {
+        "nodeid": "t",
+        "order": 0,
+        "metric": "accuracy",
+        "class": None,
+        "target": 0.9,
+        "confidence": None,
+        "verdict": "insufficient",
+        "required": required,
+        "required_low": low,
+        "required_high": high,
+        "available": 1000,
+        "score_at_available": 0.8,
+        "score_at_available_low": 0.78,
+        "score_at_available_high": 0.82,
+        "ceiling": 0.95,
+        "ceiling_low": 0.9,
+        "ceiling_high": 0.99,
+        "backbone": "a",
+        "weights": {"sha256": "1"},
+        **others,
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        (
+            (1200, 1100, 1300),
+            (1900, 1700, 2100),
+            "required rose by 58 % from 1,200 (1,100 to 1,300) to 1,900 (1,700 to 2,100), "
+            "beyond noise",
+        ),
+        (
+            (1200, 700, None),
+            (1900, 1000, None),
+            "required rose by 58 % from 1,200 (700 to any) to 1,900 (1,000 to any), within noise",
+        ),
+        (
+            (1900, 1700, 2100),
+            (1200, 1100, 1300),
+            "required fell by 37 % from 1,900 (1,700 to 2,100) to 1,200 (1,100 to 1,300), "
+            "beyond noise",
+        ),
+        (
+            (1200, 1100, 1300),
+            (None, 5000, None),
+            "required rose from 1,200 (1,100 to 1,300) to no number (5,000 or more), beyond noise",
+        ),
+        (
+            (None, None, None),
+            (1200, 1100, 1300),
+            "required fell from no number to 1,200 (1,100 to 1,300), beyond noise",
+        ),
+        ((None, None, None), (None, None, None), "required images unchanged: no number"),
+        ((5, 4, 6), (5, 4, 7), "required images unchanged: 5 (4 to 7)"),
+    ],
+)
+def test_a_change_is_told_with_its_noise(old, new, text):
+    found = baseline.change(record(*old), record(*new))
+    assert found["text"] == text
+    assert found["beyond_noise"] == ("beyond" in text)
+    assert not found["exceeded"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "most", "confidence", "exceeded"),
+    [
+        ((1200, 1100, 1300), (1900, 1700, 2100), 0.5, None, True),
+        ((1200, 1100, 1300), (1900, 1700, 2100), 0.6, None, False),
+        ((1200, 700, None), (1900, 1000, None), 0.5, None, True),
+        ((1200, 700, None), (1900, 1000, None), 0.5, 0.9, False),
+        ((1200, 1100, 1300), (1900, 1700, 2100), 0.2, 0.9, True),
+        ((1200, 1100, 1300), (None, 5000, None), 1.0, None, True),
+        ((None, None, None), (None, None, None), 0.0, None, False),
+        ((1200, 1100, 1300), (1200, 1100, 1300), 0.0, None, False),
+    ],
+)
+def test_a_rise_is_judged_by_the_median_or_with_the_confidence_asked(
+    old, new, most, confidence, exceeded
+):
+    found = baseline.change(record(*old), record(*new), most, confidence)
+    assert found["exceeded"] is exceeded
+
+
+def test_other_conditions_are_named():
+    new = record(1, 1, 1, backbone="b", weights={"sha256": "2"}, available=2000)
+    lines = baseline.change(record(1, 1, 1), new)["lines"]
+    assert "not the same conditions: backbone a → b, weights" in lines
+    assert "available images rose from 1,000 to 2,000" in lines
+
+
+def test_diff_compares_two_files(file, odd_run, tmp_path, capsys):
+    changed = copy.deepcopy(odd_run)
+    met = changed["requirements"][0]
+    for name in ("required", "required_low", "required_high"):
+        met[name] = 10 * met[name] if met[name] else None
+    del changed["requirements"][1]
+    new = tmp_path / "new.json"
+    json.write(new, changed)
+    assert main(["diff", file, str(new)]) == 0
+    out = capsys.readouterr().out
+    assert "required rose by 900 % from" in out
+    assert "gone, it is not in the new file" in out
+    assert main(["diff", file, str(new), "--max-increase", "0.2"]) == 1
+    assert main(["diff", file, file, "--max-increase", "0"]) == 0
+
+
+def test_nothing_heavy_is_imported_for_help():
+    probe = (
+        "import sys; from pytest_datasize.__main__ import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = [n for n in ('numpy', 'scipy', 'torch', 'matplotlib', 'jinja2', 'pytest') "
+        "if n in sys.modules]\nprint('heavy:', heavy)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("heavy: []\n")

@@ -1,0 +1,192 @@
+"""Markdown, annotations, OpenMetrics, JUnit properties and the terminal, with odd names."""
+
+import copy
+import io
+import math
+import re
+
+import pytest
+from _pytest._io import TerminalWriter
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from support import ODD_NAMES
+
+from pytest_datasize.reports import github, junit, markdown, metrics, terminal
+from pytest_datasize.reports.explain import failure, sentence
+from pytest_datasize.reports.text_plot import ASCII, UNICODE, plot
+
+
+@pytest.fixture
+def judged(odd_run):
+    return [record for record in odd_run["requirements"] if record["metric"] is not None]
+
+
+def of_class(judged, name):
+    """The records with another class in them, as if it had been the one that decides."""
+    changed = copy.deepcopy(judged)
+    for record in changed:
+        if record["class"] is not None:
+            record["class"] = name
+    return changed
+
+
+# -- Markdown -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_markdown_keeps_its_tables_and_runs_nothing(odd_run, judged, name):
+    text = markdown.draw({**odd_run, "requirements": of_class(judged, name)})
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + len(judged)
+    assert {line.count("|") for line in rows} == {8}
+    assert "<script" not in text
+    assert "\x1b" not in text
+    assert "\n::error" not in text
+    assert "`tick`" not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL)
+    assert not re.search(r"@(?!&#8288;)\w", re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL))
+
+
+def test_markdown_begins_with_what_failed_and_ends_with_where_it_comes_from(odd_run):
+    text = markdown.draw(odd_run)
+    assert text.startswith("## Image data sufficiency: 3 of 4 requirements failed, 1 could not be")
+    assert text.index("❌") < text.index("| --- ") < text.index("<details>")
+    assert "test_broken</code>: no" in text
+    assert text.rstrip().endswith("</sub>")
+
+
+def test_markdown_is_cut_by_whole_blocks(odd_run):
+    whole = markdown.draw(odd_run)
+    for most in (300, 1500, len(whole.encode()) - 1):
+        cut = markdown.draw(odd_run, most)
+        assert len(cut.encode()) <= most
+        assert cut.rstrip().endswith("have it all.*")
+        assert cut.count("<details>") == cut.count("</details>")
+    assert markdown.draw(odd_run, len(whole.encode()) + 200) == whole
+
+
+# -- GitHub ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_annotations_are_one_command_each(judged, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    found = list(github.annotations(of_class(judged, name), tmp_path / "sub"))
+    assert len(found) == 2  # two metrics of one gate make one annotation
+    for line in found:
+        assert "\n" not in line
+        assert "\r" not in line
+        assert line.startswith("::error file=sub/tests/test_a.py,line=7,title=Not enough images::")
+
+
+def test_annotations_escape_what_commands_use(judged, tmp_path):
+    [record, *_] = of_class([r for r in judged if r["failed"]], "x")
+    record["file"] = "a,b:c%.py"
+    [line] = github.annotations([record], tmp_path)
+    assert "a%2Cb%3Ac%25.py,line=" in line
+    assert "90 %25" in github._data("90 %")
+
+
+def test_more_annotations_than_github_shows_are_counted(judged, tmp_path):
+    failed = next(record for record in judged if record["failed"])
+    many = [{**failed, "nodeid": f"test_{i}"} for i in range(25)]
+    found = list(github.annotations(many, tmp_path))
+    assert len(found) == 10
+    assert "15 more gates failed" in found[-1]
+
+
+# -- OpenMetrics and JUnit ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_metrics_are_read_by_prometheus(odd_run, judged, name):
+    run = {**odd_run, "requirements": of_class(judged, name)}
+    families = {f.name: f for f in text_string_to_metric_families(metrics.draw(run))}
+    for family in families.values():
+        assert len(family.samples) == len(judged)
+    for field, family in (("score_at_available", "score"), ("required", "required_images")):
+        values = [sample.value for sample in families[f"datasize_{family}"].samples]
+        assert values == [float("inf") if r[field] is None else r[field] for r in judged]
+    classes = {sample.labels.get("class") for sample in families["datasize_failed"].samples}
+    assert classes == {None, terminal.one_line(name)}
+
+
+def test_properties_name_requirement_metric_and_field(judged):
+    second = [{**record, "order": 1} for record in judged[:1]]
+    found = dict(junit.properties([*judged[:1], *second]))
+    assert found["datasize.accuracy.verdict"] == "sufficient"
+    assert found["datasize.2.accuracy.available"] == 192
+    assert all(isinstance(value, (str, int, float)) for value in found.values())
+
+
+# -- terminal -------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """As much of pytest's terminal reporter as a section needs, over a real writer."""
+
+    def __init__(self, width=100, encoding="utf-8", markup=False, verbosity=0):
+        self.bytes = io.BytesIO()
+        file = io.TextIOWrapper(self.bytes, encoding=encoding, write_through=True)
+        self._tw = TerminalWriter(file)
+        self._tw.fullwidth, self._tw.hasmarkup = width, markup
+        self.verbosity = verbosity
+        self.write, self.write_line = self._tw.write, self._tw.line
+
+    def section(self, title):
+        self._tw.sep("=", title)
+
+    def shown(self, records, notes=()):
+        terminal.write(self, records, notes)
+        return self.bytes.getvalue().decode(self._tw._file.encoding)
+
+
+def test_the_terminal_ends_with_a_sentence_for_every_failure(odd_run, judged):
+    text = Terminal().shown(odd_run["requirements"], ["written: x"])
+    before, last, note = text.splitlines()[-3:]
+    failed = [record for record in judged if record["failed"]]
+    assert note == "written: x"
+    assert last.endswith(terminal.one_line(sentence(failed[-1])))
+    assert terminal.one_line(sentence(failed[0])) in text
+    assert before
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_names_cannot_drive_the_terminal_or_begin_a_line(judged, name):
+    text = Terminal(verbosity=1).shown(of_class(judged, name))
+    assert "\x1b" not in text
+    assert not re.search(r"^::", text, re.MULTILINE)
+    assert "long" * 20 not in text
+    said = failure([r for r in of_class(judged, name) if r["class"]])
+    assert "\x1b" not in said
+    assert not re.search(r"^::", said, re.MULTILINE)
+
+
+def test_colour_and_letters_only_where_the_terminal_has_them(judged):
+    assert "\x1b" in Terminal(markup=True).shown(judged)
+    assert "●" in Terminal().shown(judged)
+    plain = Terminal(encoding="ascii").shown(judged)
+    assert "●" not in plain
+    assert "\\u" not in plain
+    assert " o measured" in plain
+
+
+def test_a_curve_only_where_there_is_room_and_three_at_most(judged):
+    assert "measured" not in Terminal(width=50).shown(judged)
+    failed = next(record for record in judged if record["failed"])
+    many = [{**failed, "nodeid": f"test_{i}"} for i in range(5)]
+    text = Terminal().shown(many)
+    assert text.count("o measured") + text.count("● measured") == 3
+    assert "(curves of 2 more with -v)" in text
+    assert Terminal(verbosity=1).shown(many).count("● measured") == 5
+
+
+@pytest.mark.parametrize("letters", [ASCII, UNICODE])
+@pytest.mark.parametrize("width", [40, 60, 90])
+def test_a_plot_fits_and_shows_means_where_they_are(judged, letters, width):
+    for record in judged:
+        lines = plot(record, width, letters)
+        assert max(map(len, lines[:-1])) <= width
+        means, curve = record["measured"]["mean"], record["curve"]["n"]
+        best = record["sizes"][means.index(max(means))]
+        share = math.log(best / curve[0]) / math.log(curve[-1] / curve[0])
+        top = next(line for line in lines if letters.mean in line)
+        assert top[9 + round(share * (width - 11))] == letters.mean
