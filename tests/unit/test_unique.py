@@ -73,3 +73,34 @@ def test_a_link_to_data_that_are_not_there_is_named(tmp_path):
     (folder / "third").symlink_to("nowhere")
     with pytest.raises(DatasetError, match=r"third is a link to nowhere.*dvc pull"):
         load(str(folder))
+
+
+def test_an_image_that_changes_after_it_was_counted_is_named(tmp_path):
+    """What was embedded for it would be kept under the name of what was counted."""
+    from dataclasses import replace
+
+    from pytest_datasize.images.contents import read_contents
+    from pytest_datasize.store import Store
+    from pytest_datasize.transfer.backbone import load as load_backbone
+    from pytest_datasize.transfer.embedding import embed
+
+    folder = write_folder(tmp_path, *shapes(20))
+    images, _ = load(str(folder))
+    counted = replace(images, digests=read_contents(images, Store()))
+    (folder / "left" / "0004.png").write_bytes((folder / "left" / "0006.png").read_bytes())
+    backbone = load_backbone(
+        torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten()), "auto", 24
+    )
+    with pytest.raises(DatasetError, match=r"0004\.png: changed while the gate ran"):
+        embed((counted,), backbone, torch.device("cpu"), Store())
+
+
+def test_images_that_vanish_after_they_were_listed_are_all_named(tmp_path):
+    folder = write_folder(tmp_path, *shapes(20))
+    loaded = load(str(folder))
+    for name in ("0004.png", "0006.png"):
+        (folder / "left" / name).unlink()
+    with pytest.raises(DatasetError, match="2 of 20 images cannot be read") as caught:
+        named(loaded)
+    for name in ("0004.png", "0006.png"):
+        assert str(caught.value).count(f"{name}: cannot be read: No such file") == 1
