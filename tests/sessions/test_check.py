@@ -2,12 +2,17 @@
 
 import json
 import shutil
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 from support import CONFTEST, shapes, write_folder
 
+from pytest_datasize.reports import json as json_report
+
+SCHEMA = Path(json_report.__file__).parent / "result.schema.json"
 GATE = """
 from pytest_datasize import datasize
 @datasize.requires(accuracy=0.6)
@@ -52,7 +57,9 @@ def test_a_look_at_every_image_trains_nothing_and_names_what_is_odd(odd):
             "*--datasize=check: nothing is trained*",
         ]
     )
-    record = json.loads((odd.path / "out.json").read_text())["requirements"][0]
+    run = json.loads((odd.path / "out.json").read_text())
+    jsonschema.validate(run, json.loads(SCHEMA.read_text(encoding="utf-8")))
+    record = run["requirements"][0]
     assert (record["verdict"], record["total"], record["available"]) == ("checked", 42, 34)
     assert {check["check"]: check["level"] for check in record["checks"]} == {
         "other_files": "note",
