@@ -11,6 +11,7 @@ from pytest_datasize.errors import DatasizeError
 COMMANDS = {
     "report": ("pytest_datasize.commands.report", "draw reports from a result file"),
     "diff": ("pytest_datasize.commands.diff", "compare two result files"),
+    "history": ("pytest_datasize.commands.history", "what earlier sessions found"),
     "ask": ("pytest_datasize.commands.ask", "what if there were more images, or another target?"),
 }
 """Name → module with ``add_arguments(parser)`` and ``run(options) -> int``, and its meaning."""

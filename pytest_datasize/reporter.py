@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_datasize.errors import DatasizeError
+from pytest_datasize.session import gates_of
 
 REPORTS = {
     "json": ("pytest_datasize.reports.json", "write the results as JSON"),
@@ -134,6 +135,10 @@ class Reporter:
         # a test that is run again or reports in parts still is one gate: the last word counts
         last = {(r["nodeid"], r["order"], str(r["metric"])): r for r in self.records}
         self.records = [last[key] for key in sorted(last)]
+        if any(record["metric"] is not None for record in self.records):
+            from pytest_datasize import history
+
+            history.remember(gates_of(self.config).store, self.records, self.config.rootpath)
         if self.config.option.collectonly or not (
             self.paths or self.first or self.lock or (self.records and self.published)
         ):

@@ -83,6 +83,15 @@ class Store:
                 return json.loads(zlib.decompress(value))
         return None
 
+    def all(self, kind: str) -> list[Any]:
+        """Return the JSON values of a kind, in the order of their keys."""
+        found = self._index.read(
+            "SELECT value, checksum FROM documents WHERE kind = ? ORDER BY key", (kind,)
+        )
+        return [
+            json.loads(zlib.decompress(v)) for v, checksum in found if zlib.crc32(v) == checksum
+        ]
+
     def put(self, kind: str, key: str, value: Any, family: str = "") -> None:
         """Keep a JSON value; ``family`` names what it shares with its likes."""
         packed = zlib.compress(json.dumps(value, separators=(",", ":")).encode())

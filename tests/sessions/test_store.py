@@ -7,6 +7,8 @@ import sys
 import pytest
 from support import shapes, write_folder
 
+from pytest_datasize.__main__ import main
+
 GATES = """
 from pytest_datasize import datasize
 
@@ -112,6 +114,22 @@ def test_an_unchanged_gate_imports_neither_torch_nor_scipy(pytester):
     for path in folder.rglob("*.png"):  # a fresh checkout: other dates, same images
         path.touch()
     pytester.runpytest_subprocess(*options, timeout=120).stdout.fnmatch_lines(["heavy: []"])
+
+
+def test_every_session_is_kept_and_shown(kept, capsys):
+    run(kept)
+    write_folder(kept.path / "more", *shapes(160))
+    run(kept, f"--datasize-dataset={kept.path / 'more'}", "-n2")
+    capsys.readouterr()
+    assert main(["history", "--store", str(kept.path / "kept"), "--test", "enough"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].endswith("::test_enough: accuracy")
+    assert [line.split()[-2:] for line in shown[2:]] == [
+        ["96", "sufficient"],
+        ["128", "sufficient"],
+    ]
+    assert main(["history", "--store", str(kept.path / "nowhere")]) == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err
 
 
 # -- the committed record --------------------------------------------------------------------------
