@@ -56,6 +56,11 @@ CHECKS: dict[str, Check] = {
     "near_duplicates": Check(
         "warning", "test images are nearly the same as one of the pool", "left out of the test"
     ),
+    "alike": Check(
+        "note",
+        "images of the pool are nearly the same as others there",
+        "kept on one side of every split",
+    ),
     "one_class": Check("error", "there is one class only", "nothing to judge", settable=False),
     "too_few": Check(
         "error",

@@ -406,7 +406,8 @@ class Study:
         strategy = import_module(module)
         timings: dict[str, float] = {}
         precision = self.options["precision"]
-        if getattr(strategy, "EMBEDS", False):
+        embeds = getattr(strategy, "EMBEDS", False)
+        if embeds:
             raw = tuple(part for part in self._loaded() if part)
             embeddings = embed(
                 raw,
@@ -421,6 +422,8 @@ class Study:
             if self._unique is None:
                 self._named(embeddings.contents)
         images, test = self._images()
+        if embeds:
+            images, test = self._apart(images, test, backbone, precision)
         sets = (images, test) if test else (images,)
         work = Work(
             plan=self._draw(images, test),
@@ -435,6 +438,36 @@ class Study:
             on_progress=self.on_progress,
         )
         return measure(work, getattr(strategy, function), self.options, timings, until)
+
+    def _apart(
+        self, images: ImageSet, test: ImageSet | None, backbone: "Backbone", precision: str
+    ) -> Loaded:
+        """Let no near-duplicate stand on the other side of a split.
+
+        Where that leaves too few images for a split, they stay as they are, which is told.
+        """
+        from pytest_datasize.images.near_duplicates import comparable, keep_apart
+        from pytest_datasize.transfer import device as devices
+        from pytest_datasize.transfer.embedding import embed
+
+        plain = Loaded(images, test)
+        check = "near_duplicates" if test else "alike"
+        if level_of(check, self._levels) == "ignore":
+            return plain
+        device = devices.resolve(self.options["device"])
+        sets = tuple(part for part in plain if part)
+        features = embed(sets, backbone, device, self.store, precision=precision).features
+        if not comparable(plain, features.shape[1]):
+            return plain
+        apart, _ = keep_apart(plain, features.cpu().numpy())
+        new = apart.images.findings[len(images.findings) :]
+        settle(Loaded(replace(images, findings=new)), self._levels)
+        try:
+            self._draw(*apart)
+        except DatasetError as problem:
+            told = Finding(check, f"near-duplicates were not kept apart: {problem}")
+            return Loaded(replace(images, findings=(*images.findings, *new, told)), test)
+        return apart
 
 
 def _file_hash(path: Path) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import scipy.sparse.csgraph  # noqa: F401
 import timm  # noqa: F401  (these can be loaded once a process: before pytester does)
 import torch  # noqa: F401
 import torchvision  # noqa: F401

@@ -29,6 +29,13 @@ _SAMPLE = 2000  # rows that the median is taken over
 _CELLS = 1 << 24  # of one block of the matrix of similarities
 
 
+MOST_PAIRS = 400_000_000
+"""Pairs of images that are compared at most: of 20,000 images all with all, in seconds."""
+
+LEAST_FEATURES = 64
+"""Width of embeddings from which on near means alike: in few dimensions, chance brings it."""
+
+
 class Pair(NamedTuple):
     """Two images that are nearly the same.
 
@@ -91,6 +98,13 @@ def pairs(images: FloatArray, pool: FloatArray, within: float | None = None) -> 
         Pair(int(row), int(twins[row]), float(distances[row]))
         for row in np.flatnonzero(distances < allowed)
     ]
+
+
+def comparable(loaded: Loaded, width: int) -> bool:
+    """Whether the images are few enough, and their embeddings wide enough, to tell."""
+    images, test = loaded
+    few = len(images) * len(test if test else images) <= MOST_PAIRS
+    return few and width >= LEAST_FEATURES
 
 
 def keep_apart(loaded: Loaded, features: FloatArray) -> tuple[Loaded, IntArray]:
@@ -167,7 +181,7 @@ def _together(images: ImageSet, features: FloatArray) -> ImageSet:
     )
     return replace(
         images,
-        findings=(*images.findings, Finding("near_duplicates", text, len(one), tuple(named))),
+        findings=(*images.findings, Finding("alike", text, len(one), tuple(named))),
         groups=groups,
         group_names=tuple(f"group {number}" for number in range(int(groups.max()) + 1)),
     )

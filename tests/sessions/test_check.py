@@ -1,6 +1,7 @@
 """``--datasize=check`` and what checks do to a gate, in real sessions."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -166,3 +167,43 @@ def test_a_group_from_the_command_line(odd):
     result = odd.runpytest(r"--datasize-group=(\d)\.png", "--datasize=plan")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*split    32 to train on*"])
+
+
+def test_near_copies_are_kept_apart_and_told(pytester, textiles):
+    """Ten textiles saved again: left out of a test set, on one side of a split of the pool."""
+    paths = [p for kind in sorted(textiles.iterdir()) for p in sorted(kind.glob("*.jpg"))[:20]]
+    pool, test = pytester.path / "pool", pytester.path / "test"
+    for number, path in enumerate(paths):
+        target = (pool if number % 2 else test) / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    for path in sorted(pool.rglob("*.jpg"))[::3]:
+        Image.open(path).save(test / path.parent.name / f"again-{path.name}", quality=95)
+    gate = """
+        from pytest_datasize import datasize
+
+        @datasize.requires(accuracy=0.2, {more})
+        def test_{name}(datasize_result):
+            print("told:", *datasize_result.notes, sep="\\n", end="\\n--\\n")
+            print("images:", datasize_result.total)
+        """
+    pytester.makepyfile(
+        test_given=gate.format(name="given", more="dataset='pool', test_dataset='test'"),
+        test_split=gate.format(name="split", more="dataset='test'"),
+    )
+    options = ("-s", "--datasize-image-size=96", "--datasize-repeats=2", "--datasize-store=kept")
+    result = pytester.runpytest(*options, "test_given.py", "-W", "ignore")
+    result.assert_outcomes(passed=1)
+    result.stdout.re_match_lines(
+        [r"([89]|10) test images are nearly the same as one of the pool.*"]
+    )
+    assert int(re.search(r"images: (\d+)", result.stdout.str())[1]) in (60, 61, 62)
+    for path in test.rglob("again-*"):
+        path.rename(path.parent / path.name.replace("again", "copy"))
+    for path in sorted(pool.rglob("*.jpg"))[::3]:
+        (test / path.parent.name / path.name).write_bytes(path.read_bytes())
+    result = pytester.runpytest(*options, "test_split.py")
+    result.assert_outcomes(passed=1)
+    result.stdout.re_match_lines(
+        [r"\d+ pairs of images in .* are kept on one side of every split.*"]
+    )

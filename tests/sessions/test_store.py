@@ -81,7 +81,7 @@ def test_two_sessions_at_once_agree(kept):
     ]
     said = [process.communicate()[0].decode() for process in running]
     one, two = (json.loads((kept.path / f"{n}.json").read_text()) for n in (1, 2))
-    assert one == two, said
+    assert one["requirements"] == two["requirements"], said
     assert len(list((kept.path / "kept" / "embeddings").iterdir())) == 1
 
 
