@@ -106,18 +106,30 @@ class Features(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings before the classifier, pooled over positions."""
-        model: Any = self.model
-        if hasattr(model, "forward_features") and hasattr(model, "forward_head"):
-            features = model.forward_head(model.forward_features(images), pre_logits=True)
-        else:
-            features = model(images)
-        if not isinstance(features, Tensor) or features.ndim not in (2, 4):
-            shape = tuple(features.shape) if isinstance(features, Tensor) else type(features)
-            raise BackboneError(
-                f"backbone {type(self.model).__name__} returned {shape}; expected a tensor of "
-                "shape (N, D) or (N, D, H, W)."
-            )
-        return features if features.ndim == 2 else features.mean(dim=(2, 3))
+        return pooled(before_pooling(self.model, images), type(self.model).__name__)
+
+
+def before_pooling(model: Any, images: Tensor) -> Any:
+    """Return what a model makes of images before its classifier; torch.fx can follow this."""
+    if hasattr(model, "forward_features") and hasattr(model, "forward_head"):
+        return model.forward_head(model.forward_features(images), pre_logits=True)
+    return model(images)
+
+
+def pooled(features: Any, name: str) -> Tensor:
+    """Average over positions where there are any.
+
+    Raises
+    ------
+    BackboneError
+        It is no tensor of shape (N, D) or (N, D, H, W).
+    """
+    if not isinstance(features, Tensor) or features.ndim not in (2, 4):
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features)
+        raise BackboneError(
+            f"backbone {name} returned {shape}; expected a tensor of shape (N, D) or (N, D, H, W)."
+        )
+    return features if features.ndim == 2 else features.mean(dim=(2, 3))
 
 
 def _from_timm(

@@ -1,0 +1,251 @@
+"""Train one network on stored activations: minibatches, early stopping, best weights restored.
+
+A network trains in evaluation mode where BatchNorm keeps its statistics, so that nothing in it
+draws from torch's global generator; what is random here comes from a generator of the trial. A
+trial therefore gives the same bits in any thread and beside any other.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pytest_datasize.ndarrays import FloatArray, IntArray
+from pytest_datasize.transfer.activations import Activations
+from pytest_datasize.transfer.recipe import Recipe
+
+_SCORING_BATCH = 64
+
+
+class Network(nn.Module):
+    """What is trained: (part of) a backbone, dropout, and a linear head.
+
+    Parameters
+    ----------
+    top
+        Activations → (N, D) embeddings.
+    n_features, n_classes
+        D, and the number of classes.
+    """
+
+    def __init__(self, top: nn.Module, n_features: int, n_classes: int) -> None:
+        super().__init__()
+        self.top = top
+        self.head = nn.Linear(n_features, n_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, activations: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return logits; ``keep`` (N, D) multiplies the features (dropout)."""
+        features = self.top(activations)
+        logits: Tensor = self.head(features if keep is None else features * keep)
+        return logits
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images of one trial, as rows of the data set.
+
+    Attributes
+    ----------
+    train, validation, test
+        Rows to learn from, to stop by, and to score.
+    """
+
+    train: IntArray
+    validation: IntArray
+    test: IntArray
+
+
+class Interrupted(Exception):
+    """Training was told to stop."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains the networks of one study.
+
+    Attributes
+    ----------
+    activations
+        V views of N images, in V · N rows.
+    labels
+        int64 array of N labels.
+    n_images
+        N.
+    views
+        V; a step takes one view of each of its images, the plain one included.
+    recipe
+        How to train.
+    device
+        Where.
+    stop
+        Asked before each step; true ends training with :class:`Interrupted`.
+    """
+
+    activations: Activations
+    labels: Tensor
+    n_images: int
+    views: int
+    recipe: Recipe
+    device: torch.device
+    stop: Callable[[], bool] = lambda: False
+
+    def fit(
+        self,
+        network: Network,
+        parameters: Sequence[nn.Parameter],
+        rows: Rows,
+        generator: np.random.Generator,
+        *,
+        rate: float,
+        epochs: int,
+        patience: int,
+        training_mode: bool = False,
+        decay: float = 0.0,
+    ) -> int:
+        """Train some parameters; the network then holds the best weights that were seen.
+
+        Parameters
+        ----------
+        network, parameters
+            What is trained, and which of its parameters.
+        rows
+            The trial's images.
+        generator
+            Of batches, views and dropout.
+        rate, epochs, patience
+            Adam's rate; most epochs; epochs without a gain after which to stop.
+        training_mode
+            Whether BatchNorm learns statistics (from scratch) or keeps them.
+        decay
+            Strength of the L2 penalty on the head's weights, and nothing else.
+
+        Returns
+        -------
+        int
+            Epoch whose weights were kept; 0 for those before the first.
+        """
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimiser = torch.optim.Adam(parameters, lr=rate, fused=self.device.type != "mps")
+        best, best_epoch = self._value(network, rows.validation), 0
+        kept = _snapshot(network)
+        for epoch in range(1, epochs + 1):
+            network.train(training_mode)
+            for batch in self._batches(rows.train, generator):
+                self._step(network, optimiser, batch, generator, decay)
+            network.eval()
+            value = self._value(network, rows.validation)
+            if value < best:
+                best, best_epoch, kept = value, epoch, _snapshot(network)
+            elif epoch - best_epoch >= patience:
+                break
+        network.load_state_dict(kept)
+        network.eval()
+        return best_epoch
+
+    @torch.inference_mode()
+    def probabilities(self, network: Network, rows: IntArray) -> FloatArray:
+        """Return class probabilities of plain images, (len(rows), C)."""
+        found = torch.softmax(self._logits(network, rows), 1).double().cpu().numpy()
+        outcome: FloatArray = found
+        return outcome
+
+    def _logits(self, network: Network, rows: IntArray) -> Tensor:
+        parts = [
+            network(self.activations.batch(rows[first : first + _SCORING_BATCH], self.device))
+            for first in range(0, len(rows), _SCORING_BATCH)
+        ]
+        return torch.cat(parts).float()
+
+    @torch.inference_mode()
+    def _value(self, network: Network, rows: IntArray) -> float:
+        """What early stopping watches; lower is better, and NaN is worst."""
+        logits, labels = self._logits(network, rows), self.labels[torch.from_numpy(rows)]
+        loss = float(functional.cross_entropy(logits, labels.to(logits.device)))
+        if not np.isfinite(loss):
+            return float("inf")
+        if self.recipe.monitor == "auc":
+            return -_auc(torch.softmax(logits, 1).cpu(), labels.cpu())
+        return loss
+
+    def _batches(self, rows: IntArray, generator: np.random.Generator) -> list[IntArray]:
+        """One epoch: every image once, in a random view; small sets several times."""
+        size = min(self.recipe.batch, len(rows))
+        passes = max(1, -(-self.recipe.least_steps * size // len(rows)))
+        batches = []
+        for _ in range(passes):
+            order = generator.permutation(rows)
+            view = generator.integers(self.views, size=len(order)) if self.views > 1 else 0
+            order = order + self.n_images * view
+            parts = -(-len(order) // size)  # of nearly equal size: no step on a single image
+            batches += np.array_split(order, parts)
+        return batches
+
+    def _step(
+        self,
+        network: Network,
+        optimiser: torch.optim.Optimizer,
+        rows: IntArray,
+        generator: np.random.Generator,
+        decay: float,
+    ) -> None:
+        if self.stop():
+            raise Interrupted
+        labels = self.labels[torch.from_numpy(rows % self.n_images)].to(self.device)
+        keep = None
+        if share := self.recipe.dropout:
+            drawn = generator.random((len(rows), network.head.in_features)) >= share
+            keep = torch.from_numpy(drawn / np.float32(1.0 - share)).float().to(self.device)
+        optimiser.zero_grad(set_to_none=True)
+        logits = network(self.activations.batch(rows, self.device), keep)
+        loss = functional.cross_entropy(logits, labels)
+        if decay:
+            loss = loss + decay / 2 * network.head.weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+
+def _snapshot(network: nn.Module) -> dict[str, Any]:
+    return copy.deepcopy(network.state_dict())
+
+
+def _auc(probabilities: Tensor, labels: Tensor) -> float:
+    """Area under the ROC curve over all decisions pooled, as Keras' AUC for one-hot labels."""
+    from scipy.stats import rankdata
+
+    own = functional.one_hot(labels, probabilities.shape[1]).bool().flatten().numpy()
+    ranks = rankdata(probabilities.flatten().numpy())
+    n, m = own.sum(), (~own).sum()
+    return float((ranks[own].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def split(
+    rows: IntArray, labels: IntArray, share: float, generator: np.random.Generator
+) -> tuple[IntArray, IntArray]:
+    """Part a training subsample into images to learn from and images to stop by, by class.
+
+    Every class keeps at least one image to learn from, and gives one to stop by if it has two.
+
+    Examples
+    --------
+    >>> rows, labels = np.arange(10), np.array([0, 1] * 5)
+    >>> fit, watch = split(rows, labels, 0.2, np.random.default_rng(0))
+    >>> len(fit), sorted(labels[watch].tolist())
+    (8, [0, 1])
+    """
+    held = []
+    for label in np.unique(labels[rows]):
+        members = generator.permutation(rows[labels[rows] == label])
+        count = min(len(members) - 1, max(1, round(share * len(members))))
+        held.append(members[:count])
+    watch = np.sort(np.concatenate(held))
+    return rows[~np.isin(rows, watch)], watch
