@@ -30,13 +30,22 @@ class Activations:
     Parameters
     ----------
     rows, shape
-        Number of images, and the shape of one activation.
+        Number of views of images, and the shape of one activation.
+    firsts
+        First row of every view; the row of an image in a view is this plus its row among images.
     bound
         Bytes above which a temporary file takes them; it goes when the object does.
     """
 
-    def __init__(self, rows: int, shape: Sequence[int], bound: int = MEMORY_BOUND) -> None:
-        self.shape = tuple(shape)
+    def __init__(
+        self,
+        rows: int,
+        shape: Sequence[int],
+        firsts: Sequence[int] = (0,),
+        bound: int | None = None,
+    ) -> None:
+        self.shape, self.firsts = tuple(shape), np.array(firsts, dtype=np.int64)
+        bound = MEMORY_BOUND if bound is None else bound
         self.folder: tempfile.TemporaryDirectory[str] | None = None
         size = (rows, *self.shape)
         self.values: np.ndarray[Any, np.dtype[np.float16]]
@@ -80,16 +89,17 @@ def compute(
     trunk: nn.Module,
     device: torch.device,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-    bound: int = MEMORY_BOUND,
+    bound: int | None = None,
 ) -> Activations:
     """Push every view of every image once through a trunk.
 
     Parameters
     ----------
     image_sets
-        The sets, N images in all.
+        The pool, and after it the test images where they are given apart; N images in all.
     views
-        V backbones that differ in their preprocessing, the plain one first.
+        V backbones that differ in their preprocessing, the plain one first. Only the pool has
+        the others: what is given apart is never trained on.
     trunk
         (N, 3, S, S) images → activations.
     device
@@ -97,12 +107,7 @@ def compute(
     on_progress
         Called with (views of images done, in all).
     bound
-        Bytes kept in memory.
-
-    Returns
-    -------
-    Activations
-        V · N rows: those of the first view, then those of the second, ...
+        Bytes kept in memory; None for :data:`MEMORY_BOUND`.
 
     Raises
     ------
@@ -113,19 +118,22 @@ def compute(
     with torch.inference_mode():
         shape = trunk.to(device)(torch.zeros(1, 3, side, side, device=device)).shape[1:]
     flat = _Flat(trunk).eval()
-    total = len(views) * sum(len(images) for images in image_sets)
-    kept = Activations(total, shape, bound)
+    every, pool = sum(len(images) for images in image_sets), len(image_sets[0])
+    total = every + (len(views) - 1) * pool
+    firsts = (0, *(every + pool * number for number in range(len(views) - 1)))
+    kept = Activations(total, shape, firsts, bound)
     done = 0
-    for view in views:
+    for number, view in enumerate(views):
         lower = replace(view, model=flat)
-        for images in image_sets:
+        for images in image_sets[:1] if number else image_sets:
             for first in range(0, len(images), _CHUNK):
                 part = _slice(images, first, min(first + _CHUNK, len(images)))
                 start = done
-                found = embed(
-                    [part], lower, device, {}, lambda n, _, start=start: on_progress(start + n, total)
-                )
-                rows = found.features.cpu().numpy()
+
+                def tell(n: int, _: int, start: int = start) -> None:
+                    on_progress(start + n, total)
+
+                rows = embed([part], lower, device, {}, tell).features.cpu().numpy()
                 kept.values[done : done + len(part)] = rows.reshape(len(part), *shape)
                 done += len(part)
     return kept

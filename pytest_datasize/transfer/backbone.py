@@ -235,6 +235,14 @@ def _create(name: str, image_size: int | None, **arguments: Any) -> nn.Module:
     return model
 
 
+def architecture(backbone: Backbone) -> nn.Module:
+    """Build a named backbone again with random weights, drawn from torch's generator."""
+    name = str(backbone.given)
+    if name.startswith("hf-hub:"):
+        name = f"local-dir:{_snapshot(name.removeprefix('hf-hub:'))}"
+    return _create(name, backbone.image_size, pretrained=False)
+
+
 def _short(problem: BaseException) -> str:
     words = str(problem).split() or ["no reason given"]
     text = f"{type(problem).__name__}: {' '.join(words)}"

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from pytest_datasize.ndarrays import FloatArray
-from pytest_datasize.plan import Repeat
 from pytest_datasize.transfer.activations import Activations, compute
 from pytest_datasize.transfer.cut import Cut, cut, trained_parameters
 from pytest_datasize.transfer.device import torch_threads
@@ -28,17 +27,17 @@ from pytest_datasize.transfer.trials import (
     Key,
     Ledger,
     Stop,
+    Trial,
     Trials,
     Work,
     spread,
     trial_generator,
+    whole_repeats,
     workers,
 )
 from pytest_datasize.transfer.views import views
 
 _SPLIT, _HEAD, _TOP = 10, 11, 12  # purposes of a random stream
-
-Trial = tuple[int, int, Repeat]
 
 
 def run(work: Work, span: tuple[int, int]) -> Trials:
@@ -66,9 +65,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     study.heads(ledger.pending)
     seconds["heads"] = time.perf_counter() - start
     start = time.perf_counter()
-    # whole repeats first, so that what an interruption leaves is a curve; their largest first
-    order = sorted(ledger.pending, key=lambda trial: (trial[1], -trial[0]))
-    done = ledger.resumed
+    done, order = ledger.resumed, whole_repeats(ledger)
     for (size, number, _), outcome in spread(study.train, order, workers(work.device)):
         ledger.add(size, number, outcome)
         done += 1
@@ -110,7 +107,7 @@ class _Study:
             lambda done, total: work.on_progress("frozen layers", done, total),
         )
         labels = torch.from_numpy(work.labels)
-        trainer = Trainer(activations, labels, len(labels), len(seen), recipe, work.device)
+        trainer = Trainer(activations, labels, recipe, work.device)
         found.top.to(work.device).to(memory_format=torch.channels_last)
         features = _features(trainer, found.top)
         return cls(work, recipe, found, trainer, features, labels, {}, threading.Lock())
@@ -211,7 +208,7 @@ def _features(trainer: Trainer, top: nn.Module) -> Activations:
 
     kept: Activations | None = None
     for first, rows in spread(chunk, range(0, total, 64), workers(trainer.device)):
-        kept = kept or Activations(total, rows.shape[1:])
+        kept = kept or Activations(total, rows.shape[1:], source.firsts)
         kept.values[first : first + len(rows)] = np.clip(rows, -65504, 65504)
     assert kept is not None  # a plan has images
     return kept

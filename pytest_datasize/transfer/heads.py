@@ -75,11 +75,16 @@ class HeadTask:
         Row indices into the features.
     seed : int
         Seed of the inner splits that choose the strength.
+    views : int
+        Views of every training image: `train` holds the plain rows of all images first, then as
+        many rows of a further view of the same images in the same order, and so on. All views of
+        an image fall on one side of every inner split, and only plain rows vote on the strength.
     """
 
     train: npt.NDArray[np.int64]
     test: npt.NDArray[np.int64]
     seed: int
+    views: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +179,7 @@ def fit_heads(
         raise ValueError(f"labels must be 0 to n_classes - 1 and n_classes >= 2, got {n_classes}")
     if not tasks:
         return []
-    splits = [_inner_splits(truth[task.train], task.seed) for task in tasks]
+    splits = [_inner_splits(truth[task.train], task.seed, task.views) for task in tasks]
     n_fits = [max(1, len(split)) * len(grid) for split in splits]
     sizes = [
         4 * len(task.train) * (min(len(task.train), features.shape[1]) + 5 * n_classes * fits)
@@ -278,18 +283,23 @@ def _batches(
     """Batch tasks of one shape, as indices, the largest first: no thread ends long after."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, (task, split) in enumerate(zip(tasks, splits, strict=True)):
-        groups.setdefault((sizes[i], len(task.train), len(task.test), len(split)), []).append(i)
+        shape = (sizes[i], len(task.train), len(task.test), len(split), task.views)
+        groups.setdefault(shape, []).append(i)
     for shape, members in sorted(groups.items(), reverse=True):
         step = max(1, limit // shape[0])
         yield from (members[first : first + step] for first in range(0, len(members), step))
 
 
-def _inner_splits(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.bool_]:
+def _inner_splits(
+    labels: npt.NDArray[np.int64], seed: int, views: int = 1
+) -> npt.NDArray[np.bool_]:
     """Held-out rows of repeated stratified k-fold splits, bool [K, n].
 
     Few rows are split again and again and many rows only once or twice, until `_HELD_OUT` rows
     have voted: the noise of the choice, and its cost, are about the same at every size.
     """
+    if views > 1:
+        return np.tile(_inner_splits(labels[: len(labels) // views], seed), (1, views))
     n = len(labels)
     counts = np.bincount(labels)
     folds = min(_FOLDS, int(counts[counts > 0].min()))
@@ -386,7 +396,8 @@ def _fit_batch(
         penalty = (levels[:, None] * ridge[:, None]).repeat(1, k, 1)[:, None]
         fit = minimise(problem, weight, penalty, *_SEARCH)
         loss = torch.logsumexp(fit.logits, 1) - (fit.logits * target).sum(1)
-        loss = (loss.view(b, k, s, n) * held[:, :, None]).sum((1, 3))
+        plain = n // tasks[0].views  # of the held-out rows only these vote
+        loss = (loss.view(b, k, s, n) * held[:, :, None])[..., :plain].sum((1, 3))
         index = loss.argmin(-1)  # the grid falls: a tie goes to the stronger
         mean = fit.weights.view(b, n_classes, k, s, -1).mean(2)
         start = mean.take_along_dim(index[:, None, None, None], 2)

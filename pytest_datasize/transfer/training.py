@@ -73,13 +73,9 @@ class Trainer:
     Attributes
     ----------
     activations
-        V views of N images, in V · N rows.
+        All views of all images; a step takes one view of each of its images, at random.
     labels
-        int64 array of N labels.
-    n_images
-        N.
-    views
-        V; a step takes one view of each of its images, the plain one included.
+        int64 tensor: labels of the images.
     recipe
         How to train.
     device
@@ -90,8 +86,6 @@ class Trainer:
 
     activations: Activations
     labels: Tensor
-    n_images: int
-    views: int
     recipe: Recipe
     device: torch.device
     stop: Callable[[], bool] = lambda: False
@@ -178,29 +172,31 @@ class Trainer:
         return loss
 
     def _batches(self, rows: IntArray, generator: np.random.Generator) -> list[IntArray]:
-        """One epoch: every image once, in a random view; small sets several times."""
+        """One epoch, every image once: batches of (image, row of its view), (n, 2)."""
         size = min(self.recipe.batch, len(rows))
         passes = max(1, -(-self.recipe.least_steps * size // len(rows)))
+        firsts = self.activations.firsts
         batches = []
         for _ in range(passes):
             order = generator.permutation(rows)
-            view = generator.integers(self.views, size=len(order)) if self.views > 1 else 0
-            order = order + self.n_images * view
-            parts = -(-len(order) // size)  # of nearly equal size: no step on a single image
-            batches += np.array_split(order, parts)
+            view = generator.integers(len(firsts), size=len(order)) if len(firsts) > 1 else 0
+            pairs = np.stack([order, order + firsts[view]], axis=1)
+            # of nearly equal size: no step on a single image
+            batches += np.array_split(pairs, -(-len(order) // size))
         return batches
 
     def _step(
         self,
         network: Network,
         optimiser: torch.optim.Optimizer,
-        rows: IntArray,
+        batch: IntArray,
         generator: np.random.Generator,
         decay: float,
     ) -> None:
         if self.stop():
             raise Interrupted
-        labels = self.labels[torch.from_numpy(rows % self.n_images)].to(self.device)
+        images, rows = batch.T
+        labels = self.labels[torch.from_numpy(images)].to(self.device)
         keep = None
         if share := self.recipe.dropout:
             drawn = generator.random((len(rows), network.head.in_features)) >= share

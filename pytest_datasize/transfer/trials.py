@@ -24,6 +24,9 @@ Outcome = FloatArray | Mapping[str, float]
 Key = tuple[int, int]
 """A trial within a plan: training size, number of the repeat."""
 
+Trial = tuple[int, int, Repeat]
+"""The same with its permutation of the pool, as :meth:`Plan.trials` lists it."""
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -118,7 +121,7 @@ class Ledger:
         self.resumed = len(self._known)
 
     @property
-    def pending(self) -> list[tuple[int, int, Repeat]]:
+    def pending(self) -> list[Trial]:
         """Trials that are left, the smallest first, as :meth:`Plan.trials` lists them."""
         return [trial for trial in self._all if trial[:2] not in self._known]
 
@@ -144,6 +147,14 @@ class Ledger:
         if bare:
             return Trials((), seconds, tuple(notes), found)  # type: ignore[arg-type]
         return Trials(found, seconds, tuple(notes))  # type: ignore[arg-type]
+
+
+def whole_repeats(ledger: Ledger) -> list[Trial]:
+    """Order what is left by repeat, so that what an interruption leaves is a curve.
+
+    Within a repeat the largest come first: no thread ends long after the others.
+    """
+    return sorted(ledger.pending, key=lambda trial: (trial[1], -trial[0]))
 
 
 class Stop(threading.Event):
