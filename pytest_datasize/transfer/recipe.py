@@ -30,6 +30,9 @@ class Recipe:
     least_steps
         Steps that one epoch has at least: a few images are passed several times between two
         looks at the validation images.
+    cautious
+        Whether stage two must lower the loss of the validation images by more than one standard
+        error of that difference to be kept.
     unfreeze
         Final stages to train; None for a quarter of them.
     """
@@ -45,11 +48,12 @@ class Recipe:
     epochs: int = 30
     patience: int = 4
     least_steps: int = 5
+    cautious: bool = True
     unfreeze: int | None = None
 
 
 FINE_TUNING = Recipe()
 """Default of the strategy ``fine_tuning``."""
 
-FROM_SCRATCH = Recipe(head_rate=None, rate=1e-3, epochs=60, patience=8)
+FROM_SCRATCH = Recipe(head_rate=None, rate=1e-3, epochs=60, patience=10, least_steps=10)
 """Default of the strategy ``from_scratch``: a single stage for the whole network."""

@@ -130,21 +130,22 @@ class Trainer:
         for parameter in parameters:
             parameter.requires_grad_(True)
         optimiser = torch.optim.Adam(parameters, lr=rate, fused=self.device.type != "mps")
-        best, best_epoch = self._value(network, rows.validation), 0
-        kept = _snapshot(network)
+        first = kept = self._look(network, rows.validation, 0)
         for epoch in range(1, epochs + 1):
             network.train(training_mode)
             for batch in self._batches(rows.train, generator):
                 self._step(network, optimiser, batch, generator, decay)
             network.eval()
-            value = self._value(network, rows.validation)
-            if value < best:
-                best, best_epoch, kept = value, epoch, _snapshot(network)
-            elif epoch - best_epoch >= patience:
+            look = self._look(network, rows.validation, epoch)
+            if look.value < kept.value or (training_mode and kept is first):
+                kept = look
+            elif epoch - kept.epoch >= patience:
                 break
-        network.load_state_dict(kept)
+        if not training_mode and self.recipe.cautious and not kept.surely_below(first):
+            kept = first
+        network.load_state_dict(kept.weights)
         network.eval()
-        return best_epoch
+        return kept.epoch
 
     @torch.inference_mode()
     def probabilities(self, network: Network, rows: IntArray) -> FloatArray:
@@ -161,15 +162,16 @@ class Trainer:
         return torch.cat(parts).float()
 
     @torch.inference_mode()
-    def _value(self, network: Network, rows: IntArray) -> float:
-        """What early stopping watches; lower is better, and NaN is worst."""
-        logits, labels = self._logits(network, rows), self.labels[torch.from_numpy(rows)]
-        loss = float(functional.cross_entropy(logits, labels.to(logits.device)))
-        if not np.isfinite(loss):
-            return float("inf")
-        if self.recipe.monitor == "auc":
-            return -_auc(torch.softmax(logits, 1).cpu(), labels.cpu())
-        return loss
+    def _look(self, network: Network, rows: IntArray, epoch: int) -> "_Look":
+        """Score the images that early stopping watches."""
+        logits, labels = self._logits(network, rows).cpu(), self.labels[torch.from_numpy(rows)]
+        losses = functional.cross_entropy(logits, labels, reduction="none").double()
+        value = float(losses.mean())
+        if not np.isfinite(value):
+            value = float("inf")
+        elif self.recipe.monitor == "auc":
+            value = -_auc(torch.softmax(logits, 1), labels)
+        return _Look(epoch, value, losses, copy.deepcopy(network.state_dict()))
 
     def _batches(self, rows: IntArray, generator: np.random.Generator) -> list[IntArray]:
         """One epoch, every image once: batches of (image, row of its view), (n, 2)."""
@@ -210,8 +212,23 @@ class Trainer:
         optimiser.step()
 
 
-def _snapshot(network: nn.Module) -> dict[str, Any]:
-    return copy.deepcopy(network.state_dict())
+@dataclass(frozen=True)
+class _Look:
+    """A network as it was after an epoch, and how it did on the images that are watched."""
+
+    epoch: int
+    value: float
+    losses: Tensor
+    weights: dict[str, Any]
+
+    def surely_below(self, first: "_Look") -> bool:
+        """Whether the loss fell by more than the luck of the images explains: a standard error.
+
+        A few images to stop by favour some epoch of any training; the head on frozen features is
+        then the better bet.
+        """
+        gain = first.losses - self.losses
+        return float(gain.mean()) > float(gain.std(correction=0)) / len(gain) ** 0.5
 
 
 def _auc(probabilities: Tensor, labels: Tensor) -> float:
