@@ -55,6 +55,37 @@ def datasize_backbone() -> Any:
     return None
 
 
+@pytest.fixture(scope="session")
+def datasize_trainer() -> Any:
+    """Override: a training loop of your own, so that gates speak of your model, for example:
+        @pytest.fixture(scope="session")
+        def datasize_trainer():
+            def train_and_score(train, test, *, seed, device):
+                model = LogisticRegression().fit(train.pixels(32).reshape(len(train), -1),
+                                                 train.labels)
+                return model.predict_proba(test.pixels(32).reshape(len(test), -1))
+            return train_and_score
+
+    Called once per trial; ``train`` and ``test`` are map-style torch Datasets of (image, label)
+    with ``labels``, ``classes``, ``pixels(side)`` and ``with_transform(transform)``. It returns
+    class probabilities (n_test, C), predicted labels (n_test,), or scores such as
+    ``{"accuracy": 0.87}``. A gate that names its strategy does not use it.
+    """
+    return None
+
+
+@pytest.fixture(scope="session")
+def datasize_augment() -> Any:
+    """Override: the transform of a PIL image that ``augment=True`` stands for, for example:
+        @pytest.fixture(scope="session")
+        def datasize_augment():
+            return torchvision.transforms.v2.RandomRotation(180)
+
+    Default: a random crop of at least 90 %, mirror, small turn and zoom, brightness, contrast.
+    """
+    return None
+
+
 @pytest.fixture
 def _datasize_evidence(request: pytest.FixtureRequest) -> "Gate":
     """Train what the marked test needs; added to every marked test."""

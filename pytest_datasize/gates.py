@@ -194,6 +194,7 @@ class Gates:
         if key not in self._studies:
             self._kept += options.values()
             self._studies[key] = _guarded(self._study(options).run, until)
+        self._studies[key].check(asked.requirement.targets)
         return self._studies[key]
 
     def _plan(self, request: pytest.FixtureRequest, gate: Gate) -> None:
@@ -229,10 +230,32 @@ class Gates:
                 "datasize_dataset in conftest.py, or set `defaults: {dataset: ...}` in "
                 f"{CONFIG_NAME}."
             )
+        self._choose_training(request, settings, values)
         for name in ("dataset", "test_dataset", "weights", "backbone"):
             base = settings.base(name, self.config.rootpath)
             values[name] = located(name, values[name], base, yaml)
         return values
+
+    @staticmethod
+    def _choose_training(
+        request: pytest.FixtureRequest, settings: Settings, values: dict[str, Any]
+    ) -> None:
+        """Settle which of trainer and strategy counts, and what ``augment=True`` means."""
+        chosen, given = settings.layers.get("strategy"), settings.layers.get("trainer")
+        if given is not None and given is not chosen:
+            values["strategy"] = "own_training"
+        elif given is None and (chosen is None or values["strategy"] == "own_training"):
+            found = request.getfixturevalue("datasize_trainer")
+            if found is not None:
+                where = "fixture datasize_trainer"
+                values["trainer"] = OPTIONS["trainer"].parse("trainer", found, where)
+                values["strategy"] = "own_training"
+        if values["augment"] is True:
+            found = request.getfixturevalue("datasize_augment")
+            where = "fixture datasize_augment"
+            values["augment"] = OPTIONS["augment"].parse(
+                "augment", True if found is None else found, where
+            )
 
     # -- call and report ----------------------------------------------------------------------
 
@@ -305,6 +328,8 @@ def _guarded(function: Callable[..., _T], *arguments: Any) -> _T:
 
 def _identity(value: Any) -> Any:
     """Stand for an option's value in a key: itself when it is plain, else the very object."""
+    if isinstance(value, dict):
+        return tuple(sorted(value.items()))
     plain = isinstance(value, (str, int, float, type(None))) or (
         isinstance(value, tuple) and all(isinstance(entry, (int, float)) for entry in value)
     )

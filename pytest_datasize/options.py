@@ -5,7 +5,7 @@ tables, so a new option is one line here. Pure Python: imported at every pytest 
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import RequirementError
@@ -22,6 +22,9 @@ METRICS: dict[str, str] = {
 
 STRATEGIES: dict[str, str] = {
     "feature_extraction": "pytest_datasize.transfer.feature_extraction:run",
+    "fine_tuning": "pytest_datasize.transfer.fine_tuning:run",
+    "from_scratch": "pytest_datasize.transfer.from_scratch:run",
+    "own_training": "pytest_datasize.transfer.own_training:run",
 }
 """Strategy name → ``module:function`` that trains and scores all trials of a plan."""
 
@@ -53,7 +56,7 @@ class Option(NamedTuple):
         """Like :meth:`parse`, for a value that arrives as text (command line, ini file)."""
         try:
             value = self.from_text(text) if isinstance(text, str) else text
-        except ValueError:
+        except (ValueError, KeyError):
             value = text
         return self.parse(name, value, where)
 
@@ -155,6 +158,64 @@ def _device(value: Any) -> str:
     return value
 
 
+def _augment(value: Any) -> Any:
+    if not (isinstance(value, bool) or callable(value)):
+        raise TypeError
+    return value
+
+
+def _trainer(value: Any) -> Any:
+    if isinstance(value, str):
+        module, colon, function = value.partition(":")
+        if not (module and colon and function):
+            raise ValueError
+    elif not callable(value):
+        raise TypeError
+    return value
+
+
+def _direction(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    for metric, way in value.items():
+        if not isinstance(metric, str) or way not in ("higher", "lower"):
+            raise ValueError
+        if metric in METRICS and way != "higher":
+            raise ValueError(f"higher {metric} is better")
+    return dict(value)
+
+
+def _bounds(value: Any) -> dict[str, tuple[float, float]]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    found = {}
+    for metric, ends in value.items():
+        if not isinstance(metric, str) or isinstance(ends, str) or len(ends) != 2:
+            raise ValueError
+        low = float("-inf") if ends[0] is None else float(ends[0])
+        high = float("inf") if ends[1] is None else float(ends[1])
+        if not low < high:
+            raise ValueError
+        if metric in METRICS and (low, high) != (0.0, 1.0):
+            raise ValueError(f"{metric} lies in 0 to 1")
+        found[metric] = (low, high)
+    return found
+
+
+def _pairs_from_text(text: str) -> dict[str, Any]:
+    """Read ``loss=lower`` or ``loss=0..inf``, several separated by commas."""
+    found: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        low, dots, high = value.partition("..")
+        found[name] = (float(low), float(high)) if dots else value
+    return found
+
+
+def _true_or_false(text: str) -> bool:
+    return {"true": True, "false": False}[text.strip().lower()]
+
+
 _DATASET = (
     "a folder, a name from `datasets:` in datasize.yaml, a pair (images, labels) of arrays, "
     "or a map-style torch Dataset"
@@ -184,6 +245,37 @@ OPTIONS: dict[str, Option] = {
         "how the backbone is transferred",
         "feature_extraction",
         choices=tuple(STRATEGIES),
+    ),
+    "augment": Option(
+        _augment,
+        "True, False or a transform of a PIL image, such as a torchvision.transforms.v2.Compose",
+        "train on augmented views of the training images, too; test images stay as they are",
+        False,
+        from_text=_true_or_false,
+    ),
+    "unfreeze": Option(
+        _integer(1, 10_000),
+        "a whole number of stages from 1",
+        "final stages of the backbone that fine_tuning trains (default: a quarter of them)",
+        from_text=int,
+    ),
+    "trainer": Option(
+        _trainer,
+        "a function (train, test, *, seed, device) or 'module:function'",
+        "training of one's own, run once per trial instead of a strategy",
+    ),
+    "direction": Option(
+        _direction,
+        "metric → 'higher' or 'lower', such as {'loss': 'lower'}; as text loss=lower",
+        "which way the trainer's own metrics are better (default: higher)",
+        from_text=_pairs_from_text,
+    ),
+    "bounds": Option(
+        _bounds,
+        "metric → (low, high), None for an open end, such as {'loss': (0, None)}; as text "
+        "loss=0..inf",
+        "range of the trainer's own metrics (default: 0 to 1)",
+        from_text=_pairs_from_text,
     ),
     "image_size": Option(
         _integer(16, 4096),
@@ -264,6 +356,14 @@ OPTIONS: dict[str, Option] = {
 """Option name → how it is checked; the same for every layer of the settings."""
 
 TARGET = Option(_fraction(0.0, 1.0), "a number above 0 and below 1, such as 0.9", "target")
+
+
+def target_within(bounds: tuple[float, float]) -> Option:
+    """Check targets of a metric that a trainer declares, inside its bounds."""
+    low, high = bounds
+    return Option(
+        _fraction(low, high), f"a number above {low:g} and below {high:g}, as declared", "target"
+    )
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str:

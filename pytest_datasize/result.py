@@ -1,12 +1,14 @@
 """What a study plans and what it finds: plain evidence, judged by targets."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from pytest_datasize.advice import Advice, advise
 from pytest_datasize.curve import LearningCurve
+from pytest_datasize.errors import TrainingError
+from pytest_datasize.options import METRICS
 from pytest_datasize.outcomes import Outcomes, Scores
 from pytest_datasize.requirement import Requirement
 from pytest_datasize.verdict import TRUSTED_RANGE, Judgement, Verdict, judge
@@ -118,8 +120,8 @@ class StudyResult:
 
     @property
     def scores(self) -> Mapping[str, Scores]:
-        """Metric → one tuple of repeats per size, each in [0, 1]."""
-        return {metric: outcomes.scores for metric, outcomes in self.outcomes.items()}
+        """Metric → one tuple of repeats per size, as the metric's author means them."""
+        return {metric: found.given for metric, found in self.outcomes.items()}
 
     @cached_property
     def class_curves(self) -> Mapping[str, LearningCurve]:
@@ -129,7 +131,7 @@ class StudyResult:
     @property
     def n_test_distinct(self) -> int:
         """Different test images behind all scores of one size."""
-        return self.outcomes["accuracy"].n_test
+        return next(iter(self.outcomes.values())).n_test
 
     def verdict(
         self,
@@ -151,12 +153,18 @@ class StudyResult:
         Raises
         ------
         RequirementError
-            Unknown metric, or a target outside (0, 1).
+            Unknown metric, or a target outside its bounds.
+        TrainingError
+            A trainer of one's own does not score the metric.
         """
-        asked = {"trusted_range": trusted_range}
+        asked: dict[str, Any] = {"trusted_range": trusted_range}
         if confidence is not None:
             asked["confidence"] = confidence
+        bounds = {name: o.given_bounds for name, o in self.outcomes.items() if name not in METRICS}
+        if bounds:
+            asked["bounds"] = bounds
         requirement = Requirement.parse((), {**targets, **asked}, "verdict")
+        self.check(requirement.targets)
         return Verdict(
             tuple(
                 judge(
@@ -166,10 +174,27 @@ class StudyResult:
                     self.available,
                     confidence,
                     trusted_range,
+                    self.outcomes[metric].sign,
                 )
                 for metric, target in requirement.targets.items()
             )
         )
+
+    def check(self, targets: Iterable[str]) -> None:
+        """Make sure that the trials scored the metrics asked for.
+
+        Raises
+        ------
+        TrainingError
+            They did not: a trainer returned other scores.
+        """
+        missing = [metric for metric in targets if metric not in self.outcomes]
+        if missing:
+            raise TrainingError(
+                f"{self.backbone} scored {', '.join(sorted(self.outcomes))}, not "
+                f"{', '.join(missing)}. Return that score too, or return class probabilities, "
+                "from which every metric can be told."
+            )
 
     def advice(self, judgement: Judgement) -> Advice:
         """Say how far to trust a judgement, and what would decide it."""

@@ -1,7 +1,7 @@
 """Run a plan to a result: the one room that knows all the others."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -11,7 +11,7 @@ from pytest_datasize import images as image_sources
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.images.unique import unique
 from pytest_datasize.options import METRICS, OPTIONS, STRATEGIES
-from pytest_datasize.outcomes import Outcomes, gather
+from pytest_datasize.outcomes import Outcomes, bare, gather
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.result import WORST_CLASS, StudyPlan, StudyResult
 from pytest_datasize.sequential import looks
@@ -20,7 +20,7 @@ from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.backbone import load as load_backbone
 from pytest_datasize.transfer.cost import seconds_per_image
 from pytest_datasize.transfer.embedding import Cache
-from pytest_datasize.transfer.trials import Work
+from pytest_datasize.transfer.trials import Key, Outcome, Work
 
 
 class Study:
@@ -33,12 +33,16 @@ class Study:
         (N, H, W[, C]) and (N,), or a map-style torch Dataset of (image, label).
     test_dataset
         Held-out images in the same forms; None sets a stratified part aside in every repeat.
-    backbone, weights, strategy, image_size, sizes, repeats, test_fraction, sampling, seed
+    backbone, weights, strategy, augment, unfreeze, trainer, direction, bounds, image_size, sizes
         As in the marker; None for the default.
-    device, law
+    repeats, test_fraction, sampling, seed, device, law
         As in the marker; None for the default.
     cache
         Known embeddings by content; new ones are added.
+    finished
+        Outcomes of trials that are known already, by (size, repeat); they are not trained again.
+    on_trial
+        Called with (size, repeat, outcome) as each trial ends.
     on_progress
         Called with (stage, done, in all).
 
@@ -70,6 +74,11 @@ class Study:
         backbone: Any = None,
         weights: str | None = None,
         strategy: str | None = None,
+        augment: Any = None,
+        unfreeze: int | None = None,
+        trainer: Any = None,
+        direction: Mapping[str, str] | None = None,
+        bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
         image_size: int | None = None,
         sizes: Any = None,
         repeats: int | None = None,
@@ -79,6 +88,8 @@ class Study:
         device: str | None = None,
         law: str | None = None,
         cache: Cache | None = None,
+        finished: Mapping[Key, Outcome] | None = None,
+        on_trial: Callable[[int, int, Outcome], None] = lambda size, repeat, outcome: None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ) -> None:
         given = {
@@ -87,6 +98,11 @@ class Study:
             "backbone": backbone,
             "weights": weights,
             "strategy": strategy,
+            "augment": augment,
+            "unfreeze": unfreeze,
+            "trainer": trainer,
+            "direction": direction,
+            "bounds": bounds,
             "image_size": image_size,
             "sizes": sizes,
             "repeats": repeats,
@@ -104,8 +120,25 @@ class Study:
         }
         if dataset is None:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
+        self._settle_training(strategy)
         self.cache: Cache = {} if cache is None else cache
+        self.finished = finished or {}
+        self.on_trial = on_trial
         self.on_progress = on_progress
+
+    def _settle_training(self, strategy: str | None) -> None:
+        """Let a trainer take the strategy's place; refuse what contradicts itself."""
+        trainer = self.options["trainer"]
+        if trainer is not None and strategy not in (None, "own_training"):
+            raise RequirementError(
+                f"trainer and strategy={strategy!r} exclude each other: a trainer is the strategy."
+            )
+        if trainer is None and strategy == "own_training":
+            raise RequirementError(
+                "strategy='own_training' needs trainer=..., or the fixture datasize_trainer."
+            )
+        if trainer is not None:
+            self.options["strategy"] = "own_training"
 
     def plan(self) -> StudyPlan:
         """Say what would be trained and what it would cost; train nothing.
@@ -167,23 +200,30 @@ class Study:
             cache=self.cache,
             seed=self.options["seed"],
             on_progress=self.on_progress,
+            options=self.options,
+            finished=self.finished,
+            on_trial=self.on_trial,
         )
         module, _, function = STRATEGIES[self.options["strategy"]].partition(":")
         strategy = getattr(import_module(module), function)
 
-        probabilities: list[list[Any]] = [[] for _ in plan.sizes]
+        found: list[list[Any]] = [[] for _ in plan.sizes]
         timings: dict[str, float] = {}
         notes: list[str] = []
         done = 0
         for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
             trials = strategy(work, (done, stop))
-            for known, new in zip(probabilities, trials.probabilities, strict=True):
+            for known, new in zip(found, trials.scores or trials.probabilities, strict=True):
                 known += new
             notes += trials.notes
             start = time.perf_counter()
-            outcomes, by_class = self._outcomes(images, labels, plan, probabilities)
+            outcomes, by_class = (
+                (self._bare_outcomes(images, plan, found), {})
+                if trials.scores
+                else self._outcomes(images, labels, plan, found)
+            )
             law = self.options["law"]
-            curves = {metric: found.curve(law) for metric, found in outcomes.items()}
+            curves = {metric: outcome.curve(law) for metric, outcome in outcomes.items()}
             for stage, seconds in {**trials.seconds, "fit": time.perf_counter() - start}.items():
                 timings[stage] = timings.get(stage, 0.0) + seconds
             result = StudyResult(
@@ -241,6 +281,24 @@ class Study:
         outcomes[WORST_CLASS] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
         return outcomes, by_class
 
+    def _bare_outcomes(
+        self, images: image_sources.ImageSet, plan: Plan, scores: list[list[Any]]
+    ) -> dict[str, Outcomes]:
+        """Outcomes of a trainer that scores for itself."""
+        tested = [repeat.test for repeat in plan.repeats[: max(map(len, scores))]]
+        bounds, direction = self.options["bounds"] or {}, self.options["direction"] or {}
+        return {
+            metric: bare(
+                plan.sizes,
+                [[repeat[metric] for repeat in repeats] for repeats in scores],
+                tested,
+                len(images),
+                bounds.get(metric, (0.0, 1.0)),
+                direction.get(metric) == "lower",
+            )
+            for metric in sorted(scores[0][0])
+        }
+
     def _draw(self) -> tuple[image_sources.ImageSet, image_sources.ImageSet | None, Plan]:
         loaded = image_sources.load(self.options["dataset"], self.options["test_dataset"])
         images, test = unique(
@@ -259,6 +317,10 @@ class Study:
         return images, test, plan
 
     def _backbone(self) -> Backbone:
+        if self.options["strategy"] == "own_training":
+            from pytest_datasize.transfer.own_training import backbone_of
+
+            return backbone_of(self.options["trainer"], self.options["image_size"])
         return load_backbone(
             *(self.options[name] for name in ("backbone", "weights", "image_size"))
         )

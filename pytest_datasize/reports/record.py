@@ -84,9 +84,9 @@ def plan_record(
 def _judged(nodeid: str, order: int, judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
     advice = result.advice(judged)
     if judged.class_name is None:
-        scores = result.outcomes[judged.metric].scores
+        scores = result.outcomes[judged.metric].given
     else:
-        scores = result.class_outcomes[judged.class_name].scores
+        scores = result.class_outcomes[judged.class_name].given
     return {
         "nodeid": nodeid,
         "order": order,

@@ -41,7 +41,7 @@ class Activations:
         self,
         rows: int,
         shape: Sequence[int],
-        firsts: Sequence[int] = (0,),
+        firsts: Sequence[int] | IntArray = (0,),
         bound: int | None = None,
     ) -> None:
         self.shape, self.firsts = tuple(shape), np.array(firsts, dtype=np.int64)

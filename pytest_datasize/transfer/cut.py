@@ -195,7 +195,8 @@ def _halves(model: nn.Module, above: tuple[str, ...]) -> tuple[nn.Module, nn.Mod
         raise ValueError("the trained layers do not show in the model's data flow")
     place, value = _boundary(nodes, trained[0])
 
-    lower, made = fx.Graph(), {}
+    lower = fx.Graph()
+    made: dict[fx.Node, fx.Node] = {}
     for node in nodes[:place]:
         made[node] = lower.node_copy(node, made.__getitem__)
     lower.output(made[value])

@@ -216,5 +216,3 @@ def _features(trainer: Trainer, top: nn.Module) -> Activations:
 
 def _inner_seed(seed: int, size: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, 2, size, number]).generate_state(1)[0])
-
-

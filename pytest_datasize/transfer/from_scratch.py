@@ -137,5 +137,3 @@ def _reset(name: str, path: str, module: nn.Module) -> None:
             f"{type(module).__name__} without reset_parameters(), so no one knows how it starts. "
             "Give it that method, or name a timm model instead of a module."
         )
-
-

@@ -283,8 +283,8 @@ def _batches(
     """Batch tasks of one shape, as indices, the largest first: no thread ends long after."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, (task, split) in enumerate(zip(tasks, splits, strict=True)):
-        shape = (sizes[i], len(task.train), len(task.test), len(split), task.views)
-        groups.setdefault(shape, []).append(i)
+        key = (sizes[i], len(task.train), len(task.test), len(split), task.views)
+        groups.setdefault(key, []).append(i)
     for shape, members in sorted(groups.items(), reverse=True):
         step = max(1, limit // shape[0])
         yield from (members[first : first + step] for first in range(0, len(members), step))

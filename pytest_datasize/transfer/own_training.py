@@ -156,7 +156,7 @@ def _train(
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed every global generator for a trainer that seeds none; leave them as they were."""
-    python, legacy = random.getstate(), np.random.get_state()
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
@@ -198,7 +198,8 @@ def _scores(
         missing, more = sorted(names - set(scores)), sorted(set(scores) - names)
         what = f"lacks {', '.join(missing)}" if missing else f"adds {', '.join(more)}"
         raise TrainingError(
-            f"{where}: {what}; every trial must score the same metrics ({', '.join(sorted(names))})."
+            f"{where}: {what}; every trial must score the same metrics, "
+            f"here {', '.join(sorted(names))}."
         )
     return scores
 

@@ -62,7 +62,7 @@ class Rows:
     test: IntArray
 
 
-class Interrupted(Exception):
+class InterruptedTrialError(Exception):
     """Training was told to stop."""
 
 
@@ -81,7 +81,7 @@ class Trainer:
     device
         Where.
     stop
-        Asked before each step; true ends training with :class:`Interrupted`.
+        Asked before each step; true ends training with :class:`InterruptedTrialError`.
     """
 
     activations: Activations
@@ -196,7 +196,7 @@ class Trainer:
         decay: float,
     ) -> None:
         if self.stop():
-            raise Interrupted
+            raise InterruptedTrialError
         images, rows = batch.T
         labels = self.labels[torch.from_numpy(images)].to(self.device)
         keep = None
@@ -228,7 +228,8 @@ class _Look:
         then the better bet.
         """
         gain = first.losses - self.losses
-        return float(gain.mean()) > float(gain.std(correction=0)) / len(gain) ** 0.5
+        deviation = float(gain.std(correction=0))
+        return bool(float(gain.mean()) > deviation / len(gain) ** 0.5)
 
 
 def _auc(probabilities: Tensor, labels: Tensor) -> float:

@@ -60,7 +60,7 @@ def standard(picture: Image.Image, generator: np.random.Generator) -> Image.Imag
         scale=scale,
         shear=[0.0, 0.0],
         interpolation=v2.InterpolationMode.BILINEAR,
-        fill=[int(round(value)) for value in np.asarray(picture).mean(axis=(0, 1))],
+        fill=[round(float(value)) for value in np.asarray(picture).mean(axis=(0, 1))],
     )
     side = float(generator.uniform(LEAST_CROP, 1.0)) ** 0.5
     kept_width, kept_height = max(1, round(side * width)), max(1, round(side * height))
