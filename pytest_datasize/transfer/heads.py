@@ -240,7 +240,7 @@ def head_weights(
     chosen = chosen - centre
     penalty = strength * max(float(chosen.square().mean()), 1e-30)
     if wide := 2 * len(rows) < chosen.shape[1]:  # then the fit needs no more axes than rows
-        values, vectors = torch.linalg.eigh((chosen @ chosen.T).cpu())
+        values, vectors = _eigh((chosen @ chosen.T).cpu())
         root = values.clamp_min(max(1e-6 * float(values[-1]), 1e-30)).sqrt()
         axes = chosen.T @ (vectors / root).to(chosen.device)
         chosen = (vectors * root).to(chosen.device)
@@ -332,7 +332,7 @@ def _principal_axes(features: Tensor) -> Tensor:
             second.addmm_(rows.T, rows)
     if not second.isfinite().all():
         raise ValueError("features must be finite; some are nan or infinite")
-    values, vectors = torch.linalg.eigh(second.cpu())  # MPS has none; the same axes everywhere
+    values, vectors = _eigh(second.cpu())  # MPS has none; the same axes everywhere
     keep = values.clamp_min(0).cumsum(0) > _TAIL * values.clamp_min(0).sum()
     keep[-1] = True  # of constant features: one axis of zeros
     values, vectors = values[keep].to(centre.device), vectors[:, keep].to(centre.device)
@@ -345,11 +345,27 @@ def _principal_axes(features: Tensor) -> Tensor:
     return axes
 
 
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors, also where LAPACK's single precision fails.
+
+    With one thread it gives up, or gives NaN without a word, on some matrices with hundreds of
+    empty rows (dead channels); which ones differs between machines.
+    """
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+        if values.isfinite().all() and vectors.isfinite().all():
+            return values, vectors
+    except torch.linalg.LinAlgError:
+        pass
+    values, vectors = torch.linalg.eigh(matrix.cpu().double())
+    return values.to(matrix), vectors.to(matrix)
+
+
 def _row_space(rows: Tensor, others: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """Rows [B, n, D] and others [B, m, D] in the n principal axes of the rows, ones last."""
     centre = rows[..., :-1].mean(1, keepdim=True)
     rows, others = rows[..., :-1] - centre, others[..., :-1] - centre
-    values, vectors = torch.linalg.eigh(rows @ rows.transpose(1, 2))
+    values, vectors = _eigh(rows @ rows.transpose(1, 2))
     # A relative floor: centring leaves one direction empty, duplicates leave more.
     root = values.clamp_min(1e-6 * values[:, -1:]).clamp_min(floor).sqrt()[:, None]
     others = others @ (rows.transpose(1, 2) @ (vectors / root))
