@@ -9,6 +9,7 @@ from pytest_datasize.errors import DatasizeError
 from pytest_datasize.session import gates_of, is_gate
 
 if TYPE_CHECKING:
+    from pytest_datasize.compare import Comparison
     from pytest_datasize.gates import Gate
     from pytest_datasize.result import StudyResult
     from pytest_datasize.study import Study
@@ -136,3 +137,42 @@ def datasize_study(request: pytest.FixtureRequest) -> "Callable[..., Study]":
         pytest.fail(wrong, pytrace=False)
 
     return make
+
+
+@pytest.fixture
+def datasize_compare(request: pytest.FixtureRequest) -> "Callable[..., Comparison]":
+    """Strategies side by side: what each scores, needs and costs, and is worth in images:
+        def test_fine_tuning_pays(datasize_compare):
+            found = datasize_compare(
+                strategies=["feature_extraction", "fine_tuning", "fine_tuning+augment"], target=0.9
+            )
+            assert found.fewest.startswith("fine_tuning")
+
+    The table stands in the report; ``metric=`` and the options of datasize_study may follow.
+    """
+
+    def run(
+        strategies: Any,
+        target: float,
+        metric: str = "accuracy",
+        dataset: Any = None,
+        **options: Any,
+    ) -> "Comparison":
+        from pytest_datasize.compare import compare
+
+        given = options if dataset is None else {"dataset": dataset, **options}
+
+        def one(strategy: str, augment: bool) -> "StudyResult":
+            asked = {**given, "strategy": strategy, "augment": augment}
+            return gates_of(request.config).study(request, asked).run()
+
+        try:
+            found = compare(one, list(strategies), target, metric)
+        except DatasizeError as problem:
+            wrong = str(problem)
+        else:
+            request.node.user_properties.append(("datasize_comparison", str(found)))
+            return found
+        pytest.fail(wrong, pytrace=False)
+
+    return run

@@ -256,7 +256,7 @@ OPTIONS: dict[str, Option] = {
     "unfreeze": Option(
         _integer(1, 10_000),
         "a whole number of stages from 1",
-        "final stages of the backbone that fine_tuning trains (default: a quarter of them)",
+        "final stages that fine_tuning trains (default: a sixth of them, at least one)",
         from_text=int,
     ),
     "trainer": Option(

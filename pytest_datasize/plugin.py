@@ -14,6 +14,7 @@ from pytest_datasize.fixtures import (
     _datasize_evidence,
     datasize_augment,
     datasize_backbone,
+    datasize_compare,
     datasize_dataset,
     datasize_result,
     datasize_study,
@@ -27,6 +28,7 @@ __all__ = [
     "_datasize_evidence",
     "datasize_augment",
     "datasize_backbone",
+    "datasize_compare",
     "datasize_dataset",
     "datasize_result",
     "datasize_study",
@@ -166,6 +168,7 @@ class Reporter:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.records: list[dict[str, Any]] = []
+        self.comparisons: list[tuple[str, Any]] = []
         self.json_path: str | None = config.getoption("datasize_json")
         if self.json_path:
             from pytest_datasize.reports import json
@@ -180,6 +183,12 @@ class Reporter:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the records out of a test's report."""
         self.records += getattr(report, "datasize", [])
+        if report.when == "call":
+            self.comparisons += [
+                (report.nodeid, text)
+                for name, text in report.user_properties
+                if name == "datasize_comparison"
+            ]
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Write the files that were asked for."""
@@ -197,3 +206,7 @@ class Reporter:
             from pytest_datasize.reports import terminal
 
             terminal.write(terminalreporter, self.records, self.json_path)
+        if self.comparisons:
+            from pytest_datasize.reports import terminal
+
+            terminal.write_comparisons(terminalreporter, self.comparisons)

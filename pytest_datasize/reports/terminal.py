@@ -34,6 +34,13 @@ def write(reporter: Any, records: list[Record], json_path: str | None) -> None:
         reporter.write_line(f"written: {json_path}")
 
 
+def write_comparisons(reporter: Any, comparisons: list[tuple[str, str]]) -> None:
+    """Write the table of every comparison of strategies."""
+    reporter.section("strategies compared")
+    for nodeid, text in comparisons:
+        reporter.write_line(f"{printable(nodeid)}: {printable(text)}")
+
+
 def _table(reporter: Any, records: list[Record]) -> None:
     header = (
         "test",

@@ -1,6 +1,8 @@
 """What the frozen part makes of every image, computed once and kept for all epochs and trials."""
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,16 +48,14 @@ class Activations:
     ) -> None:
         self.shape, self.firsts = tuple(shape), np.array(firsts, dtype=np.int64)
         bound = MEMORY_BOUND if bound is None else bound
-        self.folder: tempfile.TemporaryDirectory[str] | None = None
         size = (rows, *self.shape)
         self.values: np.ndarray[Any, np.dtype[np.float16]]
         if 2 * int(np.prod(size)) <= bound:
             self.values = np.empty(size, dtype=np.float16)
         else:
-            self.folder = tempfile.TemporaryDirectory(
-                prefix="datasize-", ignore_cleanup_errors=True
-            )
-            path = Path(self.folder.name, "activations")
+            folder = tempfile.mkdtemp(prefix="datasize-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            path = Path(folder, "activations")
             self.values = np.memmap(path, dtype=np.float16, mode="w+", shape=size)
 
     @property

@@ -65,7 +65,7 @@ def cut(backbone: Backbone, unfreeze: int | None = None) -> Cut:
     backbone
         Any model; one that torch.fx cannot follow is not cut but trained as asked all the same.
     unfreeze
-        Number of final stages to train; None for a quarter of them, at least one. As many as
+        Number of final stages to train; None for a sixth of them, at least one. As many as
         there are, or more, train everything.
 
     Raises
@@ -88,7 +88,7 @@ def cut(backbone: Backbone, unfreeze: int | None = None) -> Cut:
             f"backbone {backbone.name} has no weights to train. Use strategy='feature_extraction', "
             "or a backbone with convolutions, attention or linear layers."
         )
-    count = min(len(stages), max(1, round(len(stages) / 4)) if unfreeze is None else unfreeze)
+    count = min(len(stages), max(1, round(len(stages) / 6)) if unfreeze is None else unfreeze)
     paths = tuple(f"{path}." for path, _ in owners)
     names = [name for name, _ in backbone.model.named_parameters() if name.startswith(paths)]
     norms = tuple(f"{path}." for path, module in owners if isinstance(module, _BATCH_NORM))

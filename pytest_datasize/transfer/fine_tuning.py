@@ -71,7 +71,8 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         done += 1
         work.on_progress("fine-tuning", done, ledger.total)
     seconds["fine_tuning"] = time.perf_counter() - start
-    return ledger.trials(seconds, notes(work.backbone.name, found))
+    said = (*notes(work.backbone.name, found), *study.trainer.portions.notes())
+    return ledger.trials(seconds, said)
 
 
 def notes(name: str, found: Cut) -> tuple[str, ...]:

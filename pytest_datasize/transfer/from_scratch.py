@@ -90,7 +90,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         done += 1
         work.on_progress("training from scratch", done, ledger.total)
     seconds["from_scratch"] = time.perf_counter() - start
-    return ledger.trials(seconds)
+    return ledger.trials(seconds, trainer.portions.notes())
 
 
 @torch.inference_mode()

@@ -355,7 +355,7 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
         values, vectors = torch.linalg.eigh(matrix)
         if values.isfinite().all() and vectors.isfinite().all():
             return values, vectors
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # LinAlgError is one; torch does not type it
         pass
     values, vectors = torch.linalg.eigh(matrix.cpu().double())
     return values.to(matrix), vectors.to(matrix)

@@ -24,7 +24,8 @@ class Recipe:
     head_epochs, head_patience
         Most epochs of stage one, and epochs without a gain after which it ends.
     rate
-        Adam's rate in stage two, for head and unfrozen layers.
+        Adam's rate in stage two, for head and unfrozen layers: a tenth of the rates at which a
+        head alone is trained (3e-3 and more), or less.
     epochs, patience
         The same limits for stage two.
     least_steps
@@ -34,7 +35,8 @@ class Recipe:
         Whether stage two must lower the loss of the validation images by more than one standard
         error of that difference to be kept.
     unfreeze
-        Final stages to train; None for a quarter of them.
+        Final stages to train; None for a sixth of them, at least one: the last of a ResNet's or
+        ConvNeXt's four and of an EfficientNet's seven, the last two of a ViT's twelve.
     """
 
     validation: float = 0.2
@@ -44,7 +46,7 @@ class Recipe:
     head_rate: float | None = None
     head_epochs: int = 30
     head_patience: int = 10
-    rate: float = 1e-4
+    rate: float = 3e-4
     epochs: int = 30
     patience: int = 4
     least_steps: int = 5

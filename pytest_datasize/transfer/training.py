@@ -7,7 +7,8 @@ trial therefore gives the same bits in any thread and beside any other.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from pytest_datasize.ndarrays import FloatArray, IntArray
 from pytest_datasize.transfer.activations import Activations
+from pytest_datasize.transfer.memory import Portions, autocast
 from pytest_datasize.transfer.recipe import Recipe
 
 _SCORING_BATCH = 64
@@ -36,7 +38,10 @@ class Network(nn.Module):
     def __init__(self, top: nn.Module, n_features: int, n_classes: int) -> None:
         super().__init__()
         self.top = top
-        self.head = nn.Linear(n_features, n_classes)
+        # torch's own start would draw from its global generator
+        self.head: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, n_features, n_classes
+        )
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -82,6 +87,8 @@ class Trainer:
         Where.
     stop
         Asked before each step; true ends training with :class:`InterruptedTrialError`.
+    portions
+        How many images go through the network at a time.
     """
 
     activations: Activations
@@ -89,6 +96,7 @@ class Trainer:
     recipe: Recipe
     device: torch.device
     stop: Callable[[], bool] = lambda: False
+    portions: Portions = field(default_factory=Portions)
 
     def fit(
         self,
@@ -155,11 +163,16 @@ class Trainer:
         return outcome
 
     def _logits(self, network: Network, rows: IntArray) -> Tensor:
-        parts = [
-            network(self.activations.batch(rows[first : first + _SCORING_BATCH], self.device))
-            for first in range(0, len(rows), _SCORING_BATCH)
-        ]
-        return torch.cat(parts).float()
+        parts: list[Tensor] = []
+
+        def score(portion: IntArray) -> None:
+            with autocast(self.device):
+                parts.append(network(self.activations.batch(portion, self.device)).float())
+
+        for first in range(0, len(rows), _SCORING_BATCH):
+            undo = partial(parts.__delitem__, slice(len(parts), None))
+            self.portions.run(rows[first : first + _SCORING_BATCH], score, undo)
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def _look(self, network: Network, rows: IntArray, epoch: int) -> "_Look":
@@ -197,18 +210,25 @@ class Trainer:
     ) -> None:
         if self.stop():
             raise InterruptedTrialError
-        images, rows = batch.T
-        labels = self.labels[torch.from_numpy(images)].to(self.device)
         keep = None
         if share := self.recipe.dropout:
-            drawn = generator.random((len(rows), network.head.in_features)) >= share
-            keep = torch.from_numpy(drawn / np.float32(1.0 - share)).float().to(self.device)
+            drawn = generator.random((len(batch), network.head.in_features)) >= share
+            keep = torch.from_numpy(drawn / np.float32(1.0 - share)).float()
+
+        def learn(places: IntArray) -> None:
+            images, rows = batch[places].T
+            labels = self.labels[torch.from_numpy(images)].to(self.device)
+            kept = None if keep is None else keep[torch.from_numpy(places)].to(self.device)
+            with autocast(self.device):
+                logits = network(self.activations.batch(rows, self.device), kept)
+            loss = functional.cross_entropy(logits.float(), labels, reduction="sum") / len(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+
         optimiser.zero_grad(set_to_none=True)
-        logits = network(self.activations.batch(rows, self.device), keep)
-        loss = functional.cross_entropy(logits, labels)
+        self.portions.run(np.arange(len(batch)), learn, optimiser.zero_grad)
         if decay:
-            loss = loss + decay / 2 * network.head.weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+            penalty: Tensor = decay / 2 * network.head.weight.square().sum()
+            penalty.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 

@@ -12,10 +12,10 @@ from pytest_datasize.transfer.cut import cut, trained_parameters
 
 FAMILIES = {
     "resnet18": (64, "layer4"),
-    "tf_efficientnet_lite0": (64, "blocks.5"),
+    "tf_efficientnet_lite0": (64, "blocks.6"),
     "convnext_atto": (64, "stages.3"),
     "mobilenetv3_small_100": (64, "blocks.4"),
-    "vit_tiny_patch16_224": (None, "blocks.9"),
+    "vit_tiny_patch16_224": (None, "blocks.10"),
     "densenet121": (64, "features.denseblock4"),
 }
 
