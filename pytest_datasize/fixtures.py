@@ -148,12 +148,13 @@ def datasize_compare(request: pytest.FixtureRequest) -> "Callable[..., Compariso
             )
             assert found.fewest.startswith("fine_tuning")
 
-    The table stands in the report; ``metric=`` and the options of datasize_study may follow.
+    The table stands in the report; ``metric=`` and the options of datasize_study may follow. With
+    ``preset=`` the strategies are by default those that the published study compares.
     """
 
     def run(
-        strategies: Any,
-        target: float,
+        strategies: Any = None,
+        target: float = 0.9,
         metric: str = "accuracy",
         dataset: Any = None,
         **options: Any,
@@ -167,7 +168,12 @@ def datasize_compare(request: pytest.FixtureRequest) -> "Callable[..., Compariso
             return gates_of(request.config).study(request, asked).run()
 
         try:
-            found = compare(one, list(strategies), target, metric)
+            names = strategies
+            if names is None:
+                from pytest_datasize.presets import preset
+
+                names = preset(str(options.get("preset"))).strategies
+            found = compare(one, list(names), target, metric)
         except DatasizeError as problem:
             wrong = str(problem)
         else:

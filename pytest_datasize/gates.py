@@ -219,6 +219,11 @@ class Gates:
         values = {
             name: value for name, value in settings.values.items() if name not in _OF_THE_VERDICT
         }
+        if values["preset"] is not None:
+            from pytest_datasize.presets import preset
+
+            unset = set(preset(values["preset"]).options) - set(settings.layers)
+            values.update(dict.fromkeys(unset))
         for name, fixture in _FIXTURES.items():
             if name not in settings.layers:
                 found = request.getfixturevalue(fixture)
@@ -244,7 +249,9 @@ class Gates:
         chosen, given = settings.layers.get("strategy"), settings.layers.get("trainer")
         if given is not None and given is not chosen:
             values["strategy"] = "own_training"
-        elif given is None and (chosen is None or values["strategy"] == "own_training"):
+        elif given is None and (
+            (chosen is None and values["preset"] is None) or values["strategy"] == "own_training"
+        ):
             found = request.getfixturevalue("datasize_trainer")
             if found is not None:
                 where = "fixture datasize_trainer"
@@ -253,9 +260,8 @@ class Gates:
         if values["augment"] is True:
             found = request.getfixturevalue("datasize_augment")
             where = "fixture datasize_augment"
-            values["augment"] = OPTIONS["augment"].parse(
-                "augment", True if found is None else found, where
-            )
+            if found is not None:
+                values["augment"] = OPTIONS["augment"].parse("augment", found, where)
 
     # -- call and report ----------------------------------------------------------------------
 

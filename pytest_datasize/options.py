@@ -5,6 +5,7 @@ tables, so a new option is one line here. Pure Python: imported at every pytest 
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -212,6 +213,22 @@ def _pairs_from_text(text: str) -> dict[str, Any]:
     return found
 
 
+def _budget(value: Any) -> float:
+    """Read seconds, or a text such as ``1h30m``."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value.strip())
+        if not found:
+            raise ValueError
+        value = sum(
+            int(n or 0) * unit for n, unit in zip(found.groups(), (3600, 60, 1), strict=True)
+        )
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return float(value)
+
+
 def _true_or_false(text: str) -> bool:
     return {"true": True, "false": False}[text.strip().lower()]
 
@@ -263,6 +280,17 @@ OPTIONS: dict[str, Option] = {
         _trainer,
         "a function (train, test, *, seed, device) or 'module:function'",
         "training of one's own, run once per trial instead of a strategy",
+    ),
+    "preset": Option(
+        _choice("keras-sample-size", "flowers-transfer"),
+        "one of: keras-sample-size, flowers-transfer",
+        "a published recipe, for every option that is not given otherwise",
+        choices=("keras-sample-size", "flowers-transfer"),
+    ),
+    "budget": Option(
+        _budget,
+        "a time such as '10m', '90s' or '1h30m', or a number of seconds",
+        "time that training may take: repeats are left out first, then the largest sizes",
     ),
     "direction": Option(
         _direction,
@@ -332,11 +360,11 @@ OPTIONS: dict[str, Option] = {
         from_text=float,
     ),
     "sampling": Option(
-        _choice("stratified", "balanced"),
-        "one of: stratified, balanced",
-        "class shares of the subsamples: as in the pool, or equal",
+        _choice("stratified", "balanced", "replacement"),
+        "one of: stratified, balanced, replacement",
+        "class shares of the subsamples: as in the pool, or equal; or draws with replacement",
         "stratified",
-        choices=("stratified", "balanced"),
+        choices=("stratified", "balanced", "replacement"),
     ),
     "seed": Option(
         _integer(0, 2**32 - 1),

@@ -109,8 +109,9 @@ def draw(
     test_fraction
         Share set aside in each repeat, in (0, 1).
     sampling
-        ``stratified`` (class shares as in the pool) or ``balanced`` (equal until a class is
-        used up).
+        ``stratified`` (class shares as in the pool), ``balanced`` (equal until a class is
+        used up) or ``replacement`` (independent draws from the pool, so that images come
+        several times and a rare class may be missing).
     seed
         Seed of all random streams.
 
@@ -194,6 +195,10 @@ def _order(
     (r + 1/2) / m when stratified, at r when balanced; ties are broken at random. The first
     two of every class come before all others, so that no trial lacks a class.
     """
+    if sampling == "replacement":
+        everything = np.setdiff1d(np.concatenate(parts), test, assume_unique=True)
+        draws: IntArray = generator.choice(everything, size=len(everything))
+        return draws
     rows, positions = [], []
     for part in parts:
         pool = generator.permutation(np.setdiff1d(part, test, assume_unique=True))

@@ -44,9 +44,9 @@ class Requirement(NamedTuple):
             ...
         pytest_datasize.errors.RequirementError: here: unknown name 'acuracy'; did you mean \
 'accuracy'? Metrics: accuracy, auc, balanced_accuracy, f1_macro, f1_micro, recall_per_class. \
-Options: augment, backbone, bounds, confidence, dataset, device, direction, image_size, law, \
-repeats, sampling, seed, sizes, strategy, test_dataset, test_fraction, trainer, trusted_range, \
-undecided, unfreeze, weights.
+Options: augment, backbone, bounds, budget, confidence, dataset, device, direction, image_size, \
+law, preset, repeats, sampling, seed, sizes, strategy, test_dataset, test_fraction, trainer, \
+trusted_range, undecided, unfreeze, weights.
         """
         if args:
             raise RequirementError(

@@ -34,7 +34,13 @@ class StudyPlan:
     backbone, strategy, device, image_size
         What is trained, where, on images of which side (pixels).
     seconds
-        Estimated wall time of embedding every image once, from one timed batch.
+        Estimated wall time, from a few timed batches; None where a trainer's time is unknown.
+    forwards, backwards
+        Images that pass (part of) a network, and images whose gradient is computed.
+    stored
+        Bytes of embeddings or activations that are kept.
+    shed
+        What a budget leaves out; empty for nothing.
     """
 
     source: str
@@ -49,7 +55,11 @@ class StudyPlan:
     strategy: str
     device: str
     image_size: int
-    seconds: float
+    seconds: float | None
+    forwards: int = 0
+    backwards: int = 0
+    stored: int = 0
+    shed: str = ""
 
 
 @dataclass(frozen=True, repr=False)

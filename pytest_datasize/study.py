@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 import numpy as np
+import torch
 
 from pytest_datasize import images as image_sources
+from pytest_datasize import presets
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.images.unique import unique
 from pytest_datasize.options import METRICS, OPTIONS, STRATEGIES
@@ -18,7 +21,7 @@ from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
 from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.backbone import load as load_backbone
-from pytest_datasize.transfer.cost import seconds_per_image
+from pytest_datasize.transfer.cost import Cost, estimate, shed
 from pytest_datasize.transfer.embedding import Cache
 from pytest_datasize.transfer.trials import Key, Outcome, Work
 
@@ -33,7 +36,9 @@ class Study:
         (N, H, W[, C]) and (N,), or a map-style torch Dataset of (image, label).
     test_dataset
         Held-out images in the same forms; None sets a stratified part aside in every repeat.
-    backbone, weights, strategy, augment, unfreeze, trainer, direction, bounds, image_size, sizes
+    backbone, weights, strategy, augment, unfreeze, trainer, preset, budget, direction, bounds
+        As in the marker; None for the default.
+    image_size, sizes
         As in the marker; None for the default.
     repeats, test_fraction, sampling, seed, device, law
         As in the marker; None for the default.
@@ -77,6 +82,8 @@ class Study:
         augment: Any = None,
         unfreeze: int | None = None,
         trainer: Any = None,
+        preset: str | None = None,
+        budget: str | float | None = None,
         direction: Mapping[str, str] | None = None,
         bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
         image_size: int | None = None,
@@ -92,7 +99,7 @@ class Study:
         on_trial: Callable[[int, int, Outcome], None] = lambda size, repeat, outcome: None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ) -> None:
-        given = {
+        given: dict[str, Any] = {
             "dataset": dataset,
             "test_dataset": test_dataset,
             "backbone": backbone,
@@ -101,6 +108,8 @@ class Study:
             "augment": augment,
             "unfreeze": unfreeze,
             "trainer": trainer,
+            "preset": preset,
+            "budget": budget,
             "direction": direction,
             "bounds": bounds,
             "image_size": image_size,
@@ -112,6 +121,12 @@ class Study:
             "device": device,
             "law": law,
         }
+        self.preset = None if preset is None else presets.preset(preset)
+        if self.preset:
+            for name, value in self.preset.options.items():
+                given[name] = value if given[name] is None else given[name]
+            if given["augment"] is True:
+                given["augment"] = presets.augmentation(str(preset))
         self.options = {
             name: OPTIONS[name].default
             if value is None
@@ -120,7 +135,7 @@ class Study:
         }
         if dataset is None:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
-        self._settle_training(strategy)
+        self._settle_training(given["strategy"] if trainer is None else strategy)
         self.cache: Cache = {} if cache is None else cache
         self.finished = finished or {}
         self.on_trial = on_trial
@@ -152,6 +167,8 @@ class Study:
         device = devices.resolve(self.options["device"])
         backbone = self._backbone()
         total = len(images) + (len(test) if test else 0)
+        cost = self._cost(backbone, device, total)
+        plan, shed_note = self._within_budget(plan, cost)
         return StudyPlan(
             source=images.source,
             class_counts=images.class_counts,
@@ -165,8 +182,33 @@ class Study:
             strategy=self.options["strategy"],
             device=devices.describe(device),
             image_size=backbone.image_size,
-            seconds=total * seconds_per_image(backbone, device),
+            seconds=cost.seconds(plan) if cost.known else None,
+            forwards=cost.forwards,
+            backwards=cost.backwards(plan),
+            stored=cost.stored,
+            shed=shed_note,
         )
+
+    def _cost(self, backbone: Backbone, device: torch.device, total: int) -> Cost:
+        return estimate(
+            self.options["strategy"],
+            backbone,
+            device,
+            total,
+            {**self.options, "recipe": self.preset.recipe if self.preset else None},
+        )
+
+    def _within_budget(self, plan: Plan, cost: Cost) -> tuple[Plan, str]:
+        """Leave out what a budget has no time for, and say so."""
+        budget = self.options["budget"]
+        if budget is None:
+            return plan, ""
+        if not cost.known:
+            raise RequirementError(
+                f"budget={budget:g} s: no one knows how long the trainer takes. Set repeats and "
+                "sizes instead."
+            )
+        return shed(plan, cost, budget)
 
     def run(self, until: Callable[[StudyResult, float], bool] | None = None) -> StudyResult:
         """Embed, train, score and fit.
@@ -189,6 +231,11 @@ class Study:
         device = devices.resolve(self.options["device"])
         backbone = self._backbone()
         sets = (images, test) if test else (images,)
+        notes: list[str] = []
+        if self.options["budget"] is not None:
+            cost = self._cost(backbone, device, sum(map(len, sets)))
+            plan, note = self._within_budget(plan, cost)
+            notes += [note] if note else []
         labels = np.concatenate([part.labels for part in sets])
         work = Work(
             plan=plan,
@@ -200,7 +247,7 @@ class Study:
             cache=self.cache,
             seed=self.options["seed"],
             on_progress=self.on_progress,
-            options=self.options,
+            options={**self.options, "recipe": self.preset.recipe if self.preset else None},
             finished=self.finished,
             on_trial=self.on_trial,
         )
@@ -209,13 +256,14 @@ class Study:
 
         found: list[list[Any]] = [[] for _ in plan.sizes]
         timings: dict[str, float] = {}
-        notes: list[str] = []
         done = 0
         for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
             trials = strategy(work, (done, stop))
             for known, new in zip(found, trials.scores or trials.probabilities, strict=True):
                 known += new
             notes += trials.notes
+            if self.preset:
+                notes += [f"otherwise than published: {line}" for line in self.preset.differs]
             start = time.perf_counter()
             outcomes, by_class = (
                 (self._bare_outcomes(images, plan, found), {})
@@ -254,6 +302,10 @@ class Study:
                 seed=self.options["seed"],
                 timings=timings,
             )
+            if self.preset and self.preset.fits:
+                means = [float(np.mean(repeats)) for repeats in result.scores["accuracy"]]
+                note = presets.fit_note(result.sizes, means, result.available)
+                result = replace(result, notes=(*result.notes, note))
             done = stop
             if until and until(result, stop / len(plan.repeats)):
                 break

@@ -76,6 +76,10 @@ def plan_record(
         "device": plan.device,
         "image_size": plan.image_size,
         "estimated_seconds": plan.seconds,
+        "forwards": plan.forwards,
+        "backwards": plan.backwards,
+        "stored_bytes": plan.stored,
+        "shed": plan.shed,
     }
     cleaned: dict[str, Any] = _clean(planned)
     return cleaned

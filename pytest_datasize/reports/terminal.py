@@ -98,8 +98,17 @@ def _plan(reporter: Any, plan: Record) -> None:
         f"  model    {plan['strategy']} with {plan['backbone']} at {plan['image_size']} pixels "
         f"on {plan['device']}"
     )
-    reporter.write_line(
-        f"  cost     about {plan['estimated_seconds']:.0f} s to embed every image once"
+    reporter.write_line(f"  cost     {_cost(plan)}")
+    if plan["shed"]:
+        reporter.write_line(f"  shed     {plan['shed']}")
+
+
+def _cost(plan: Record) -> str:
+    if plan["estimated_seconds"] is None:
+        return "unknown: the trainer's own"
+    return (
+        f"about {plan['estimated_seconds']:.0f} s: {plan['forwards']:,} images forward once, "
+        f"{plan['backwards']:,} backward; {plan['stored_bytes'] / 2**20:,.0f} MiB kept"
     )
 
 

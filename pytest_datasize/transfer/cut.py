@@ -54,7 +54,7 @@ class Cut:
 
 
 @torch.inference_mode()
-def cut(backbone: Backbone, unfreeze: int | None = None) -> Cut:
+def cut(backbone: Backbone, unfreeze: int | float | None = None) -> Cut:
     """Cut a backbone below its last stages.
 
     A stage is what the model itself numbers (``layer4``, ``blocks.6``, ``stages.3``); what follows
@@ -65,8 +65,8 @@ def cut(backbone: Backbone, unfreeze: int | None = None) -> Cut:
     backbone
         Any model; one that torch.fx cannot follow is not cut but trained as asked all the same.
     unfreeze
-        Number of final stages to train; None for a sixth of them, at least one. As many as
-        there are, or more, train everything.
+        Number of final stages to train, or (a float) their share of all; None for a sixth of
+        them, at least one. As many as there are, or more, train everything.
 
     Raises
     ------
@@ -88,7 +88,9 @@ def cut(backbone: Backbone, unfreeze: int | None = None) -> Cut:
             f"backbone {backbone.name} has no weights to train. Use strategy='feature_extraction', "
             "or a backbone with convolutions, attention or linear layers."
         )
-    count = min(len(stages), max(1, round(len(stages) / 6)) if unfreeze is None else unfreeze)
+    asked = 1 / 6 if unfreeze is None else unfreeze
+    count = asked if isinstance(asked, int) else max(1, round(asked * len(stages)))
+    count = min(len(stages), count)
     paths = tuple(f"{path}." for path, _ in owners)
     names = [name for name, _ in backbone.model.named_parameters() if name.startswith(paths)]
     norms = tuple(f"{path}." for path, module in owners if isinstance(module, _BATCH_NORM))

@@ -35,8 +35,9 @@ class Recipe:
         Whether stage two must lower the loss of the validation images by more than one standard
         error of that difference to be kept.
     unfreeze
-        Final stages to train; None for a sixth of them, at least one: the last of a ResNet's or
-        ConvNeXt's four and of an EfficientNet's seven, the last two of a ViT's twelve.
+        Final stages to train, or (a float) their share of all; None for a sixth of them, at
+        least one: the last of a ResNet's or ConvNeXt's four and of an EfficientNet's seven, the
+        last two of a ViT's twelve.
     """
 
     validation: float = 0.2
@@ -51,7 +52,7 @@ class Recipe:
     patience: int = 4
     least_steps: int = 5
     cautious: bool = True
-    unfreeze: int | None = None
+    unfreeze: int | float | None = None
 
 
 FINE_TUNING = Recipe()
