@@ -30,32 +30,52 @@ class Cost:
     ----------
     forwards
         Images that pass (part of) the network once, before anything is trained.
-    learnt
-        Times that the gradient of one training image is computed in one trial.
     once
         Seconds before the first trial: what every image needs once.
-    per_image
-        Seconds that one training image adds to one trial.
     stored
         Bytes of embeddings or activations that are kept.
+    recipe
+        How a trial is trained by gradients; None where it is not.
+    step
+        Seconds that the gradient of one image takes.
+    epoch
+        Seconds that an epoch takes besides: keeping weights.
     known
         Whether anything is known: a trainer's own time is not.
     """
 
     forwards: int
-    learnt: float
     once: float
-    per_image: float
     stored: int
+    recipe: Recipe | None = None
+    step: float = 0.0
+    epoch: float = 0.0
     known: bool = True
-
-    def seconds(self, plan: Plan) -> float:
-        """Seconds of a whole plan."""
-        return self.once + self.per_image * _images_trained(plan)
 
     def backwards(self, plan: Plan) -> int:
         """Gradients of images in a whole plan."""
-        return round(self.learnt * _images_trained(plan))
+        return round(sum(self._learnt(size) for size, _, _ in plan.trials()))
+
+    def seconds(self, plan: Plan) -> float:
+        """Seconds of a whole plan."""
+        return self.once + sum(self._trial(size, plan.n_test) for size, _, _ in plan.trials())
+
+    def _learnt(self, size: int) -> float:
+        """Gradients of one trial; few images are passed several times an epoch."""
+        if self.recipe is None:
+            return 0.0
+        fit = max(1, round(size * (1 - self.recipe.validation)))
+        batch = min(self.recipe.batch, fit)
+        passes = max(1, -(-self.recipe.least_steps * batch // fit))
+        return EPOCHS_RUN * self.recipe.epochs * passes * fit
+
+    def _trial(self, size: int, n_test: int) -> float:
+        if self.recipe is None:
+            return 0.0
+        epochs = EPOCHS_RUN * self.recipe.epochs
+        scored = epochs * size * self.recipe.validation + n_test
+        # a gradient takes about as long as three forward passes
+        return self.step * (self._learnt(size) + scored / 3) + self.epoch * epochs
 
 
 def estimate(
@@ -77,35 +97,27 @@ def estimate(
         Images in all.
     """
     if strategy == "own_training":
-        return Cost(0, 0, 0.0, 0.0, 0, known=False)
+        return Cost(0, 0.0, 0, known=False)
     looks = n_images * (1 + VIEWS * bool(options.get("augment")))
     if strategy == "feature_extraction":
         seconds, width = _forward(backbone.model, backbone, device)
-        return Cost(looks, 0, looks * seconds, 0.0, 2 * looks * width)
+        return Cost(looks, looks * seconds, 2 * looks * width)
     recipe: Recipe = options.get("recipe") or (
         FROM_SCRATCH if strategy == "from_scratch" else FINE_TUNING
     )
-    epochs = recipe.epochs * EPOCHS_RUN
     if strategy == "from_scratch":
         pixels = 3 * backbone.image_size**2
-        step = _step(backbone.model, None, _images(backbone, device), device)
-        learnt = (1 - recipe.validation) * epochs
-        return Cost(looks, learnt, 0.0, step * learnt, 2 * looks * pixels)
+        step, epoch = _step(backbone.model, None, _images(backbone, device), device)
+        return Cost(looks, 0.0, 2 * looks * pixels, recipe, step, epoch)
     if options.get("unfreeze") is not None:
         recipe = replace(recipe, unfreeze=options["unfreeze"])
     found = cut(backbone, recipe.unfreeze)
     trunk, width = _forward(found.trunk, backbone, device)
     with torch.inference_mode():
         activations = found.trunk.to(device)(_images(backbone, device))
-    step = _step(found.top, found.trainable, activations.clone(), device)
-    learnt = (1 - recipe.validation) * epochs
-    return Cost(
-        forwards=looks,
-        learnt=learnt,
-        once=looks * (trunk + step / 3),  # a step is about three forward passes
-        per_image=step * learnt,
-        stored=2 * looks * width,
-    )
+    step, epoch = _step(found.top, found.trainable, activations.clone(), device)
+    once = looks * (trunk + step / 3)
+    return Cost(looks, once, 2 * looks * width, recipe, step, epoch)
 
 
 def shed(plan: Plan, cost: Cost, budget: float) -> tuple[Plan, str]:
@@ -147,10 +159,6 @@ def shed(plan: Plan, cost: Cost, budget: float) -> tuple[Plan, str]:
     return left, f"budget of {budget:.0f} s: {what}; about {expected:.0f} s expected{over}"
 
 
-def _images_trained(plan: Plan) -> int:
-    return sum(size for size, _, _ in plan.trials())
-
-
 def _images(backbone: Backbone, device: torch.device) -> Tensor:
     size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
     images = torch.zeros(size, 3, backbone.image_size, backbone.image_size, device=device)
@@ -181,19 +189,24 @@ def _forward(model: nn.Module, backbone: Backbone, device: torch.device) -> tupl
 
 def _step(
     top: nn.Module, trainable: tuple[str, ...] | None, inputs: Tensor, device: torch.device
-) -> float:
-    """Seconds per image of a training step."""
+) -> tuple[float, float]:
+    """Seconds of a training step per image, and of keeping the weights."""
     network = copy.deepcopy(top).to(device).to(memory_format=torch.channels_last)
     chosen = (
         list(network.parameters()) if trainable is None else trained_parameters(network, trainable)
     )
     for parameter in chosen:
         parameter.requires_grad_(True)
+    optimiser = torch.optim.Adam(chosen, lr=0.0, fused=device.type != "mps")
 
     def step() -> Tensor:
         features: Tensor = network(inputs)
         loss = functional.mse_loss(features, torch.zeros_like(features))
         loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
         return loss.detach()
 
-    return _timed(step, device) / len(inputs)
+    seconds = _timed(step, device) / len(inputs)
+    start = time.perf_counter()
+    copy.deepcopy(network.state_dict())
+    return seconds, time.perf_counter() - start

@@ -1,6 +1,7 @@
 """What a study will cost, and what a budget leaves out."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from pytest_datasize import RequirementError, Study
 from pytest_datasize.images import load
 from pytest_datasize.plan import draw
 from pytest_datasize.transfer.cost import Cost, shed
+from pytest_datasize.transfer.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +20,16 @@ def plan():
 
 
 def test_repeats_go_first_then_the_largest_sizes(plan):
-    cost = Cost(forwards=200, learnt=10, once=5.0, per_image=0.1, stored=0)
+    recipe = Recipe(validation=0.2, batch=8, epochs=20, least_steps=1)
+    cost = Cost(forwards=200, once=5.0, stored=0, recipe=recipe, step=0.01, epoch=0.0)
     everything = cost.seconds(plan)
-    assert everything == pytest.approx(5 + 0.1 * 10 * sum(plan.sizes))
+    # half of 20 epochs of 80 % of the images, and forward passes of the rest and of the test
+    learnt = 10 * 10 * 0.8 * sum(plan.sizes)
+    scored = 10 * (10 * 0.2 * sum(plan.sizes) + 40 * len(plan.sizes))
+    assert everything == pytest.approx(5 + 0.01 * (learnt + scored / 3), rel=0.03)
+    assert cost.backwards(plan) == pytest.approx(learnt, rel=0.03)
+    many = replace(cost, recipe=replace(recipe, least_steps=100))
+    assert many.backwards(plan) > 3 * cost.backwards(plan)
     assert shed(plan, cost, everything) == (plan, "")
 
     fewer, said = shed(plan, cost, everything / 2)
@@ -30,7 +39,7 @@ def test_repeats_go_first_then_the_largest_sizes(plan):
     assert f"{len(fewer.repeats)} of 10 repeats" in said
     assert (fewer.repeats[0].order == plan.repeats[0].order).all()
 
-    smaller, said = shed(plan, cost, everything / 12)
+    smaller, said = shed(plan, cost, everything / 8)
     assert len(smaller.repeats) == 2
     assert 3 < len(smaller.sizes) < len(plan.sizes)
     assert smaller.sizes == plan.sizes[: len(smaller.sizes)]
@@ -116,6 +125,7 @@ def test_an_estimate_is_of_the_right_size():
         backbone=backbone,
         image_size=48,
         strategy="fine_tuning",
+        sizes=(20, 60, 160),
         repeats=2,
         device="cpu",
     )
