@@ -19,7 +19,7 @@ from pytest_datasize.plan import Plan, draw
 from pytest_datasize.result import WORST_CLASS, StudyPlan, StudyResult
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
-from pytest_datasize.transfer.backbone import Backbone
+from pytest_datasize.transfer.backbone import RANDOM, Backbone
 from pytest_datasize.transfer.backbone import load as load_backbone
 from pytest_datasize.transfer.cost import Cost, estimate, shed
 from pytest_datasize.transfer.embedding import Cache
@@ -373,6 +373,9 @@ class Study:
             from pytest_datasize.transfer.own_training import backbone_of
 
             return backbone_of(self.options["trainer"], self.options["image_size"])
+        if self.options["strategy"] == "from_scratch" and isinstance(self.options["backbone"], str):
+            with torch.random.fork_rng(devices=[]):
+                return load_backbone(self.options["backbone"], RANDOM, self.options["image_size"])
         return load_backbone(
             *(self.options[name] for name in ("backbone", "weights", "image_size"))
         )

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.transfer import weights as weight_files
 
+RANDOM = "random"
+"""In place of weights: none, since every trial starts from its own random ones."""
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -60,7 +63,7 @@ def load(
         A timm name, ``local-dir:PATH``, ``hf-hub:OWNER/NAME``, or a module that maps a batch of
         images to embeddings (a timm model's classifier is left out).
     weights
-        ``auto``, ``hub``, ``embedded`` or a file; only for timm names.
+        ``auto``, ``hub``, ``embedded`` or a file; only for timm names. :data:`RANDOM` for none.
     image_size
         Side of the input in pixels; None for the backbone's own.
 
@@ -77,6 +80,9 @@ def load(
         source, content = "given as a module", _state_hash(model)
         # equal weights do not make equal modules: what forward does may differ
         identity = f"{name}|{id(backbone)}"
+    elif weights == RANDOM:
+        name, model = backbone, architecture(backbone, image_size)
+        source, content, identity = "random weights, fresh in every trial", "", backbone
     else:
         name, (model, found) = backbone, _from_timm(backbone, weights, image_size)
         source, content, identity = found.source, found.hash, name
@@ -235,12 +241,22 @@ def _create(name: str, image_size: int | None, **arguments: Any) -> nn.Module:
     return model
 
 
-def architecture(backbone: Backbone) -> nn.Module:
-    """Build a named backbone again with random weights, drawn from torch's generator."""
-    name = str(backbone.given)
+def architecture(name: str, image_size: int | None) -> nn.Module:
+    """Build a named backbone with random weights, drawn from torch's generator.
+
+    Raises
+    ------
+    BackboneError
+        There is none of that name.
+    """
     if name.startswith("hf-hub:"):
         name = f"local-dir:{_snapshot(name.removeprefix('hf-hub:'))}"
-    return _create(name, backbone.image_size, pretrained=False)
+    if not name.startswith("local-dir:") and not timm.is_model(name):
+        raise BackboneError(f"backbone {name!r} is not a timm model{_nearest(name)}")
+    try:
+        return _create(name, image_size, pretrained=False)
+    except Exception as problem:
+        raise BackboneError(f"backbone {name!r}: {_short(problem)}") from None
 
 
 def _short(problem: BaseException) -> str:

@@ -116,7 +116,7 @@ def untrained(backbone: Backbone, seed: int) -> Features:
             for path, module in inner.named_modules():
                 _reset(backbone.name, path, module)
         else:
-            inner = architecture(backbone)
+            inner = architecture(str(backbone.given), backbone.image_size)
     for module in inner.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0

@@ -283,3 +283,28 @@ def test_what_is_no_transform_is_refused_with_its_name():
         study("feature_extraction", augment=lambda picture: None).run()
     with pytest.raises(RequirementError, match="raised KeyError"):
         study("feature_extraction", augment=lambda picture: {}["x"]).run()
+
+
+def test_from_scratch_needs_no_weights_and_says_so(monkeypatch):
+    """A named backbone that no hub and no package has weights for here."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    before = torch.get_rng_state()
+    result = study(
+        "from_scratch", backbone="test_resnet", image_size=32, sizes=(12, 20, 40), repeats=2
+    ).run()
+    assert result.weights_source == "random weights, fresh in every trial"
+    assert result.weights_hash == ""
+    assert (torch.get_rng_state() == before).all()
+
+
+def test_from_scratch_refuses_layers_that_do_not_say_how_they_start():
+    class Scale(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(3, 1, 1))
+
+        def forward(self, images):
+            return images * self.scale
+
+    with pytest.raises(BackboneError, match=r"'0' of backbone Sequential is a Scale without"):
+        study("from_scratch", backbone=torch.nn.Sequential(Scale(), *network())).run()
