@@ -26,8 +26,9 @@ _CHUNK = 256  # images computed at a time, so that never more than these are hel
 class Activations:
     """Half-precision activations of all images, in memory or in a memory-mapped file.
 
-    Half precision: on real images the scores of fine-tuning from float16 and from float32
-    activations were the same within a tenth of their luck, at half the memory.
+    Half precision: on Fashion-MNIST images (60, 200 and 480 to train on, 4 repeats, accuracies of
+    0.68 to 0.79) fine-tuning from float16 and from float32 activations had the same mean accuracy;
+    single repeats differed by 0.007, where repeats spread by 0.05. It halves memory and traffic.
 
     Parameters
     ----------
