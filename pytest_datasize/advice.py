@@ -4,7 +4,7 @@ Pure: works on the outcomes of the trials and the curve through them.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -41,12 +41,14 @@ def advise(outcomes: Outcomes, curve: LearningCurve, judgement: Judgement) -> Ad
     """Gather what a reader of a judgement needs beside it."""
     confidence = judgement.confidence if judgement.status is Status.UNDECIDED else None
     return Advice(
-        check=self_check(outcomes, curve.law),
+        check=_given(self_check(outcomes, curve.law), outcomes.sign),
         test_margin=margin(outcomes),
         test_images=images_to_tell(outcomes, judgement.score, judgement.target),
         remedies=None
         if confidence is None
-        else remedies(outcomes, curve, judgement.target, judgement.available, confidence),
+        else remedies(
+            outcomes, curve, outcomes.sign * judgement.target, judgement.available, confidence
+        ),
     )
 
 
@@ -92,6 +94,19 @@ def self_check(outcomes: Outcomes, law: str = "power") -> SelfCheck | None:
     low, high = curve.interval(size, LEVEL)
     measured = float(np.mean(outcomes.scores[-1]))
     return SelfCheck(left_out, size, curve.predict(size), low, high, measured)
+
+
+def _given(check: SelfCheck | None, sign: int) -> SelfCheck | None:
+    """Write the numbers of a negative curve as the metric's author means them."""
+    if check is None or sign > 0:
+        return check
+    return replace(
+        check,
+        predicted=-check.predicted,
+        low=-check.high,
+        high=-check.low,
+        measured=-check.measured,
+    )
 
 
 def margin(outcomes: Outcomes) -> float:

@@ -21,10 +21,11 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
     **arguments
         Metric targets in (0, 1): ``accuracy``, ``balanced_accuracy``, ``f1_micro``,
         ``f1_macro``, ``auc``, ``recall_per_class``; and options: ``dataset``,
-        ``test_dataset``, ``backbone``, ``weights``, ``strategy``, ``image_size``, ``sizes``,
-        ``repeats``, ``confidence``, ``undecided``, ``trusted_range``, ``max_increase``, ``law``,
-        ``test_fraction``, ``sampling``, ``seed``, ``device``, ``group``, ``checks``,
-        ``allow_outside``, ``max_pixels``.
+        ``test_dataset``, ``group``, ``checks``, ``allow_outside``, ``max_pixels``, ``backbone``,
+        ``weights``, ``precision``, ``strategy``, ``augment``, ``unfreeze``, ``trainer``,
+        ``preset``, ``budget``, ``direction``, ``bounds``, ``image_size``, ``sizes``, ``repeats``,
+        ``confidence``, ``undecided``, ``trusted_range``, ``max_increase``, ``law``,
+        ``test_fraction``, ``sampling``, ``seed``, ``device``.
 
     Returns
     -------

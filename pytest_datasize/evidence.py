@@ -36,7 +36,7 @@ def _outcomes_to_json(outcomes: Outcomes) -> dict[str, Any]:
 
 def _outcomes_from_json(plain: dict[str, Any]) -> Outcomes:
     given = dict(plain)
-    given["sizes"] = tuple(given["sizes"])
+    given["sizes"], given["bounds"] = tuple(given["sizes"]), tuple(given["bounds"])
     given["scores"] = tuple(tuple(repeats) for repeats in given["scores"])
     for name in ("test_covariance", "split_variance"):
         given[name] = np.array(given[name], dtype=np.float64)

@@ -9,6 +9,7 @@ from pytest_datasize.errors import DatasizeError
 from pytest_datasize.session import gates_of, is_gate
 
 if TYPE_CHECKING:
+    from pytest_datasize.compare import Comparison
     from pytest_datasize.gates import Gate
     from pytest_datasize.result import StudyResult
     from pytest_datasize.study import Study
@@ -51,6 +52,37 @@ def datasize_backbone() -> Any:
 
     A module maps a batch of images (N, 3, S, S) to embeddings (N, D). It gets ImageNet's mean and
     standard deviation unless it has timm's ``pretrained_cfg``.
+    """
+    return None
+
+
+@pytest.fixture(scope="session")
+def datasize_trainer() -> Any:
+    """Override: a training loop of your own, so that gates speak of your model, for example:
+        @pytest.fixture(scope="session")
+        def datasize_trainer():
+            def train_and_score(train, test, *, seed, device):
+                model = LogisticRegression().fit(train.pixels(32).reshape(len(train), -1),
+                                                 train.labels)
+                return model.predict_proba(test.pixels(32).reshape(len(test), -1))
+            return train_and_score
+
+    Called once per trial; ``train`` and ``test`` are map-style torch Datasets of (image, label)
+    with ``labels``, ``classes``, ``pixels(side)`` and ``with_transform(transform)``. It returns
+    class probabilities (n_test, C), predicted labels (n_test,), or scores such as
+    ``{"accuracy": 0.87}``. A gate that names its strategy does not use it.
+    """
+    return None
+
+
+@pytest.fixture(scope="session")
+def datasize_augment() -> Any:
+    """Override: the transform of a PIL image that ``augment=True`` stands for, for example:
+        @pytest.fixture(scope="session")
+        def datasize_augment():
+            return torchvision.transforms.v2.RandomRotation(180)
+
+    Default: a random crop of at least 90 %, mirror, small turn and zoom, brightness, contrast.
     """
     return None
 
@@ -109,3 +141,48 @@ def datasize_study(request: pytest.FixtureRequest) -> "Callable[..., Study]":
         pytest.fail(wrong, pytrace=False)
 
     return make
+
+
+@pytest.fixture
+def datasize_compare(request: pytest.FixtureRequest) -> "Callable[..., Comparison]":
+    """Strategies side by side: what each scores, needs and costs, and is worth in images:
+        def test_fine_tuning_pays(datasize_compare):
+            found = datasize_compare(
+                strategies=["feature_extraction", "fine_tuning", "fine_tuning+augment"], target=0.9
+            )
+            assert found.fewest.startswith("fine_tuning")
+
+    The table stands in the report; ``metric=`` and the options of datasize_study may follow. With
+    ``preset=`` the strategies are by default those that the published study compares.
+    """
+
+    def run(
+        strategies: Any = None,
+        target: float = 0.9,
+        metric: str = "accuracy",
+        dataset: Any = None,
+        **options: Any,
+    ) -> "Comparison":
+        from pytest_datasize.compare import compare
+
+        given = options if dataset is None else {"dataset": dataset, **options}
+
+        def one(strategy: str, augment: bool) -> "StudyResult":
+            asked = {**given, "strategy": strategy, "augment": augment}
+            return gates_of(request.config).study(request, asked).run()
+
+        try:
+            names = strategies
+            if names is None:
+                from pytest_datasize.presets import preset
+
+                names = preset(str(options.get("preset"))).strategies
+            found = compare(one, list(names), target, metric)
+        except DatasizeError as problem:
+            wrong = str(problem)
+        else:
+            request.node.user_properties.append(("datasize_comparison", str(found)))
+            return found
+        pytest.fail(wrong, pytrace=False)
+
+    return run

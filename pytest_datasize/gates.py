@@ -258,7 +258,7 @@ class Gates:
             nodeid = sendable(request.node.nodeid)
             asked.locked = _guarded(self._locked_verdict, nodeid, order, asked, evidence)
         elif not evidence.measured and not _guarded(self._known_verdict, asked, evidence):
-            _ = evidence.result
+            evidence.result.check(asked.requirement.targets)
         return evidence
 
     def _known_verdict(self, asked: Asked, evidence: Evidence) -> list[dict[str, Any]] | None:
@@ -362,6 +362,11 @@ class Gates:
         values = {
             name: value for name, value in settings.values.items() if name not in _OF_THE_VERDICT
         }
+        if values["preset"] is not None:
+            from pytest_datasize.presets import preset
+
+            unset = set(preset(values["preset"]).options) - set(settings.layers)
+            values.update(dict.fromkeys(unset))
         for name, fixture in _FIXTURES.items():
             if name not in settings.layers:
                 found = request.getfixturevalue(fixture)
@@ -373,10 +378,33 @@ class Gates:
                 "datasize_dataset in conftest.py, or set `defaults: {dataset: ...}` in "
                 f"{CONFIG_NAME}."
             )
+        self._choose_training(request, settings, values)
         for name in ("dataset", "test_dataset", "weights", "backbone"):
             base = settings.base(name, self.config.rootpath)
             values[name] = located(name, values[name], base, yaml)
         return values
+
+    @staticmethod
+    def _choose_training(
+        request: pytest.FixtureRequest, settings: Settings, values: dict[str, Any]
+    ) -> None:
+        """Settle which of trainer and strategy counts, and what ``augment=True`` means."""
+        chosen, given = settings.layers.get("strategy"), settings.layers.get("trainer")
+        if given is not None and given is not chosen:
+            values["strategy"] = "own_training"
+        elif given is None and (
+            (chosen is None and values["preset"] is None) or values["strategy"] == "own_training"
+        ):
+            found = request.getfixturevalue("datasize_trainer")
+            if found is not None:
+                where = "fixture datasize_trainer"
+                values["trainer"] = OPTIONS["trainer"].parse("trainer", found, where)
+                values["strategy"] = "own_training"
+        if values["augment"] is True:
+            found = request.getfixturevalue("datasize_augment")
+            where = "fixture datasize_augment"
+            if found is not None:
+                values["augment"] = OPTIONS["augment"].parse("augment", found, where)
 
     # -- call and report ----------------------------------------------------------------------
 
@@ -462,6 +490,8 @@ def _guarded(function: Callable[..., _T], *arguments: Any) -> _T:
 
 def _identity(value: Any) -> Any:
     """Stand for an option's value in a key: itself when it is plain, else the very object."""
+    if isinstance(value, dict):
+        return tuple(sorted(value.items()))
     plain = isinstance(value, (str, int, float, type(None))) or (
         isinstance(value, tuple) and all(isinstance(entry, (int, float)) for entry in value)
     )

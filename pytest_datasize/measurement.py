@@ -1,7 +1,7 @@
 """Train the trials of a plan, score them, and gather the evidence."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.options import METRICS, WORST_CLASS
-from pytest_datasize.outcomes import Outcomes, gather
+from pytest_datasize.outcomes import Outcomes, bare, gather
 from pytest_datasize.result import StudyResult
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
@@ -19,8 +19,8 @@ from pytest_datasize.transfer.trials import Trials, Work
 def measure(
     work: Work,
     strategy: Callable[[Work, tuple[int, int]], Trials],
-    options: Mapping[str, Any],
     timings: dict[str, float],
+    notes: Sequence[str] = (),
     until: Callable[[StudyResult, float], bool] | None = None,
 ) -> StudyResult:
     """Train and score all trials, or as many repeats as are needed.
@@ -31,31 +31,33 @@ def measure(
         The plan and all that its trials need.
     strategy
         Trains and scores the trials of some repeats.
-    options
-        What the study was asked, for the record.
     timings
         Stage → seconds spent so far; grows.
+    notes
+        What a reader should know of the plan.
     until
         See :meth:`pytest_datasize.study.Study.run`.
     """
-    plan, backbone, device = work.plan, work.backbone, work.device
+    plan, backbone, device, options = work.plan, work.backbone, work.device, work.options
     images, test, labels = work.image_sets[0], work.image_sets[1:], work.labels
-    probabilities: list[list[Any]] = [[] for _ in plan.sizes]
-    notes: list[str] = []
+    found: list[list[Any]] = [[] for _ in plan.sizes]
+    told = list(notes)
     done = 0
     for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
         trials = strategy(work, (done, stop))
-        for known, new in zip(probabilities, trials.probabilities, strict=True):
+        for known, new in zip(found, trials.scores or trials.probabilities, strict=True):
             known += new
-        notes += trials.notes
+        told += trials.notes
         start = time.perf_counter()
-        outcomes, by_class = _outcomes(work, probabilities)
+        outcomes, by_class = (
+            (_bare_outcomes(work, found), {}) if trials.scores else _outcomes(work, found)
+        )
         spent = {**trials.seconds, "outcomes": time.perf_counter() - start}
         for stage, seconds in spent.items():
             timings[stage] = timings.get(stage, 0.0) + seconds
         result = StudyResult(
             source=images.source,
-            notes=(*images.notes, *dict.fromkeys(notes)),
+            notes=(*images.notes, *dict.fromkeys(told)),
             class_counts=images.class_counts,
             total=len(labels),
             available=plan.available,
@@ -107,6 +109,24 @@ def _outcomes(work: Work, probabilities: Any) -> tuple[dict[str, Outcomes], dict
         by_class[name] = gather(plan.sizes, column, rows, pool, groups)
     outcomes[WORST_CLASS] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
     return outcomes, by_class
+
+
+def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
+    """Outcomes of a trainer that scores for itself."""
+    plan, images, options = work.plan, work.image_sets[0], work.options
+    tested = [repeat.test for repeat in plan.repeats[: max(map(len, scores))]]
+    bounds, direction = options["bounds"] or {}, options["direction"] or {}
+    return {
+        metric: bare(
+            plan.sizes,
+            [[repeat[metric] for repeat in repeats] for repeats in scores],
+            tested,
+            len(images),
+            bounds.get(metric, (0.0, 1.0)),
+            direction.get(metric) == "lower",
+        )
+        for metric in sorted(scores[0][0])
+    }
 
 
 def metric_function(metric: str) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ tables, so a new option is one line here. Pure Python: imported at every pytest 
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ WORST_CLASS = "recall_per_class"
 
 STRATEGIES: dict[str, str] = {
     "feature_extraction": "pytest_datasize.transfer.feature_extraction:run",
+    "fine_tuning": "pytest_datasize.transfer.fine_tuning:run",
+    "from_scratch": "pytest_datasize.transfer.from_scratch:run",
+    "own_training": "pytest_datasize.transfer.own_training:run",
 }
 """Strategy name → ``module:function`` that trains and scores all trials of a plan."""
 
@@ -191,6 +195,77 @@ def _device(value: Any) -> str:
 SOURCES_BY_NAME = ("folder", "manifest", "coco", "yolo", "webdataset", "huggingface", "torchvision")
 """What may stand before a path, as in ``coco:data/train``, to say how it is to be read."""
 
+
+def _augment(value: Any) -> Any:
+    if not (isinstance(value, bool) or callable(value)):
+        raise TypeError
+    return value
+
+
+def _trainer(value: Any) -> Any:
+    if isinstance(value, str):
+        module, colon, function = value.partition(":")
+        if not (module and colon and function):
+            raise ValueError
+    elif not callable(value):
+        raise TypeError
+    return value
+
+
+def _direction(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    for metric, way in value.items():
+        if not isinstance(metric, str) or way not in ("higher", "lower"):
+            raise ValueError
+        if metric in METRICS and way != "higher":
+            raise ValueError(f"higher {metric} is better")
+    return dict(value)
+
+
+def _bounds(value: Any) -> dict[str, tuple[float, float]]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    found = {}
+    for metric, ends in value.items():
+        if not isinstance(metric, str) or isinstance(ends, str) or len(ends) != 2:
+            raise ValueError
+        low = float("-inf") if ends[0] is None else float(ends[0])
+        high = float("inf") if ends[1] is None else float(ends[1])
+        if not low < high:
+            raise ValueError
+        if metric in METRICS and (low, high) != (0.0, 1.0):
+            raise ValueError(f"{metric} lies in 0 to 1")
+        found[metric] = (low, high)
+    return found
+
+
+def _pairs_from_text(text: str) -> dict[str, Any]:
+    """Read ``loss=lower`` or ``loss=0..inf``, several separated by commas."""
+    found: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        low, dots, high = value.partition("..")
+        found[name] = (float(low), float(high)) if dots else value
+    return found
+
+
+def _budget(value: Any) -> float:
+    """Read seconds, or a text such as ``1h30m``."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value.strip())
+        if not found:
+            raise ValueError
+        value = sum(
+            int(n or 0) * unit for n, unit in zip(found.groups(), (3600, 60, 1), strict=True)
+        )
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return float(value)
+
+
 _DATASET = (
     "a folder, a file (manifest, COCO, YOLO or tar shards), a name from `datasets:` in "
     "datasize.yaml, torchvision:NAME, a pair (images, labels) of arrays, a map-style torch Dataset "
@@ -257,6 +332,48 @@ OPTIONS: dict[str, Option] = {
         "feature_extraction",
         choices=tuple(STRATEGIES),
     ),
+    "augment": Option(
+        _augment,
+        "True, False or a transform of a PIL image, such as a torchvision.transforms.v2.Compose",
+        "train on augmented views of the training images, too; test images stay as they are",
+        False,
+        from_text=_flag_from_text,
+    ),
+    "unfreeze": Option(
+        _integer(1, 10_000),
+        "a whole number of stages from 1",
+        "final stages that fine_tuning trains (default: a sixth of them, at least one)",
+        from_text=int,
+    ),
+    "trainer": Option(
+        _trainer,
+        "a function (train, test, *, seed, device) or 'module:function'",
+        "training of one's own, run once per trial instead of a strategy",
+    ),
+    "preset": Option(
+        _choice("keras-sample-size", "flowers-transfer"),
+        "one of: keras-sample-size, flowers-transfer",
+        "a published recipe, for every option that is not given otherwise",
+        choices=("keras-sample-size", "flowers-transfer"),
+    ),
+    "budget": Option(
+        _budget,
+        "a time such as '10m', '90s' or '1h30m', or a number of seconds",
+        "time that training may take: repeats are left out first, then the largest sizes",
+    ),
+    "direction": Option(
+        _direction,
+        "metric → 'higher' or 'lower', such as {'loss': 'lower'}; as text loss=lower",
+        "which way the trainer's own metrics are better (default: higher)",
+        from_text=_pairs_from_text,
+    ),
+    "bounds": Option(
+        _bounds,
+        "metric → (low, high), None for an open end, such as {'loss': (0, None)}; as text "
+        "loss=0..inf",
+        "range of the trainer's own metrics (default: 0 to 1)",
+        from_text=_pairs_from_text,
+    ),
     "image_size": Option(
         _integer(16, 4096),
         "a whole number of pixels from 16 to 4096",
@@ -318,11 +435,11 @@ OPTIONS: dict[str, Option] = {
         from_text=float,
     ),
     "sampling": Option(
-        _choice("stratified", "balanced"),
-        "one of: stratified, balanced",
-        "class shares of the subsamples: as in the pool, or equal",
+        _choice("stratified", "balanced", "replacement"),
+        "one of: stratified, balanced, replacement",
+        "class shares of the subsamples: as in the pool, or equal; or draws with replacement",
         "stratified",
-        choices=("stratified", "balanced"),
+        choices=("stratified", "balanced", "replacement"),
     ),
     "seed": Option(
         _integer(0, 2**32 - 1),
@@ -342,6 +459,14 @@ OPTIONS: dict[str, Option] = {
 """Option name → how it is checked; the same for every layer of the settings."""
 
 TARGET = Option(_fraction(0.0, 1.0), "a number above 0 and below 1, such as 0.9", "target")
+
+
+def target_within(bounds: tuple[float, float]) -> Option:
+    """Check targets of a metric that a trainer declares, inside its bounds."""
+    low, high = bounds
+    return Option(
+        _fraction(low, high), f"a number above {low:g} and below {high:g}, as declared", "target"
+    )
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str:

@@ -36,6 +36,11 @@ class Outcomes:
         (K,); zeros when all share one test set.
     pool
         Images that all repeats are drawn from.
+    bounds
+        Range of the scores.
+    sign
+        -1 where lower is better: ``scores`` and ``bounds`` are then of the negative, since a
+        learning curve rises.
     """
 
     sizes: tuple[int, ...]
@@ -44,6 +49,21 @@ class Outcomes:
     test_covariance: FloatArray
     split_variance: FloatArray
     pool: int
+    bounds: tuple[float, float] = (0.0, 1.0)
+    sign: int = 1
+
+    @property
+    def given(self) -> Scores:
+        """The scores as the metric's author means them."""
+        if self.sign > 0:
+            return self.scores
+        return tuple(tuple(-score for score in repeats) for repeats in self.scores)
+
+    @property
+    def given_bounds(self) -> tuple[float, float]:
+        """The range of these."""
+        low, high = self.bounds
+        return (low, high) if self.sign > 0 else (-high, -low)
 
     def first(self, k: int) -> "Outcomes":
         """Return what the k smallest sizes alone say."""
@@ -63,6 +83,7 @@ class Outcomes:
             self.n_test,
             law=law,
             pool=self.pool,
+            bounds=self.bounds,
             test_covariance=self.test_covariance,
             split_variance=self.split_variance,
         )
@@ -131,6 +152,60 @@ def gather(
         ),
         pool=pool,
     )
+
+
+def bare(
+    sizes: tuple[int, ...],
+    scores: Sequence[Sequence[float]],
+    tested: Sequence[IntArray],
+    pool: int,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    lower_is_better: bool = False,
+) -> Outcomes:
+    """Take scores that come without the outcomes of single images.
+
+    How far the luck of the test images moves them is then not measured but bounded: no metric
+    that is a mean over images varies by more than one of the same mean whose values are the ends
+    of its range. Larger sizes are taken to be right where smaller ones are. Where an end is open
+    nothing is known, and the luck of test images is left out.
+
+    Parameters
+    ----------
+    sizes
+        K training sizes, ascending.
+    scores
+        Per size, per repeat: a score within the bounds.
+    tested
+        Per repeat: rows of its test images.
+    pool
+        Images that all repeats are drawn from.
+    bounds
+        Range of the metric as its author means it; infinite for an open end.
+    lower_is_better
+        Whether the metric falls as models get better.
+
+    Examples
+    --------
+    >>> outcomes = bare((10, 20), [[0.5], [0.5]], [np.arange(100)], 20)
+    >>> outcomes.test_covariance.round(4).tolist()
+    [[0.0025, 0.0025], [0.0025, 0.0025]]
+    >>> bare((10, 20), [[0.5], [0.4]], [np.arange(9)], 20, (0.0, 2.0), True).scores
+    ((-0.5,), (-0.4,))
+    """
+    sign = -1 if lower_is_better else 1
+    low, high = (-bounds[1], -bounds[0]) if lower_is_better else bounds
+    taken = tuple(tuple(sign * float(score) for score in repeats) for repeats in scores)
+    n_test = len(np.unique(np.concatenate(tested)))
+    covariance, split = np.zeros((len(sizes), len(sizes))), np.zeros(len(sizes))
+    if np.isfinite(high - low):
+        means = np.array([np.mean(repeats) for repeats in taken])
+        # half an image right and half an image wrong, as for measured outcomes
+        share = ((high - means) / (high - low) * n_test + 0.5) / (n_test + 1.0)
+        small, large = np.minimum.outer(share, share), np.maximum.outer(share, share)
+        covariance = (high - low) ** 2 * small * (1.0 - large) / n_test
+        if not all(np.array_equal(part, tested[0]) for part in tested):
+            split = np.diag(covariance) * n_test / np.mean([len(part) for part in tested])
+    return Outcomes(sizes, taken, n_test, covariance, split, pool, (low, high), sign)
 
 
 def _covariance(values: FloatArray, groups: IntArray | None) -> FloatArray:

@@ -115,8 +115,9 @@ def draw(
     test_fraction
         Share set aside in each repeat, in (0, 1).
     sampling
-        ``stratified`` (class shares as in the pool) or ``balanced`` (equal until a class is
-        used up).
+        ``stratified`` (class shares as in the pool), ``balanced`` (equal until a class is
+        used up) or ``replacement`` (independent draws from the pool, so that images come
+        several times and a rare class may be missing).
     seed
         Seed of all random streams.
 
@@ -243,6 +244,10 @@ def _order(
     With groups, the images of a class follow group after group, and all classes take the groups
     in one order: a prefix then holds as few groups as its images can come from.
     """
+    if sampling == "replacement":
+        everything = np.setdiff1d(np.concatenate(parts), test, assume_unique=True)
+        draws: IntArray = generator.choice(everything, size=len(everything))
+        return draws
     rows, positions = [], []
     if groups is not None:
         turn = generator.permutation(int(groups.max()) + 1)

@@ -12,11 +12,14 @@ import pytest
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.fixtures import (
     _datasize_evidence,
+    datasize_augment,
     datasize_backbone,
+    datasize_compare,
     datasize_dataset,
     datasize_result,
     datasize_study,
     datasize_test_dataset,
+    datasize_trainer,
 )
 from pytest_datasize.options import OPTIONS
 from pytest_datasize.reporter import Reporter, add_options
@@ -24,11 +27,14 @@ from pytest_datasize.session import close_gates, gates_of, ini_options, is_gate
 
 __all__ = [
     "_datasize_evidence",
+    "datasize_augment",
     "datasize_backbone",
+    "datasize_compare",
     "datasize_dataset",
     "datasize_result",
     "datasize_study",
     "datasize_test_dataset",
+    "datasize_trainer",
 ]
 
 MODES = ("run", "locked", "check", "plan", "skip")

@@ -74,6 +74,7 @@ class Reporter:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.records: list[dict[str, Any]] = []
+        self.comparisons: list[tuple[str, str]] = []
         self.notes: list[str] = []
         self.published = published(config)
         here = config.invocation_params.dir
@@ -125,6 +126,12 @@ class Reporter:
         """Take the records out of a test's report."""
         found = getattr(report, "datasize", [])
         self.records += found
+        if report.when == "call":
+            self.comparisons += [
+                (report.nodeid, str(text))
+                for name, text in report.user_properties
+                if name == "datasize_comparison"
+            ]
         if found and self.config.pluginmanager.hasplugin("html"):
             from pytest_datasize.reports.pytest_html import add_extras
 
@@ -167,6 +174,10 @@ class Reporter:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print what was found, and publish it where the environment is set up for that."""
+        if self.comparisons:
+            from pytest_datasize.reports import terminal
+
+            terminal.write_comparisons(terminalreporter, self.comparisons)
         if not self.records:
             return
         from pytest_datasize.reports import terminal

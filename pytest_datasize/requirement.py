@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.options import METRICS, OPTIONS, TARGET, nearest, shown
+from pytest_datasize.options import METRICS, OPTIONS, TARGET, nearest, shown, target_within
 
 
 class Requirement(NamedTuple):
@@ -44,21 +44,31 @@ class Requirement(NamedTuple):
             ...
         pytest_datasize.errors.RequirementError: here: unknown name 'acuracy'; did you mean \
 'accuracy'? Metrics: accuracy, auc, balanced_accuracy, f1_macro, f1_micro, recall_per_class. \
-Options: allow_outside, backbone, checks, confidence, dataset, device, group, image_size, law, \
-max_increase, max_pixels, repeats, sampling, seed, sizes, strategy, test_dataset, test_fraction, \
-trusted_range, undecided, weights.
+Options: allow_outside, augment, backbone, bounds, budget, checks, confidence, dataset, device, \
+direction, group, image_size, law, max_increase, max_pixels, precision, preset, repeats, \
+sampling, seed, sizes, strategy, test_dataset, test_fraction, trainer, trusted_range, undecided, \
+unfreeze, weights.
         """
         if args:
             raise RequirementError(
                 f"{where}: {shown(args[0])} has no name; write metric=target, "
                 f"such as accuracy=0.9. {_allowed_names()}"
             )
-        targets, options = {}, {}
+        options = {
+            name: OPTIONS[name].parse(name, value, where)
+            for name, value in arguments.items()
+            if name in OPTIONS
+        }
+        declared = {**(options.get("direction") or {}), **(options.get("bounds") or {})}
+        targets = {}
         for name, value in arguments.items():
             if name in METRICS:
                 targets[name] = TARGET.parse(name, value, where)
+            elif name in declared:
+                ends = (options.get("bounds") or {}).get(name, (0.0, 1.0))
+                targets[name] = target_within(ends).parse(name, value, where)
             elif name in OPTIONS:
-                options[name] = OPTIONS[name].parse(name, value, where)
+                continue
             else:
                 hint = nearest(name, (*METRICS, *OPTIONS)) or "."
                 raise RequirementError(f"{where}: unknown name {name!r}{hint} {_allowed_names()}")

@@ -1,14 +1,15 @@
 """What a study plans and what it finds: plain evidence, judged by targets."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from pytest_datasize.advice import Advice, advise
 from pytest_datasize.curve import LearningCurve
+from pytest_datasize.errors import TrainingError
 from pytest_datasize.images.image_set import Finding
-from pytest_datasize.options import WORST_CLASS
+from pytest_datasize.options import METRICS, WORST_CLASS
 from pytest_datasize.outcomes import Outcomes, Scores
 from pytest_datasize.requirement import Requirement
 from pytest_datasize.verdict import TRUSTED_RANGE, Judgement, Verdict, judge
@@ -31,7 +32,13 @@ class StudyPlan:
     backbone, strategy, device, image_size
         What is trained, where, on images of which side (pixels).
     seconds
-        Estimated wall time of embedding every image once, from one timed batch.
+        Estimated wall time, from a few timed batches; None where a trainer's time is unknown.
+    forwards, backwards
+        Images that pass (part of) a network, and images whose gradient is computed.
+    stored
+        Bytes of embeddings or activations that are kept.
+    shed
+        What a budget leaves out; empty for nothing.
     """
 
     source: str
@@ -46,7 +53,11 @@ class StudyPlan:
     strategy: str
     device: str
     image_size: int
-    seconds: float
+    seconds: float | None
+    forwards: int = 0
+    backwards: int = 0
+    stored: int = 0
+    shed: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,8 +177,8 @@ class StudyResult:
 
     @property
     def scores(self) -> Mapping[str, Scores]:
-        """Metric → one tuple of repeats per size, each in [0, 1]."""
-        return {metric: outcomes.scores for metric, outcomes in self.outcomes.items()}
+        """Metric → one tuple of repeats per size, as the metric's author means them."""
+        return {metric: found.given for metric, found in self.outcomes.items()}
 
     @cached_property
     def curves(self) -> Mapping[str, LearningCurve]:
@@ -182,7 +193,7 @@ class StudyResult:
     @property
     def n_test_distinct(self) -> int:
         """Different test images behind all scores of one size."""
-        return self.outcomes["accuracy"].n_test
+        return next(iter(self.outcomes.values())).n_test
 
     def verdict(
         self,
@@ -204,12 +215,18 @@ class StudyResult:
         Raises
         ------
         RequirementError
-            Unknown metric, or a target outside (0, 1).
+            Unknown metric, or a target outside its bounds.
+        TrainingError
+            A trainer of one's own does not score the metric.
         """
-        asked = {"trusted_range": trusted_range}
+        asked: dict[str, Any] = {"trusted_range": trusted_range}
         if confidence is not None:
             asked["confidence"] = confidence
+        bounds = {name: o.given_bounds for name, o in self.outcomes.items() if name not in METRICS}
+        if bounds:
+            asked["bounds"] = bounds
         requirement = Requirement.parse((), {**targets, **asked}, "verdict")
+        self.check(requirement.targets)
         return Verdict(
             tuple(
                 judge(
@@ -219,10 +236,27 @@ class StudyResult:
                     self.available,
                     confidence,
                     trusted_range,
+                    self.outcomes[metric].sign,
                 )
                 for metric, target in requirement.targets.items()
             )
         )
+
+    def check(self, targets: Iterable[str]) -> None:
+        """Make sure that the trials scored the metrics asked for.
+
+        Raises
+        ------
+        TrainingError
+            They did not: a trainer returned other scores.
+        """
+        missing = [metric for metric in targets if metric not in self.outcomes]
+        if missing:
+            raise TrainingError(
+                f"{self.backbone} scored {', '.join(sorted(self.outcomes))}, not "
+                f"{', '.join(missing)}. Return that score too, or return class probabilities, "
+                "from which every metric can be told."
+            )
 
     def advice(self, judgement: Judgement) -> Advice:
         """Say how far to trust a judgement, and what would decide it."""

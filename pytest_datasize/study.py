@@ -5,7 +5,8 @@ store by the contents of its images alone.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
@@ -14,26 +15,39 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_datasize import images as image_sources
-from pytest_datasize.checks import CHECKS, level_of, must_decode, parse_levels
+from pytest_datasize.checks import CHECKS, level_of
+from pytest_datasize.code import code_of, named
 from pytest_datasize.errors import BackboneError, DatasetError, RequirementError
-from pytest_datasize.images.contents import known_contents, read_contents, stamps_of
-from pytest_datasize.images.findings import refuse, settle
-from pytest_datasize.images.groups import numbers
-from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Reading, file_stamp
-from pytest_datasize.images.look import looked, small_classes
-from pytest_datasize.images.unique import unique
+from pytest_datasize.images.collection import Collection
+from pytest_datasize.images.findings import settle
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, file_stamp
+from pytest_datasize.images.look import small_classes
 from pytest_datasize.options import OPTIONS, STRATEGIES
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.store import Store, key_of
 
 if TYPE_CHECKING:
+    from pytest_datasize.presets import Preset
     from pytest_datasize.result import StudyCheck, StudyPlan, StudyResult
     from pytest_datasize.transfer.backbone import Backbone
+    from pytest_datasize.transfer.cost import Cost
+    from pytest_datasize.transfer.trials import Key, Outcome
 
-_OF_THE_READING = ("group", "allow_outside", "max_pixels")
 _OF_THE_PLAN = ("sizes", "repeats", "test_fraction", "sampling", "seed")
-_OF_THE_EVIDENCE = (*_OF_THE_PLAN, "strategy", "image_size", "precision", "device", "law")
+_OF_THE_TRAINING = ("strategy", "augment", "unfreeze", "trainer", "preset", "direction", "bounds")
+_OF_THE_EVIDENCE = (
+    *_OF_THE_PLAN,
+    *_OF_THE_TRAINING,
+    "budget",
+    "image_size",
+    "precision",
+    "device",
+    "law",
+)
+# a trial is the same whatever other sizes and repeats there are, and what is made of it
+_OF_A_TRIAL = tuple(
+    name for name in _OF_THE_EVIDENCE if name not in ("sizes", "repeats", "budget", "law")
+)
 
 
 class Study:
@@ -46,12 +60,20 @@ class Study:
         (N, H, W[, C]) and (N,), or a map-style torch Dataset of (image, label).
     test_dataset
         Held-out images in the same forms; None sets a stratified part aside in every repeat.
-    backbone, weights, strategy, image_size, sizes, repeats, test_fraction, sampling, seed
+    backbone, weights, strategy, augment, unfreeze, trainer, preset, budget, direction, bounds
         As in the marker; None for the default.
-    precision, device, law, group, checks, allow_outside, max_pixels
+    image_size, sizes
+        As in the marker; None for the default.
+    repeats, test_fraction, sampling, seed, device, law
+        As in the marker; None for the default.
+    group, checks, allow_outside, max_pixels, precision
         As in the marker; None for the default.
     store
         Knows what was found out before, and learns what is new; None forgets all at the end.
+    finished
+        Outcomes of trials that are known already, by (size, repeat); they are not trained again.
+    on_trial
+        Called with (size, repeat, outcome) as each trial ends.
     on_progress
         Called with (stage, done, in all).
 
@@ -83,6 +105,13 @@ class Study:
         backbone: Any = None,
         weights: str | None = None,
         strategy: str | None = None,
+        augment: Any = None,
+        unfreeze: int | None = None,
+        trainer: Any = None,
+        preset: str | None = None,
+        budget: str | float | None = None,
+        direction: Mapping[str, str] | None = None,
+        bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
         image_size: int | None = None,
         precision: str | None = None,
         sizes: Any = None,
@@ -97,14 +126,23 @@ class Study:
         allow_outside: bool | None = None,
         max_pixels: int | None = None,
         store: Store | None = None,
+        finished: "Mapping[Key, Outcome] | None" = None,
+        on_trial: "Callable[[int, int, Outcome], None]" = lambda size, repeat, outcome: None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ) -> None:
-        given = {
+        given: dict[str, Any] = {
             "dataset": dataset,
             "test_dataset": test_dataset,
             "backbone": backbone,
             "weights": weights,
             "strategy": strategy,
+            "augment": augment,
+            "unfreeze": unfreeze,
+            "trainer": trainer,
+            "preset": preset,
+            "budget": budget,
+            "direction": direction,
+            "bounds": bounds,
             "image_size": image_size,
             "precision": precision,
             "sizes": sizes,
@@ -119,6 +157,17 @@ class Study:
             "allow_outside": allow_outside,
             "max_pixels": max_pixels,
         }
+        augmentation = None if callable(augment) else str(augment)
+        self.preset: Preset | None = None
+        if preset is not None:
+            from pytest_datasize import presets
+
+            self.preset = presets.preset(preset)
+            for name, value in self.preset.options.items():
+                given[name] = value if given[name] is None else given[name]
+            if given["augment"] is True:
+                given["augment"] = presets.augmentation(str(preset))
+                augmentation = f"that of {preset}"
         self.options = {
             name: OPTIONS[name].default
             if value is None
@@ -127,12 +176,28 @@ class Study:
         }
         if dataset is None:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
-        self._levels = parse_levels(self.options["checks"])
+        self._settle_training(given["strategy"] if trainer is None else strategy)
         self.store = Store() if store is None else store
+        self.finished = finished or {}
+        self.on_trial = on_trial
         self.on_progress = on_progress
-        self._raw: Loaded | None = None
-        self._unique: Loaded | None = None
+        self._augmentation = augmentation  # None: no other session could tell which
+        self.images = Collection(self.options, self.store, on_progress)
         self._loaded_backbone: Backbone | None = None
+
+    def _settle_training(self, strategy: str | None) -> None:
+        """Let a trainer take the strategy's place; refuse what contradicts itself."""
+        trainer = self.options["trainer"]
+        if trainer is not None and strategy not in (None, "own_training"):
+            raise RequirementError(
+                f"trainer and strategy={strategy!r} exclude each other: a trainer is the strategy."
+            )
+        if trainer is None and strategy == "own_training":
+            raise RequirementError(
+                "strategy='own_training' needs trainer=..., or the fixture datasize_trainer."
+            )
+        if trainer is not None:
+            self.options["strategy"] = "own_training"
 
     def plan(self) -> "StudyPlan":
         """Say what would be trained and what it would cost; train nothing.
@@ -144,13 +209,14 @@ class Study:
         """
         from pytest_datasize.result import StudyPlan
         from pytest_datasize.transfer import device as devices
-        from pytest_datasize.transfer.cost import seconds_per_image
 
-        images, test = self._images()
+        images, test = self.images.once
         plan = self._draw(images, test)
         device = devices.resolve(self.options["device"])
         backbone = self._backbone()
         total = len(images) + (len(test) if test else 0)
+        cost = self._cost(backbone, total)
+        plan, shed_note = self._within_budget(plan, cost)
         return StudyPlan(
             source=images.source,
             class_counts=images.class_counts,
@@ -164,7 +230,11 @@ class Study:
             strategy=self.options["strategy"],
             device=devices.describe(device),
             image_size=backbone.image_size,
-            seconds=total * seconds_per_image(backbone, device, self.options["precision"]),
+            seconds=cost.seconds(plan) if cost.known else None,
+            forwards=cost.forwards,
+            backwards=cost.backwards(plan),
+            stored=cost.stored,
+            shed=shed_note,
         )
 
     def check(self) -> "StudyCheck":
@@ -178,14 +248,14 @@ class Study:
         from pytest_datasize.result import StudyCheck
 
         told = dict.fromkeys(CHECKS, "note")  # all of them, whatever they will be worth
-        images, test = unique(self._looked(self._read(told)))
+        images, test = self.images.looked_at(told)
         findings = (*images.findings, *small_classes(images))
         available = None
         try:
             available = self._draw(images, test).available
         except DatasetError as problem:
             findings += (Finding("too_few", str(problem)),)
-        graded = [(level_of(finding.check, self._levels), finding) for finding in findings]
+        graded = [(level_of(finding.check, self.images.levels), finding) for finding in findings]
         return StudyCheck(
             source=images.source,
             test_source=test.source if test else None,
@@ -209,34 +279,24 @@ class Study:
         family = self._family()
         if family is None:
             return None
-        if not self._all_known() and not self.store.has_family("evidence", family):
+        if not self.images.known and not self.store.has_family("evidence", family):
             return None
-        return key_of([family, self.fingerprint()])
-
-    def fingerprint(self) -> str:
-        """Name the images: what they show, their labels, and which are test images.
-
-        It does not depend on the names, the order or the dates of files.
-        """
-        images, test = self._images()
-        return key_of(
-            [
-                [images.classes, images.labels.tolist(), images.digests],
-                [test.labels.tolist(), test.digests] if test else None,
-                _renumbered(numbers(images, test)),
-            ]
-        )
+        return key_of([family, self.images.fingerprint()])
 
     def subject(self) -> dict[str, Any]:
         """Say what the evidence is about, wherever it was measured: plain data."""
-        images, test = self._images()
-        options = {name: self.options[name] for name in _OF_THE_EVIDENCE}
+        images, test = self.images.once
+        options = {name: _plain(self.options[name]) for name in _OF_THE_EVIDENCE}
         backbone, weights = self.options["backbone"], self.options["weights"]
         options["backbone"] = backbone if isinstance(backbone, str) else self._backbone().key
+        if self.options["trainer"] is not None:
+            trainer = self.options["trainer"]
+            options["trainer"] = f"{named(trainer)} {code_of(trainer) or ''}".rstrip()
         if weights not in ("auto", "hub", "embedded"):
             options["weights"] = _file_hash(Path(weights))
         number = len(images) + (len(test) if test else 0)
-        return {"images": {"number": number, "fingerprint": self.fingerprint()}, "options": options}
+        fingerprint = self.images.fingerprint()
+        return {"images": {"number": number, "fingerprint": fingerprint}, "options": options}
 
     def run(self, until: Callable[["StudyResult", float], bool] | None = None) -> "StudyResult":
         """Embed, train, score and fit; or take from the store what was measured before.
@@ -267,9 +327,7 @@ class Study:
                 return from_json(found)
             result = self._measure(backbone, until)
             if stops is not None:
-                family = self._family() or ""
-                key = key_of([family, self.fingerprint()])
-                self.store.put("evidence", f"{key}{stops}", to_json(result), family)
+                self._keep(to_json(result), stops)
         return result
 
     def _known(self, stops: str | None) -> Any:
@@ -277,86 +335,41 @@ class Study:
         key = None if stops is None else self.key()
         return self.store.get("evidence", f"{key}{stops}") if key else None
 
-    # -- images -------------------------------------------------------------------------------
-
-    def _loaded(self) -> Loaded:
-        if self._raw is None:
-            raw = self._read(self._levels)
-            if must_decode(self._levels):
-                raw = self._looked(raw)
-                refuse(raw.images.findings, self._levels)
-            self._raw = raw
-        return self._raw
-
-    def _read(self, levels: Mapping[str, str]) -> Loaded:
-        reading = Reading(*(self.options[name] for name in _OF_THE_READING))
-        return image_sources.load(
-            self.options["dataset"], self.options["test_dataset"], reading, levels
-        )
-
-    def _looked(self, raw: Loaded) -> Loaded:
-        from pytest_datasize.threads import n_threads
-
-        return looked(
-            raw, n_threads(), lambda done, total: self.on_progress("looking at images", done, total)
-        )
-
-    def _all_known(self) -> bool:
-        return self._unique is not None or all(
-            content is not None
-            for part in self._loaded()
-            if part is not None
-            for content in known_contents(stamps_of(part), self.store)
-        )
-
-    def _images(self) -> Loaded:
-        """Every image once; read and decoded here if no one has before."""
-        if self._unique is None:
-            from pytest_datasize.threads import n_threads
-
-            raw = self._loaded()
-            total = sum(len(part) for part in raw if part)
-            done = 0
-
-            def read(part: ImageSet) -> tuple[str, ...]:
-                nonlocal done
-                contents = read_contents(
-                    part,
-                    self.store,
-                    n_threads(),
-                    lambda n: self.on_progress("reading images", done + n, total),
-                )
-                done += len(part)
-                return contents
-
-            self._named([read(part) for part in raw if part])
-        assert self._unique is not None
-        return self._unique
-
-    def _named(self, contents: Sequence[tuple[str, ...]]) -> None:
-        parts = [
-            replace(part, digests=names)
-            for part, names in zip(filter(None, self._loaded()), contents, strict=True)
-        ]
-        images, test = unique(Loaded(*parts))
-        images = replace(images, findings=(*images.findings, *small_classes(images)))
-        self._unique = settle(Loaded(images, test), self._levels)
+    def _keep(self, evidence: dict[str, Any], stops: str) -> None:
+        family = self._family()
+        if family is not None:  # None: an object that no other session could tell
+            key = key_of([family, self.images.fingerprint()])
+            self.store.put("evidence", f"{key}{stops}", evidence, family)
 
     # -- what the evidence depends on -----------------------------------------------------------
 
     def _family(self) -> str | None:
-        """Name everything but the images; None when the weights must be looked up first."""
+        """Name everything but the images; None where it cannot be told, or not yet."""
+        return self._depends(_OF_THE_EVIDENCE)
+
+    def _depends(self, names: tuple[str, ...]) -> str | None:
+        if self._augmentation is None:
+            return None
         weights = self._weights()
         if weights is None:
             return None
+        options = {name: self.options[name] for name in names}
+        options["augment"] = self._augmentation
+        if options["trainer"] is not None:
+            options["trainer"] = code_of(options["trainer"])
+            if options["trainer"] is None:
+                return None
         versions = {name: version(name) for name in ("pytest-datasize", "timm", "torch", "numpy")}
-        options = {name: self.options[name] for name in _OF_THE_EVIDENCE}
         return key_of([versions, options, weights])
 
     def _weights(self) -> str | None:
         """Name backbone and weights, by the file that was found last time while it is the same."""
+        if self.options["strategy"] == "own_training":
+            return "made by the trainer"
         if not isinstance(self.options["backbone"], str):
             return self._backbone().key
+        if self.options["strategy"] == "from_scratch":
+            return f"{self.options['backbone']}|random"
         asked = key_of([self.options["backbone"], self.options["weights"], version("timm")])
         known = self.store.get("weights", asked)
         if self._loaded_backbone is not None:
@@ -377,12 +390,23 @@ class Study:
 
     def _backbone(self) -> "Backbone":
         if self._loaded_backbone is None:
-            from pytest_datasize.transfer.backbone import load
-
-            self._loaded_backbone = load(
-                *(self.options[name] for name in ("backbone", "weights", "image_size"))
-            )
+            self._loaded_backbone = self._load_backbone()
         return self._loaded_backbone
+
+    def _load_backbone(self) -> "Backbone":
+        from pytest_datasize.transfer.backbone import RANDOM, load
+
+        name, weights, side = (self.options[n] for n in ("backbone", "weights", "image_size"))
+        if self.options["strategy"] == "own_training":
+            from pytest_datasize.transfer.own_training import backbone_of
+
+            return backbone_of(self.options["trainer"], side)
+        if self.options["strategy"] == "from_scratch" and isinstance(name, str):
+            from torch.random import fork_rng
+
+            with fork_rng(devices=[]):
+                return load(name, RANDOM, side)
+        return load(name, weights, side)
 
     # -- measuring ----------------------------------------------------------------------------
 
@@ -393,13 +417,38 @@ class Study:
             **{name: self.options[name] for name in _OF_THE_PLAN},
         )
 
+    def _training(self) -> dict[str, Any]:
+        """Return what only some strategies know, and the recipe of a preset."""
+        return {**self.options, "recipe": self.preset.recipe if self.preset else None}
+
+    def _cost(self, backbone: "Backbone", total: int) -> "Cost":
+        from pytest_datasize.transfer import device as devices
+        from pytest_datasize.transfer.cost import estimate
+
+        device = devices.resolve(self.options["device"])
+        return estimate(self.options["strategy"], backbone, device, total, self._training())
+
+    def _within_budget(self, plan: Plan, cost: "Cost") -> tuple[Plan, str]:
+        """Leave out what a budget has no time for, and say so."""
+        from pytest_datasize.transfer.cost import shed
+
+        budget = self.options["budget"]
+        if budget is None:
+            return plan, ""
+        if not cost.known:
+            raise RequirementError(
+                f"budget={budget:g} s: no one knows how long the trainer takes. Set repeats and "
+                "sizes instead."
+            )
+        return shed(plan, cost, budget)
+
     def _measure(
         self, backbone: "Backbone", until: Callable[["StudyResult", float], bool] | None
     ) -> "StudyResult":
         from pytest_datasize.measurement import measure
         from pytest_datasize.transfer import device as devices
         from pytest_datasize.transfer.embedding import embed
-        from pytest_datasize.transfer.trials import Work
+        from pytest_datasize.transfer.trials import Work, pack, unpack
 
         device = devices.resolve(self.options["device"])
         module, _, function = STRATEGIES[self.options["strategy"]].partition(":")
@@ -408,7 +457,7 @@ class Study:
         precision = self.options["precision"]
         embeds = getattr(strategy, "EMBEDS", False)
         if embeds:
-            raw = tuple(part for part in self._loaded() if part)
+            raw = tuple(part for part in self.images.raw if part)
             embeddings = embed(
                 raw,
                 backbone,
@@ -419,14 +468,26 @@ class Study:
             )
             timings["decode_and_embed"] = embeddings.seconds
             precision = embeddings.precision
-            if self._unique is None:
-                self._named(embeddings.contents)
-        images, test = self._images()
+            self.images.name(embeddings.contents)
+        images, test = self.images.once
         if embeds:
             images, test = self._apart(images, test, backbone, precision)
         sets = (images, test) if test else (images,)
+        plan, notes = self._draw(images, test), self.preset.notes if self.preset else ()
+        if self.options["budget"] is not None:
+            plan, note = self._within_budget(plan, self._cost(backbone, sum(map(len, sets))))
+            notes = (*notes, note) if note else notes
+        # heads cost less than looking them up; whatever trains longer is kept trial by trial
+        key = None if embeds else self._trials_key()
+        kept = self.store.trials(key) if key else {}
+
+        def on_trial(size: int, repeat: int, outcome: "Outcome") -> None:
+            if key:
+                self.store.put_trial(key, size, repeat, pack(outcome))
+            self.on_trial(size, repeat, outcome)
+
         work = Work(
-            plan=self._draw(images, test),
+            plan=plan,
             image_sets=sets,
             labels=np.concatenate([part.labels for part in sets]),
             n_classes=len(images.classes),
@@ -436,8 +497,22 @@ class Study:
             precision=precision,
             seed=self.options["seed"],
             on_progress=self.on_progress,
+            options=self._training(),
+            finished={**{at: unpack(value) for at, value in kept.items()}, **self.finished},
+            on_trial=on_trial,
         )
-        return measure(work, getattr(strategy, function), self.options, timings, until)
+        result = measure(work, getattr(strategy, function), timings, notes, until)
+        if self.preset and self.preset.fits:
+            from pytest_datasize.presets import fit_note
+
+            means = [float(np.mean(repeats)) for repeats in result.scores["accuracy"]]
+            note = fit_note(result.sizes, means, result.available)
+            result = replace(result, notes=(*result.notes, note))
+        return result
+
+    def _trials_key(self) -> str | None:
+        depends = self._depends(_OF_A_TRIAL)
+        return key_of([depends, self.images.fingerprint()]) if depends else None
 
     def _apart(
         self, images: ImageSet, test: ImageSet | None, backbone: "Backbone", precision: str
@@ -452,7 +527,7 @@ class Study:
 
         plain = Loaded(images, test)
         check = "near_duplicates" if test else "alike"
-        if level_of(check, self._levels) == "ignore":
+        if level_of(check, self.images.levels) == "ignore":
             return plain
         device = devices.resolve(self.options["device"])
         sets = tuple(part for part in plain if part)
@@ -461,7 +536,7 @@ class Study:
             return plain
         apart, _ = keep_apart(plain, features.cpu().numpy())
         new = apart.images.findings[len(images.findings) :]
-        settle(Loaded(replace(images, findings=new)), self._levels)
+        settle(Loaded(replace(images, findings=new)), self.images.levels)
         try:
             self._draw(*apart)
         except DatasetError as problem:
@@ -470,17 +545,20 @@ class Study:
         return apart
 
 
+def _plain(value: Any) -> Any:
+    """Write an option as JSON has it: an open end as null, an object by what it is called."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, (str, int, type(None))) else named(value)
+
+
 def _file_hash(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     except OSError as problem:
         raise BackboneError(f"weights file {path}: cannot be read: {problem.strerror}.") from None
-
-
-def _renumbered(groups: Any) -> list[int] | None:
-    """Number groups by their first image: their names say nothing of the evidence."""
-    if groups is None:
-        return None
-    order: dict[int, int] = {}
-    return [order.setdefault(group, len(order)) for group in groups.tolist()]

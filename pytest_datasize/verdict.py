@@ -7,7 +7,7 @@ confidence that was asked for cannot be given either way).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pytest_datasize.curve import LearningCurve
@@ -193,6 +193,7 @@ def judge(
     available: int,
     confidence: float | None = None,
     trusted_range: float = TRUSTED_RANGE,
+    sign: int = 1,
 ) -> Judgement:
     """Judge one metric; of several curves (one a class) the one that needs most decides.
 
@@ -208,13 +209,30 @@ def judge(
         How sure the verdict must be, in (0.5, 1); None lets the median decide.
     trusted_range
         Times the largest measured size beyond which a number is an extrapolation.
+    sign
+        -1 where lower is better and the curves are of the negative.
     """
     judgements = [
-        _judge_one(metric, target, name, curve, available, confidence, trusted_range)
+        _judge_one(metric, sign * target, name, curve, available, confidence, trusted_range)
         for name, curve in curves.items()
     ]
     order = list(Status)
-    return max(judgements, key=lambda j: (order.index(j.status), j.required, -j.score))
+    worst = max(judgements, key=lambda j: (order.index(j.status), j.required, -j.score))
+    return worst if sign > 0 else _negated(worst)
+
+
+def _negated(judged: Judgement) -> Judgement:
+    """Write the numbers of a negative curve as their author means them."""
+    return replace(
+        judged,
+        target=-judged.target,
+        score=-judged.score,
+        score_low=-judged.score_high,
+        score_high=-judged.score_low,
+        ceiling=-judged.ceiling,
+        ceiling_low=-judged.ceiling_high,
+        ceiling_high=-judged.ceiling_low,
+    )
 
 
 def _judge_one(

@@ -93,6 +93,12 @@ def fitted(record: Record) -> "LearningCurve":
     from pytest_datasize.curve import LearningCurve
 
     fit = record["fit"]
+    if fit["sign"] < 0:
+        raise ReportError(
+            f"{record['nodeid']}: {record['metric']} is better when lower; ask answers for scores "
+            "that are better when higher."
+        )
+    low, high = fit["bounds"]
     try:
         curve = LearningCurve.fit(
             record["sizes"],
@@ -100,6 +106,7 @@ def fitted(record: Record) -> "LearningCurve":
             fit["n_test"],
             law=record["law"],
             pool=fit["pool"],
+            bounds=(-math.inf if low is None else low, math.inf if high is None else high),
             test_covariance=fit["test_covariance"],
             split_variance=fit["split_variance"],
         )

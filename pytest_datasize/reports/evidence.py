@@ -29,12 +29,23 @@ def evidence(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
         curve = result.class_curves[judged.class_name]
     return {
         "sizes": list(outcomes.sizes),
-        "scores": [list(repeats) for repeats in outcomes.scores],
-        "measured": _measured(outcomes),
-        "curve": _curve(curve, judged),
+        "scores": [list(repeats) for repeats in outcomes.given],
+        "measured": _as_meant(_measured(outcomes), outcomes.sign),
+        "curve": _as_meant(_curve(curve, judged), outcomes.sign),
         "fit": _fit(outcomes),
         "classes": _classes(result, judged),
     }
+
+
+def _as_meant(drawn: dict[str, Any], sign: int) -> dict[str, Any]:
+    """Write the numbers of a score that falls as its author means them: curves are of -score."""
+    if sign > 0:
+        return drawn
+    turned = {
+        name: [-value for value in values] if isinstance(values, list) and name != "n" else values
+        for name, values in drawn.items()
+    }
+    return {**turned, "low": turned["high"], "high": turned["low"]}
 
 
 def _measured(outcomes: "Outcomes") -> dict[str, list[float]]:
@@ -49,7 +60,8 @@ def _mean(outcomes: "Outcomes", index: int) -> tuple[float, float, float]:
 
     scores = outcomes.scores[index]
     mean, half = math.fsum(scores) / len(scores), half_width(outcomes, index)
-    return mean, max(mean - half, 0.0), min(mean + half, 1.0)
+    low, high = outcomes.bounds
+    return mean, max(mean - half, low), min(mean + half, high)
 
 
 def _curve(curve: "LearningCurve", judged: "Judgement") -> dict[str, Any]:
@@ -79,6 +91,8 @@ def _fit(outcomes: "Outcomes") -> dict[str, Any]:
         "pool": outcomes.pool,
         "test_covariance": outcomes.test_covariance.tolist(),
         "split_variance": outcomes.split_variance.tolist(),
+        "bounds": [end if math.isfinite(end) else None for end in outcomes.bounds],
+        "sign": outcomes.sign,
     }
 
 

@@ -103,13 +103,23 @@ def details(record: Record) -> list[str]:
         f"  missing    {missing(record)}",
         f"  test set   {test_set(record)}",
         *([f"  check      {check(record['self_check'])}"] if record["self_check"] else []),
-        f"  from       {record['source']}; {record['strategy']} with {record['backbone']} "
-        f"({record['weights']['source']}, sha256 {record['weights']['sha256']}...) at "
-        f"{record['image_size']} pixels, {record['device']}, seed {record['seed']}",
+        f"  from       {record['source']}; {model(record)}, {record['device']}, "
+        f"seed {record['seed']}",
     ]
     if record["baseline"]:
         lines.append(f"  baseline   {record['baseline']['text']}")
     return lines + [f"  note       {note}" for note in record["notes"]]
+
+
+def model(record: Record) -> str:
+    """Say what was trained, and from which weights."""
+    text = f"{record['strategy']} with {record['backbone']}"
+    weights = record["weights"]
+    if weights["sha256"]:
+        text += f" ({weights['source']}, sha256 {weights['sha256']}...)"
+    elif record["image_size"]:
+        text += f" ({weights['source']})"
+    return text + (f" at {record['image_size']} pixels" if record["image_size"] else "")
 
 
 def missing(record: Record) -> str:

@@ -69,6 +69,10 @@ def plan_record(
         "device": plan.device,
         "image_size": plan.image_size,
         "estimated_seconds": plan.seconds,
+        "forwards": plan.forwards,
+        "backwards": plan.backwards,
+        "stored_bytes": plan.stored,
+        "shed": plan.shed,
     }
     cleaned: dict[str, Any] = each_text(planned, sendable)
     return cleaned

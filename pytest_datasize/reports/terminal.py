@@ -6,7 +6,7 @@ from typing import Any
 from pytest_datasize.reports import checks, explain
 from pytest_datasize.reports.explain import interval
 from pytest_datasize.reports.overview import failures
-from pytest_datasize.reports.text import one_line
+from pytest_datasize.reports.text import one_line, printable
 from pytest_datasize.reports.text_plot import letters_for, plot
 
 Record = dict[str, Any]
@@ -75,6 +75,13 @@ def write(reporter: Any, records: Sequence[Record], notes: Sequence[str]) -> Non
             reporter.write_line(one_line(note))
 
 
+def write_comparisons(reporter: Any, comparisons: list[tuple[str, str]]) -> None:
+    """Write the table of every comparison of strategies."""
+    reporter.section("strategies compared")
+    for nodeid, text in comparisons:
+        reporter.write_line(f"{one_line(nodeid)}: {printable(text)}")
+
+
 def _table(reporter: Any, records: list[Record]) -> None:
     header = (
         "test",
@@ -138,8 +145,17 @@ def _plan(reporter: Any, plan: Record) -> None:
         f"  model    {plan['strategy']} with {plan['backbone']} at {plan['image_size']} pixels "
         f"on {plan['device']}"
     )
-    reporter.write_line(
-        f"  cost     about {plan['estimated_seconds']:.0f} s to embed every image once"
+    reporter.write_line(f"  cost     {_cost(plan)}")
+    if plan["shed"]:
+        reporter.write_line(f"  shed     {plan['shed']}")
+
+
+def _cost(plan: Record) -> str:
+    if plan["estimated_seconds"] is None:
+        return "unknown: the trainer's own"
+    return (
+        f"about {plan['estimated_seconds']:.0f} s: {plan['forwards']:,} images forward once, "
+        f"{plan['backwards']:,} backward; {plan['stored_bytes'] / 2**20:,.0f} MiB kept"
     )
 
 

@@ -17,6 +17,9 @@ from pytest_datasize.errors import BackboneError
 from pytest_datasize.transfer import weights as weight_files
 from pytest_datasize.transfer.device import torch_threads
 
+RANDOM = "random"
+"""In place of weights: none, since every trial starts from its own random ones."""
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -40,6 +43,8 @@ class Backbone:
         Where the weights lie; None for a module.
     key
         Names everything an embedding depends on: weights, architecture, preprocessing.
+    given
+        What was asked for: its architecture is that of a model from scratch.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Backbone:
     weights_hash: str
     weights_file: Path | None
     key: str
+    given: str | nn.Module
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Turn uint8 pixels (..., 3, S, S) into the float32 input that the weights expect."""
@@ -77,7 +83,7 @@ def load(
         A timm name, ``local-dir:PATH``, ``hf-hub:OWNER/NAME``, or a module that maps a batch of
         images to embeddings (a timm model's classifier is left out).
     weights
-        ``auto``, ``hub``, ``embedded`` or a file; only for timm names.
+        ``auto``, ``hub``, ``embedded`` or a file; only for timm names. :data:`RANDOM` for none.
     image_size
         Side of the input in pixels; None for the backbone's own.
 
@@ -93,6 +99,10 @@ def load(
         name, model = type(backbone).__name__, copy.deepcopy(backbone)
         source, content, file = "given as a module", _state_hash(model), None
         identity = f"{type(backbone).__module__}.{type(backbone).__qualname__}"
+    elif weights == RANDOM:
+        name, model = backbone, architecture(backbone, image_size)
+        source, content, file = "random weights, fresh in every trial", "", None
+        identity = backbone
     else:
         name, (model, found) = backbone, _from_timm(backbone, weights, image_size)
         source, content, identity, file = found.source, found.hash, name, found.file
@@ -116,6 +126,7 @@ def load(
         weights_hash=content,
         weights_file=file,
         key=f"{identity}|{content}|{sorted(config.items())}",
+        given=backbone,
     )
 
 
@@ -128,18 +139,30 @@ class Features(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings before the classifier, pooled over positions."""
-        model: Any = self.model
-        if hasattr(model, "forward_features") and hasattr(model, "forward_head"):
-            features = model.forward_head(model.forward_features(images), pre_logits=True)
-        else:
-            features = model(images)
-        if not isinstance(features, Tensor) or features.ndim not in (2, 4):
-            shape = tuple(features.shape) if isinstance(features, Tensor) else type(features)
-            raise BackboneError(
-                f"backbone {type(self.model).__name__} returned {shape}; expected a tensor of "
-                "shape (N, D) or (N, D, H, W)."
-            )
-        return features if features.ndim == 2 else features.mean(dim=(2, 3))
+        return pooled(before_pooling(self.model, images), type(self.model).__name__)
+
+
+def before_pooling(model: Any, images: Tensor) -> Any:
+    """Return what a model makes of images before its classifier; torch.fx can follow this."""
+    if hasattr(model, "forward_features") and hasattr(model, "forward_head"):
+        return model.forward_head(model.forward_features(images), pre_logits=True)
+    return model(images)
+
+
+def pooled(features: Any, name: str) -> Tensor:
+    """Average over positions where there are any.
+
+    Raises
+    ------
+    BackboneError
+        It is no tensor of shape (N, D) or (N, D, H, W).
+    """
+    if not isinstance(features, Tensor) or features.ndim not in (2, 4):
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features)
+        raise BackboneError(
+            f"backbone {name} returned {shape}; expected a tensor of shape (N, D) or (N, D, H, W)."
+        )
+    return features if features.ndim == 2 else features.mean(dim=(2, 3))
 
 
 def _from_timm(
@@ -243,6 +266,24 @@ def _create(name: str, image_size: int | None, **arguments: Any) -> nn.Module:
             pass
     model = timm.create_model(name, **arguments)
     return model
+
+
+def architecture(name: str, image_size: int | None) -> nn.Module:
+    """Build a named backbone with random weights, drawn from torch's generator.
+
+    Raises
+    ------
+    BackboneError
+        There is none of that name.
+    """
+    if name.startswith("hf-hub:"):
+        name = f"local-dir:{_snapshot(name.removeprefix('hf-hub:'))}"
+    if not name.startswith("local-dir:") and not timm.is_model(name):
+        raise BackboneError(f"backbone {name!r} is not a timm model{_nearest(name)}")
+    try:
+        return _create(name, image_size, pretrained=False)
+    except Exception as problem:
+        raise BackboneError(f"backbone {name!r}: {_short(problem)}") from None
 
 
 def _short(problem: BaseException) -> str:

@@ -1,34 +1,213 @@
-"""What embedding will cost, from one timed batch."""
+"""What a study will cost, from one timed batch of each thing that it does many times."""
 
+import copy
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
+from pytest_datasize.plan import Plan
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.backbone import Backbone
+from pytest_datasize.transfer.cut import cut, trained_parameters
 from pytest_datasize.transfer.device import torch_threads
 from pytest_datasize.transfer.embedding import CPU_BATCH, GPU_BATCH
-from pytest_datasize.transfer.inference import prepare
+from pytest_datasize.transfer.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
+from pytest_datasize.transfer.views import VIEWS
+
+EPOCHS_RUN = 0.5
+"""Share of a recipe's most epochs that early stopping lets run, about."""
 
 
-@torch.inference_mode()
-def seconds_per_image(backbone: Backbone, device: torch.device, precision: str = "auto") -> float:
-    """Time one batch through the backbone and divide by what runs side by side.
+@dataclass(frozen=True)
+class Cost:
+    """An estimate.
 
-    In half precision where the hardware is fast in it and none is asked for: whether the images
-    allow it is seen when they are embedded.
-
-    Decoding is left out: it overlaps with the backbone and is cheaper than it.
+    Attributes
+    ----------
+    forwards
+        Images that pass (part of) the network once, before anything is trained.
+    once
+        Seconds before the first trial: what every image needs once.
+    stored
+        Bytes of embeddings or activations that are kept.
+    recipe
+        How a trial is trained by gradients; None where it is not.
+    step
+        Seconds that the gradient of one image takes.
+    epoch
+        Seconds that an epoch takes besides: keeping weights.
+    known
+        Whether anything is known: a trainer's own time is not.
     """
-    on_cpu = device.type == "cpu"
-    size = CPU_BATCH if on_cpu else GPU_BATCH
-    batch = torch.rand(size, 3, backbone.image_size, backbone.image_size)
+
+    forwards: int
+    once: float
+    stored: int
+    recipe: Recipe | None = None
+    step: float = 0.0
+    epoch: float = 0.0
+    known: bool = True
+
+    def backwards(self, plan: Plan) -> int:
+        """Gradients of images in a whole plan."""
+        return round(sum(self._learnt(size) for size, _, _ in plan.trials()))
+
+    def seconds(self, plan: Plan) -> float:
+        """Seconds of a whole plan."""
+        return self.once + sum(self._trial(size, plan.n_test) for size, _, _ in plan.trials())
+
+    def _learnt(self, size: int) -> float:
+        """Gradients of one trial; few images are passed several times an epoch."""
+        if self.recipe is None:
+            return 0.0
+        fit = max(1, round(size * (1 - self.recipe.validation)))
+        batch = min(self.recipe.batch, fit)
+        passes = max(1, -(-self.recipe.least_steps * batch // fit))
+        return EPOCHS_RUN * self.recipe.epochs * passes * fit
+
+    def _trial(self, size: int, n_test: int) -> float:
+        if self.recipe is None:
+            return 0.0
+        epochs = EPOCHS_RUN * self.recipe.epochs
+        scored = epochs * size * self.recipe.validation + n_test
+        # a gradient takes about as long as three forward passes
+        return self.step * (self._learnt(size) + scored / 3) + self.epoch * epochs
+
+
+def estimate(
+    strategy: str,
+    backbone: Backbone,
+    device: torch.device,
+    n_images: int,
+    options: Mapping[str, Any],
+) -> Cost:
+    """Estimate the cost of a study on this machine; a few batches are run for it.
+
+    Parameters
+    ----------
+    strategy, options
+        What is trained and how, as a strategy takes them.
+    backbone, device
+        With which model, where.
+    n_images
+        Images in all.
+    """
+    if strategy == "own_training":
+        return Cost(0, 0.0, 0, known=False)
+    looks = n_images * (1 + VIEWS * bool(options.get("augment")))
+    if strategy == "feature_extraction":
+        seconds, width = _forward(backbone.model, backbone, device)
+        return Cost(looks, looks * seconds, 2 * looks * width)
+    recipe: Recipe = options.get("recipe") or (
+        FROM_SCRATCH if strategy == "from_scratch" else FINE_TUNING
+    )
+    if strategy == "from_scratch":
+        pixels = 3 * backbone.image_size**2
+        step, epoch = _step(backbone.model, None, _images(backbone, device), device)
+        return Cost(looks, 0.0, 2 * looks * pixels, recipe, step, epoch)
+    if options.get("unfreeze") is not None:
+        recipe = replace(recipe, unfreeze=options["unfreeze"])
+    found = cut(backbone, recipe.unfreeze)
+    trunk, width = _forward(found.trunk, backbone, device)
+    with torch.inference_mode():
+        activations = found.trunk.to(device)(_images(backbone, device))
+    step, epoch = _step(found.top, found.trainable, activations.clone(), device)
+    once = looks * (trunk + step / 3)
+    return Cost(looks, once, 2 * looks * width, recipe, step, epoch)
+
+
+def shed(plan: Plan, cost: Cost, budget: float) -> tuple[Plan, str]:
+    """Leave out repeats, then the largest sizes, until a plan fits a budget.
+
+    Never fewer than two repeats and three sizes, which a fit needs.
+
+    Parameters
+    ----------
+    plan
+        What would be trained.
+    cost
+        Its cost.
+    budget
+        Seconds.
+
+    Returns
+    -------
+    Plan
+        What can be trained.
+    str
+        What was left out, and what is expected; empty where nothing was.
+    """
+    left = plan
+    while cost.seconds(left) > budget and len(left.repeats) > 2:
+        left = replace(left, repeats=left.repeats[:-1])
+    while cost.seconds(left) > budget and len(left.sizes) > 3:
+        left = replace(left, sizes=left.sizes[:-1])
+    if left is plan and cost.seconds(plan) <= budget:
+        return plan, ""
+    lost = []
+    if len(left.repeats) < len(plan.repeats):
+        lost.append(f"{len(left.repeats)} of {len(plan.repeats)} repeats")
+    if len(left.sizes) < len(plan.sizes):
+        lost.append(f"sizes up to {left.sizes[-1]:,} instead of {plan.sizes[-1]:,}")
+    expected = cost.seconds(left)
+    over = "" if expected <= budget else "; a fit needs no less, so the budget is exceeded"
+    what = ", ".join(lost) or "nothing could be left out"
+    return left, f"budget of {budget:.0f} s: {what}; about {expected:.0f} s expected{over}"
+
+
+def _images(backbone: Backbone, device: torch.device) -> Tensor:
+    size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+    images = torch.zeros(size, 3, backbone.image_size, backbone.image_size, device=device)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _timed(work: Callable[[], Tensor], device: torch.device) -> float:
+    """Seconds of one call, divided by how many run side by side."""
     with torch_threads(1):
-        inference = prepare(backbone, device, batch[:2], precision)
-        model = inference.model
-        batch = batch.to(device, inference.dtype, memory_format=torch.channels_last)
-        model(batch)
+        work()
         start = time.perf_counter()
-        float(model(batch).sum())  # waits for the device
+        float(work().sum())  # waits for the device
         seconds = time.perf_counter() - start
-    return seconds / size / (n_threads() if on_cpu else 1)
+    return seconds / (n_threads() if device.type == "cpu" else 1)
+
+
+def _forward(model: nn.Module, backbone: Backbone, device: torch.device) -> tuple[float, int]:
+    """Seconds per image, and numbers per image in what comes out.
+
+    Decoding is left out: it overlaps with the model and is cheaper than it.
+    """
+    images = _images(backbone, device)
+    model = model.to(device)
+    with torch.inference_mode():
+        seconds = _timed(lambda: model(images), device) / len(images)
+        return seconds, int(model(images[:1]).numel())
+
+
+def _step(
+    top: nn.Module, trainable: tuple[str, ...] | None, inputs: Tensor, device: torch.device
+) -> tuple[float, float]:
+    """Seconds of a training step per image, and of keeping the weights."""
+    network = copy.deepcopy(top).to(device).to(memory_format=torch.channels_last)
+    chosen = (
+        list(network.parameters()) if trainable is None else trained_parameters(network, trainable)
+    )
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.Adam(chosen, lr=0.0, fused=device.type != "mps")
+
+    def step() -> Tensor:
+        features: Tensor = network(inputs)
+        loss = functional.mse_loss(features, torch.zeros_like(features))
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        return loss.detach()
+
+    seconds = _timed(step, device) / len(inputs)
+    start = time.perf_counter()
+    copy.deepcopy(network.state_dict())
+    return seconds, time.perf_counter() - start

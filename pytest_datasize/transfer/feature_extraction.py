@@ -5,12 +5,13 @@ import time
 import numpy as np
 import torch
 
-from pytest_datasize.ndarrays import FloatArray
+from pytest_datasize.store import Store
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.device import torch_threads
 from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
-from pytest_datasize.transfer.trials import Trials, Work
+from pytest_datasize.transfer.trials import Ledger, Trials, Work
+from pytest_datasize.transfer.views import views
 
 EMBEDS = True
 """Every image goes through the frozen backbone, so that its content is known from there."""
@@ -23,44 +24,71 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     ----------
     work
         The plan and all that its trials need; its seed draws the inner splits that choose the
-        strength of regularisation.
+        strength of regularisation. Option ``augment``: train on augmented views, too.
     span
         First repeat to run, and the one after the last.
     """
-    plan = work.plan
-    embeddings = embed(
-        work.image_sets,
-        work.backbone,
-        work.device,
-        work.store,
-        precision=work.precision,
-    )
+    ledger = Ledger(work, span)
+    trials = ledger.pending
+    if not trials:
+        return ledger.trials({})
+    features, firsts, seconds = _embedded(work)
     start = time.perf_counter()
-    trials = plan.trials(*span)
     tasks = [
-        HeadTask(repeat.order[:size], repeat.test, seed=_inner_seed(work.seed, repeat_number))
+        HeadTask(
+            np.concatenate([repeat.order[:size] + first for first in firsts]),
+            repeat.test,
+            seed=_inner_seed(work.seed, repeat_number),
+            views=len(firsts),
+        )
         for size, repeat_number, repeat in trials
     ]
+    n_pool = len(work.image_sets[0])
+    labels = np.concatenate([work.labels, *[work.labels[:n_pool]] * (len(firsts) - 1)])
     with torch_threads(n_threads()):
         heads = fit_heads(
-            embeddings.features,
-            torch.from_numpy(work.labels).to(work.device),
+            features,
+            torch.from_numpy(labels).to(work.device),
             tasks,
             work.n_classes,
             on_progress=lambda done: work.on_progress("training heads", done, len(tasks)),
         )
-    by_size: dict[int, list[FloatArray]] = {size: [] for size in plan.sizes}
-    for (size, _, _), head in zip(trials, heads, strict=True):
-        by_size[size].append(head.probabilities)
+    for (size, repeat_number, _), head in zip(trials, heads, strict=True):
+        ledger.add(size, repeat_number, head.probabilities)
     loose = sum(not head.converged for head in heads)
-    return Trials(
-        probabilities=tuple(tuple(outcomes) for outcomes in by_size.values()),
-        seconds={
-            "decode_and_embed": embeddings.seconds,
-            "heads": time.perf_counter() - start,
-        },
-        notes=(f"{loose} of {len(heads)} heads did not converge",) if loose else (),
+    return ledger.trials(
+        {"decode_and_embed": seconds, "heads": time.perf_counter() - start},
+        (f"{loose} of {len(heads)} heads did not converge",) if loose else (),
     )
+
+
+def _embedded(work: Work) -> tuple[torch.Tensor, list[int], float]:
+    """Embed all images, and the augmented views of those that may be trained on.
+
+    Returns the features, the first row of each view, and the seconds it took.
+    """
+    parts, firsts, seconds, rows = [], [], 0.0, 0
+    augment = work.options.get("augment", False)
+    # a transform of the user's own cannot be told from another in the next session
+    store = Store() if callable(augment) else work.store
+
+    def views_done(done: int, total: int) -> None:
+        work.on_progress("embedding views", done, total)
+
+    for number, view in enumerate(views(work.backbone, augment)):
+        found = embed(
+            work.image_sets[:1] if number else work.image_sets,
+            view,
+            work.device,
+            store if number else work.store,
+            views_done if number else lambda done, total: None,
+            precision=work.precision,
+        )
+        parts.append(found.features)
+        firsts.append(rows)
+        rows += len(found.features)
+        seconds += found.seconds
+    return torch.cat(parts), firsts, seconds
 
 
 def _inner_seed(seed: int, repeat: int) -> int:

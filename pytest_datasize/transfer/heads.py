@@ -33,7 +33,14 @@ from torch.nn import functional
 
 from pytest_datasize.transfer.softmax_regression import Problem, minimise
 
-__all__ = ["DEFAULT_STRENGTH", "STRENGTHS", "FittedHead", "HeadTask", "fit_heads"]
+__all__ = [
+    "DEFAULT_STRENGTH",
+    "STRENGTHS",
+    "FittedHead",
+    "HeadTask",
+    "fit_heads",
+    "head_weights",
+]
 
 STRENGTHS: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(4, -7, -1))
 """Default grid: half decades from 100 down to 0.001."""
@@ -68,11 +75,16 @@ class HeadTask:
         Row indices into the features.
     seed : int
         Seed of the inner splits that choose the strength.
+    views : int
+        Views of every training image: `train` holds the plain rows of all images first, then as
+        many rows of a further view of the same images in the same order, and so on. All views of
+        an image fall on one side of every inner split, and only plain rows vote on the strength.
     """
 
     train: npt.NDArray[np.int64]
     test: npt.NDArray[np.int64]
     seed: int
+    views: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +179,7 @@ def fit_heads(
         raise ValueError(f"labels must be 0 to n_classes - 1 and n_classes >= 2, got {n_classes}")
     if not tasks:
         return []
-    splits = [_inner_splits(truth[task.train], task.seed) for task in tasks]
+    splits = [_inner_splits(truth[task.train], task.seed, task.views) for task in tasks]
     n_fits = [max(1, len(split)) * len(grid) for split in splits]
     sizes = [
         4 * len(task.train) * (min(len(task.train), features.shape[1]) + 5 * n_classes * fits)
@@ -190,6 +202,57 @@ def fit_heads(
         if on_progress is not None:
             on_progress(len(heads))
     return [heads[i] for i in range(len(tasks))]
+
+
+@torch.inference_mode()
+def head_weights(
+    features: Tensor,
+    labels: Tensor,
+    rows: npt.NDArray[np.int64],
+    strength: float,
+    n_classes: int,
+) -> tuple[Tensor, Tensor, float]:
+    """Fit one head of a known strength, as weights for the features as they are.
+
+    Parameters
+    ----------
+    features : Tensor, shape [N, D]
+        Embeddings.
+    labels : Tensor, int64, shape [N]
+        Classes.
+    rows : ndarray of int64, shape [n]
+        Rows to train on.
+    strength : float
+        As :attr:`FittedHead.strength`.
+    n_classes : int
+        Number of classes C.
+
+    Returns
+    -------
+    weight : Tensor, float32, shape [C, D]
+    bias : Tensor, float32, shape [C]
+    penalty : float
+        Strength in units of the features: the head minimises ``mean log-loss + penalty/2 |W|^2``.
+    """
+    index = torch.from_numpy(rows).to(features.device)
+    chosen = features[index].float()
+    centre = chosen.mean(0)
+    chosen = chosen - centre
+    penalty = strength * max(float(chosen.square().mean()), 1e-30)
+    if wide := 2 * len(rows) < chosen.shape[1]:  # then the fit needs no more axes than rows
+        values, vectors = _eigh((chosen @ chosen.T).cpu())
+        root = values.clamp_min(max(1e-6 * float(values[-1]), 1e-30)).sqrt()
+        axes = chosen.T @ (vectors / root).to(chosen.device)
+        chosen = (vectors * root).to(chosen.device)
+    padded = functional.pad(chosen, (0, 1), value=1.0)[None]
+    target = functional.one_hot(labels[index], n_classes).to(padded.dtype).T[None, :, None]
+    problem = Problem(padded, target.contiguous(), padded.square().mean(1))
+    ridge = padded.new_full((1, 1, 1, padded.shape[2]), penalty)
+    ridge[..., -1] = 0.0
+    equal = padded.new_full((1, 1, 1, len(rows)), 1.0 / len(rows))
+    weights = minimise(problem, equal, ridge, *_FINAL).weights[0, :, 0]
+    weight = weights[:, :-1] @ axes.T if wide else weights[:, :-1]
+    return weight, weights[:, -1] - weight @ centre, penalty
 
 
 def _spread(function: Callable[[_T], _R], items: Sequence[_T], threads: int) -> Iterator[_R]:
@@ -220,18 +283,23 @@ def _batches(
     """Batch tasks of one shape, as indices, the largest first: no thread ends long after."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, (task, split) in enumerate(zip(tasks, splits, strict=True)):
-        groups.setdefault((sizes[i], len(task.train), len(task.test), len(split)), []).append(i)
+        key = (sizes[i], len(task.train), len(task.test), len(split), task.views)
+        groups.setdefault(key, []).append(i)
     for shape, members in sorted(groups.items(), reverse=True):
         step = max(1, limit // shape[0])
         yield from (members[first : first + step] for first in range(0, len(members), step))
 
 
-def _inner_splits(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.bool_]:
+def _inner_splits(
+    labels: npt.NDArray[np.int64], seed: int, views: int = 1
+) -> npt.NDArray[np.bool_]:
     """Held-out rows of repeated stratified k-fold splits, bool [K, n].
 
     Few rows are split again and again and many rows only once or twice, until `_HELD_OUT` rows
     have voted: the noise of the choice, and its cost, are about the same at every size.
     """
+    if views > 1:
+        return np.tile(_inner_splits(labels[: len(labels) // views], seed), (1, views))
     n = len(labels)
     counts = np.bincount(labels)
     folds = min(_FOLDS, int(counts[counts > 0].min()))
@@ -264,7 +332,7 @@ def _principal_axes(features: Tensor) -> Tensor:
             second.addmm_(rows.T, rows)
     if not second.isfinite().all():
         raise ValueError("features must be finite; some are nan or infinite")
-    values, vectors = torch.linalg.eigh(second.cpu())  # MPS has none; the same axes everywhere
+    values, vectors = _eigh(second.cpu())  # MPS has none; the same axes everywhere
     keep = values.clamp_min(0).cumsum(0) > _TAIL * values.clamp_min(0).sum()
     keep[-1] = True  # of constant features: one axis of zeros
     values, vectors = values[keep].to(centre.device), vectors[:, keep].to(centre.device)
@@ -277,11 +345,27 @@ def _principal_axes(features: Tensor) -> Tensor:
     return axes
 
 
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors, also where LAPACK's single precision fails.
+
+    With one thread it gives up, or gives NaN without a word, on some matrices with hundreds of
+    empty rows (dead channels); which ones differs between machines.
+    """
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+        if values.isfinite().all() and vectors.isfinite().all():
+            return values, vectors
+    except RuntimeError:  # LinAlgError is one; torch does not type it
+        pass
+    values, vectors = torch.linalg.eigh(matrix.cpu().double())
+    return values.to(matrix), vectors.to(matrix)
+
+
 def _row_space(rows: Tensor, others: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """Rows [B, n, D] and others [B, m, D] in the n principal axes of the rows, ones last."""
     centre = rows[..., :-1].mean(1, keepdim=True)
     rows, others = rows[..., :-1] - centre, others[..., :-1] - centre
-    values, vectors = torch.linalg.eigh(rows @ rows.transpose(1, 2))
+    values, vectors = _eigh(rows @ rows.transpose(1, 2))
     # A relative floor: centring leaves one direction empty, duplicates leave more.
     root = values.clamp_min(1e-6 * values[:, -1:]).clamp_min(floor).sqrt()[:, None]
     others = others @ (rows.transpose(1, 2) @ (vectors / root))
@@ -330,7 +414,8 @@ def _fit_batch(
         penalty = (levels[:, None] * ridge[:, None]).repeat(1, k, 1)[:, None]
         fit = minimise(problem, weight, penalty, *_SEARCH)
         loss = torch.logsumexp(fit.logits, 1) - (fit.logits * target).sum(1)
-        loss = (loss.view(b, k, s, n) * held[:, :, None]).sum((1, 3))
+        plain = n // tasks[0].views  # of the held-out rows only these vote
+        loss = (loss.view(b, k, s, n) * held[:, :, None])[..., :plain].sum((1, 3))
         index = loss.argmin(-1)  # the grid falls: a tie goes to the stronger
         mean = fit.weights.view(b, n_classes, k, s, -1).mean(2)
         start = mean.take_along_dim(index[:, None, None, None], 2)

@@ -25,7 +25,7 @@ def test_the_three_gates_of_the_example(pytester, real):
         result.stdout.fnmatch_lines(
             [
                 "accuracy 0.78 needs about * images (*); 400 available, * short*",
-                "accuracy 0.95 is out of reach: the ceiling is 0.8*; 1,600 available",
+                "accuracy 0.99 is out of reach: the ceiling is 0.8*; 1,600 available",
             ]
         )
     records = json.loads((pytester.path / "out.json").read_text())["requirements"]

@@ -10,7 +10,17 @@ OPTIONS = "image_size=24, repeats=3"
 
 def test_every_fixture_shows_how_it_is_used(pytester):
     text = pytester.runpytest("--fixtures").stdout.str()
-    for name in ("dataset", "test_dataset", "backbone", "result", "study"):
+    names = (
+        "dataset",
+        "test_dataset",
+        "backbone",
+        "trainer",
+        "augment",
+        "result",
+        "study",
+        "compare",
+    )
+    for name in names:
         section = text.split(f"\ndatasize_{name} ")[1].split("\ndatasize_")[0]
         assert f"def datasize_{name}" in section or f"(datasize_{name})" in section
     assert "_datasize_evidence" not in text

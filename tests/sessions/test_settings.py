@@ -111,7 +111,7 @@ def test_plan_tells_the_cost_and_trains_nothing(repository):
             "*images * 120 from folder * (left 60, right 60)",
             "*split * 96 to train on, 24 to test each repeat",
             "*trials * 32: sizes 10, *, 96, 4 repeats each",
-            "*cost * s to embed every image once",
+            "*cost * about * s: 120 images forward once, 0 backward; * MiB kept",
         ]
     )
     assert "datasize: " not in result.stdout.str().split("test session starts")[1].split("===")[1]

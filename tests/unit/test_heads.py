@@ -12,7 +12,9 @@ from pytest_datasize.transfer.heads import (
     STRENGTHS,
     FittedHead,
     HeadTask,
+    _inner_splits,
     fit_heads,
+    head_weights,
 )
 
 C = 3
@@ -261,3 +263,53 @@ def test_a_gpu_gives_the_same_heads() -> None:
         fit_heads(x, y, tasks, C), fit_heads(x.cuda(), y.cuda(), tasks, C), strict=True
     ):
         np.testing.assert_allclose(a.probabilities, b.probabilities, atol=5e-3)
+
+
+def test_hundreds_of_dead_channels_change_nothing():
+    """Where LAPACK's single precision fails in one thread, heads were fitted on two axes."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.relu(
+        torch.randn(2000, 60, generator=generator) @ torch.randn(60, 1280, generator=generator) / 10
+        - 0.3
+    )
+    dead = torch.randperm(1280, generator=generator)[:640]
+    features[:, dead] = 0
+    features = features.half()
+    alive = features[:, [c for c in range(1280) if c not in set(dead.tolist())]]
+    labels = torch.arange(2000) % 3
+    task = HeadTask(np.arange(240), np.arange(1000, 1400), seed=0)
+    # a strength is relative to the mean variance of the channels, dead ones included
+    [with_dead] = fit_heads(features, labels, [task], 3, strengths=[0.1])
+    [without] = fit_heads(alive, labels, [task], 3, strengths=[0.05])
+    assert with_dead.probabilities == pytest.approx(without.probabilities, abs=0.02)
+
+
+def test_views_of_an_image_never_straddle_an_inner_split():
+    labels = np.arange(40) % 2
+    plain, tiled = _inner_splits(labels, 3), _inner_splits(np.tile(labels, 3), 3, views=3)
+    for view in range(3):
+        assert (tiled[:, 40 * view : 40 * (view + 1)] == plain).all()
+
+
+def test_copies_as_views_change_neither_strength_nor_head():
+    """Views that equal their image add nothing: the same strength, the same probabilities."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(120) % 3
+    features = torch.randn(120, 20, generator=generator) + torch.eye(3)[labels].repeat(1, 7)[:, :20]
+    task = HeadTask(np.arange(60), np.arange(60, 120), seed=0)
+    tripled = HeadTask(np.concatenate([np.arange(60)] * 3), task.test, seed=0, views=3)
+    [one], [three] = (fit_heads(features, labels, [t], 3) for t in (task, tripled))
+    assert one.strength == three.strength
+    assert one.probabilities == pytest.approx(three.probabilities, abs=0.01)
+
+
+def test_weights_of_a_head_give_its_probabilities():
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.arange(300) % 3
+    features = 5 * torch.randn(300, 90, generator=generator) + 3
+    features += 4 * torch.eye(3)[labels].repeat(1, 30)
+    for n in (30, 200):  # in its own axes, and in those of the features
+        [head] = fit_heads(features, labels, [HeadTask(np.arange(n), np.arange(200, 300), 0)], 3)
+        weight, bias, _ = head_weights(features, labels, np.arange(n), head.strength, 3)
+        found = torch.softmax(features[200:] @ weight.T + bias, 1).numpy()
+        assert found == pytest.approx(head.probabilities, abs=0.01)

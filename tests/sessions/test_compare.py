@@ -1,0 +1,89 @@
+"""Strategies side by side, in one table of the report."""
+
+import numpy as np
+import pytest
+
+from pytest_datasize.compare import Comparison
+from pytest_datasize.curve import LearningCurve
+
+GATE = "from pytest_datasize import datasize\nimport pytest, torch\n"
+BACKBONE = """
+@pytest.fixture(scope="session")
+def datasize_backbone():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3, stride=2), torch.nn.ReLU()),
+        torch.nn.Sequential(torch.nn.Conv2d(6, 6, 3, stride=2), torch.nn.ReLU()),
+        torch.nn.AdaptiveAvgPool2d((1, 3)), torch.nn.Flatten(),
+    )
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_report_has_the_table(repository, workers):
+    repository.makepyfile(
+        GATE
+        + BACKBONE
+        + """
+def test_compare(datasize_compare):
+    found = datasize_compare(
+        strategies=["feature_extraction", "feature_extraction+augment", "fine_tuning"],
+        target=0.8, sizes=[10, 30, 90], repeats=2,
+    )
+    assert [row.name for row in found.rows][1:] == ["feature_extraction+augment", "fine_tuning"]
+    assert found.fewest in found.results
+    assert found.available == 96
+
+def test_wrong(datasize_compare):
+    datasize_compare(strategies=["fine_tunning"], target=0.8)
+
+@pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tuning"])
+@pytest.mark.parametrize("augment", [False, True])
+def test_by_parametrising(datasize_study, strategy, augment):
+    if not augment:
+        result = datasize_study(strategy=strategy, augment=augment, sizes=[10, 30, 90], repeats=2)
+        assert result.run().strategy == strategy
+"""
+    )
+    arguments = [] if workers == "0" else ["-n", workers]
+    result = repository.runpytest_subprocess(*arguments)
+    result.assert_outcomes(passed=5, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*did you mean 'fine_tuning'?*",
+            "*= strategies compared =*",
+            "*test_compare: accuracy with 96 images of *",
+            "strategy * score now * images for 0.8 * ceiling * s * lost at 50% * lost at 13%",
+            "feature_extraction *",
+            "feature_extraction+augment *",
+            "fine_tuning *",
+            "feature_extraction+augment * feature_extraction",
+            "fine_tuning * feature_extraction",
+        ]
+    )
+
+
+class Evidence:
+    """A study whose curve is known."""
+
+    def __init__(self, shift: float) -> None:
+        sizes = np.array([50, 100, 200, 400, 800, 1600])
+        scores = 0.95 - 2.0 * (sizes * shift) ** -0.5
+        self.curves = {"accuracy": LearningCurve.fit(sizes.tolist(), [[s] * 5 for s in scores])}
+        self.timings = {"fit": 1.0}
+
+
+def test_what_a_strategy_is_worth_in_images():
+    """A curve shifted along the axis by 1.5 is worth 1.5 times the data."""
+    known = {"feature_extraction": Evidence(1.0), "feature_extraction+augment": Evidence(1.5)}
+    found = Comparison("accuracy", 0.9, 1600, "known curves", known)
+    [worth] = found.worth
+    assert worth.low < 1.5 < worth.high
+    assert worth.times == pytest.approx(1.5, rel=0.1)
+    plain, augmented = found.rows
+    assert plain.required == pytest.approx(1.5 * augmented.required, rel=0.1)
+    assert found.fewest == "feature_extraction+augment"
+    assert plain.lost[0] == 0
+    # 0.95 - 2 / sqrt(n) at 1,600, 800 and 208 images
+    assert plain.lost[1:] == pytest.approx((0.0207, 0.0887), abs=0.005)
+    assert "1.5 times the data" in str(found)
