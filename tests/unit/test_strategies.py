@@ -9,12 +9,13 @@ import pytest
 import torch
 from support import shapes
 
-from pytest_datasize import BackboneError, Study
+from pytest_datasize import BackboneError, Study, TrainingError
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.options import STRATEGIES
 from pytest_datasize.store import Store
 from pytest_datasize.transfer import activations, fine_tuning, from_scratch
 from pytest_datasize.transfer.cut import Cut
+from pytest_datasize.transfer.memory import Portions
 from pytest_datasize.transfer.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
 from pytest_datasize.transfer.training import Trainer, split
 
@@ -181,6 +182,28 @@ def test_a_full_memory_halves_what_runs_at_a_time(monkeypatch):
     scarce = np.concatenate([found[key] for key in sorted(found)])
     assert np.abs(scarce - plenty).max() < 0.05  # rounding, over many steps
     assert any(note.startswith("the GPU's memory was full") for note in result.notes)
+
+
+def test_memory_that_fills_up_midway_counts_nothing_twice():
+    """Full at eleven, and once more at the second portion; then a single image is too many."""
+    portions, added, calls = Portions(), [], []
+
+    def work(rows):
+        calls.append(len(rows))
+        if len(rows) > 10 or len(calls) == 3:
+            raise torch.cuda.OutOfMemoryError
+        added.extend(rows.tolist())
+
+    portions.run(np.arange(16), work, added.clear)
+    assert added == list(range(16))
+    assert calls == [16, 8, 8, 4, 4, 4, 4]
+    assert (portions.most, portions.halvings) == (4, 2)
+
+    def never(rows):
+        raise torch.cuda.OutOfMemoryError
+
+    with pytest.raises(TrainingError, match="too small for a single image"):
+        portions.run(np.arange(3), never, added.clear)
 
 
 def test_fine_tuning_moves_the_unfrozen_stage_and_says_which():
