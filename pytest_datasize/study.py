@@ -469,6 +469,8 @@ class Study:
             timings["decode_and_embed"] = embeddings.seconds
             precision = embeddings.precision
             self.images.name(embeddings.contents)
+        else:  # networks are trained in float32, on a GPU with half-precision products
+            precision = "mixed" if device.type == "cuda" else "float32"
         images, test = self.images.once
         if embeds:
             images, test = self._apart(images, test, backbone, precision)

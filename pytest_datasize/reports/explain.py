@@ -119,7 +119,9 @@ def model(record: Record) -> str:
         text += f" ({weights['source']}, sha256 {weights['sha256']}...)"
     elif record["image_size"]:
         text += f" ({weights['source']})"
-    return text + (f" at {record['image_size']} pixels" if record["image_size"] else "")
+    if record["image_size"]:
+        text += f" at {record['image_size']} pixels in {record['precision']}"
+    return text
 
 
 def missing(record: Record) -> str:
