@@ -58,5 +58,9 @@ class Recipe:
 FINE_TUNING = Recipe()
 """Default of the strategy ``fine_tuning``."""
 
-FROM_SCRATCH = Recipe(head_rate=None, rate=1e-3, epochs=60, patience=10, least_steps=10)
-"""Default of the strategy ``from_scratch``: a single stage for the whole network."""
+FROM_SCRATCH = Recipe(monitor="auc", rate=1e-3, epochs=60, patience=10, least_steps=10)
+"""Default of the strategy ``from_scratch``: a single stage for the whole network.
+
+It watches the AUC, not the loss: a network that learns from few images is soon too sure of itself,
+and its least loss is then that of the first epochs, when it has learnt nothing.
+"""
