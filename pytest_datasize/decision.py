@@ -85,6 +85,8 @@ def _plain(value: Any) -> Any:
     """Write an option's value: itself where JSON has it, else the name of its type."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, dict):
+        return dict(value)
     if isinstance(value, tuple) and all(isinstance(entry, (int, float)) for entry in value):
         return list(value)
     return f"<{type(value).__name__}>"

@@ -16,7 +16,7 @@ from pytest_datasize.errors import (
     RequirementError,
     TrainingError,
 )
-from pytest_datasize.options import OPTIONS, nearest
+from pytest_datasize.options import OF_ADVICE, OPTIONS, nearest
 from pytest_datasize.reports.junit import note_properties
 from pytest_datasize.reports.text import printable, sendable
 from pytest_datasize.requirement import Requirement
@@ -46,7 +46,7 @@ _FIXTURES = {
     "test_dataset": "datasize_test_dataset",
     "backbone": "datasize_backbone",
 }
-_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range", "max_increase")
+_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range", "max_increase", *OF_ADVICE)
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Asked:
         from pytest_datasize.store import key_of
 
         asked = [SCHEMA, self.requirement.targets, self.confidence, self.settings["trusted_range"]]
-        return key_of([evidence, *asked])
+        return key_of([evidence, *asked, self.settings["cost_per_image"], self.settings["budget"]])
 
 
 class Evidence:
@@ -312,7 +312,8 @@ class Gates:
             asked.confidence, asked.settings["trusted_range"], **asked.requirement.targets
         )
         subject = self._subject(asked, evidence)
-        found = [{**one, "subject": subject} for one in records(verdict, evidence.result)]
+        money = asked.settings["cost_per_image"], asked.settings["budget"]
+        found = [{**one, "subject": subject} for one in records(verdict, evidence.result, *money)]
         if key := evidence.study.key():
             self.store.put("verdict", asked.verdict_key(key), found)
         return found

@@ -12,15 +12,15 @@ far each recall then moves is measured by shifting the held-out predictions them
 (:func:`prior_shift`). And only the classes that grow gain information: :data:`OWN_SHARE`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from scipy.special import expit, logit
 
-from pytest_datasize.laws import Scale
-from pytest_datasize.ndarrays import FloatArray, IntArray
+from pytest_datasize.laws import FloatArray, Scale
+from pytest_datasize.ndarrays import IntArray
 from pytest_datasize.noise import means_covariance
 from pytest_datasize.outcomes import Outcomes
 
@@ -113,8 +113,8 @@ class ClassCurves:
             Recalls in (0, 1), shape (S, ..., C).
         """
         effective, composition = _growth(images, self.images)
-        spread = (slice(None),) + (None,) * (images.ndim - 1)
-        b = self.curvature[spread + (None,)]
+        spread = (slice(None), *[None] * (images.ndim - 1))
+        b = self.curvature[(*spread, None)]
         gain = self.rise[spread] * -np.expm1(-b * effective) / b
         moved = self.shift_factor[spread] * (composition @ self.shift.T)
         strayed = self.misfit[spread] * np.sqrt(np.abs(effective))
@@ -198,7 +198,7 @@ def _estimated(outcomes: Outcomes, away: FloatArray) -> tuple[FloatArray, FloatA
     """Return a class's mean recalls as logits, and the inverse of their covariance.
 
     The law may be off by the more, the further a size lies ``away`` from today's, in e-folds.
-   """
+    """
     scale = _LogitScale(outcomes.n_test)
     scores = [np.asarray(repeats) for repeats in outcomes.scores]
     covariance = means_covariance(
@@ -208,13 +208,14 @@ def _estimated(outcomes: Outcomes, away: FloatArray) -> tuple[FloatArray, FloatA
         n_test=outcomes.n_test,
         pool=outcomes.pool,
         bounds=(0.0, 1.0),
-        test_covariance=outcomes.test_covariance,
+        test_covariance=np.asarray(outcomes.test_covariance, dtype=np.float64),
         train_covariance=None,
-        split_variance=outcomes.split_variance,
+        split_variance=np.asarray(outcomes.split_variance, dtype=np.float64),
     )
     means = np.array([values.mean() for values in scores])
     misfit = MISFIT**2 * np.minimum.outer(away, away)
-    return scale.z(means), np.linalg.inv(covariance + misfit + 0.03**2 * np.eye(len(means)))
+    blurred = covariance + misfit + 0.03**2 * np.eye(len(means))
+    return scale.z(means), np.asarray(np.linalg.inv(blurred), dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +234,10 @@ class _Cell:
         mean = generator.multivariate_normal(self.mean, self.mean_covariance)
         centre = mean + np.einsum("cij,cj->ci", self.gain, self.own - mean)
         noise = generator.standard_normal(centre.shape)
-        return centre + np.einsum("cij,cj->ci", np.linalg.cholesky(self.covariance), noise)
+        drawn: FloatArray = centre + np.einsum(
+            "cij,cj->ci", np.linalg.cholesky(self.covariance), noise
+        )
+        return drawn
 
 
 def _cell(

@@ -7,13 +7,13 @@ Growing all classes in today's proportions is a second path, judged in the same 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from pytest_datasize.insight.class_curves import ClassCurves
-from pytest_datasize.ndarrays import FloatArray
+from pytest_datasize.laws import FloatArray
 from pytest_datasize.options import WORST_CLASS
 
 FURTHEST: Final = 16.0
@@ -149,7 +149,8 @@ class _Course:
             if reached[-1] is not None or images.sum() >= most:
                 break
             images = images + (self._next(images) if cheapest else self._grown(images))
-        return self._route(*reached, given_up=images - now)
+        low, middle, high = reached
+        return self._route(low, middle, high, images - now)
 
     def spend(self, budget: float) -> Route:
         """Walk until the money is spent."""
@@ -164,7 +165,7 @@ class _Course:
                 break
             images, left = images + step, left - cost
         added = images - self.curves.images
-        return self._route(added, added, added, given_up=added)
+        return self._route(added, added, added, added)
 
     def _scores(self, images: FloatArray) -> FloatArray:
         return self.combine(self.curves.recalls(images), self.shares)
@@ -189,18 +190,16 @@ class _Course:
         return best
 
     def _some(self) -> "_Course":
-        all_of = self.curves
-        fewer = ClassCurves(
-            all_of.names,
-            all_of.images,
-            *(
-                draws[_FEW]
-                for draws in (all_of.level, all_of.rise, all_of.curvature, all_of.misfit)
-            ),
-            all_of.shift_factor[_FEW],
-            all_of.shift,
+        every = self.curves
+        fewer = replace(
+            every,
+            level=every.level[_FEW],
+            rise=every.rise[_FEW],
+            curvature=every.curvature[_FEW],
+            misfit=every.misfit[_FEW],
+            shift_factor=every.shift_factor[_FEW],
         )
-        return _Course(fewer, self.combine, self.shares, self.target, self.price, self.priced)
+        return replace(self, curves=fewer)
 
     def _route(
         self,
@@ -215,12 +214,16 @@ class _Course:
         score_low, score, score_high = (float(q) for q in np.quantile(scores, _SURE))
         chosen = dict(zip(self.curves.names, whole.astype(int).tolist(), strict=True))
         return Route(
-            {} if middle is None else chosen,
-            *(_total(part) for part in (middle, low, high)),
-            *(self._cost(part) for part in (middle, low, high)),
-            score,
-            score_low,
-            score_high,
+            images={} if middle is None else chosen,
+            total=_total(middle),
+            low=_total(low),
+            high=_total(high),
+            cost=self._cost(middle),
+            cost_low=self._cost(low),
+            cost_high=self._cost(high),
+            score=score,
+            score_low=score_low,
+            score_high=score_high,
         )
 
     def _cost(self, added: FloatArray | None) -> float | None:

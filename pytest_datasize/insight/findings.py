@@ -1,4 +1,4 @@
-"""What a study notes beside its scores, as plain data: it is kept and judged later without torch."""
+"""What a study notes beside its scores, as plain data that is kept and judged without torch."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

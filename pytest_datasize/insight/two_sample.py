@@ -10,18 +10,24 @@ all permutations of the labels are trained and cross-validated anew at the price
 product, and the p-value is exact.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from scipy.stats import rankdata
 
 from pytest_datasize.ndarrays import FloatArray
 
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+
 MOST: Final = 1500
 """Images of each side that are compared; of more, so many are drawn at random."""
 
 PERMUTATIONS: Final = 999
+
+_NORMAL: Final = 1.645
+"""Half the width of a normal 90 % interval, in deviations."""
 
 _FOLDS: Final = 5
 _RIDGE: Final = 0.1
@@ -97,19 +103,15 @@ def compare(
     accuracies = _balanced_accuracy(held_out, permuted)
     discrepancies = _mmd(rows, permuted)
     auc, error = _auc(held_out[:, 0], is_second)
-    own = [held_out[:n, 0] <= 0.0, held_out[n:, 0] > 0.0]
-    spread = 1.645 * float(
-        np.sqrt(sum(((h.sum() + 1) / (len(h) + 2)) * (1 - (h.sum() + 1) / (len(h) + 2)) / len(h)
-                    for h in own)) / 2
-    )  # fmt: skip
+    spread = _NORMAL * _spread([held_out[:n, 0] <= 0.0, held_out[n:, 0] > 0.0])
     accuracy = float(accuracies[0])
     return TwoSample(
         accuracy=accuracy,
         accuracy_low=max(accuracy - spread, 0.0),
         accuracy_high=min(accuracy + spread, 1.0),
         auc=auc,
-        auc_low=max(auc - 1.645 * error, 0.0),
-        auc_high=min(auc + 1.645 * error, 1.0),
+        auc_low=max(auc - _NORMAL * error, 0.0),
+        auc_high=min(auc + _NORMAL * error, 1.0),
         p_value=_p_value(accuracies),
         mmd=float(discrepancies[0]),
         mmd_p_value=_p_value(discrepancies),
@@ -121,7 +123,8 @@ def unit(rows: FloatArray) -> FloatArray:
     """Scale every row to length one, (N, D) float32: directions alone are compared."""
     wide = np.asarray(rows, dtype=np.float32)
     length = np.linalg.norm(wide, axis=1, keepdims=True)
-    return wide / np.maximum(length, 1e-12)
+    scaled: FloatArray = wide / np.maximum(length, 1e-12)
+    return scaled
 
 
 def _drawn(rows: FloatArray, generator: np.random.Generator) -> FloatArray:
@@ -131,7 +134,7 @@ def _drawn(rows: FloatArray, generator: np.random.Generator) -> FloatArray:
 
 
 def _held_out_scores(
-    rows: FloatArray, permuted: FloatArray, generator: np.random.Generator
+    rows: FloatArray, permuted: BoolArray, generator: np.random.Generator
 ) -> FloatArray:
     """Return what cross-validated classifiers say of every image, for all permutations at once.
 
@@ -153,7 +156,7 @@ def _held_out_scores(
     return scores
 
 
-def _balanced_accuracy(scores: FloatArray, permuted: FloatArray) -> FloatArray:
+def _balanced_accuracy(scores: FloatArray, permuted: BoolArray) -> FloatArray:
     positive = scores > 0.0
     number = permuted.sum(axis=0)
     found = (positive & permuted).sum(axis=0) / number
@@ -161,7 +164,7 @@ def _balanced_accuracy(scores: FloatArray, permuted: FloatArray) -> FloatArray:
     return np.asarray((found + spared) / 2)
 
 
-def _mmd(rows: FloatArray, permuted: FloatArray) -> FloatArray:
+def _mmd(rows: FloatArray, permuted: BoolArray) -> FloatArray:
     """Return the unbiased squared discrepancy for every permutation."""
     squared = np.maximum(2.0 - 2.0 * (rows @ rows.T), 0.0)
     some = squared[:: max(1, len(rows) // 500)]
@@ -184,13 +187,20 @@ def _p_value(statistics: FloatArray) -> float:
     return float((statistics >= statistics[0] - 1e-12).mean())
 
 
-def _auc(scores: FloatArray, is_second: FloatArray) -> tuple[float, float]:
+def _spread(hits: Sequence[BoolArray]) -> float:
+    """Return the deviation of the mean of two shares of hits."""
+    shares = [(one.sum() + 1.0) / (len(one) + 2.0) for one in hits]
+    variance = sum(p * (1.0 - p) / len(one) for p, one in zip(shares, hits, strict=True))
+    return float(np.sqrt(variance)) / 2.0
+
+
+def _auc(scores: FloatArray, is_second: BoolArray) -> tuple[float, float]:
     """Return the area under the ROC curve and its standard error (Hanley & McNeil 1982)."""
     m = int(is_second.sum())
     n = len(scores) - m
     area = float((rankdata(scores)[is_second].sum() - m * (m + 1) / 2) / (n * m))
     one, both = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
-    variance = (
-        area * (1.0 - area) + (m - 1) * (one - area**2) + (n - 1) * (both - area**2)
-    ) / (n * m)
+    variance = (area * (1.0 - area) + (m - 1) * (one - area**2) + (n - 1) * (both - area**2)) / (
+        n * m
+    )
     return area, float(np.sqrt(max(variance, 0.0)))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pytest_datasize.reports.counsel_text import headlines
 from pytest_datasize.reports.text import one_line
 
 Record = dict[str, Any]
@@ -109,6 +110,7 @@ def details(record: Record) -> list[str]:
     ]
     if record["baseline"]:
         lines.append(f"  baseline   {record['baseline']['text']}")
+    lines += [f"  {topic:<9}  {said}" for topic, said in headlines(record)]
     return lines + [f"  note       {note}" for note in record["notes"]]
 
 
