@@ -24,6 +24,7 @@ def decided(
     settings: Sequence[Settings],
     found: Sequence[Iterable[Record]],
     baseline: Baseline | None,
+    conditions: Sequence[Record] = (),
 ) -> list[Record]:
     """Return the records of a test; ``failed`` in each says whether it fails the test.
 
@@ -37,9 +38,16 @@ def decided(
         The records of each; they stay as they are.
     baseline
         An earlier run to compare with.
+    conditions
+        Records of what was judged without training; each says whether it failed.
     """
     where = places(item, len(settings))
-    return [
+    placed = [
+        {**record, "nodeid": sendable(item.nodeid), "file": file, "line": line}
+        for record in conditions
+        for file, line in [where[record["order"]]]
+    ]
+    return placed + [
         record
         for order, (mine, records, (file, line)) in enumerate(
             zip(settings, found, where, strict=True)

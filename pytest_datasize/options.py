@@ -351,6 +351,9 @@ OPTIONS: dict[str, Option] = {
 }
 """Option name → how it is checked; the same for every layer of the settings."""
 
+CONDITIONS = ("images_per_class", "represents")
+"""Options that ask for something by themselves, without a target and without training."""
+
 OF_ADVICE = (
     "cost_per_image",
     "budget",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.options import METRICS, OPTIONS, TARGET, nearest, shown
+from pytest_datasize.options import CONDITIONS, METRICS, OPTIONS, TARGET, nearest, shown
 
 
 class Requirement(NamedTuple):
@@ -61,7 +61,7 @@ seed, sizes, strategy, test_dataset, test_fraction, trusted_range, undecided, we
             else:
                 hint = nearest(name, (*METRICS, *OPTIONS)) or "."
                 raise RequirementError(f"{where}: unknown name {name!r}{hint} {_allowed_names()}")
-        if not targets:
+        if not targets and not any(options.get(name) for name in CONDITIONS):
             raise RequirementError(
                 f"{where}: no target; give at least one metric, such as accuracy=0.9. "
                 f"{_allowed_names()}"

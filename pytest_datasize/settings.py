@@ -214,7 +214,7 @@ def located(option: str, value: Any, base: Path, yaml: YamlConfig) -> Any:
     if option == "backbone":
         kind, colon, folder = value.partition(":")
         return f"{kind}:{base / folder}" if kind == "local-dir" and colon else value
-    if option in ("dataset", "test_dataset"):
+    if option in ("dataset", "test_dataset", "deployment"):
         if value in yaml.datasets:
             return str(yaml.path.parent / yaml.datasets[value])
         if yaml.datasets and not (base / value).exists():

@@ -229,6 +229,42 @@ class Study:
                 self.store.put("evidence", f"{key}{stops}", to_json(result), family)
         return result
 
+    def images(self) -> ImageSet:
+        """Every image of the pool once, copies left out; read and decoded, nothing is trained.
+
+        Raises
+        ------
+        DatasetError
+            Images cannot be read.
+        """
+        return self._images().images
+
+    def family(self) -> str | None:
+        """Name all that the embeddings depend on but the images; None before weights are known."""
+        return self._family()
+
+    def embed(self, *image_sets: ImageSet) -> tuple[Any, ...]:
+        """Return the embeddings of image sets, one float16 array (N, D) each.
+
+        Raises
+        ------
+        DatasetError, BackboneError
+            Images cannot be decoded, or the backbone cannot be had.
+        """
+        from pytest_datasize.transfer import device as devices
+        from pytest_datasize.transfer.embedding import embed
+
+        found = embed(
+            image_sets,
+            self._backbone(),
+            devices.resolve(self.options["device"]),
+            self.store,
+            lambda done, total: self.on_progress("embedding images", done, total),
+            precision=self.options["precision"],
+        )
+        ends = np.cumsum([len(part) for part in image_sets])[:-1]
+        return tuple(np.split(found.features.cpu().numpy(), ends))
+
     def _known(self, stops: str | None) -> Any:
         """Return the evidence of before, as JSON."""
         key = None if stops is None else self.key()

@@ -47,6 +47,17 @@ def load(dataset: Any, test_dataset: Any = None) -> Loaded:
     return Loaded(images, None if test is None else aligned(test, images.classes))
 
 
+def load_one(dataset: Any) -> Loaded:
+    """Find the images of one data set, however many classes it has.
+
+    Raises
+    ------
+    DatasetError
+        No source accepts the value, or there are no images.
+    """
+    return _load(dataset)
+
+
 def _load(dataset: Any) -> Loaded:
     for module in SOURCES.values():
         source = import_module(module)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_datasize.errors import ReportError
-from pytest_datasize.reports import counsel_text, explain
+from pytest_datasize.reports import condition_text, counsel_text, explain
 from pytest_datasize.reports.files import write_text
 from pytest_datasize.reports.overview import failures, headline
 from pytest_datasize.reports.terminal import required
@@ -58,8 +58,11 @@ def draw(run: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(explain=explain, required=required, counsel=counsel_text)
+    environment.globals.update(
+        explain=explain, required=required, counsel=counsel_text, conditioned=condition_text
+    )
     environment.filters["code"] = _breakable
+    environment.tests["picture"] = _is_picture
     shown = each_text(run, one_line)
     judged = [record for record in shown["requirements"] if record["metric"] is not None]
     _pictures_once(judged)
@@ -69,7 +72,8 @@ def draw(run: dict[str, Any]) -> str:
         headline=headline(shown["requirements"]),
         judged=judged,
         failed=failures(judged),
-        others=[record for record in shown["requirements"] if record["metric"] is None],
+        others=[r for r in shown["requirements"] if r["metric"] is None and "check" not in r],
+        conditions=[record for record in shown["requirements"] if "check" in record],
         figures=[
             _figures(record, i, both=len(judged) <= MOST_CURVES)
             for i, record in enumerate(judged, 1)
@@ -86,9 +90,13 @@ def _pictures_once(judged: list[Record]) -> None:
     for record in judged:
         for one in (record.get("advice") or {"labels": {"suspects": []}})["labels"]["suspects"]:
             picture = one["picture"]
-            safe = bool(picture) and re.fullmatch(PICTURE, picture) is not None
-            one["shown"] = picture if safe and picture not in seen else None
+            one["shown"] = picture if _is_picture(picture) and picture not in seen else None
             seen.add(picture)
+
+
+def _is_picture(text: str | None) -> bool:
+    """Whether a text is a picture as this plugin writes it."""
+    return bool(text) and re.fullmatch(PICTURE, str(text)) is not None
 
 
 def _figures(record: Record, number: int, *, both: bool) -> list[tuple[str, Any]]:

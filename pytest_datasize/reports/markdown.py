@@ -22,7 +22,7 @@ MOST_BYTES = 1024 * 1024
 _CUT = "*Cut here: the rest would not fit. `--datasize-html` and `--datasize-json` have it all.*\n"
 _NAME = 120
 _SPECIAL = re.compile(r"[\\`*\[\]|~#$!<>&@]|(?<![^\W_])_|_(?![^\W_])")
-_SIGNS = {"sufficient": "✅", "skipped": "⏭️", "planned": "📋", "undecided": "❔"}
+_SIGNS = {"sufficient": "✅", "met": "✅", "skipped": "⏭️", "planned": "📋", "undecided": "❔"}
 
 
 def write(path: Path, run: Content) -> None:

@@ -42,6 +42,7 @@ def write(reporter: Any, records: Sequence[Record], notes: Sequence[str]) -> Non
     others = [r for r in records if r["metric"] is None and r["verdict"] != "planned"]
     failed = failures(judged)
     if quiet:
+        others = [r for r in others if r["verdict"] != "met"]
         judged = [r for r in judged if r["failed"] or r["verdict"] != "sufficient"]
         if not (judged or plans or others):
             return
