@@ -12,6 +12,7 @@ COMMANDS = {
     "report": ("pytest_datasize.commands.report", "draw reports from a result file"),
     "diff": ("pytest_datasize.commands.diff", "compare two result files"),
     "ask": ("pytest_datasize.commands.ask", "what if there were more images, or another target?"),
+    "suggest": ("pytest_datasize.commands.suggest", "which unlabelled images to label next"),
 }
 """Name → module with ``add_arguments(parser)`` and ``run(options) -> int``, and its meaning."""
 

@@ -62,6 +62,11 @@ def represents(study: "Study", deployment: Any, false_alarms: float) -> Record:
         if met
         else "the images are not like those of the deployment"
     )
+    if met and found["mmd_p_value"] <= false_alarms:
+        told += (
+            f"; but the maximum mean discrepancy differs, p = {found['mmd_p_value']:.3g}: look at "
+            "the mix of classes"
+        )
     check = {"kind": "represents", "false_alarms": false_alarms, **found}
     return _record(met, f"{said}: {told}", check)
 

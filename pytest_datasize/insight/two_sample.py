@@ -30,7 +30,7 @@ _NORMAL: Final = 1.645
 """Half the width of a normal 90 % interval, in deviations."""
 
 _FOLDS: Final = 5
-_RIDGE: Final = 0.1
+_RIDGE: Final = 1.0
 """Strength of the ridge, in mean variances of a feature's row."""
 
 

@@ -152,23 +152,21 @@ def test_nowhere(): ...
 
 
 def test_images_per_class_counts_and_loads_no_torch(repository):
-    repository.makeconftest(
-        (repository.path / "conftest.py").read_text().replace("import pytest, torch", "import pytest")
-        .replace("    # four column means", "    return 'resnet18'\n    # four column means")
-    )  # fmt: skip
+    conftest = (repository.path / "conftest.py").read_text()
+    repository.makeconftest(conftest.replace("pytest, torch", "pytest"))
     repository.makepyfile(
         GATE
         + """
 import sys
 
-@datasize.requires(images_per_class=60)
+@datasize.requires(images_per_class=60, backbone="resnet18")
 def test_enough():
     assert "torch" not in sys.modules
 
-@datasize.requires(images_per_class=61)
+@datasize.requires(images_per_class=61, backbone='resnet18')
 def test_one_short(): ...
 
-@datasize.requires(images_per_class="rule-of-thumb")
+@datasize.requires(images_per_class="rule-of-thumb", backbone="resnet18")
 def test_rule(): ...
 """
     )
