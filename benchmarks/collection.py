@@ -66,6 +66,7 @@ def heads(x: Any, y: Any, tasks: Sequence[tuple[Any, Any]]) -> list[Any]:
 
 
 def recalls(y: Any, test: Any, probabilities: Any) -> Any:
+    """Return the recall of every class."""
     hits = probabilities.argmax(axis=1) == y[test]
     return np.array([hits[y[test] == c].mean() for c in range(CLASSES)])
 
@@ -118,7 +119,9 @@ def collect(x: Any, y: Any) -> None:
     for seed in range(REPEATS):
         generator = np.random.default_rng(100 + seed)
         rows, counts = imbalanced(y, generator)
-        curves = study_of(x, y, np.concatenate([r[:n] for r, n in zip(rows, counts)]), seed)
+        curves = study_of(
+            x, y, np.concatenate([r[:n] for r, n in zip(rows, counts, strict=True)]), seed
+        )
         now = curves.images
         target = round(float(np.median(curves.recalls(now).min(axis=1))) + 0.08, 2)
         plan = plan_collection(curves, "recall_per_class", target, now / now.sum()).by_class
@@ -153,7 +156,9 @@ def changes(x: Any, y: Any) -> None:
         generator = np.random.default_rng(200 + seed)
         rows, counts = imbalanced(y, generator)
         counts = np.minimum(counts, 110)
-        curves = study_of(x, y, np.concatenate([r[:n] for r, n in zip(rows, counts)]), seed)
+        curves = study_of(
+            x, y, np.concatenate([r[:n] for r, n in zip(rows, counts, strict=True)]), seed
+        )
         now = np.round(curves.images)
         grown = now * np.where(generator.random(CLASSES) < 0.4, generator.uniform(2, 4, 10), 1.0)
         base = really(x, y, rows, now.astype(int), generator)
