@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Prices = float | Mapping[str, float] | None
 
 MOST_CLASSES = 100
-"""With more classes no allocation is searched: it would take long and be read by no one."""
+"""With more classes no allocation is searched, and the weakest are listed: no one reads more."""
 
 _OTHERS = "*"
 """Key of the price of all classes that have none of their own."""
@@ -80,17 +80,23 @@ def _unpriced(prices: Prices, names: tuple[str, ...]) -> str | None:
 
 
 def _classes(curves: "ClassCurves") -> list[dict[str, Any]]:
-    """Every class's recall today and with twice its images, borrowing strength from the others."""
+    """Every class's recall today and with twice its images, borrowing strength from the others.
+
+    Of very many classes, the weakest.
+    """
     now = curves.images
-    alone = now + np.diag(now)
-    today, doubled = curves.recalls(now), curves.recalls(alone)
+    today = curves.recalls(now)
+    weakest = np.argsort(np.median(today, axis=0), kind="stable")[:MOST_CLASSES]
     rows = []
-    for index, name in enumerate(curves.names):
+    for index in sorted(weakest.tolist()):
+        more_images = now.copy()
+        more_images[index] *= 2.0
         low, middle, high = np.quantile(today[:, index], _QUANTILES)
-        more_low, more, more_high = np.quantile(doubled[:, index, index], _QUANTILES)
+        doubled = curves.recalls(more_images)[:, index]
+        more_low, more, more_high = np.quantile(doubled, _QUANTILES)
         rows.append(
             {
-                "name": name,
+                "name": curves.names[index],
                 "images": round(float(now[index])),
                 "recall": round(float(middle), 4),
                 "recall_low": round(float(low), 4),
