@@ -13,6 +13,7 @@ COMMANDS = {
     "diff": ("pytest_datasize.commands.diff", "compare two result files"),
     "history": ("pytest_datasize.commands.history", "what earlier sessions found"),
     "ask": ("pytest_datasize.commands.ask", "what if there were more images, or another target?"),
+    "suggest": ("pytest_datasize.commands.suggest", "which unlabelled images to label next"),
 }
 """Name → module with ``add_arguments(parser)`` and ``run(options) -> int``, and its meaning."""
 

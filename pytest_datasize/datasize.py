@@ -10,7 +10,7 @@ import pytest
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement import Requirement
 
-__all__ = ["requires"]
+__all__ = ["represents", "requires"]
 
 
 def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
@@ -25,7 +25,9 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
         ``weights``, ``precision``, ``strategy``, ``augment``, ``unfreeze``, ``trainer``,
         ``preset``, ``budget``, ``direction``, ``bounds``, ``image_size``, ``sizes``, ``repeats``,
         ``confidence``, ``undecided``, ``trusted_range``, ``max_increase``, ``law``,
-        ``test_fraction``, ``sampling``, ``seed``, ``device``.
+        ``test_fraction``, ``sampling``, ``seed``, ``device``, ``cost_per_image``,
+        ``image_budget``; ``images_per_class`` (a number, or ``"rule-of-thumb"``) by itself or
+        beside targets.
 
     Returns
     -------
@@ -49,10 +51,47 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
 Expected a number above 0 and below 1, such as 0.9.
     """
     __tracebackhide__ = True
+    return _marker(args, arguments)
+
+
+def represents(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
+    """Demand that the images are like those of the deployment.
+
+    Parameters
+    ----------
+    **arguments
+        ``deployment``: a folder of images from where the model will run, labelled or not
+        (default: fixture ``datasize_deployment_dataset``); ``false_alarms``: how often images
+        that are alike may be called different; and all that :func:`requires` takes. With targets
+        such as ``accuracy=0.9`` the deployment images must be labelled: the score on them is
+        projected and judged too.
+
+    Returns
+    -------
+    pytest.MarkDecorator
+        ``pytest.mark.datasize(represents=True, **arguments)``.
+
+    Raises
+    ------
+    RequirementError
+        At import time, when a name or value is not understood.
+
+    Examples
+    --------
+    >>> from pytest_datasize import datasize
+    >>> @datasize.represents(deployment="data/field_samples")
+    ... def test_the_right_images(): ...
+    """
+    __tracebackhide__ = True
+    return _marker(args, {"represents": True, **arguments})
+
+
+def _marker(args: tuple[Any, ...], arguments: dict[str, Any]) -> pytest.MarkDecorator:
+    __tracebackhide__ = True
     try:
         Requirement.parse(args, arguments, "")
     except RequirementError as problem:
-        caller = sys._getframe(1)
+        caller = sys._getframe(2)
         where = _decorated_name(caller.f_code.co_filename, caller.f_lineno)
         raise RequirementError(f"{where}: {str(problem).removeprefix(': ')}") from None
     mark: pytest.MarkDecorator = pytest.mark.datasize(*args, **arguments)

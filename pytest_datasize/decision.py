@@ -24,6 +24,7 @@ def decided(
     settings: Sequence[Settings],
     found: Sequence[Iterable[Record]],
     baseline: Baseline | None,
+    conditions: Sequence[Record] = (),
 ) -> list[Record]:
     """Return the records of a test; ``failed`` in each says whether it fails the test.
 
@@ -37,9 +38,16 @@ def decided(
         The records of each; they stay as they are.
     baseline
         An earlier run to compare with.
+    conditions
+        Records of what was judged without training; each says whether it failed.
     """
     where = places(item, len(settings))
-    return [
+    placed = [
+        {**record, "nodeid": sendable(item.nodeid), "file": file, "line": line}
+        for record in conditions
+        for file, line in [where[record["order"]]]
+    ]
+    return placed + [
         record
         for order, (mine, records, (file, line)) in enumerate(
             zip(settings, found, where, strict=True)
@@ -85,6 +93,8 @@ def _plain(value: Any) -> Any:
     """Write an option's value: itself where JSON has it, else the name of its type."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, dict):
+        return dict(value)
     if isinstance(value, tuple) and all(isinstance(entry, (int, float)) for entry in value):
         return list(value)
     return f"<{type(value).__name__}>"

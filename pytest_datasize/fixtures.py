@@ -41,6 +41,18 @@ def datasize_test_dataset() -> Any:
 
 
 @pytest.fixture(scope="session")
+def datasize_deployment_dataset() -> Any:
+    """Override: images from where the model will run, for datasize.represents(), such as:
+        @pytest.fixture(scope="session")
+        def datasize_deployment_dataset():
+            return "data/field_samples"
+
+    A folder of images, with class folders or without, or any form that a data set has.
+    """
+    return None
+
+
+@pytest.fixture(scope="session")
 def datasize_backbone() -> Any:
     """Override: the default backbone, a timm name or any torch.nn.Module, for example:
         @pytest.fixture(scope="session")
@@ -106,7 +118,14 @@ def datasize_result(request: pytest.FixtureRequest) -> "StudyResult":
             "@datasize.requires(accuracy=0.9); without one use datasize_study.",
             pytrace=False,
         )
-    evidence = request.getfixturevalue("_datasize_evidence").evidence
+    gathered = request.getfixturevalue("_datasize_evidence").evidence
+    evidence = [one for one in gathered if one is not None]
+    if not evidence:
+        pytest.fail(
+            "datasize_result: the test's requirement trains nothing; give it a target, such as "
+            "accuracy=0.9.",
+            pytrace=False,
+        )
     if any(one is not evidence[0] for one in evidence):
         pytest.fail(
             f"datasize_result: this test has {len(evidence)} requirements with different evidence; "

@@ -18,7 +18,7 @@ from pytest_datasize.errors import (
     RequirementError,
     TrainingError,
 )
-from pytest_datasize.options import OPTIONS, nearest
+from pytest_datasize.options import OF_ADVICE, OPTIONS, nearest
 from pytest_datasize.reports.junit import note_properties
 from pytest_datasize.reports.text import printable, sendable
 from pytest_datasize.requirement import Requirement
@@ -48,7 +48,7 @@ _FIXTURES = {
     "test_dataset": "datasize_test_dataset",
     "backbone": "datasize_backbone",
 }
-_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range", "max_increase")
+_OF_THE_VERDICT = ("confidence", "undecided", "trusted_range", "max_increase", *OF_ADVICE)
 
 
 @dataclass
@@ -79,7 +79,9 @@ class Asked:
         from pytest_datasize.store import key_of
 
         asked = [SCHEMA, self.requirement.targets, self.confidence, self.settings["trusted_range"]]
-        return key_of([evidence, *asked])
+        return key_of(
+            [evidence, *asked, self.settings["cost_per_image"], self.settings["image_budget"]]
+        )
 
 
 class Evidence:
@@ -118,7 +120,8 @@ class Gate:
     """What is known about one marked test; grows as it is set up and called."""
 
     asked: tuple[Asked, ...]
-    evidence: list[Evidence] = field(default_factory=list)
+    evidence: list[Evidence | None] = field(default_factory=list)  # None: nothing is trained
+    conditions: list[dict[str, Any]] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -215,7 +218,9 @@ class Gates:
                 self._check(request, gate)
             else:
                 for order, asked in enumerate(gate.asked):
-                    gate.evidence.append(self._gathered(request, order, asked))
+                    gate.conditions += self._conditions(request, order, asked)
+                    trains = bool(asked.requirement.targets)
+                    gate.evidence.append(self._gathered(request, order, asked) if trains else None)
         except DatasizeError as problem:
             broken = str(problem)
         if broken:  # outside the except block, or pytest would show a chain of exceptions
@@ -260,6 +265,40 @@ class Gates:
         elif not evidence.measured and not _guarded(self._known_verdict, asked, evidence):
             evidence.result.check(asked.requirement.targets)
         return evidence
+
+    def _conditions(
+        self, request: pytest.FixtureRequest, order: int, asked: Asked
+    ) -> list[dict[str, Any]]:
+        """Return the records of what is asked besides scores."""
+        from pytest_datasize import conditions
+
+        settings, found = asked.settings, []
+        if settings["images_per_class"] is None and not settings["represents"]:
+            return []
+        options = self._options(request, settings, asked.yaml)
+        study = self._study({**options, "test_dataset": None})
+        if (per_class := settings["images_per_class"]) is not None:
+            strategy = settings["strategy"]
+            found.append(_guarded(conditions.images_per_class, study, per_class, strategy))
+        if settings["represents"]:
+            if self.locked:
+                raise DatasizeError(
+                    "represents: --datasize=locked embeds nothing, and datasize.lock.json holds no "
+                    "comparison of images. Run this gate without --datasize=locked."
+                )
+            field = self._deployment(request, settings, asked.yaml)
+            found.append(_guarded(conditions.represents, study, field, settings["false_alarms"]))
+        return [{**record, "order": order} for record in found]
+
+    def _deployment(
+        self, request: pytest.FixtureRequest, settings: Settings, yaml: YamlConfig
+    ) -> Any:
+        """Return the images of the deployment: from the settings, else from the fixture."""
+        value = settings["deployment"]
+        if value is None:
+            value = request.getfixturevalue("datasize_deployment_dataset")
+        base = settings.base("deployment", self.config.rootpath)
+        return located("deployment", value, base, yaml)
 
     def _known_verdict(self, asked: Asked, evidence: Evidence) -> list[dict[str, Any]] | None:
         """Return the records of a verdict that was given on the same evidence before."""
@@ -318,7 +357,8 @@ class Gates:
             asked.confidence, asked.settings["trusted_range"], **asked.requirement.targets
         )
         subject = self._subject(asked, evidence)
-        found = [{**one, "subject": subject} for one in records(verdict, evidence.result)]
+        money = asked.settings["cost_per_image"], asked.settings["image_budget"]
+        found = [{**one, "subject": subject} for one in records(verdict, evidence.result, *money)]
         if key := evidence.study.key():
             self.store.put("verdict", asked.verdict_key(key), found)
         return found
@@ -328,6 +368,10 @@ class Gates:
 
         for order, asked in enumerate(gate.asked):
             options = self._options(request, asked.settings, asked.yaml)
+            if not asked.requirement.targets:
+                nothing = "--datasize=plan: this requirement trains nothing"
+                gate.records.append(self._plain_record(request.node, "skipped", nothing))
+                continue
             plan = _guarded(self._study(options).plan)
             targets = asked.requirement.targets
             gate.records.append(plan_record(request.node.nodeid, order, targets, plan))
@@ -372,6 +416,8 @@ class Gates:
                 found = request.getfixturevalue(fixture)
                 if found is not None:
                     values[name] = OPTIONS[name].parse(name, found, f"fixture {fixture}")
+        if settings["represents"] and values["test_dataset"] is None:
+            values["test_dataset"] = self._deployment(request, settings, yaml)
         if values["dataset"] is None:
             raise DatasizeError(
                 "no data set: give dataset='path' in the marker, override the fixture "
@@ -422,8 +468,12 @@ class Gates:
         gate.records = decided(
             item,
             [asked.settings for asked in gate.asked],
-            [self._judged(*pair) for pair in zip(gate.asked, gate.evidence, strict=True)],
+            [
+                self._judged(asked, evidence) if evidence else []
+                for asked, evidence in zip(gate.asked, gate.evidence, strict=True)
+            ],
             self.baseline,
+            gate.conditions,
         )
         failures = [record for record in gate.records if record["failed"]]
         if failures:

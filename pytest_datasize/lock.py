@@ -13,7 +13,7 @@ from pytest_datasize.errors import DatasizeError, RequirementError
 
 NAME = "datasize.lock.json"
 SCHEMA = 2
-_OF_A_SESSION = ("subject", "baseline", "failed")
+_OF_A_SESSION = ("subject", "baseline", "failed", "advice")
 _AGAIN = f"Measure again with `pytest --datasize-lock` and commit {NAME}."
 
 

@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from pytest_datasize.images.groups import numbers
+from pytest_datasize.insight.findings import findings
 from pytest_datasize.options import METRICS, WORST_CLASS
 from pytest_datasize.outcomes import Outcomes, bare, gather
 from pytest_datasize.result import StudyResult
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
+from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.trials import Trials, Work
 
 
@@ -86,7 +89,20 @@ def measure(
         done = stop
         if until and until(result, stop / len(plan.repeats)):
             break
+    if by_class:  # a trainer's bare scores say nothing of single images
+        result = replace(result, findings=_findings(work, strategy, found))
     return result
+
+
+def _findings(work: Work, strategy: Callable[..., Any], probabilities: Any) -> dict[str, Any]:
+    """Note what the advice needs; embeddings only where the strategy has made them anyway."""
+    features = None
+    if getattr(import_module(strategy.__module__), "EMBEDS", False):
+        embeddings = embed(
+            work.image_sets[:1], work.backbone, work.device, work.store, precision=work.precision
+        )
+        features = embeddings.features.cpu().numpy()
+    return findings(work.image_sets, work.labels, work.plan, probabilities, features)
 
 
 def _outcomes(work: Work, probabilities: Any) -> tuple[dict[str, Outcomes], dict[str, Outcomes]]:

@@ -192,6 +192,28 @@ def _device(value: Any) -> str:
     return value
 
 
+def _images_per_class(value: Any) -> int | str:
+    return "rule-of-thumb" if value == "rule-of-thumb" else _integer(1)(value)
+
+
+def _prices(value: Any) -> Any:
+    """One price, or class → price as sorted pairs, so that equal settings stay equal."""
+    if isinstance(value, tuple):
+        value = dict(value)
+    if not isinstance(value, dict):
+        return _number_from(0.0)(value)
+    if not value or not all(isinstance(name, str) and name for name in value):
+        raise TypeError
+    return {name: _number_from(0.0)(price) for name, price in sorted(value.items())}
+
+
+def _prices_from_text(text: str) -> Any:
+    if "=" not in text:
+        return float(text)
+    pairs = (pair.rpartition("=") for pair in text.split(","))
+    return {name.strip(): float(price) for name, _, price in pairs}
+
+
 SOURCES_BY_NAME = ("folder", "manifest", "coco", "yolo", "webdataset", "huggingface", "torchvision")
 """What may stand before a path, as in ``coco:data/train``, to say how it is to be read."""
 
@@ -420,6 +442,45 @@ OPTIONS: dict[str, Option] = {
         "how much the required images may rise against --datasize-baseline (default: any amount)",
         from_text=float,
     ),
+    "cost_per_image": Option(
+        _prices,
+        "a number from 0, or a price for each class such as {'rust': 2, '*': 0.5}",
+        "price of one more training image, in all or by class (rust=2,*=0.5); required images and "
+        "plans are told in money",
+        from_text=_prices_from_text,
+    ),
+    "image_budget": Option(
+        _number_from(0.0),
+        "a number from 0",
+        "money for more images (with cost_per_image): the report says what it buys",
+        from_text=float,
+    ),
+    "images_per_class": Option(
+        _images_per_class,
+        "a whole number from 1, or 'rule-of-thumb'",
+        "images that every class must have; counted, nothing is trained for it",
+        from_text=lambda text: int(text) if text.strip().isdigit() else text,
+        choices=("rule-of-thumb",),
+    ),
+    "represents": Option(
+        _flag,
+        "True or False",
+        "whether the images must be like those of the deployment",
+        False,
+        from_text=_flag_from_text,
+    ),
+    "deployment": Option(
+        _dataset,
+        _DATASET + ", or a folder of images without labels",
+        "images from where the model will run",
+    ),
+    "false_alarms": Option(
+        _fraction(0.0, 0.5),
+        "a number above 0 and below 0.5, such as 0.01",
+        "how often images that are alike may be called different",
+        0.01,
+        from_text=float,
+    ),
     "law": Option(
         _choice("power", "power2", "exponential", "m4"),
         "one of: power, power2, exponential, m4",
@@ -457,6 +518,19 @@ OPTIONS: dict[str, Option] = {
     ),
 }
 """Option name → how it is checked; the same for every layer of the settings."""
+
+CONDITIONS = ("images_per_class", "represents")
+"""Options that ask for something by themselves, without a target and without training."""
+
+OF_ADVICE = (
+    "cost_per_image",
+    "image_budget",
+    "images_per_class",
+    "represents",
+    "deployment",
+    "false_alarms",
+)
+"""Options that change nothing that is measured by training."""
 
 TARGET = Option(_fraction(0.0, 1.0), "a number above 0 and below 1, such as 0.9", "target")
 

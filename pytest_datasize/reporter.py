@@ -140,7 +140,10 @@ class Reporter:
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Write the files that were asked for."""
         # a test that is run again or reports in parts still is one gate: the last word counts
-        last = {(r["nodeid"], r["order"], str(r["metric"])): r for r in self.records}
+        last = {
+            (r["nodeid"], r["order"], str(r["metric"] or r.get("check", {}).get("kind"))): r
+            for r in self.records
+        }
         self.records = [last[key] for key in sorted(last)]
         if any(record["metric"] is not None for record in self.records):
             from pytest_datasize import history

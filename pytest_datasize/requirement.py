@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.options import METRICS, OPTIONS, TARGET, nearest, shown, target_within
+from pytest_datasize.options import (
+    CONDITIONS,
+    METRICS,
+    OPTIONS,
+    TARGET,
+    nearest,
+    shown,
+    target_within,
+)
 
 
 class Requirement(NamedTuple):
@@ -44,8 +52,9 @@ class Requirement(NamedTuple):
             ...
         pytest_datasize.errors.RequirementError: here: unknown name 'acuracy'; did you mean \
 'accuracy'? Metrics: accuracy, auc, balanced_accuracy, f1_macro, f1_micro, recall_per_class. \
-Options: allow_outside, augment, backbone, bounds, budget, checks, confidence, dataset, device, \
-direction, group, image_size, law, max_increase, max_pixels, precision, preset, repeats, \
+Options: allow_outside, augment, backbone, bounds, budget, checks, confidence, cost_per_image, \
+dataset, deployment, device, direction, false_alarms, group, image_budget, image_size, \
+images_per_class, law, max_increase, max_pixels, precision, preset, repeats, represents, \
 sampling, seed, sizes, strategy, test_dataset, test_fraction, trainer, trusted_range, undecided, \
 unfreeze, weights.
         """
@@ -72,7 +81,7 @@ unfreeze, weights.
             else:
                 hint = nearest(name, (*METRICS, *OPTIONS)) or "."
                 raise RequirementError(f"{where}: unknown name {name!r}{hint} {_allowed_names()}")
-        if not targets:
+        if not targets and not any(options.get(name) for name in CONDITIONS):
             raise RequirementError(
                 f"{where}: no target; give at least one metric, such as accuracy=0.9. "
                 f"{_allowed_names()}"

@@ -1,14 +1,17 @@
 """What a study plans and what it finds: plain evidence, judged by targets."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from pytest_datasize.advice import Advice, advise
 from pytest_datasize.curve import LearningCurve
 from pytest_datasize.errors import TrainingError
 from pytest_datasize.images.image_set import Finding
+from pytest_datasize.insight.class_curves import ClassCurves, fit_classes
 from pytest_datasize.options import METRICS, WORST_CLASS
 from pytest_datasize.outcomes import Outcomes, Scores
 from pytest_datasize.requirement import Requirement
@@ -142,6 +145,8 @@ class StudyResult:
     timings
         Stage → wall time in seconds when it was measured: ``decode_and_embed``, ``heads``,
         ``outcomes``.
+    findings
+        What was noted beside the scores, see :mod:`pytest_datasize.insight.findings`.
     """
 
     source: str
@@ -168,6 +173,7 @@ class StudyResult:
     device: str
     seed: int
     timings: Mapping[str, float]
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (
@@ -189,6 +195,18 @@ class StudyResult:
     def class_curves(self) -> Mapping[str, LearningCurve]:
         """Class name → learning curve of its recall."""
         return _Fitted(self.class_outcomes, self.law)
+
+    @cached_property
+    def grown_classes(self) -> ClassCurves | None:
+        """The recalls of all classes, fitted together; None where too little was noted for it."""
+        if not self.findings:
+            return None
+        shift = self.findings["prior_shift"]
+        return fit_classes(
+            self.class_outcomes,
+            np.array(self.findings["class_sizes"]),
+            None if shift is None else np.array(shift),
+        )
 
     @property
     def n_test_distinct(self) -> int:

@@ -217,7 +217,7 @@ def located(option: str, value: Any, base: Path, yaml: YamlConfig) -> Any:
     if option == "backbone":
         kind, colon, folder = value.partition(":")
         return f"{kind}:{base / folder}" if kind == "local-dir" and colon else value
-    if option in ("dataset", "test_dataset"):
+    if option in ("dataset", "test_dataset", "deployment"):
         if value in yaml.datasets:
             value, base = yaml.datasets[value], yaml.path.parent
             return _placed(value, base)

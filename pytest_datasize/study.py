@@ -182,7 +182,7 @@ class Study:
         self.on_trial = on_trial
         self.on_progress = on_progress
         self._augmentation = augmentation  # None: no other session could tell which
-        self.images = Collection(self.options, self.store, on_progress)
+        self.collection = Collection(self.options, self.store, on_progress)
         self._loaded_backbone: Backbone | None = None
 
     def _settle_training(self, strategy: str | None) -> None:
@@ -210,7 +210,7 @@ class Study:
         from pytest_datasize.result import StudyPlan
         from pytest_datasize.transfer import device as devices
 
-        images, test = self.images.once
+        images, test = self.collection.once
         plan = self._draw(images, test)
         device = devices.resolve(self.options["device"])
         backbone = self._backbone()
@@ -248,14 +248,16 @@ class Study:
         from pytest_datasize.result import StudyCheck
 
         told = dict.fromkeys(CHECKS, "note")  # all of them, whatever they will be worth
-        images, test = self.images.looked_at(told)
+        images, test = self.collection.looked_at(told)
         findings = (*images.findings, *small_classes(images))
         available = None
         try:
             available = self._draw(images, test).available
         except DatasetError as problem:
             findings += (Finding("too_few", str(problem)),)
-        graded = [(level_of(finding.check, self.images.levels), finding) for finding in findings]
+        graded = [
+            (level_of(finding.check, self.collection.levels), finding) for finding in findings
+        ]
         return StudyCheck(
             source=images.source,
             test_source=test.source if test else None,
@@ -279,13 +281,13 @@ class Study:
         family = self._family()
         if family is None:
             return None
-        if not self.images.known and not self.store.has_family("evidence", family):
+        if not self.collection.known and not self.store.has_family("evidence", family):
             return None
-        return key_of([family, self.images.fingerprint()])
+        return key_of([family, self.collection.fingerprint()])
 
     def subject(self) -> dict[str, Any]:
         """Say what the evidence is about, wherever it was measured: plain data."""
-        images, test = self.images.once
+        images, test = self.collection.once
         options = {name: _plain(self.options[name]) for name in _OF_THE_EVIDENCE}
         backbone, weights = self.options["backbone"], self.options["weights"]
         options["backbone"] = backbone if isinstance(backbone, str) else self._backbone().key
@@ -295,7 +297,7 @@ class Study:
         if weights not in ("auto", "hub", "embedded"):
             options["weights"] = _file_hash(Path(weights))
         number = len(images) + (len(test) if test else 0)
-        fingerprint = self.images.fingerprint()
+        fingerprint = self.collection.fingerprint()
         return {"images": {"number": number, "fingerprint": fingerprint}, "options": options}
 
     def run(self, until: Callable[["StudyResult", float], bool] | None = None) -> "StudyResult":
@@ -330,6 +332,46 @@ class Study:
                 self._keep(to_json(result), stops)
         return result
 
+    def images(self) -> ImageSet:
+        """Every image of the pool once, copies left out; read and decoded, nothing is trained.
+
+        Raises
+        ------
+        DatasetError
+            Images cannot be read.
+        """
+        return self.collection.once.images
+
+    def fingerprint(self) -> str:
+        """Name the images: what they show, their labels and groups, which are for testing."""
+        return self.collection.fingerprint()
+
+    def family(self) -> str | None:
+        """Name all that the embeddings depend on but the images; None before weights are known."""
+        return self._family()
+
+    def embed(self, *image_sets: ImageSet) -> tuple[Any, ...]:
+        """Return the embeddings of image sets, one float16 array (N, D) each.
+
+        Raises
+        ------
+        DatasetError, BackboneError
+            Images cannot be decoded, or the backbone cannot be had.
+        """
+        from pytest_datasize.transfer import device as devices
+        from pytest_datasize.transfer.embedding import embed
+
+        found = embed(
+            image_sets,
+            self._backbone(),
+            devices.resolve(self.options["device"]),
+            self.store,
+            lambda done, total: self.on_progress("embedding images", done, total),
+            precision=self.options["precision"],
+        )
+        ends = np.cumsum([len(part) for part in image_sets])[:-1]
+        return tuple(np.split(found.features.cpu().numpy(), ends))
+
     def _known(self, stops: str | None) -> Any:
         """Return the evidence of before, as JSON."""
         key = None if stops is None else self.key()
@@ -338,7 +380,7 @@ class Study:
     def _keep(self, evidence: dict[str, Any], stops: str) -> None:
         family = self._family()
         if family is not None:  # None: an object that no other session could tell
-            key = key_of([family, self.images.fingerprint()])
+            key = key_of([family, self.collection.fingerprint()])
             self.store.put("evidence", f"{key}{stops}", evidence, family)
 
     # -- what the evidence depends on -----------------------------------------------------------
@@ -457,7 +499,7 @@ class Study:
         precision = self.options["precision"]
         embeds = getattr(strategy, "EMBEDS", False)
         if embeds:
-            raw = tuple(part for part in self.images.raw if part)
+            raw = tuple(part for part in self.collection.raw if part)
             embeddings = embed(
                 raw,
                 backbone,
@@ -468,10 +510,10 @@ class Study:
             )
             timings["decode_and_embed"] = embeddings.seconds
             precision = embeddings.precision
-            self.images.name(embeddings.contents)
+            self.collection.name(embeddings.contents)
         else:  # networks are trained in float32, on a GPU with half-precision products
             precision = "mixed" if device.type == "cuda" else "float32"
-        images, test = self.images.once
+        images, test = self.collection.once
         if embeds:
             images, test = self._apart(images, test, backbone, precision)
         sets = (images, test) if test else (images,)
@@ -514,7 +556,7 @@ class Study:
 
     def _trials_key(self) -> str | None:
         depends = self._depends(_OF_A_TRIAL)
-        return key_of([depends, self.images.fingerprint()]) if depends else None
+        return key_of([depends, self.collection.fingerprint()]) if depends else None
 
     def _apart(
         self, images: ImageSet, test: ImageSet | None, backbone: "Backbone", precision: str
@@ -529,7 +571,7 @@ class Study:
 
         plain = Loaded(images, test)
         check = "near_duplicates" if test else "alike"
-        if level_of(check, self.images.levels) == "ignore":
+        if level_of(check, self.collection.levels) == "ignore":
             return plain
         device = devices.resolve(self.options["device"])
         sets = tuple(part for part in plain if part)
@@ -538,7 +580,7 @@ class Study:
             return plain
         apart, _ = keep_apart(plain, features.cpu().numpy())
         new = apart.images.findings[len(images.findings) :]
-        settle(Loaded(replace(images, findings=new)), self.images.levels)
+        settle(Loaded(replace(images, findings=new)), self.collection.levels)
         try:
             self._draw(*apart)
         except DatasetError as problem:

@@ -87,6 +87,20 @@ def load(
     return apart(Loaded(_safe(images, how), _safe(replace(test, findings=()), how)))
 
 
+def load_one(dataset: Any, reading: Reading | None = None) -> Loaded:
+    """Find the images of one data set, however many classes it has.
+
+    Raises
+    ------
+    DatasetError
+        No source accepts the value, or there are no images.
+    """
+    how = reading or Reading()
+    loaded = _load(dataset, how)
+    refuse(loaded.images.findings, {})
+    return Loaded(_safe(loaded.images, how))
+
+
 def _safe(images: ImageSet, how: Reading) -> ImageSet:
     """Make names of files fit to be shown."""
     name = images.name

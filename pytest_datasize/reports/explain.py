@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pytest_datasize.reports import condition_text
+from pytest_datasize.reports.counsel_text import headlines
 from pytest_datasize.reports.text import one_line
 
 Record = dict[str, Any]
@@ -15,12 +17,18 @@ def failure(records: list[Record]) -> str:
     """Return the text of a failed gate; its first line is complete by itself."""
     first, *others = (text for record in records for text in reasons(record))
     also = [f"also: {text}" for text in others]
-    explained = [line for record in records for line in details(record)]
+    explained = [line for record in records for line in _below(record)]
     return "\n".join(one_line(line) for line in [first, *also, *explained])
+
+
+def _below(record: Record) -> list[str]:
+    return ["", *condition_text.details(record)] if "check" in record else details(record)
 
 
 def reasons(record: Record) -> list[str]:
     """Return why a requirement failed: too few images, too steep a rise since the baseline."""
+    if record["metric"] is None:
+        return [record["message"]]
     change = record["baseline"]
     found = [record["message"]] if record["verdict"] != "sufficient" else []
     if change and change["exceeded"]:
@@ -108,6 +116,7 @@ def details(record: Record) -> list[str]:
     ]
     if record["baseline"]:
         lines.append(f"  baseline   {record['baseline']['text']}")
+    lines += [f"  {topic:<9}  {said}" for topic, said in headlines(record)]
     return lines + [f"  note       {note}" for note in record["notes"]]
 
 

@@ -54,7 +54,7 @@ def annotations(records: Sequence[Record], root: Path) -> Iterator[str]:
         gates.setdefault((record["nodeid"], record["order"]), []).append(record)
     shown = list(gates.values())
     for number, gate in enumerate(shown[:MOST_ANNOTATIONS]):
-        title = "Not enough images" if gate[0]["metric"] else "Images could not be judged"
+        title = _title(gate[0])
         text = " ".join(_text(record) for record in gate)
         if number == MOST_ANNOTATIONS - 1 and len(shown) > MOST_ANNOTATIONS:
             text += f" ({len(shown) - MOST_ANNOTATIONS} more gates failed, see the summary.)"
@@ -65,6 +65,14 @@ def annotations(records: Sequence[Record], root: Path) -> Iterator[str]:
         }
         said = ",".join(f"{k}={_property(str(v))}" for k, v in properties.items() if v is not None)
         yield f"::error {said}::{_data(text)}"
+
+
+def _title(record: Record) -> str:
+    if record["metric"] is not None:
+        return "Not enough images"
+    kind = record.get("check", {}).get("kind")
+    titles = {"images_per_class": "Not enough images", "represents": "Not the right images"}
+    return titles.get(kind, "Images could not be judged")
 
 
 def _text(record: Record) -> str:

@@ -1,11 +1,12 @@
 """One self-contained page: opened years later, on a phone or on paper, it still says it all."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from pytest_datasize.errors import ReportError
-from pytest_datasize.reports import explain
+from pytest_datasize.reports import condition_text, counsel_text, explain
 from pytest_datasize.reports.files import write_text
 from pytest_datasize.reports.overview import failures, headline
 from pytest_datasize.reports.terminal import required
@@ -18,6 +19,9 @@ NEEDED = ("jinja2", "matplotlib")
 
 MOST_CLASSES = 60
 """Classes in a panel, the weakest first; a page with thousands of rows helps no one."""
+
+PICTURE = r"data:image/jpeg;base64,[A-Za-z0-9+/=]{1,8192}"
+"""What a picture in a record may be: a file may have been edited."""
 
 MOST_CURVES = 24
 """Requirements drawn on both axes; of more, each is drawn once, to keep the page light."""
@@ -54,17 +58,22 @@ def draw(run: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(explain=explain, required=required)
+    environment.globals.update(
+        explain=explain, required=required, counsel=counsel_text, conditioned=condition_text
+    )
     environment.filters["code"] = _breakable
+    environment.tests["picture"] = _is_picture
     shown = each_text(run, one_line)
     judged = [record for record in shown["requirements"] if record["metric"] is not None]
+    _pictures_once(judged)
     judged.sort(key=lambda record: not record["failed"])  # what needs an answer comes first
     page = environment.get_template("report.html.j2").render(
         run=shown,
         headline=headline(shown["requirements"]),
         judged=judged,
         failed=failures(judged),
-        others=[record for record in shown["requirements"] if record["metric"] is None],
+        others=[r for r in shown["requirements"] if r["metric"] is None and "check" not in r],
+        conditions=[record for record in shown["requirements"] if "check" in record],
         figures=[
             _figures(record, i, both=len(judged) <= MOST_CURVES)
             for i, record in enumerate(judged, 1)
@@ -73,6 +82,21 @@ def draw(run: dict[str, Any]) -> str:
         most_classes=MOST_CLASSES,
     )
     return page.rstrip() + "\n"
+
+
+def _pictures_once(judged: list[Record]) -> None:
+    """Leave a doubtful image's picture where it comes first: requirements share their images."""
+    seen: set[str] = set()
+    for record in judged:
+        for one in (record.get("advice") or {"labels": {"suspects": []}})["labels"]["suspects"]:
+            picture = one["picture"]
+            one["shown"] = picture if _is_picture(picture) and picture not in seen else None
+            seen.add(picture)
+
+
+def _is_picture(text: str | None) -> bool:
+    """Whether a text is a picture as this plugin writes it."""
+    return bool(text) and re.fullmatch(PICTURE, str(text)) is not None
 
 
 def _figures(record: Record, number: int, *, both: bool) -> list[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_datasize.reports import explain
+from pytest_datasize.reports import counsel_text, explain
 from pytest_datasize.reports.files import write_text
 from pytest_datasize.reports.overview import failures, headline
 from pytest_datasize.reports.terminal import required
@@ -22,7 +22,7 @@ MOST_BYTES = 1024 * 1024
 _CUT = "*Cut here: the rest would not fit. `--datasize-html` and `--datasize-json` have it all.*\n"
 _NAME = 120
 _SPECIAL = re.compile(r"[\\`*\[\]|~#$!<>&@]|(?<![^\W_])_|_(?![^\W_])")
-_SIGNS = {"sufficient": "✅", "skipped": "⏭️", "planned": "📋", "undecided": "❔"}
+_SIGNS = {"sufficient": "✅", "met": "✅", "skipped": "⏭️", "planned": "📋", "undecided": "❔"}
 
 
 def write(path: Path, run: Content) -> None:
@@ -81,6 +81,10 @@ def _blocks(run: Content) -> Iterator[str]:
     for record in (r for r in records if r["metric"] is None and r["verdict"] != "error"):
         first = escaped(record["message"].splitlines()[0])
         yield f"\n{_sign(record)} {code(record['nodeid'])}: {record['verdict']}: {first}"
+    for record in (r for r in judged if not r["failed"] and r.get("advice")):
+        if record["advice"]["rule"]["agrees"] is False:
+            said = escaped(counsel_text.rule(record, record["advice"]["rule"]))
+            yield f"\nRule of thumb, {code(record['nodeid'])}: {said}"
     yield from _changes(judged)
     yield from (_details(record) for record in failed)
     yield _origin(run)

@@ -36,6 +36,13 @@ def headline(records: Sequence[Record]) -> str:
         )
         if unmet and not failed:  # expected failures, and doubts that only warn
             said = [f"no requirement failed, {unmet} of {len(judged)} not met"]
+    checks = [record for record in records if "check" in record]
+    if checks:
+        lost = sum(record["failed"] for record in checks)
+        noun = "condition" if len(checks) == 1 else "conditions"
+        said.append(
+            f"{lost} of {len(checks)} {noun} failed" if lost else f"{len(checks)} {noun} met"
+        )
     said += [f"{errors} could not be judged"] * bool(errors)
     said += [f"{skipped} skipped"] * bool(skipped)
     return ", ".join(said) or "no requirement was judged"

@@ -79,4 +79,4 @@ def _is_gate(node: ast.expr) -> bool:
     if not isinstance(node, ast.Call):
         return False
     text = ast.unparse(node.func)
-    return text.split(".")[-1] in ("requires", "datasize")
+    return text.split(".")[-1] in ("requires", "represents", "datasize")

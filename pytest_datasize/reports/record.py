@@ -9,6 +9,7 @@ from pytest_datasize.reports.evidence import evidence
 from pytest_datasize.reports.text import each_text, sendable
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
+    from pytest_datasize.reports.counsel import Prices
     from pytest_datasize.result import StudyCheck, StudyPlan, StudyResult
     from pytest_datasize.verdict import Judgement, Verdict
 
@@ -27,9 +28,21 @@ NUMBERS = (
 )
 
 
-def records(verdict: "Verdict", result: "StudyResult") -> list[dict[str, Any]]:
+def records(
+    verdict: "Verdict",
+    result: "StudyResult",
+    prices: "Prices" = None,
+    budget: float | None = None,
+) -> list[dict[str, Any]]:
     """Return one record per metric of a judged requirement; a session adds what is its own."""
-    return [each_text(_judged(one, result), sendable) for one in verdict.judgements]
+    from pytest_datasize.reports.counsel import counsel
+
+    return [
+        each_text(
+            {**_judged(one, result), "advice": counsel(one, result, prices, budget)}, sendable
+        )
+        for one in verdict.judgements
+    ]
 
 
 def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:

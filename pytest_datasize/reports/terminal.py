@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_datasize.reports import checks, explain
+from pytest_datasize.reports import checks, counsel_text, explain
 from pytest_datasize.reports.explain import interval
 from pytest_datasize.reports.overview import failures
 from pytest_datasize.reports.text import one_line, printable
@@ -47,6 +47,7 @@ def write(reporter: Any, records: Sequence[Record], notes: Sequence[str]) -> Non
     ]
     failed = failures(judged)
     if quiet:
+        others = [r for r in others if r["verdict"] != "met"]
         judged = [r for r in judged if r["failed"] or r["verdict"] != "sufficient"]
         if not (judged or plans or others or looked_at):
             return
@@ -68,6 +69,7 @@ def write(reporter: Any, records: Sequence[Record], notes: Sequence[str]) -> Non
             reporter.write_line(f"(curves of {len(failed) - _PLOTS} more with -v)")
     _what_to_do(reporter, failed)
     if not quiet:
+        _rules(reporter, judged)
         _changes(reporter, judged)
         for note in dict.fromkeys(note for record in judged for note in record["notes"]):
             reporter.write_line(f"note: {one_line(note)}")
@@ -165,6 +167,8 @@ def _sizes(reporter: Any, record: Record) -> None:
     for size, repeats in zip(record["sizes"], record["scores"], strict=True):
         mean = sum(repeats) / len(repeats)
         reporter.write_line(f"  {size:>9,}  {mean:.3f}  ({min(repeats):.3f} to {max(repeats):.3f})")
+    for line in counsel_text.more(record):
+        reporter.write_line(line)
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["timings"].items())
     reporter.write_line(f"  {seconds}; weights {record['weights']['sha256']}")
 
@@ -185,11 +189,30 @@ def _curves(reporter: Any, records: Sequence[Record]) -> None:
 
 def _what_to_do(reporter: Any, failed: Sequence[Record]) -> None:
     """One sentence for every failed requirement: what failed, how sure, what to do."""
+    said: set[str] = set()
     if failed:
         reporter.write_line("")
     for record in failed:
         reporter.write(one_line(record["nodeid"]), bold=True)
         reporter.write_line(f": {one_line(explain.sentence(record))}")
+        _advice(reporter, record, said)
+
+
+def _advice(reporter: Any, record: Record, said: set[str]) -> None:
+    """What to do about it, a line a topic; what was said of the same images is not said again."""
+    for topic, sentence in counsel_text.headlines(record):
+        if sentence not in said:
+            said.add(sentence)
+            reporter.write_line(f"  {topic:<8} {one_line(sentence)}")
+
+
+def _rules(reporter: Any, judged: Sequence[Record]) -> None:
+    """Where a rule of thumb says otherwise than a requirement that is met."""
+    for record in judged:
+        found = (record.get("advice") or {}).get("rule")
+        if found and found["agrees"] is False and not record["failed"]:
+            name = f"{record['nodeid']}, {explain.subject(record)}"
+            reporter.write_line(f"rule: {one_line(name)}: {counsel_text.rule(record, found)}")
 
 
 def _changes(reporter: Any, judged: Sequence[Record]) -> None:

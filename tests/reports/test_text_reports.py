@@ -141,12 +141,11 @@ class Terminal:
 
 def test_the_terminal_ends_with_a_sentence_for_every_failure(odd_run, judged):
     text = Terminal().shown(odd_run["requirements"], ["written: x"])
-    before, last, note = text.splitlines()[-3:]
+    *lines, note = text.splitlines()
     failed = [record for record in judged if record["failed"]]
     assert note == "written: x"
-    assert last.endswith(terminal.one_line(sentence(failed[-1])))
-    assert terminal.one_line(sentence(failed[0])) in text
-    assert before
+    for record in failed:
+        assert sum(line.endswith(terminal.one_line(sentence(record))) for line in lines) >= 1
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)

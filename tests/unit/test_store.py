@@ -222,16 +222,16 @@ def test_a_renamed_folder_is_the_same_evidence(tmp_path, shape_folder):
         first, _ = study(shape_folder, store)
         other, seen = study(flipped, store)
         assert seen <= 2
-        assert first.images.fingerprint() == other.images.fingerprint()
+        assert first.fingerprint() == other.fingerprint()
 
 
 def test_an_image_changed_in_place_is_noticed(tmp_path):
     images, labels = shapes(60)
     folder = write_folder(tmp_path / "data", images, labels)
     with Store(tmp_path / "store") as store:
-        before = study(folder, store)[0].images.fingerprint()
+        before = study(folder, store)[0].fingerprint()
         write_folder(folder, images[:1][:, ::-1] // 2, labels[:1])
-        assert study(folder, store)[0].images.fingerprint() != before
+        assert study(folder, store)[0].fingerprint() != before
 
 
 KILLED = """

@@ -1,0 +1,273 @@
+"""Is the advice true? Plans really carried out, labels really flipped, images really chosen.
+
+    python benchmarks/collection.py --fashion-mnist DIR --cache FILE.npz            all tables
+    python benchmarks/collection.py --cache FILE.npz --only collect                 one of them
+
+DIR holds the four idx.gz files of Fashion-MNIST; 8,000 images are embedded once by the default
+backbone and kept in FILE.npz. Tables: `collect` (a plan by class against today's proportions),
+`changes` (does the model of changed compositions hold), `suggest` (labels that a ranking saves),
+`labels` (flipped labels found), `drift` (false alarms of represents).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.insight import class_curves
+from pytest_datasize.insight.class_curves import ClassCurves, fit_classes, prior_shift
+from pytest_datasize.insight.collection import plan_collection
+from pytest_datasize.insight.labels import held_out, suspects
+from pytest_datasize.insight.ranking import rank
+from pytest_datasize.insight.two_sample import compare
+from pytest_datasize.measurement import _outcomes
+from pytest_datasize.plan import draw
+from pytest_datasize.transfer.heads import HeadTask, fit_heads
+
+IMAGES = 8000
+CLASSES = 10
+RESERVE = 5000  # the rest is the truth: 3,000 images that nothing is chosen from
+REPEATS = 8
+
+
+def embedded(folder: Path | None, cache: Path) -> tuple[Any, Any]:
+    """Return the embeddings and labels; make them when there are none yet."""
+    if not cache.exists():
+        if folder is None:
+            raise SystemExit("no cache yet: give --fashion-mnist DIR")
+        from pytest_datasize import Study
+
+        def idx(name: str, offset: int) -> Any:
+            return np.frombuffer(gzip.open(folder / name).read(), np.uint8, offset=offset)
+
+        rows = np.random.default_rng(0).permutation(60_000)[:IMAGES]
+        pixels = idx("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[rows]
+        labels = idx("train-labels-idx1-ubyte.gz", 8)[rows].astype(np.int64)
+        study = Study((pixels, labels))
+        images = study.images()
+        [features] = study.embed(images)
+        np.savez(cache, x=features, y=images.labels)
+    with np.load(cache) as stored:
+        return stored["x"], stored["y"].astype(np.int64)
+
+
+def heads(x: Any, y: Any, tasks: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Train one head per (train, test) pair and return its probabilities."""
+    made = [HeadTask(np.asarray(train), test, seed=5) for train, test in tasks]
+    found = fit_heads(torch.from_numpy(x), torch.from_numpy(y), made, CLASSES)
+    return [head.probabilities for head in found]
+
+
+def recalls(y: Any, test: Any, probabilities: Any) -> Any:
+    """Return the recall of every class."""
+    hits = probabilities.argmax(axis=1) == y[test]
+    return np.array([hits[y[test] == c].mean() for c in range(CLASSES)])
+
+
+def imbalanced(y: Any, generator: Any) -> tuple[list[Any], Any]:
+    """Rows of the reserve by class, in the order they are collected, and how many there are now."""
+    order = generator.permutation(RESERVE)
+    rows = [order[y[order] == c] for c in range(CLASSES)]
+    counts = np.round(np.exp(generator.uniform(np.log(25), np.log(250), CLASSES))).astype(int)
+    return rows, counts
+
+
+def study_of(x: Any, y: Any, rows: Any, seed: int) -> ClassCurves:
+    """Fit all classes together, as a gate over these rows would."""
+    rows = np.sort(rows)
+    names = tuple(map(str, range(CLASSES)))
+    images = ImageSet("benchmark", names, y[rows], lambda i: b"", str)
+    plan = draw(images, repeats=10, seed=seed)
+    trials = plan.trials()
+    by_size: dict[int, list[Any]] = {size: [] for size in plan.sizes}
+    tasks = [(rows[repeat.order[:size]], rows[repeat.test]) for size, _, repeat in trials]
+    for (size, _, _), p in zip(trials, heads(x, y, tasks), strict=True):
+        by_size[size].append(p)
+    probabilities = list(by_size.values())
+    _, by_class = _outcomes(images, y[rows], plan, probabilities)
+    tested = np.concatenate([repeat.test for repeat in plan.repeats])
+    shift = prior_shift(y[rows][tested], np.concatenate(probabilities[-1]), CLASSES)
+    sizes = [
+        np.mean([np.bincount(y[rows][r.order[:n]], minlength=CLASSES) for r in plan.repeats], 0)
+        for n in plan.sizes
+    ]
+    return fit_classes(by_class, np.array(sizes), np.array(shift))
+
+
+def really(x: Any, y: Any, rows: list[Any], counts: Any, generator: Any) -> Any:
+    """True recalls with so many images of every class, the mean of five draws from the reserve."""
+    test = np.arange(RESERVE, IMAGES)
+    draws = [
+        np.concatenate([generator.permutation(r)[:n] for r, n in zip(rows, counts, strict=True)])
+        for _ in range(5)
+    ]
+    found = heads(x, y, [(train, test) for train in draws])
+    return np.mean([recalls(y, test, p) for p in found], axis=0)
+
+
+def collect(x: Any, y: Any) -> None:
+    """Carry plans out: images that class by class and today's proportions truly need."""
+    print("worst class recall: target, today, after the plan, after as many in proportion; images")
+    needed = []
+    for seed in range(REPEATS):
+        generator = np.random.default_rng(100 + seed)
+        rows, counts = imbalanced(y, generator)
+        curves = study_of(
+            x, y, np.concatenate([r[:n] for r, n in zip(rows, counts, strict=True)]), seed
+        )
+        now = curves.images
+        target = round(float(np.median(curves.recalls(now).min(axis=1))) + 0.08, 2)
+        plan = plan_collection(curves, "recall_per_class", target, now / now.sum()).by_class
+        if plan.total is None:
+            print(f"  {seed}: target {target:.2f}: no plan (at least {plan.low})")
+            continue
+        chosen = np.array([plan.images[name] for name in curves.names])
+        after = really(x, y, rows, np.round(now + chosen).astype(int), generator).min()
+        today = really(x, y, rows, np.round(now).astype(int), generator).min()
+        usual, wanted = [], 0
+        for factor in (1.0, 2.0, 4.0, 8.0, 16.0):  # until proportions reach what the plan reached
+            wanted = min(factor * plan.total, 2 * now.sum())
+            grown = np.round(now * (1 + wanted / now.sum())).astype(int)
+            usual.append(really(x, y, rows, np.minimum(grown, 480), generator).min())
+            if usual[-1] >= after or wanted >= 2 * now.sum():
+                break
+        reached = usual[-1] >= after
+        needed.append((plan.total, wanted, reached))
+        print(
+            f"  {seed}: {target:.2f}: {today:.3f} -> {after:.3f} with {plan.total} "
+            f"({plan.low} to {plan.high}); in proportion {usual[0]:.3f}, "
+            f"{'reached' if reached else 'not reached'} with {wanted:.0f}"
+        )
+    fewer = np.mean([reached is False or total < wanted for total, wanted, reached in needed])
+    print(f"  plans that needed fewer images: {100 * fewer:.0f} % of {len(needed)}")
+
+
+def changes(x: Any, y: Any) -> None:
+    """Compare predicted with true recalls where some classes grow two- to fivefold."""
+    found: dict[str, list[Any]] = {}
+    for seed in range(REPEATS):
+        generator = np.random.default_rng(200 + seed)
+        rows, counts = imbalanced(y, generator)
+        counts = np.minimum(counts, 110)
+        curves = study_of(
+            x, y, np.concatenate([r[:n] for r, n in zip(rows, counts, strict=True)]), seed
+        )
+        now = np.round(curves.images)
+        grown = now * np.where(generator.random(CLASSES) < 0.4, generator.uniform(2, 4, 10), 1.0)
+        base = really(x, y, rows, now.astype(int), generator)
+        truth = really(x, y, rows, grown.astype(int), generator)
+        for name, factor in (("without prior shift", 0.0), ("with prior shift", 1.0)):
+            model = ClassCurves(**{**vars(curves), "shift": factor * curves.shift})
+            draws = model.recalls(grown)
+            change = np.median(draws, axis=0) - np.median(model.recalls(now), axis=0)
+            low, high = np.quantile(draws, [0.05, 0.95], axis=0)
+            held = (low <= truth) & (truth <= high)
+            found.setdefault(name, []).append([np.abs(change - (truth - base)), held])
+    for name, values in found.items():
+        error, held = np.mean(values, axis=(0, 2))
+        print(
+            f"  {name}: error of a change {100 * error:.1f} points, 90 % intervals hold {held:.0%}"
+        )
+    print(f"  (own share {class_curves.OWN_SHARE}, misfit {class_curves.MISFIT})")
+
+
+def suggest(x: Any, y: Any) -> None:
+    """Count the random labels that give what 200 chosen ones give."""
+    steps = np.array([100, 200, 300, 400, 500, 600])
+    saved = []
+    for seed in range(2 * REPEATS):
+        order = np.random.default_rng(300 + seed).permutation(IMAGES)
+        test, pool, rest = order[:3000], order[3000:3150], order[3150:]
+        [p] = heads(x, y, [(pool, rest)])
+        chosen = rest[rank(x[rest], p, 200, seed)]
+        trained = [np.concatenate([pool, part]) for part in (chosen, *(rest[:n] for n in steps))]
+        scores = [
+            (q.argmax(axis=1) == y[test]).mean()
+            for q in heads(x, y, [(train, test) for train in trained])
+        ]
+        saved.append(scores)
+    saved = np.array(saved)
+
+    def equal(part: Any) -> float:
+        mean = np.maximum.accumulate(part.mean(axis=0)[1:])
+        return float(np.interp(part.mean(axis=0)[0], mean, steps))
+
+    generator = np.random.default_rng(0)
+    boots = [equal(saved[generator.integers(0, len(saved), len(saved))]) for _ in range(2000)]
+    low, high = np.quantile(boots, [0.05, 0.95])
+    print(
+        f"  200 chosen labels are worth {equal(saved):.0f} ({low:.0f} to {high:.0f}) random ones: "
+        f"{100 * (1 - 200 / equal(saved)):.0f} % ({100 * (1 - 200 / low):.0f} to "
+        f"{100 * (1 - 200 / high):.0f}) saved"
+    )
+
+
+def labels(x: Any, y: Any) -> None:
+    """Flip 5 % of the labels and look for them."""
+    rates = []
+    for seed in range(4):
+        generator = np.random.default_rng(400 + seed)
+        rows = generator.permutation(IMAGES)[:2000]
+        flipped = generator.random(2000) < 0.05
+        given = np.where(flipped, (y[rows] + generator.integers(1, 10, 2000)) % 10, y[rows])
+        images = ImageSet("benchmark", tuple(map(str, range(10))), given, lambda i: b"", str)
+        plan = draw(images, repeats=10, seed=seed)
+        tested = [repeat.test for repeat in plan.repeats]
+        features = x[rows]
+        p = heads(features, given, [(repeat.order, repeat.test) for repeat in plan.repeats])
+        found = [one.row for one in suspects(given, held_out(given, tested, p, CLASSES))]
+        hits = flipped[found]
+        rates.append([hits.sum() / flipped.sum(), hits.mean(), hits[:20].mean(), hits[:50].mean()])
+    recall, precision, first, listed = np.mean(rates, axis=0)
+    print(
+        f"  recall {recall:.2f}, precision {precision:.2f}; of the first 20 {first:.2f}, of the "
+        f"first 50 {listed:.2f} are planted (others may be wrong in the data set itself)"
+    )
+
+
+def drift(x: Any, y: Any) -> None:
+    """Count false alarms over 200 random splits."""
+    p = []
+    for seed in range(200):
+        order = np.random.default_rng(500 + seed).permutation(IMAGES)
+        found = compare(x[order[:200]], x[order[200:300]], seed, permutations=199)
+        p.append((found.p_value, found.mmd_p_value))
+    for level in (0.01, 0.05, 0.1):
+        one, other = (np.array(p) <= level).sum(axis=0)
+        print(
+            f"  level {level}: {one} of 200 alarms (discrepancy: {other}), {200 * level:g} expected"
+        )
+
+
+TABLES = {
+    "collect": collect,
+    "changes": changes,
+    "suggest": suggest,
+    "labels": labels,
+    "drift": drift,
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fashion-mnist", type=Path, metavar="DIR")
+    parser.add_argument("--cache", type=Path, default=Path("fashion8000.npz"), metavar="FILE")
+    parser.add_argument("--only", choices=TABLES)
+    options = parser.parse_args()
+    x, y = embedded(options.fashion_mnist, options.cache)
+    for name, table in TABLES.items():
+        if options.only in (None, name):
+            print(name, flush=True)
+            table(x, y)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What a study notes beside its scores, as plain data that is kept and judged without torch."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import numpy as np
+
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.insight.class_curves import prior_shift
+from pytest_datasize.insight.labels import held_out, suspects
+from pytest_datasize.insight.neighbours import agreement
+from pytest_datasize.insight.thumbnails import thumbnail
+from pytest_datasize.ndarrays import FloatArray, IntArray
+from pytest_datasize.plan import Plan
+
+MOST_SUSPECTS: Final = 50
+MOST_PICTURES: Final = 24
+
+
+def findings(
+    image_sets: Sequence[ImageSet],
+    labels: IntArray,
+    plan: Plan,
+    probabilities: Sequence[Sequence[FloatArray]],
+    features: FloatArray | None,
+) -> dict[str, Any]:
+    """Gather what the advice needs from the held-out predictions at the largest size.
+
+    Parameters
+    ----------
+    image_sets, labels, plan
+        As in :class:`pytest_datasize.transfer.trials.Work`.
+    probabilities
+        Per size, per repeat: class probabilities of the repeat's test images.
+    features
+        Embeddings of the images of the first set, (N, D); None where there are none.
+    """
+    images = image_sets[0]
+    classes = len(images.classes)
+    repeats = plan.repeats[: max(map(len, probabilities))]
+    last = probabilities[-1]
+    tested = [repeat.test for repeat, _ in zip(repeats, last, strict=False)]
+    sizes = [
+        np.mean([np.bincount(labels[r.order[:n]], minlength=classes) for r in repeats], axis=0)
+        for n in plan.sizes
+    ]
+    rows = np.concatenate(tested)
+    found = {
+        "class_sizes": [[round(float(n), 2) for n in row] for row in sizes],
+        "tested": np.bincount(labels[rows], minlength=classes).tolist(),
+        "prior_shift": prior_shift(labels[rows], np.concatenate(last), classes),
+        "labels": _labels(image_sets, labels, tested, last, classes),
+        "neighbours": None,
+    }
+    if features is not None:
+        near = agreement(features, labels[: len(features)])
+        found["neighbours"] = {**asdict(near), "skill": near.skill, "domain": near.domain}
+    return found
+
+
+def _labels(
+    image_sets: Sequence[ImageSet],
+    labels: IntArray,
+    tested: Sequence[IntArray],
+    predictions: Sequence[FloatArray],
+    classes: int,
+) -> dict[str, Any]:
+    seen = held_out(labels, tested, predictions, classes)
+    doubtful = suspects(labels, seen)
+    names = image_sets[0].classes
+    listed = []
+    for place, one in enumerate(doubtful[:MOST_SUSPECTS]):
+        images, row = _place(image_sets, one.row)
+        listed.append(
+            {
+                "image": images.name(row),
+                "label": names[one.label],
+                "likely": names[one.likely],
+                "probability": one.probability,
+                "picture": thumbnail(images, row) if place < MOST_PICTURES else None,
+            }
+        )
+    judged = int(np.isfinite(seen.contradicted).sum())
+    return {"judged": judged, "number": len(doubtful), "suspects": listed}
+
+
+def _place(image_sets: Sequence[ImageSet], row: int) -> tuple[ImageSet, int]:
+    for images in image_sets:
+        if row < len(images):
+            return images, row
+        row -= len(images)
+    raise IndexError(row)

@@ -1,0 +1,27 @@
+"""Small pictures that stand inside a report: it must say it all when the images are elsewhere."""
+
+import base64
+import io
+from typing import Final
+
+from pytest_datasize.images.decode import UndecodableError, decode
+from pytest_datasize.images.image_set import ImageSet
+
+SIDE: Final = 72
+MOST_BYTES: Final = 4096
+
+
+def thumbnail(images: ImageSet, row: int) -> str | None:
+    """Return an image as a JPEG data URI of a few kilobytes; None if that cannot be done."""
+    try:
+        picture = decode(images.read(row), images.max_pixels)
+    except (UndecodableError, OSError):  # it was there when the study ran
+        return None
+    picture.thumbnail((SIDE, SIDE))
+    for quality in (70, 40, 15):
+        with io.BytesIO() as stream:
+            picture.save(stream, "JPEG", quality=quality)
+            if stream.tell() <= MOST_BYTES:
+                text = base64.b64encode(stream.getvalue()).decode("ascii")
+                return f"data:image/jpeg;base64,{text}"
+    return None

@@ -1,0 +1,201 @@
+"""Gates that train nothing: enough images in every class, and the right ones."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from support import shapes, write_folder
+
+GATE = "from pytest_datasize import datasize\n"
+
+
+def distorted(picture: Image.Image) -> Image.Image:
+    """What a robot's camera makes of an image: bent by a fisheye, badly framed, out of focus."""
+    pixels = np.asarray(picture.convert("RGB").resize((64, 64)))
+    across, down = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64))
+    bent = 1.0 + 0.6 * (across**2 + down**2)
+    column = np.clip(((across * bent + 1.3) / 2 * 63), 0, 63).astype(int)
+    row = np.clip(((down * bent + 0.7) / 2 * 63), 0, 63).astype(int)
+    return Image.fromarray(pixels[row, column]).filter(ImageFilter.GaussianBlur(1))
+
+
+@pytest.fixture(scope="session")
+def robots(textiles, tmp_path_factory):
+    """120 real images, 60 others like them, and these 60 as a robot's camera shows them."""
+    root = tmp_path_factory.mktemp("robots")
+    paths = sorted(textiles.rglob("*.jp*g"))
+    chosen = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))[:180]]
+    for number, path in enumerate(chosen):
+        with Image.open(path) as picture:
+            small = picture.convert("RGB").resize((64, 64))
+        if number < 120:
+            place = root / "pool" / path.parent.name
+        else:
+            place = root / "alike"
+            (root / "robot").mkdir(exist_ok=True)
+            distorted(small).save(root / "robot" / f"{number}.png")
+        place.mkdir(parents=True, exist_ok=True)
+        small.save(place / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def field(pytester, robots):
+    pytester.makeini(
+        "[pytest]\naddopts = --strict-markers -p no:cacheprovider\nfilterwarnings = error\n"
+        "datasize_image_size = 64\ndatasize_weights = embedded\n"
+    )
+    pytester.makeconftest(
+        "import pytest\n"
+        "@pytest.fixture(scope='session')\n"
+        f"def datasize_dataset():\n    return {str(robots / 'pool')!r}\n"
+        "@pytest.fixture(scope='session')\n"
+        f"def datasize_deployment_dataset():\n    return {str(robots / 'robot')!r}\n"
+    )
+    return pytester
+
+
+def test_a_robots_camera_is_caught_and_a_fresh_sample_is_not(field, robots):
+    field.makepyfile(
+        GATE
+        + f"""
+@datasize.represents(deployment={str(robots / "alike")!r})
+def test_alike(): ...
+
+@datasize.represents()
+def test_robot(): ...
+"""
+    )
+    result = field.runpytest(
+        "--datasize-json=run.json", "--datasize-html=run.html", "--datasize-markdown=run.md"
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*_ test_robot _*",
+            "the images are not like those of the deployment: a classifier tells them apart *",
+            "*least like the pool: *",
+        ]
+    )
+    run = json.loads((field.path / "run.json").read_text())
+    alike, robot = (record["check"] for record in run["requirements"])
+    assert robot["p_value"] == robot["mmd_p_value"] == 0.001
+    assert robot["accuracy_low"] > 0.8
+    assert robot["auc_low"] > 0.9
+    assert robot["outside_low"] > alike["outside_high"]
+    assert alike["p_value"] > 0.01
+    assert all(one["picture"] for one in robot["least_alike"])
+    page = (field.path / "run.html").read_text()
+    assert "Deployment images least like the pool" in page
+    assert page.count("data:image/jpeg;base64,") == 4 * 12
+    assert "1 of 2 conditions failed" in page
+    assert "not like those of the deployment" in (field.path / "run.md").read_text()
+    import jsonschema
+
+    from pytest_datasize.reports.json import schema
+
+    jsonschema.validate(run, schema())
+
+
+def test_a_labelled_deployment_is_scored_too(repository, shape_folder):
+    images, labels = shapes(60, seed=5)
+    write_folder(repository.path / "site", images, labels)
+    repository.makepyfile(
+        GATE
+        + """
+@datasize.represents(deployment="site", accuracy=0.6)
+def test_site(datasize_result):
+    assert datasize_result.test_source.endswith("site")
+    assert datasize_result.available == 120
+
+@datasize.represents(deployment="site", accuracy=0.999)
+def test_too_much(): ...
+"""
+    )
+    result = repository.runpytest("--datasize-json=run.json")
+    result.assert_outcomes(passed=1, failed=1)
+    run = json.loads((repository.path / "run.json").read_text())
+    kinds = {(r["metric"], r["verdict"]) for r in run["requirements"]}
+    assert kinds == {(None, "met"), ("accuracy", "sufficient"), ("accuracy", "insufficient")} or (
+        kinds == {(None, "met"), ("accuracy", "sufficient"), ("accuracy", "unreachable")}
+    )
+
+
+def test_images_that_are_all_in_the_pool_cannot_be_compared(repository, shape_folder):
+    repository.makepyfile(
+        GATE
+        + f"""
+@datasize.represents(deployment={str(shape_folder)!r})
+def test_itself(): ...
+"""
+    )
+    result = repository.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*comparing needs 20 at least*"])
+
+
+def test_too_few_images_and_no_deployment_are_errors(field, robots):
+    write_folder(field.path / "few", np.zeros((3, 8, 8), np.uint8), [0, 0, 0], ["all"])
+    field.makepyfile(
+        GATE
+        + """
+@datasize.represents(deployment="few")
+def test_few(): ...
+@datasize.represents(deployment="nowhere")
+def test_nowhere(): ...
+"""
+    )
+    result = field.runpytest()
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*few*comparing needs 20 at least*", "*nowhere does not exist*"])
+
+
+def test_images_per_class_counts_and_loads_no_torch(repository):
+    conftest = (repository.path / "conftest.py").read_text()
+    repository.makeconftest(conftest.replace("pytest, torch", "pytest"))
+    repository.makepyfile(
+        GATE
+        + """
+import sys
+
+@datasize.requires(images_per_class=60, backbone="resnet18")
+def test_enough():
+    assert "torch" not in sys.modules
+
+@datasize.requires(images_per_class=61, backbone='resnet18')
+def test_one_short(): ...
+
+@datasize.requires(images_per_class="rule-of-thumb", backbone="resnet18")
+def test_rule(): ...
+"""
+    )
+    result = repository.runpytest_subprocess("-rA", "--datasize-json=run.json")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        ["61 images per class asked, 'left' has 60, 'right' has 60; asked in the marker"]
+    )
+    run = json.loads((repository.path / "run.json").read_text())
+    rule = run["requirements"][-1]
+    assert rule["check"]["images_per_class"] == 20
+    assert "petewarden.com" in rule["message"]
+
+
+def test_conditions_stand_beside_targets_and_in_yaml(repository):
+    (repository.path / "datasize.yaml").write_text(
+        "requirements:\n  - {name: plenty, images_per_class: 1000}\n"
+        "  - {name: both, images_per_class: 10, accuracy: 0.6, cost_per_image: 0.5}\n"
+    )
+    result = repository.runpytest("datasize.yaml")
+    result.assert_outcomes(passed=1, failed=1)
+    result = repository.runpytest("datasize.yaml", "--datasize=plan")
+    result.assert_outcomes(skipped=2)
+
+
+def test_every_report_says_where_the_rule_of_thumb_is_wrong(repository):
+    repository.makepyfile(GATE + "@datasize.requires(accuracy=0.995)\ndef test_a(): ...\n")
+    result = repository.runpytest("--datasize-html=run.html", "--datasize-markdown=run.md")
+    said = "would call these enough (60 in the smallest class)"
+    assert said in result.stdout.str()
+    assert said in (repository.path / "run.html").read_text()
+    assert said in (repository.path / "run.md").read_text()
