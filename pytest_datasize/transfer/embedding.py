@@ -220,9 +220,14 @@ class _Run:
             pixels = [one.pixels for one in self._sample() if one.pixels is not None]
             if not pixels:  # nothing can be read, which is said later, of all images
                 pixels = [torch.zeros(3, *[self.backbone.image_size] * 2, dtype=torch.uint8)]
-            sample = self.backbone.normalise(torch.stack(pixels))
-            with _named_failures(self.backbone, sample):
-                self.inference = prepare(self.backbone, self.device, sample, self.asked)
+            try:
+                self.inference = self._prepared(pixels)
+            except torch.OutOfMemoryError:  # one at a time may do
+                self.batch_size = 1
+                try:
+                    self.inference = self._prepared(pixels[:1])
+                except torch.OutOfMemoryError:
+                    raise self._no_memory() from None
             if self.asked not in ("auto", self.inference.precision):
                 raise BackboneError(
                     f"precision={self.asked!r}: backbone {self.backbone.name} cannot calculate in "
@@ -230,6 +235,18 @@ class _Run:
                     f"{HALF_TOLERANCE:.0%}. Use precision='auto' or 'float32'."
                 )
         return self.inference
+
+    def _prepared(self, pixels: list[Tensor]) -> Inference:
+        sample = self.backbone.normalise(torch.stack(pixels))
+        with _named_failures(self.backbone, sample):
+            return prepare(self.backbone, self.device, sample, self.asked)
+
+    def _no_memory(self) -> BackboneError:
+        return BackboneError(
+            f"backbone {self.backbone.name}: {self.device} has no memory for a single image of "
+            f"{self.backbone.image_size} pixels. Use a smaller image_size or backbone, or "
+            "device='cpu'."
+        )
 
     def _key(self) -> str:
         """Everything but the image that an embedding depends on."""
@@ -314,11 +331,7 @@ class _Run:
                 return torch.cat(parts)
             except torch.OutOfMemoryError:
                 if size == 1:
-                    raise BackboneError(
-                        f"backbone {self.backbone.name}: {self.device} has no memory for a single "
-                        f"image of {self.backbone.image_size} pixels. Use a smaller image_size or "
-                        "backbone, or device='cpu'."
-                    ) from None
+                    raise self._no_memory() from None
                 self.batch_size = size // 2
 
     @torch.inference_mode()

@@ -19,6 +19,7 @@ from pytest_datasize.store import Store
 from pytest_datasize.transfer import weights
 from pytest_datasize.transfer.backbone import load
 from pytest_datasize.transfer.embedding import embed
+from pytest_datasize.transfer.inference import fold_batch_norm, prepare
 
 CPU = torch.device("cpu")
 
@@ -305,6 +306,68 @@ def test_bits_do_not_depend_on_threads_company_or_order(textiles, monkeypatch):
         results.append(embed([reversed_images], backbone, CPU, Store()).features.flip(0))
     assert all(torch.equal(results[0], other) for other in results[1:])
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("most", [1, 4, 5])
+@pytest.mark.parametrize("in_workers", [True, False])
+def test_a_device_without_memory_for_a_batch_gets_smaller_ones(most, in_workers):
+    class Greedy(Small):
+        def forward(self, images):
+            if len(images) > most:
+                raise torch.OutOfMemoryError(f"no room for {len(images)} images")
+            return super().forward(images)
+
+    images, roomy, greedy = image_set(21), Small(), Greedy()
+    greedy.load_state_dict(roomy.state_dict())
+    options = {"precision": "float32", "forward_in_workers": in_workers}
+    found = embed([images], load(greedy, image_size=24), CPU, Store(), **options)
+    plain = embed([images], load(roomy, image_size=24), CPU, Store(), **options)
+    torch.testing.assert_close(found.features, plain.features, rtol=1e-2, atol=1e-2)
+
+
+def test_a_device_without_memory_for_one_image_is_an_error_that_says_what_to_do():
+    class Full(Small):
+        def forward(self, images):
+            raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(BackboneError, match=r"no memory for a single image.*smaller image_size"):
+        embed([image_set(9)], load(Full(), image_size=24), CPU, Store())
+
+
+def test_folding_and_half_precision_are_taken_only_where_the_numbers_allow():
+    """Real architectures: folded to rounding; a convolution used twice is left as it is."""
+    sample = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for name in ("resnet10t", "mobilenetv3_small_050"):
+        model = timm.create_model(name, pretrained=False, num_classes=0).eval()
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):  # as if trained
+                module.running_mean.uniform_(-0.1, 0.1)
+                module.running_var.uniform_(0.5, 2.0)
+        with torch.inference_mode():
+            folded = fold_batch_norm(model, sample)
+            assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+            torch.testing.assert_close(folded(sample), model(sample), rtol=1e-3, atol=1e-4)
+
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution, self.norm = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+            self.norm.running_mean.fill_(0.5)
+
+        def forward(self, images):
+            made = self.convolution(images)
+            return (self.norm(made) + made).mean((2, 3))
+
+    backbone = load(Twice(), image_size=32)
+    with torch.inference_mode():
+        inference = prepare(backbone, CPU, sample, "float32")
+        torch.testing.assert_close(inference.model(sample), backbone.model(sample))
+
+    class Fragile(Small):
+        def forward(self, images):
+            return torch.sin(1e4 * images.mean((2, 3)))
+
+    assert prepare(load(Fragile(), image_size=32), CPU, sample).precision == "float32"
 
 
 def test_a_model_that_fails_or_gives_nonsense_is_named():
