@@ -4,6 +4,7 @@ Records of the same evidence are the same in every session; a baseline, a place 
 a doubt does are not.
 """
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -90,11 +91,13 @@ def _of_one(
 
 
 def _plain(value: Any) -> Any:
-    """Write an option's value: itself where JSON has it, else the name of its type."""
+    """Write an option's value: itself where JSON has it, an open end as null, else its type."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, (tuple, list)):
+        return [_plain(entry) for entry in value]
     if isinstance(value, dict):
-        return dict(value)
-    if isinstance(value, tuple) and all(isinstance(entry, (int, float)) for entry in value):
-        return list(value)
+        return {str(name): _plain(entry) for name, entry in value.items()}
     return f"<{type(value).__name__}>"
