@@ -132,7 +132,7 @@ class Reporter:
                 for name, text in report.user_properties
                 if name == "datasize_comparison"
             ]
-        if found and self.config.pluginmanager.hasplugin("html"):
+        if found and self.config.getoption("htmlpath", None):  # pytest-html writes a page
             from pytest_datasize.reports.pytest_html import add_extras
 
             add_extras(report, found)

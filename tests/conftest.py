@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import matplotlib.backends.backend_svg
+import matplotlib.figure  # noqa: F401
 import pytest
 import scipy.sparse.csgraph  # noqa: F401
 import timm  # noqa: F401  (these can be loaded once a process: before pytester does)
