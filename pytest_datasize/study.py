@@ -38,6 +38,7 @@ _OF_THE_TRAINING = ("strategy", "augment", "unfreeze", "trainer", "preset", "dir
 _OF_THE_EVIDENCE = (
     *_OF_THE_PLAN,
     *_OF_THE_TRAINING,
+    "checks",  # whether near-duplicates are kept apart, and whether that is an error
     "budget",
     "image_size",
     "precision",

@@ -198,6 +198,14 @@ def test_near_copies_are_kept_apart_and_told(pytester, textiles):
         [r"([89]|10) test images are nearly the same as one of the pool.*"]
     )
     assert int(re.search(r"images: (\d+)", result.stdout.str())[1]) in (60, 61, 62)
+    strict = pytester.runpytest(
+        *options, "test_given.py", "--datasize-checks=near_duplicates=error"
+    )
+    strict.assert_outcomes(errors=1)  # whatever the store remembers of a laxer run
+    strict.stdout.fnmatch_lines(["*test images are nearly the same as one of the pool*"])
+    lax = pytester.runpytest(*options, "test_given.py", "--datasize-checks=near_duplicates=ignore")
+    lax.assert_outcomes(passed=1)
+    assert int(re.search(r"images: (\d+)", lax.stdout.str())[1]) == 70
     for path in test.rglob("again-*"):
         path.rename(path.parent / path.name.replace("again", "copy"))
     for path in sorted(pool.rglob("*.jpg"))[::3]:
