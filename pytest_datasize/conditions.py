@@ -1,6 +1,6 @@
 """Conditions of a gate that train nothing: enough images in every class, and the right ones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_datasize.errors import DatasizeError
@@ -41,16 +41,34 @@ def images_per_class(study: "Study", asked: int | str, strategy: str) -> Record:
     return _record(not short, message, check)
 
 
-def represents(study: "Study", deployment: Any, false_alarms: float) -> Record:
-    """Compare the images with those of the deployment."""
+def represents(
+    study: "Study",
+    deployment: Any,
+    false_alarms: float,
+    locked: Callable[[dict[str, Any]], list[Record]] | None = None,
+) -> Record:
+    """Compare the images with those of the deployment.
+
+    Parameters
+    ----------
+    study, deployment, false_alarms
+        See :mod:`pytest_datasize.representation`.
+    locked
+        Finds the committed record of a subject, which then is the answer.
+    """
     if deployment is None:
         raise DatasizeError(
             "no images of the deployment: give represents(deployment='path'), or override the "
             "fixture datasize_deployment_dataset in conftest.py."
         )
-    from pytest_datasize.representation import representation
+    from pytest_datasize.representation import representation, sides_of, subject
 
-    found = representation(study, deployment, false_alarms)
+    sides = sides_of(study, deployment)
+    about = subject(study, sides, false_alarms)
+    if locked is not None:
+        [record] = locked(about)
+        return {**record, "failed": record["verdict"] != "met", "subject": about}
+    found = representation(study, sides, false_alarms)
     met = found["p_value"] > false_alarms
     told = (
         f"a classifier tells them apart with accuracy {found['accuracy']:.3f} "
@@ -68,7 +86,7 @@ def represents(study: "Study", deployment: Any, false_alarms: float) -> Record:
             "the mix of classes"
         )
     check = {"kind": "represents", "false_alarms": false_alarms, **found}
-    return _record(met, f"{said}: {told}", check)
+    return {**_record(met, f"{said}: {told}", check), "subject": about}
 
 
 def _record(met: bool, message: str, check: Mapping[str, Any]) -> Record:

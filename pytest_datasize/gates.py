@@ -5,6 +5,7 @@ Imported when the first gate is collected; studies only when the first gate runs
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from pytest_datasize.inputs import OF_THE_VERDICT, deployment, identity, study_o
 from pytest_datasize.judging import (
     Asked,
     Evidence,
+    committed,
     guarded,
     judged,
     known_verdict,
@@ -211,13 +213,15 @@ class Gates:
             strategy = settings["strategy"]
             found.append(guarded(conditions.images_per_class, study, per_class, strategy))
         if settings["represents"]:
-            if self.locked:
-                raise DatasizeError(
-                    "represents: --datasize=locked embeds nothing, and datasize.lock.json holds no "
-                    "comparison of images. Run this gate without --datasize=locked."
-                )
             field = deployment(request, settings, asked.yaml)
-            found.append(guarded(conditions.represents, study, field, settings["false_alarms"]))
+            nodeid = sendable(request.node.nodeid)
+            known = (
+                partial(committed, self.config.rootpath, nodeid, order, kind="represents")
+                if self.locked
+                else None
+            )
+            alarms = settings["false_alarms"]
+            found.append(guarded(conditions.represents, study, field, alarms, known))
         return [{**record, "order": order} for record in found]
 
     @property

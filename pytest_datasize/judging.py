@@ -101,11 +101,18 @@ def locked_verdict(
     DatasizeError
         It has none on the same images, requirement and options.
     """
+    about = subject(asked, evidence)
+    found = committed(root, nodeid, order, about)
+    return [{**record, "subject": about} for record in found]
+
+
+def committed(
+    root: Path, nodeid: str, order: int, about: dict[str, Any], kind: str = ""
+) -> list[Record]:
+    """Return the records in the committed file; see :func:`pytest_datasize.lock.find`."""
     from pytest_datasize import lock
 
-    about = subject(asked, evidence)
-    found = lock.find(root / lock.NAME, nodeid, order, about)
-    return [{**record, "subject": about} for record in found]
+    return lock.find(root / lock.NAME, nodeid, order, about, kind)
 
 
 def subject(asked: Asked, evidence: Evidence) -> dict[str, Any]:
@@ -125,7 +132,7 @@ def judged(store: "Store", asked: Asked, evidence: Evidence) -> list[Record]:
     if asked.locked is not None:
         return asked.locked
     if known := known_verdict(store, asked, evidence):
-        return known
+        return with_transfer(known, evidence)
     from pytest_datasize.reports.record import records
 
     verdict = evidence.result.verdict(
@@ -136,7 +143,18 @@ def judged(store: "Store", asked: Asked, evidence: Evidence) -> list[Record]:
     found = [{**one, "subject": about} for one in records(verdict, evidence.result, *money)]
     if key := evidence.study.key():
         store.put("verdict", asked.verdict_key(key), found)
-    return found
+    return with_transfer(found, evidence)
+
+
+def with_transfer(records: list[Record], evidence: Evidence) -> list[Record]:
+    """Add what transfer adds: known once another strategy ran on the images, whenever that is."""
+    if not any(record["advice"] for record in records):
+        return records
+    gain = evidence.study.transfer_gain()
+    return [
+        {**record, "advice": record["advice"] and {**record["advice"], "transfer": gain}}
+        for record in records
+    ]
 
 
 def guarded(function: Callable[..., _T], *arguments: Any) -> _T:

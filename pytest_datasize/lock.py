@@ -17,8 +17,25 @@ _OF_A_SESSION = ("subject", "baseline", "failed", "advice")
 _AGAIN = f"Measure again with `pytest --datasize-lock` and commit {NAME}."
 
 
-def find(path: Path, nodeid: str, order: int, subject: dict[str, Any]) -> list[dict[str, Any]]:
+_NAMED = 3
+"""Images that an entry names of each of its lists; their pictures are not for version control."""
+
+
+def find(
+    path: Path, nodeid: str, order: int, subject: dict[str, Any], kind: str = ""
+) -> list[dict[str, Any]]:
     """Return the records of a requirement that were given on the same subject.
+
+    Parameters
+    ----------
+    path
+        The committed file.
+    nodeid, order
+        The test, and which of its requirements.
+    subject
+        What is judged now: images, options, what is asked.
+    kind
+        Of a condition, such as ``represents``; empty for scores.
 
     Raises
     ------
@@ -29,14 +46,16 @@ def find(path: Path, nodeid: str, order: int, subject: dict[str, Any]) -> list[d
     """
     if not path.is_file():
         raise DatasizeError(f"--datasize=locked: there is no {path}. {_AGAIN}")
-    entry = read(path).get(_name(nodeid, order))
+    name = _name(nodeid, order, kind)
+    entry = read(path).get(name)
     if entry is None:
-        raise DatasizeError(f"--datasize=locked: {path.name} has no entry {nodeid}. {_AGAIN}")
+        raise DatasizeError(f"--datasize=locked: {path.name} has no entry {name}. {_AGAIN}")
     was, now = entry["subject"], json.loads(json.dumps(subject))
-    if was["images"] != now["images"]:
-        before, after = was["images"]["number"], now["images"]["number"]
-        number = f"{before:,} then, {after:,} now" if before != after else f"still {after:,}"
-        raise DatasizeError(f"--datasize=locked: data changed ({number} images). {_AGAIN}")
+    for part, what in (("images", "data"), ("deployment", "images of the deployment")):
+        if was.get(part) != now.get(part):
+            before, after = (side.get(part, {}).get("number", 0) for side in (was, now))
+            number = f"{before:,} then, {after:,} now" if before != after else f"still {after:,}"
+            raise DatasizeError(f"--datasize=locked: {what} changed ({number} images). {_AGAIN}")
     changed = [
         f"{name} was {was[part].get(name)!r}, is {now[part].get(name)!r}"
         for part in ("asked", "options")
@@ -64,11 +83,12 @@ def write(path: Path, records: list[dict[str, Any]]) -> None:
     new: dict[str, Any] = {}
     for record in records:
         if record.get("subject") is not None:
-            name = _name(record["nodeid"], record["order"])
+            kind = record["check"]["kind"] if "check" in record else ""
+            name = _name(record["nodeid"], record["order"], kind)
             entry = new.setdefault(name, {"subject": record["subject"], "records": []})
             entry["records"].append(
                 {
-                    key: _short(value, root)
+                    key: _short(_without_pictures(value) if key == "check" else value, root)
                     for key, value in record.items()
                     if key not in _OF_A_SESSION
                 }
@@ -79,8 +99,18 @@ def write(path: Path, records: list[dict[str, Any]]) -> None:
     temporary.replace(path)
 
 
-def _name(nodeid: str, order: int) -> str:
-    return nodeid if order == 0 else f"{nodeid} (requirement {order + 1})"
+def _name(nodeid: str, order: int, kind: str) -> str:
+    which = f" (requirement {order + 1})" if order else ""
+    return f"{nodeid}{which}{f' {kind}' if kind else ''}"
+
+
+def _without_pictures(check: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: [{**one, "picture": None} for one in value[:_NAMED]]
+        if key in ("least_alike", "unseen")
+        else value
+        for key, value in check.items()
+    }
 
 
 def read(path: Path) -> dict[str, Any]:

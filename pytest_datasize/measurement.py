@@ -16,6 +16,7 @@ from pytest_datasize.result import StudyResult
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
 from pytest_datasize.transfer.embedding import embed
+from pytest_datasize.transfer.parameters import parameters
 from pytest_datasize.transfer.trials import Trials, Work
 
 
@@ -102,7 +103,10 @@ def _findings(work: Work, strategy: Callable[..., Any], probabilities: Any) -> d
             work.image_sets[:1], work.backbone, work.device, work.store, precision=work.precision
         )
         features = embeddings.features.cpu().numpy()
-    return findings(work.image_sets, work.labels, work.plan, probabilities, features)
+    return {
+        **findings(work.image_sets, work.labels, work.plan, probabilities, features),
+        "parameters": parameters(work, None if features is None else features.shape[1]),
+    }
 
 
 def _outcomes(work: Work, probabilities: Any) -> tuple[dict[str, Outcomes], dict[str, Outcomes]]:

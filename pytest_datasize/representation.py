@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,17 +22,74 @@ LEAST = 20
 MOST_SHOWN = 12
 _USUAL = 0.99
 _VERSION = 1
+_OF_THE_COMPARISON = ("backbone", "weights", "image_size", "precision")
 
 
-def representation(study: "Study", deployment: Any, false_alarms: float) -> dict[str, Any]:
+class Sides(NamedTuple):
+    """The images to compare, known by their contents.
+
+    Attributes
+    ----------
+    pool
+        The images of the study, copies counted once.
+    field
+        Those of the deployment.
+    names
+        Contents of the latter.
+    """
+
+    pool: ImageSet
+    field: ImageSet
+    names: tuple[str, ...]
+
+
+def sides_of(study: "Study", deployment: Any) -> Sides:
+    """Read the images of a study and those of the deployment; nothing is embedded.
+
+    Parameters
+    ----------
+    study
+        Says which images and which store.
+    deployment
+        See :func:`pytest_datasize.images.unlabelled.load_unlabelled`.
+
+    Raises
+    ------
+    DatasetError
+        Images cannot be read.
+    """
+    from pytest_datasize.threads import n_threads
+
+    field = load_unlabelled(deployment, "deployment")
+    pool = study.images()
+    return Sides(pool, field, read_contents(field, study.store, n_threads()))
+
+
+def subject(study: "Study", sides: Sides, false_alarms: float) -> dict[str, Any]:
+    """Say what a comparison is about, wherever it was made: both sides, and how they are seen."""
+    options = study.subject()["options"]
+    return {
+        "images": _named(sides.pool.digests),
+        "deployment": _named(sides.names),
+        "asked": {"false_alarms": false_alarms},
+        "options": {name: options[name] for name in _OF_THE_COMPARISON if name in options},
+    }
+
+
+def _named(contents: Sequence[str]) -> dict[str, Any]:
+    different = sorted(set(contents))
+    return {"number": len(different), "fingerprint": key_of(different)}
+
+
+def representation(study: "Study", sides: Sides, false_alarms: float) -> dict[str, Any]:
     """Compare the images of a study with those of the deployment.
 
     Parameters
     ----------
     study
-        Says which images, backbone and store.
-    deployment
-        See :func:`pytest_datasize.images.unlabelled.load_unlabelled`.
+        Says which backbone and store.
+    sides
+        The images.
     false_alarms
         Rate of false alarms that the p-values must be able to show.
 
@@ -45,13 +102,9 @@ def representation(study: "Study", deployment: Any, false_alarms: float) -> dict
     Raises
     ------
     DatasetError
-        There are too few images, or some cannot be read.
+        There are too few images.
     """
-    from pytest_datasize.threads import n_threads
-
-    field = load_unlabelled(deployment, "deployment")
-    pool = study.images()
-    names = read_contents(field, study.store, n_threads())
+    pool, field, names = sides
     known = set(pool.digests)
     fresh = [row for row, name in _first_rows(names) if name not in known]
     for part, number in ((pool, len(pool)), (field, len(fresh))):

@@ -7,7 +7,7 @@ store by the contents of its images alone.
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,7 @@ from pytest_datasize.images.look import small_classes
 from pytest_datasize.options import OPTIONS, STRATEGIES
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.store import Store, key_of
+from pytest_datasize.threads import n_threads
 
 if TYPE_CHECKING:
     from pytest_datasize.presets import Preset
@@ -331,6 +332,7 @@ class Study:
             result = self._measure(backbone, until)
             if stops is not None:
                 self._keep(to_json(result), stops)
+                self._keep_scores(result)
         return result
 
     def images(self) -> ImageSet:
@@ -383,6 +385,42 @@ class Study:
         if family is not None:  # None: an object that no other session could tell
             key = key_of([family, self.collection.fingerprint()])
             self.store.put("evidence", f"{key}{stops}", evidence, family)
+
+    # -- what other strategies score on these images -------------------------------------------
+
+    def transfer_gain(self) -> dict[str, Any] | None:
+        """Say what transfer adds here; None unless both strategies ran on these images before.
+
+        Raises
+        ------
+        DatasetError
+            Images cannot be read.
+        """
+        known = [
+            self.store.get("scores", self._scores_key(name))
+            for name in ("feature_extraction", "from_scratch")
+        ]
+        if None in known:
+            return None
+        from pytest_datasize.insight.gain import transfer_gain
+
+        one, other = ({int(size): s for size, s in part["scores"].items()} for part in known)
+        found = transfer_gain(one, other, known[0]["n_test"])
+        return None if found is None else asdict(found)
+
+    def _keep_scores(self, result: "StudyResult") -> None:
+        if (found := result.scores.get("accuracy")) and self._augmentation is not None:
+            scores = {str(size): list(s) for size, s in zip(result.sizes, found, strict=True)}
+            key = self._scores_key(self.options["strategy"])
+            self.store.put("scores", key, {"scores": scores, "n_test": result.n_test})
+
+    def _scores_key(self, strategy: str) -> str:
+        """Name a strategy on the splits of this study, whatever sizes and repeats it has."""
+        backbone = self.options["backbone"]
+        name = backbone if isinstance(backbone, str) else self._backbone().key
+        options = ("test_fraction", "sampling", "seed", "image_size")
+        asked = [self._augmentation, *(self.options[option] for option in options)]
+        return key_of([strategy, name, self.collection.fingerprint(), *asked])
 
     # -- what the evidence depends on -----------------------------------------------------------
 
@@ -515,8 +553,7 @@ class Study:
         else:  # networks are trained in float32, on a GPU with half-precision products
             precision = "mixed" if device.type == "cuda" else "float32"
         images, test = self.collection.once
-        if embeds:
-            images, test = self._apart(images, test, backbone, precision)
+        images, test = self._apart(images, test, backbone if embeds else None, precision)
         sets = (images, test) if test else (images,)
         plan, notes = self._draw(images, test), self.preset.notes if self.preset else ()
         if self.options["budget"] is not None:
@@ -560,33 +597,37 @@ class Study:
         return key_of([depends, self.collection.fingerprint()]) if depends else None
 
     def _apart(
-        self, images: ImageSet, test: ImageSet | None, backbone: "Backbone", precision: str
+        self, images: ImageSet, test: ImageSet | None, backbone: "Backbone | None", precision: str
     ) -> Loaded:
         """Let no near-duplicate stand on the other side of a split.
 
         Where that leaves too few images for a split, they stay as they are, which is told.
         """
         from pytest_datasize.images.near_duplicates import comparable, keep_apart
+        from pytest_datasize.images.perceptual_hash import perceptual_hashes
         from pytest_datasize.transfer import device as devices
         from pytest_datasize.transfer.embedding import embed
 
         plain = Loaded(images, test)
         check = "near_duplicates" if test else "alike"
-        if level_of(check, self.collection.levels) == "ignore":
+        if level_of(check, self.collection.levels) == "ignore" or not comparable(plain):
             return plain
-        device = devices.resolve(self.options["device"])
         sets = tuple(part for part in plain if part)
-        features = embed(sets, backbone, device, self.store, precision=precision).features
-        if not comparable(plain, features.shape[1]):
-            return plain
-        apart, _ = keep_apart(plain, features.cpu().numpy())
+        hashes = np.concatenate([perceptual_hashes(p, self.store, n_threads()) for p in sets])
+        features = None
+        if backbone is not None:
+            device = devices.resolve(self.options["device"])
+            found = embed(sets, backbone, device, self.store, precision=precision)
+            features = found.features.cpu().numpy()
+        apart, _ = keep_apart(plain, features, hashes)
         new = apart.images.findings[len(images.findings) :]
         settle(Loaded(replace(images, findings=new)), self.collection.levels)
         try:
             self._draw(*apart)
         except DatasetError as problem:
             told = Finding(check, f"near-duplicates were not kept apart: {problem}")
-            return Loaded(replace(images, findings=(*images.findings, *new, told)), test)
+            new = (*images.findings, *new, told)
+            return Loaded(replace(images, findings=new, near=apart.images.near), test)
         return apart
 
 

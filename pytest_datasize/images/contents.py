@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images import perceptual_hash
 from pytest_datasize.images.decode import UndecodableError, content_of, decode, told
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.store import Store
@@ -54,12 +55,17 @@ def read_contents(
     missing = [row for row, content in enumerate(contents) if content is None]
     unreadable: list[str] = []
 
+    squares: dict[str, bytes] = {}
+
     def read(row: int) -> str:
         try:
-            return content_of(decode(images.read(row), images.max_pixels))
+            picture = decode(images.read(row), images.max_pixels)
         except UndecodableError as problem:
             unreadable.append(told(images.name(row), problem))
             return ""
+        content = content_of(picture)
+        squares[content] = perceptual_hash.squares_of(picture)
+        return content
 
     learnt: dict[str, str] = {}
     with ThreadPoolExecutor(threads) as pool:
@@ -73,6 +79,7 @@ def read_contents(
             pool.shutdown(cancel_futures=True)
             raise
     store.remember(learnt)
+    perceptual_hash.remember(store, squares)
     if unreadable:
         raise DatasetError(unreadable_text(sorted(unreadable), len(images)))
     return tuple(content or "" for content in contents)

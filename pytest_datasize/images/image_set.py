@@ -92,6 +92,9 @@ class ImageSet:
         sides of a split. None when every image stands for itself.
     group_names
         Names of the groups; a group's number is an index into them.
+    near
+        int64 array of shape (N,): images with one number are nearly the same. None where no one
+        has looked.
     max_pixels
         Largest width x height that is decoded; to be handed to ``decode``.
     """
@@ -107,6 +110,7 @@ class ImageSet:
     key: Callable[[int], str] | None = None
     groups: IntArray | None = None
     group_names: tuple[str, ...] = ()
+    near: IntArray | None = None
     max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
@@ -129,6 +133,7 @@ class ImageSet:
             stamp=lambda index: self.stamp(int(chosen[index])),
             key=None if key is None else lambda index: key(int(chosen[index])),
             groups=None if self.groups is None else self.groups[chosen],
+            near=None if self.near is None else self.near[chosen],
             digests=tuple(self.digests[row] for row in chosen) if self.digests else (),
         )
 

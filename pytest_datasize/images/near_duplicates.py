@@ -1,14 +1,15 @@
-"""Images that are nearly the same, by what the backbone sees in them: re-saved or retouched copies.
+"""Images that are nearly the same, by what the backbone sees or by what a perceptual hash keeps.
 
 How near two images must be depends on the data: on textiles of three kinds the nearest *different*
 image has a cosine similarity of 0.989, on clothes one of 0.835. So the limit is relative: an image
-is a near-duplicate of another where its cosine distance is below a quarter of the median distance
-between an image of the pool and its nearest neighbour there. With the default backbone that flags
-none of 2,000 different textiles and 0.13 % of 8,000 pieces of clothing (some of which are the same
-piece); of textiles saved again as JPEG of quality 90 it finds 92 %, made 5 % brighter 99 %, and of
-photographs mirrored 81 %. It does not find strong compression or rescaling: it says which images
-are surely copies, not which surely are none. Where over half of the images have a near-duplicate
-(frames of videos) that is what is usual, and only ``group`` tells what belongs together.
+is a near-duplicate of another where the cosine distance of their embeddings is below a quarter of
+the median distance between an image of the pool and its nearest neighbour there, or where their
+perceptual hashes say so (:mod:`pytest_datasize.images.perceptual_hash`). The hash sees the whole
+image and finds what was saved again, brightened, shrunk, mirrored or turned, also where no
+embeddings are made; the embedding finds some that were shifted or cropped. Neither finds all of
+those: this says which images are surely copies, not which surely are none.
+``benchmarks/copies.py`` counts both. Where over half of the images have a near-duplicate (frames of
+videos) that is what is usual, and only ``group`` tells what belongs together.
 """
 
 from dataclasses import replace
@@ -17,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images import perceptual_hash
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
+from pytest_datasize.images.perceptual_hash import ByteArray
 from pytest_datasize.images.unique import MOST_NAMED
 from pytest_datasize.ndarrays import FloatArray, IntArray
 
@@ -27,7 +30,6 @@ SHARE_OF_NEIGHBOURS = 0.25
 _LEAST_POOL = 20  # fewer neighbours say nothing of what is usual
 _SAMPLE = 2000  # rows that the median is taken over
 _CELLS = 1 << 24  # of one block of the matrix of similarities
-
 
 MOST_PAIRS = 400_000_000
 """Pairs of images that are compared at most: of 20,000 images all with all, in seconds."""
@@ -69,7 +71,7 @@ def limit(pool: FloatArray) -> float:
     """
     if len(pool) < _LEAST_POOL:
         return 0.0
-    rows = np.unique(np.linspace(0, len(pool) - 1, _SAMPLE).astype(np.int64))
+    rows = _sampled(len(pool))
     _, distances = _nearest(_unit(pool[rows]), _unit(pool), own=rows)
     return SHARE_OF_NEIGHBOURS * float(np.median(distances))
 
@@ -100,14 +102,15 @@ def pairs(images: FloatArray, pool: FloatArray, within: float | None = None) -> 
     ]
 
 
-def comparable(loaded: Loaded, width: int) -> bool:
-    """Whether the images are few enough, and their embeddings wide enough, to tell."""
+def comparable(loaded: Loaded) -> bool:
+    """Whether the images are few enough to compare all with all."""
     images, test = loaded
-    few = len(images) * len(test if test else images) <= MOST_PAIRS
-    return few and width >= LEAST_FEATURES
+    return len(images) * max(len(images), len(test) if test else 0) <= MOST_PAIRS
 
 
-def keep_apart(loaded: Loaded, features: FloatArray) -> tuple[Loaded, IntArray]:
+def keep_apart(
+    loaded: Loaded, features: FloatArray | None, hashes: ByteArray | None = None
+) -> tuple[Loaded, IntArray]:
     """Let no image be tested on that is nearly the same as one that is trained on.
 
     Test images given apart are left out where the pool has a near-duplicate. Otherwise
@@ -118,12 +121,16 @@ def keep_apart(loaded: Loaded, features: FloatArray) -> tuple[Loaded, IntArray]:
     loaded
         The pool, and test images where they are given apart, copies counted once.
     features
-        Embeddings of the pool and, after it, of the test images, (N, D).
+        Embeddings of the pool and, after it, of the test images, (N, D); None where there are
+        none. With fewer than :data:`LEAST_FEATURES` features they say nothing.
+    hashes
+        Perceptual hashes of the same images, (N, 32); None where there are none.
 
     Returns
     -------
     loaded, rows
-        With a finding where there was anything to tell, and the rows of ``features`` that stay.
+        With :attr:`ImageSet.near`, a finding where there was anything to tell, and the rows of
+        the images that stay.
 
     Raises
     ------
@@ -131,60 +138,106 @@ def keep_apart(loaded: Loaded, features: FloatArray) -> tuple[Loaded, IntArray]:
         No test image of a class is left.
     """
     images, test = loaded
-    rows, n = np.arange(len(features)), len(images)
+    n = len(images)
+    rows = np.arange(n + (len(test) if test else 0))
+    if features is not None and features.shape[1] < LEAST_FEATURES:
+        features = None
+    links, within = _links(
+        None if features is None else features[:n], None if hashes is None else hashes[:n]
+    )
+    images = replace(images, near=_components(n, links))
     if test is None:
-        return Loaded(_together(images, features)), rows
-    found = pairs(features[n:], features[:n])
-    if not found:
-        return loaded, rows
-    names = tuple(f"{test.name(p.row)} ~ {images.name(p.twin)}" for p in found[:MOST_NAMED])
+        return Loaded(_together(images, links)), rows
+    twins = _twins(features, hashes, n, within)
+    if not twins:
+        return Loaded(images, test), rows
+    names = tuple(f"{test.name(a)} ~ {images.name(b)}" for a, b in [*twins.items()][:MOST_NAMED])
     text = (
-        f"{len(found)} test images are nearly the same as one of the pool and were left out: "
+        f"{len(twins)} test images are nearly the same as one of the pool and were left out: "
         + "; ".join(names[:3])
     )
-    kept = np.setdiff1d(np.arange(len(test)), [pair.row for pair in found])
+    kept = np.setdiff1d(np.arange(len(test)), list(twins))
     tested = test.part(kept)
     if gone := [name for name, count in tested.class_counts.items() if not count]:
         raise DatasetError(f"{test.source}: no test image of class {gone[0]!r} is left; {text}.")
-    finding = Finding("near_duplicates", text, len(found), names)
+    finding = Finding("near_duplicates", text, len(twins), names)
     pool = replace(images, findings=(*images.findings, finding))
     return Loaded(pool, tested), np.concatenate([rows[:n], n + kept])
 
 
-def _together(images: ImageSet, features: FloatArray) -> ImageSet:
-    """Put near-duplicates, and whatever groups they are of, into one group."""
+class _Within(NamedTuple):
+    """From which on images are no near-duplicates: cosine distance, and bits."""
+
+    distance: float
+    bits: int
+
+
+def _links(features: FloatArray | None, hashes: ByteArray | None) -> tuple[IntArray, _Within]:
+    """Return the pairs of rows of the pool that are nearly the same, (P, 2), and the limits."""
+    found = [np.empty((0, 2), dtype=np.int64)]
+    distance, bits = 0.0, 0
+    if features is not None and len(features) >= _LEAST_POOL:
+        unit = _unit(features)
+        _, distances = _nearest(unit, unit, own=np.arange(len(unit)))
+        distance = SHARE_OF_NEIGHBOURS * float(np.median(distances[_sampled(len(unit))]))
+        rows = np.flatnonzero(distances < distance)
+        for block in _blocks(len(rows), len(rows)):
+            one, other = np.nonzero(1.0 - unit[rows[block]] @ unit[rows].T < distance)
+            found += [np.stack([rows[block[one]], rows[other]], axis=1)]
+    if hashes is not None:
+        bits = perceptual_hash.limit(hashes)
+        found += [perceptual_hash.copies(hashes, hashes, bits)]
+    pairs = np.concatenate(found)
+    upper = pairs[pairs[:, 0] < pairs[:, 1]]
+    return np.unique(upper, axis=0) if len(upper) else upper, _Within(distance, bits)
+
+
+def _twins(
+    features: FloatArray | None, hashes: ByteArray | None, n: int, within: _Within
+) -> dict[int, int]:
+    """Return test image → an image of the pool that is nearly the same, by row."""
+    found: dict[int, int] = {}
+    if hashes is not None:
+        near = perceptual_hash.copies(hashes[n:], hashes[:n], within.bits)
+        found = dict(reversed(near.tolist()))
+    if features is not None:
+        found.update((p.row, p.twin) for p in pairs(features[n:], features[:n], within.distance))
+    return dict(sorted(found.items()))
+
+
+def _components(n: int, links: IntArray) -> IntArray:
+    """Number images such that those that are linked, however indirectly, have one number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    unit = _unit(features)
-    allowed = limit(features)
-    first, second = [], []
-    for rows in _blocks(len(unit), len(unit)):
-        near_row, near_column = np.nonzero(1.0 - unit[rows] @ unit.T < allowed)
-        near_row += rows[0]
-        upper = near_column > near_row
-        first.append(near_row[upper])
-        second.append(near_column[upper])
-    one, other = np.concatenate(first), np.concatenate(second)
-    if not one.size:
+    if not len(links):
+        return np.arange(n)
+    graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def _together(images: ImageSet, links: IntArray) -> ImageSet:
+    """Put near-duplicates, and whatever groups they are of, into one group."""
+    if not len(links):
         return images
     old = np.arange(len(images)) if images.groups is None else images.groups
-    n_old = int(old.max()) + 1
-    links = coo_array((np.ones(len(one)), (old[one], old[other])), shape=(n_old, n_old))
-    _, merged = connected_components(links, directed=False)
-    groups = merged[old].astype(np.int64)
-    shown = zip(one[:MOST_NAMED], other[:MOST_NAMED], strict=True)
-    named = [f"{images.name(int(a))} ~ {images.name(int(b))}" for a, b in shown]
+    groups = _components(int(old.max()) + 1, old[links])[old]
+    named = [f"{images.name(int(a))} ~ {images.name(int(b))}" for a, b in links[:MOST_NAMED]]
     text = (
-        f"{len(one)} pairs of images in {images.source} are nearly the same; they are kept on one "
-        f"side of every split: {'; '.join(named[:3])}"
+        f"{len(links)} pairs of images in {images.source} are nearly the same; they are kept on "
+        f"one side of every split: {'; '.join(named[:3])}"
     )
     return replace(
         images,
-        findings=(*images.findings, Finding("alike", text, len(one), tuple(named))),
+        findings=(*images.findings, Finding("alike", text, len(links), tuple(named))),
         groups=groups,
         group_names=tuple(f"group {number}" for number in range(int(groups.max()) + 1)),
     )
+
+
+def _sampled(n: int) -> IntArray:
+    """Rows that the median is taken over."""
+    return np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64))
 
 
 def _unit(features: FloatArray) -> FloatArray:

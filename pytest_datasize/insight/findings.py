@@ -8,14 +8,17 @@ import numpy as np
 
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.insight.class_curves import prior_shift
-from pytest_datasize.insight.labels import held_out, suspects
+from pytest_datasize.insight.labels import HeldOut, held_out, suspects
 from pytest_datasize.insight.neighbours import agreement
+from pytest_datasize.insight.redundancy import redundancy
 from pytest_datasize.insight.thumbnails import thumbnail
 from pytest_datasize.ndarrays import FloatArray, IntArray
 from pytest_datasize.plan import Plan
 
 MOST_SUSPECTS: Final = 50
 MOST_PICTURES: Final = 24
+MOST_GROUPS: Final = 12
+MOST_OF_A_GROUP: Final = 3
 
 
 def findings(
@@ -46,11 +49,13 @@ def findings(
         for n in plan.sizes
     ]
     rows = np.concatenate(tested)
+    seen = held_out(labels, tested, last, classes)
     found = {
         "class_sizes": [[round(float(n), 2) for n in row] for row in sizes],
         "tested": np.bincount(labels[rows], minlength=classes).tolist(),
         "prior_shift": prior_shift(labels[rows], np.concatenate(last), classes),
-        "labels": _labels(image_sets, labels, tested, last, classes),
+        "labels": _labels(image_sets, labels, seen),
+        "redundancy": _redundancy(images, seen),
         "neighbours": None,
     }
     if features is not None:
@@ -59,14 +64,7 @@ def findings(
     return found
 
 
-def _labels(
-    image_sets: Sequence[ImageSet],
-    labels: IntArray,
-    tested: Sequence[IntArray],
-    predictions: Sequence[FloatArray],
-    classes: int,
-) -> dict[str, Any]:
-    seen = held_out(labels, tested, predictions, classes)
+def _labels(image_sets: Sequence[ImageSet], labels: IntArray, seen: HeldOut) -> dict[str, Any]:
     doubtful = suspects(labels, seen)
     names = image_sets[0].classes
     listed = []
@@ -83,6 +81,37 @@ def _labels(
         )
     judged = int(np.isfinite(seen.contradicted).sum())
     return {"judged": judged, "number": len(doubtful), "suspects": listed}
+
+
+def _redundancy(images: ImageSet, seen: HeldOut) -> dict[str, Any] | None:
+    """Tell of near-copies in the pool; None where no one has looked for them."""
+    if images.near is None:
+        return None
+    own = seen.probabilities[np.arange(len(images)), images.labels]
+    found = redundancy(images.near, images.labels, own)
+    order = np.argsort(images.near, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(images.near[order])) + 1)
+    groups = sorted((rows for rows in parts if len(rows) > 1), key=len, reverse=True)
+    return {
+        **asdict(found),
+        "number": len(groups),
+        "contested": sum(len(set(images.labels[rows].tolist())) > 1 for rows in groups),
+        "groups": [
+            {
+                "images": len(rows),
+                "shown": [_shown(images, int(row)) for row in rows[:MOST_OF_A_GROUP]],
+            }
+            for rows in groups[:MOST_GROUPS]
+        ],
+    }
+
+
+def _shown(images: ImageSet, row: int) -> dict[str, Any]:
+    return {
+        "image": images.name(row),
+        "label": images.classes[images.labels[row]],
+        "picture": thumbnail(images, row),
+    }
 
 
 def _place(image_sets: Sequence[ImageSet], row: int) -> tuple[ImageSet, int]:

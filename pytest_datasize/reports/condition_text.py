@@ -19,7 +19,7 @@ def details(record: Record) -> list[str]:
         f"  effect     an image of the deployment looks more like it than one of the pool with "
         f"probability {check['auc']:.3f} ({check['auc_low']:.3f} to {check['auc_high']:.3f})",
         f"  mmd        squared maximum mean discrepancy {check['mmd']:.3g}, "
-        f"p = {check['mmd_p_value']:.3g}",
+        f"p = {check['mmd_p_value']:.3g} (in place of an interval: its scale has no meaning)",
         f"  outside    {100 * check['outside']:.0f} % ({100 * check['outside_low']:.0f} to "
         f"{100 * check['outside_high']:.0f}) of them are further from every image of the pool "
         "than 99 % of its own are from each other",

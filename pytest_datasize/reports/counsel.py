@@ -21,6 +21,19 @@ Prices = float | Mapping[str, float] | None
 MOST_CLASSES = 100
 """With more classes no allocation is searched, and the weakest are listed: no one reads more."""
 
+WITHOUT_INTERVAL: Mapping[str, str] = {
+    "images of each class to collect": "a choice, not an estimate; their sum has an interval",
+    "rules of thumb, images per class, prices and what a budget pays for": "given or counted",
+    "doubtful labels": "counted; how many of them are wrong only a look tells",
+    "probability of a label or of a verdict": "it says itself how unsure it is",
+    "images that are not near-copies of another": "counted; copies that were not found are not in "
+    "it, and the documentation says how many are found",
+    "agreement of neighbours by chance": "follows from the number of images of each class",
+    "parameters per image": "counted",
+    "repeats or test images that would decide": "rough: the spread behind it is an estimate itself",
+}
+"""Number in the advice → why no interval stands beside it."""
+
 _OTHERS = "*"
 """Key of the price of all classes that have none of their own."""
 
@@ -53,8 +66,12 @@ def counsel(
         "money": _money(judged, result, curves, by_class, budget),
         "money_reason": _unpriced(prices, curves.names),
         "rule": _rule(judged, result),
+        "transfer": None,  # a session that knows other strategies' scores fills it in
         "neighbours": result.findings["neighbours"],
         "labels": result.findings["labels"],
+        "redundancy": result.findings.get("redundancy"),
+        "parameters": _parameters(judged, result),
+        "without_interval": dict(WITHOUT_INTERVAL),
     }
 
 
@@ -188,6 +205,25 @@ def _bought(judged: "Judgement", result: "StudyResult", images: int) -> dict[str
         "score_high": high,
         "probability": curve.probability(total, judged.target),
     }
+
+
+def _parameters(judged: "Judgement", result: "StudyResult") -> dict[str, Any] | None:
+    """How many parameters there are to an image; told to those who ask, and decides nothing."""
+    found = result.findings.get("parameters")
+    if found is None:
+        return None
+    return {
+        **found,
+        "per_image": round(found["trained"] / judged.available, 4),
+        "reason": PARAMETERS_DO_NOT_DECIDE,
+    }
+
+
+PARAMETERS_DO_NOT_DECIDE = (
+    "it decides nothing here: how much an image pins down depends on regularisation and on what "
+    "the weights know already, so that networks with many times more parameters than images "
+    "generalise (Zhang et al. 2017, arXiv:1611.03530); the learning curve measures it"
+)
 
 
 def _rule(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:

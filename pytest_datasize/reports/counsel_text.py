@@ -30,8 +30,42 @@ def _headlines(record: Record, advice: dict[str, Any]) -> Iterator[tuple[str, st
         yield "labels", labels(advice["labels"])
     if advice["rule"]["agrees"] is False:
         yield "rule", rule(record, advice["rule"])
-    if advice["neighbours"] and record["verdict"] != "sufficient":
+    found = advice.get("redundancy")
+    if found and found["number"]:
+        yield "copies", copies(found)
+    if record["verdict"] != "sufficient":
+        yield from _domain(advice)
+
+
+def _domain(advice: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if advice.get("transfer"):
+        yield "domain", transfer(advice["transfer"])
+    elif advice["neighbours"]:
         yield "domain", domain(advice["neighbours"])
+
+
+def facts(record: Record) -> list[tuple[str, str]]:
+    """Return (topic, sentence) pairs of what calls for nothing: for those who ask for more."""
+    advice = record.get("advice")
+    return [] if not advice else list(_facts(record, advice))
+
+
+def _facts(record: Record, advice: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    found = advice.get("redundancy")
+    if found is None:
+        yield (
+            "copies",
+            "near-copies were not looked for: the check is ignored, or the images are too many",
+        )
+    elif not found["number"]:
+        yield "copies", copies(found)
+    if record["verdict"] == "sufficient":
+        yield from _domain(advice)
+    if advice.get("parameters"):
+        yield "weights", parameters(advice["parameters"])
+    if reasons := advice.get("without_interval"):
+        said = "; ".join(f"{name} ({one_line(why)})" for name, why in reasons.items())
+        yield "numbers", f"without an interval: {said}"
 
 
 def collection(plan: dict[str, Any]) -> str:
@@ -149,11 +183,82 @@ def domain(found: dict[str, Any]) -> str:
     )
 
 
+def transfer(found: dict[str, Any]) -> str:
+    """Say what transfer adds, measured on these images.
+
+    Examples
+    --------
+    >>> transfer({"images": 400, "frozen": 0.81, "scratch": 0.6, "gain": 0.21, "low": 0.17,
+    ...     "high": 0.25, "repeats": 10})
+    'transfer helps on these images: with 400 of them, frozen features reach an accuracy of 0.810, \
+the same network from scratch 0.600, 21.0 points (17.0 to 25.0) less'
+    """
+    gain, low, high = found["gain"], found["low"], found["high"]
+    if low is None:
+        said, span = "transfer against training from scratch", " (no interval: one repeat)"
+    else:
+        if gain < 0:
+            low, high = -high, -low
+        span = f" ({100 * low:.1f} to {100 * high:.1f})"
+        said = "what transfer adds on these images cannot be told from nothing"
+        if low > 0:
+            said = f"transfer {'helps' if gain >= 0 else 'does harm'} on these images"
+    return (
+        f"{said}: with {found['images']:,} of them, frozen features reach an accuracy of "
+        f"{found['frozen']:.3f}, the same network from scratch {found['scratch']:.3f}, "
+        f"{100 * abs(gain):.1f} points{span} {'less' if gain >= 0 else 'more'}"
+    )
+
+
+def copies(found: dict[str, Any]) -> str:
+    """Say how many images are near-copies of others, and what the images are worth.
+
+    Examples
+    --------
+    >>> found = {"images": 2000, "different": 1874, "effective": 1880.2, "low": 1876.0,
+    ...     "high": 1902.4, "measured": True, "number": 110, "contested": 2}
+    >>> copies(found)
+    '2,000 images, of which 1,874 are not near-copies of another; they are worth 1,880 (1,876 to \
+1,902) independent ones; 2 of 110 groups of copies stand under several labels'
+    >>> copies({**found, "different": 2000, "number": 0, "contested": 0})
+    '2,000 images, none of which was found to be a near-copy of another'
+    """
+    if not found["number"]:
+        return f"{found['images']:,} images, none of which was found to be a near-copy of another"
+    worth = (
+        f"{found['effective']:,.0f} ({found['low']:,.0f} to {found['high']:,.0f}) independent ones"
+        if found["measured"]
+        else f"{found['low']:,.0f} to {found['high']:,.0f} independent ones (too few groups of "
+        "copies, or none held out, to measure what copies add)"
+    )
+    contested = (
+        f"; {found['contested']} of {found['number']:,} groups of copies stand under several labels"
+        if found["contested"]
+        else ""
+    )
+    return (
+        f"{found['images']:,} images, of which {found['different']:,} are not near-copies of "
+        f"another; they are worth {worth}{contested}"
+    )
+
+
+def parameters(found: dict[str, Any]) -> str:
+    """Say how many parameters there are to an image, and why that does not decide."""
+    frozen = found["in_all"] - found["trained"]
+    still = f" ({frozen:,} more are frozen)" if frozen else ""
+    return (
+        f"{found['trained']:,} parameters are trained{still}, {found['per_image']:.3g} for each "
+        f"available image; {one_line(found['reason'])}"
+    )
+
+
 def more(record: Record) -> Iterator[str]:
-    """Yield what ``-v`` adds: every class's recall, and the doubtful labels."""
+    """Yield what ``-v`` adds: facts, every class's recall, doubtful labels, groups of copies."""
     advice = record.get("advice")
     if not advice:
         return
+    for topic, sentence in facts(record):
+        yield f"  {topic:<8} {one_line(sentence)}"
     yield "  recall by class today, and with twice its images (all classes fitted together)"
     for row in advice["classes"]:
         yield (
@@ -167,3 +272,7 @@ def more(record: Record) -> Iterator[str]:
             f"{one_line(one['likely'], _NAME)!r} ({100 * one['probability']:.0f} %): "
             f"{one_line(one['image'], 80)}"
         )
+    for group in (advice.get("redundancy") or {"groups": []})["groups"]:
+        names = ", ".join(one_line(one["image"], 80) for one in group["shown"])
+        rest = group["images"] - len(group["shown"])
+        yield f"    near-copies: {names}{f' and {rest:,} more' if rest else ''}"

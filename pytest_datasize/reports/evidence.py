@@ -98,6 +98,8 @@ def _fit(outcomes: "Outcomes") -> dict[str, Any]:
 
 def _classes(result: "StudyResult", judged: "Judgement") -> list[dict[str, Any]]:
     """Every class: its images, its recall at the largest size, what it needs if that was asked."""
+    from pytest_datasize.verdict import LEVEL
+
     rows = []
     for name, outcomes in result.class_outcomes.items():
         recall, low, high = _mean(outcomes, -1)
@@ -110,6 +112,8 @@ def _classes(result: "StudyResult", judged: "Judgement") -> list[dict[str, Any]]
         }
         if judged.class_name is not None:
             required = result.class_curves[name].required(judged.target)
-            row["required"] = int(required) if math.isfinite(required) else None
+            low, high = result.class_curves[name].required_interval(judged.target, LEVEL)
+            for key, number in (("", required), ("_low", low), ("_high", high)):
+                row[f"required{key}"] = int(number) if math.isfinite(number) else None
         rows.append(row)
     return rows

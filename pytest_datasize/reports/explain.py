@@ -12,6 +12,8 @@ Record = dict[str, Any]
 _NAME = 60
 """Longest name of a class in a sentence; reports show it whole elsewhere."""
 
+_ROUGH = "(rough, without an interval: the spread behind it is an estimate itself)"
+
 
 def failure(records: list[Record]) -> str:
     """Return the text of a failed gate; its first line is complete by itself."""
@@ -63,7 +65,7 @@ def sentence(record: Record) -> str:
         return (
             f"{score}, {target} is asked: {sure(record['probability_sufficient'])} sure that this "
             f"is enough, {100 * record['confidence']:g} % asked. Any of these would decide: "
-            f"{record['remedies']['text']}."
+            f"{record['remedies']['text']} {_ROUGH}."
         )
     doubt = sure(1 - record["probability_sufficient"])
     short = f"{score}, {target} is asked: too few images, {doubt} sure. "
@@ -142,7 +144,7 @@ def missing(record: Record) -> str:
             "or mend labels"
         )
     if record["verdict"] == "undecided":
-        return f"certainty; any of these would give it: {record['remedies']['text']}"
+        return f"certainty; any of these would give it: {record['remedies']['text']} {_ROUGH}"
     if required is None or not record["tellable"]:
         return "more than the curve can tell; it flattens below the target within its interval"
     if required <= available:

@@ -1,6 +1,7 @@
 """One self-contained page: opened years later, on a phone or on paper, it still says it all."""
 
 import re
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,22 @@ def draw(run: dict[str, Any]) -> str:
 
 
 def _pictures_once(judged: list[Record]) -> None:
-    """Leave a doubtful image's picture where it comes first: requirements share their images."""
-    seen: set[str] = set()
+    """Leave an image's picture where it comes first: requirements share their images."""
+    seen: set[tuple[str, str]] = set()
     for record in judged:
-        for one in (record.get("advice") or {"labels": {"suspects": []}})["labels"]["suspects"]:
+        for kind, one in _pictured(record.get("advice")):
             picture = one["picture"]
-            one["shown"] = picture if _is_picture(picture) and picture not in seen else None
-            seen.add(picture)
+            fresh = _is_picture(picture) and (kind, picture) not in seen
+            one["shown"] = picture if fresh else None
+            seen.add((kind, picture))
+
+
+def _pictured(advice: Record | None) -> Iterator[tuple[str, Record]]:
+    """Yield what the advice shows pictures of: doubtful labels, and near-copies side by side."""
+    if advice:
+        yield from (("label", one) for one in advice["labels"]["suspects"])
+        for group in (advice.get("redundancy") or {"groups": []})["groups"]:
+            yield from (("copy", one) for one in group["shown"])
 
 
 def _is_picture(text: str | None) -> bool:

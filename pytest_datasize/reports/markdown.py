@@ -81,13 +81,25 @@ def _blocks(run: Content) -> Iterator[str]:
     for record in (r for r in records if r["metric"] is None and r["verdict"] != "error"):
         first = escaped(record["message"].splitlines()[0])
         yield f"\n{_sign(record)} {code(record['nodeid'])}: {record['verdict']}: {first}"
-    for record in (r for r in judged if not r["failed"] and r.get("advice")):
-        if record["advice"]["rule"]["agrees"] is False:
-            said = escaped(counsel_text.rule(record, record["advice"]["rule"]))
-            yield f"\nRule of thumb, {code(record['nodeid'])}: {said}"
+    yield from _remarks([r for r in judged if not r["failed"] and r.get("advice")])
     yield from _changes(judged)
     yield from (_details(record) for record in failed)
     yield _origin(run)
+
+
+def _remarks(met: list[Record]) -> Iterator[str]:
+    """What to know of requirements that are met."""
+    for record in met:
+        advice = record["advice"]
+        if advice["rule"]["agrees"] is False:
+            said = escaped(counsel_text.rule(record, advice["rule"]))
+            yield f"\nRule of thumb, {code(record['nodeid'])}: {said}"
+    for nodeid, said in dict.fromkeys(
+        (record["nodeid"], counsel_text.copies(found))
+        for record in met
+        if (found := record["advice"].get("redundancy")) and found["number"]
+    ):
+        yield f"\nNear-copies, {code(nodeid)}: {escaped(said)}"
 
 
 def _judged(record: Record) -> str:

@@ -16,6 +16,7 @@ from pytest_datasize.errors import BackboneError, DatasetError
 from pytest_datasize.images.contents import known_contents, stamps_of, unreadable_text
 from pytest_datasize.images.decode import UndecodableError, content_of, decode, told
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.perceptual_hash import remember, squares_of
 from pytest_datasize.store import Store
 from pytest_datasize.store.rows import HalfArray, Rows
 from pytest_datasize.threads import n_threads
@@ -121,6 +122,7 @@ class _Decoded(NamedTuple):
     content: str
     pixels: Tensor | None  # uint8 (3, S, S)
     problem: str
+    squares: bytes = b""  # what its perceptual hash is made of
 
 
 class _Run:
@@ -149,6 +151,7 @@ class _Run:
         self.inference: Inference | None = None
         self.unreadable: list[str] = []
         self.learnt: dict[str, str] = {}
+        self.squares: dict[str, bytes] = {}
         self.pending: list[_Decoded] = []
         self.promised: dict[str, int] = {}  # content → the row that is embedded for all its copies
         self.computed = 0
@@ -276,7 +279,9 @@ class _Run:
                 content = content_of(picture)
                 if self.contents[row] not in (None, content):  # of the stamp, or counted before
                     raise UndecodableError("changed while the gate ran; run again when it is whole")
-                decoded.append(_Decoded(row, content, self.backbone.crop(picture), ""))
+                pixels = self.backbone.crop(picture)
+                squares = squares_of(picture) if self.contents[row] is None else b""
+                decoded.append(_Decoded(row, content, pixels, "", squares))
             except UndecodableError as problem:
                 decoded.append(_Decoded(row, "", None, told(images.name(index), problem)))
         return decoded
@@ -291,6 +296,8 @@ class _Run:
             if (stamp := self.stamps[one.row]) and self.contents[one.row] is None:
                 self.learnt[stamp] = one.content
             unknown = self.contents[one.row] is None
+            if unknown:
+                self.squares[one.content] = one.squares
             self.contents[one.row] = one.content
             if one.content in self.promised:
                 self._advance(1)
@@ -313,6 +320,9 @@ class _Run:
         if len(self.learnt) >= least:
             self.store.remember(self.learnt)
             self.learnt = {}
+        if len(self.squares) >= least:
+            remember(self.store, self.squares)
+            self.squares = {}
 
     # -- the backbone -------------------------------------------------------------------------
 

@@ -1,0 +1,53 @@
+"""How many numbers a strategy trains, for those who reckon in parameters per image."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_datasize.transfer.cut import cut, trained_parameters
+from pytest_datasize.transfer.recipe import FINE_TUNING, Recipe
+from pytest_datasize.transfer.trials import Work
+
+
+def parameters(work: Work, width: int | None = None) -> dict[str, int] | None:
+    """Return how many parameters are trained, and how many there are with the frozen ones.
+
+    None for a trainer of one's own: what it trains only it knows.
+
+    Parameters
+    ----------
+    work
+        The plan and all that its trials need.
+    width
+        Features of an embedding, where that is known.
+    """
+    strategy, options = work.options["strategy"], work.options
+    if strategy == "own_training":
+        return None
+    model = work.backbone.model
+    total = _number(model.parameters())
+    trained = 0
+    if strategy == "from_scratch":
+        trained = total
+    elif strategy == "fine_tuning":
+        recipe: Recipe = options.get("recipe") or FINE_TUNING
+        unfreeze = options.get("unfreeze")
+        found = cut(work.backbone, recipe.unfreeze if unfreeze is None else unfreeze)
+        trained = _number(trained_parameters(found.top, found.trainable))
+    width = _width(model, work.backbone.image_size) if width is None else width
+    head = (width + 1) * work.n_classes
+    return {"trained": trained + head, "in_all": total + head}
+
+
+def _number(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+@torch.inference_mode()
+def _width(model: Any, side: int) -> int:
+    first = next(model.parameters(), torch.zeros(1))
+    return int(
+        model(torch.zeros(1, 3, side, side, device=first.device, dtype=first.dtype)).shape[1]
+    )
