@@ -15,6 +15,7 @@ import argparse
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ IMAGES = 8000
 CLASSES = 10
 RESERVE = 5000  # the rest is the truth: 3,000 images that nothing is chosen from
 REPEATS = 8
+DRAWS = 20
 
 
 def embedded(folder: Path | None, cache: Path) -> tuple[Any, Any]:
@@ -91,7 +93,8 @@ def study_of(x: Any, y: Any, rows: Any, seed: int) -> ClassCurves:
     for (size, _, _), p in zip(trials, heads(x, y, tasks), strict=True):
         by_size[size].append(p)
     probabilities = list(by_size.values())
-    _, by_class = _outcomes(images, y[rows], plan, probabilities)
+    work: Any = SimpleNamespace(image_sets=(images,), labels=y[rows], plan=plan)
+    _, by_class = _outcomes(work, probabilities)
     tested = np.concatenate([repeat.test for repeat in plan.repeats])
     shift = prior_shift(y[rows][tested], np.concatenate(probabilities[-1]), CLASSES)
     sizes = [
@@ -101,13 +104,18 @@ def study_of(x: Any, y: Any, rows: Any, seed: int) -> ClassCurves:
     return fit_classes(by_class, np.array(sizes), np.array(shift))
 
 
-def really(x: Any, y: Any, rows: list[Any], counts: Any, generator: Any) -> Any:
-    """True recalls with so many images of every class, the mean of five draws from the reserve."""
+def really(x: Any, y: Any, rows: list[Any], counts: Any, seed: int) -> Any:
+    """True recalls with so many images of every class, the mean of draws from the reserve.
+
+    Draws of one seed are nested: more images are the same ones and others, so that what is
+    compared differs by the images that were added and not by luck.
+    """
     test = np.arange(RESERVE, IMAGES)
-    draws = [
-        np.concatenate([generator.permutation(r)[:n] for r, n in zip(rows, counts, strict=True)])
-        for _ in range(5)
-    ]
+    draws = []
+    for number in range(DRAWS):
+        generator = np.random.default_rng([seed, number])
+        orders = [generator.permutation(r) for r in rows]
+        draws.append(np.concatenate([r[:n] for r, n in zip(orders, counts, strict=True)]))
     found = heads(x, y, [(train, test) for train in draws])
     return np.mean([recalls(y, test, p) for p in found], axis=0)
 
@@ -129,13 +137,13 @@ def collect(x: Any, y: Any) -> None:
             print(f"  {seed}: target {target:.2f}: no plan (at least {plan.low})")
             continue
         chosen = np.array([plan.images[name] for name in curves.names])
-        after = really(x, y, rows, np.round(now + chosen).astype(int), generator).min()
-        today = really(x, y, rows, np.round(now).astype(int), generator).min()
+        after = really(x, y, rows, np.round(now + chosen).astype(int), seed).min()
+        today = really(x, y, rows, np.round(now).astype(int), seed).min()
         usual, wanted = [], 0
         for factor in (1.0, 2.0, 4.0, 8.0, 16.0):  # until proportions reach what the plan reached
             wanted = min(factor * plan.total, 2 * now.sum())
             grown = np.round(now * (1 + wanted / now.sum())).astype(int)
-            usual.append(really(x, y, rows, np.minimum(grown, 480), generator).min())
+            usual.append(really(x, y, rows, np.minimum(grown, 480), seed).min())
             if usual[-1] >= after or wanted >= 2 * now.sum():
                 break
         reached = usual[-1] >= after
@@ -161,8 +169,8 @@ def changes(x: Any, y: Any) -> None:
         )
         now = np.round(curves.images)
         grown = now * np.where(generator.random(CLASSES) < 0.4, generator.uniform(2, 4, 10), 1.0)
-        base = really(x, y, rows, now.astype(int), generator)
-        truth = really(x, y, rows, grown.astype(int), generator)
+        base = really(x, y, rows, now.astype(int), seed)
+        truth = really(x, y, rows, grown.astype(int), seed)
         for name, factor in (("without prior shift", 0.0), ("with prior shift", 1.0)):
             model = ClassCurves(**{**vars(curves), "shift": factor * curves.shift})
             draws = model.recalls(grown)

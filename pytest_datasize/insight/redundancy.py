@@ -78,7 +78,7 @@ def redundancy(near: IntArray, labels: IntArray, values: FloatArray, seed: int =
         return Redundancy(images, images, images, images, images, measured=True)
     known = np.isfinite(values)
     apart = _apart(labels[known], values[known])
-    spread = float(np.mean(apart**2))
+    spread = float((apart**2).sum()) / max(len(apart), 1)
     within, freedom = _within(group[known], apart, different)
     used = several[freedom[several] > 0]
     if len(used) < LEAST_GROUPS or spread == 0.0:

@@ -257,6 +257,9 @@ def more(record: Record) -> Iterator[str]:
     advice = record.get("advice")
     if not advice:
         return
+    found = advice.get("redundancy")
+    if found and found["number"] and not record["failed"]:  # of a failed one it is told anyway
+        yield f"  copies   {copies(found)}"
     for topic, sentence in facts(record):
         yield f"  {topic:<8} {one_line(sentence)}"
     yield "  recall by class today, and with twice its images (all classes fitted together)"

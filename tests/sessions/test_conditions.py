@@ -1,6 +1,7 @@
 """Gates that train nothing: enough images in every class, and the right ones."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -96,6 +97,98 @@ def test_robot(): ...
     from pytest_datasize.reports.json import schema
 
     jsonschema.validate(run, schema())
+
+
+LOCKED = (
+    GATE
+    + """
+import sys
+
+@datasize.represents(deployment={alike!r})
+def test_alike():
+    assert "torch" not in sys.modules or not {locked}
+
+@datasize.represents()
+def test_robot(): ...
+"""
+)
+
+
+def locked_field(field, robots, tmp_path):
+    """The gates of both, their record committed, on copies of the images that may be changed."""
+    for name in ("pool", "alike", "robot"):
+        shutil.copytree(robots / name, tmp_path / name)
+    conftest = (field.path / "conftest.py").read_text()
+    field.makeconftest(conftest.replace(str(robots), str(tmp_path)))
+    field.makepyfile(LOCKED.format(alike=str(tmp_path / "alike"), locked=False))
+    field.runpytest("--datasize-lock").assert_outcomes(passed=1, failed=1)
+    field.makepyfile(LOCKED.format(alike=str(tmp_path / "alike"), locked=True))
+    return tmp_path
+
+
+def test_the_committed_record_judges_without_embedding(field, robots, tmp_path):
+    locked_field(field, robots, tmp_path)
+    record = field.path / "datasize.lock.json"
+    entries = json.loads(record.read_text())["gates"]
+    [alike, robot] = (entries[name] for name in sorted(entries))
+    assert [name.split()[-1] for name in entries] == ["represents", "represents"]
+    assert robot["subject"]["images"]["number"] == 120
+    assert robot["subject"]["deployment"]["number"] == 60
+    assert robot["records"][0]["verdict"] == "unmet"
+    check = robot["records"][0]["check"]
+    assert (check["p_value"], check["mmd_p_value"]) == (0.001, 0.001)
+    assert check["auc_low"] < check["auc"] < check["auc_high"]
+    assert "base64" not in record.read_text()
+    result = field.runpytest_subprocess(
+        "--datasize=locked", "--datasize-json=r.json", "--datasize-html=r.html"
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["the images are not like those of the deployment: *"])
+    run = json.loads((field.path / "r.json").read_text())
+    assert [one["failed"] for one in run["requirements"]] == [False, True]
+    assert run["requirements"][0]["check"]["p_value"] == alike["records"][0]["check"]["p_value"]
+    import jsonschema
+
+    from pytest_datasize.reports.json import schema
+
+    jsonschema.validate(run, schema())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("pool", "data changed (120 then, 121 now images)"),
+        ("field", "images of the deployment changed (60 then, 61 now images)"),
+        ("swapped", "images of the deployment changed (still 60 images)"),
+        ("level", "the requirement changed (false_alarms was 0.01, is 0.05)"),
+        (
+            "backbone",
+            "the requirement changed (backbone was 'tf_efficientnet_lite0', is 'resnet18'",
+        ),
+        ("name", "has no entry"),
+    ],
+)
+def test_what_changed_since_the_record_is_an_error(field, robots, tmp_path, change, says):
+    root = locked_field(field, robots, tmp_path)
+    arguments = ["-k", "robot", "--datasize=locked"]
+    new = Image.new("RGB", (64, 64), "red")
+    if change == "pool":
+        new.save(next((root / "pool").iterdir()) / "new.png")
+    elif change == "field":
+        new.save(root / "robot" / "new.png")
+    elif change == "swapped":
+        new.save(next((root / "robot").iterdir()))
+    elif change == "level":
+        arguments += ["--datasize-false-alarms=0.05"]
+    elif change == "backbone":
+        arguments += ["--datasize-backbone=resnet18"]
+    else:
+        record = field.path / "datasize.lock.json"
+        record.write_text(record.read_text().replace("test_robot", "test_other"))
+    result = field.runpytest(*arguments)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*{says}*"])
+    result.stdout.fnmatch_lines(["*pytest --datasize-lock*"])
 
 
 def test_a_labelled_deployment_is_scored_too(repository, shape_folder):
