@@ -22,7 +22,7 @@ def again(picture: Image.Image, quality: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def planted(textiles, tmp_path_factory):
-    """A pool of 90 real images of 96 pixels with copies among them; and test images, some leaked."""
+    """A pool of 90 real images with copies among them; and test images, some of them leaked."""
     root = tmp_path_factory.mktemp("planted")
     paths = sorted(textiles.rglob("*.jpg"))
     chosen = [paths[row] for row in np.random.default_rng(3).permutation(len(paths))[:120]]
@@ -62,7 +62,8 @@ def gates(pytester, planted):
 def test_planted_copies_are_counted_shown_and_told_everywhere(gates, planted):
     gates.makepyfile(
         GATE
-        + f"@datasize.requires(accuracy=0.2, dataset={str(planted / 'pool')!r})\ndef test_a(): ...\n"
+        + f"@datasize.requires(accuracy=0.2, dataset={str(planted / 'pool')!r})\n"
+        + "def test_a(): ...\n"
     )
     result = gates.runpytest(
         "-v", "--datasize-json=r.json", "--datasize-html=r.html", "--datasize-markdown=r.md"
