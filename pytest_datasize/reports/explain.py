@@ -151,7 +151,10 @@ def missing(record: Record) -> str:
         return "nothing"
     beyond = required / record["sizes"][-1]
     warning = f"; an extrapolation to {beyond:.1f} times what was measured"
-    return f"{required - available:,} images on top of {available:,}" + (
+    low, high = record["required_low"], record["required_high"]
+    most = "any" if high is None else f"{high - available:,}"
+    span = f"({max(low - available, 0):,} to {most})"
+    return f"{required - available:,} {span} images on top of {available:,}" + (
         warning if record["extrapolated"] else ""
     )
 
