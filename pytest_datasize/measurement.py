@@ -10,13 +10,13 @@ import numpy as np
 
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.insight.findings import findings
-from pytest_datasize.options import METRICS, WORST_CLASS
 from pytest_datasize.outcomes import Outcomes, bare, gather
 from pytest_datasize.result import StudyResult
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
 from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.trials import Trials, Work
+from pytest_datasize.vocabulary import METRICS, WORST_CLASS
 
 
 def measure(

@@ -22,9 +22,10 @@ from pytest_datasize.images.collection import Collection
 from pytest_datasize.images.findings import settle
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, file_stamp
 from pytest_datasize.images.look import small_classes
-from pytest_datasize.options import OPTIONS, STRATEGIES
+from pytest_datasize.options import OPTIONS
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.store import Store, key_of
+from pytest_datasize.vocabulary import STRATEGIES
 
 if TYPE_CHECKING:
     from pytest_datasize.presets import Preset
