@@ -14,7 +14,6 @@ from pytest_datasize.outcomes import Outcomes, bare, gather
 from pytest_datasize.result import StudyResult
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
-from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.trials import Trials, Work
 from pytest_datasize.vocabulary import METRICS, WORST_CLASS
 
@@ -90,18 +89,15 @@ def measure(
         if until and until(result, stop / len(plan.repeats)):
             break
     if by_class:  # a trainer's bare scores say nothing of single images
-        result = replace(result, findings=_findings(work, strategy, found))
+        result = replace(result, findings=_findings(work, found))
     return result
 
 
-def _findings(work: Work, strategy: Callable[..., Any], probabilities: Any) -> dict[str, Any]:
+def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
     """Note what the advice needs; embeddings only where the strategy has made them anyway."""
     features = None
-    if getattr(import_module(strategy.__module__), "EMBEDS", False):
-        embeddings = embed(
-            work.image_sets[:1], work.backbone, work.device, work.store, precision=work.precision
-        )
-        features = embeddings.features.cpu().numpy()
+    if work.features is not None:
+        features = work.features[: len(work.image_sets[0])].cpu().numpy()
     return findings(work.image_sets, work.labels, work.plan, probabilities, features)
 
 

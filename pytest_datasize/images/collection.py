@@ -6,11 +6,10 @@ from typing import Any
 
 from pytest_datasize import images as sources
 from pytest_datasize.checks import must_decode, parse_levels
-from pytest_datasize.images.contents import known_contents, read_contents, stamps_of
-from pytest_datasize.images.findings import refuse, settle
+from pytest_datasize.images.contents import known_contents, read_contents
+from pytest_datasize.images.findings import refuse, settle, small_classes
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.images.image_set import ImageSet, Loaded, Reading
-from pytest_datasize.images.look import looked, small_classes
 from pytest_datasize.images.unique import unique
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.threads import n_threads
@@ -57,7 +56,7 @@ class Collection:
             content is not None
             for part in self.raw
             if part is not None
-            for content in known_contents(stamps_of(part), self._store)
+            for content in known_contents(part, self._store)
         )
 
     @property
@@ -109,6 +108,8 @@ class Collection:
         return sources.load(dataset, test, reading, levels)
 
     def _looked(self, raw: Loaded) -> Loaded:
+        from pytest_datasize.images.look import looked
+
         def tell(done: int, total: int) -> None:
             self._on_progress("looking at images", done, total)
 

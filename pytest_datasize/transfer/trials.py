@@ -59,6 +59,9 @@ class Work:
         Seed of whatever a strategy draws at random; mix it with a purpose and the repeat.
     on_progress
         Called with (stage, done, in all).
+    features
+        Embeddings of all images of all sets in order, float16 tensor of shape (N, D) on the
+        device; None for strategies that make none.
     options
         Option name → value, for what only some strategies know: ``augment``, ``unfreeze``, ...
     finished
@@ -78,6 +81,7 @@ class Work:
     precision: str
     seed: int
     on_progress: Progress
+    features: torch.Tensor | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     finished: Mapping[Key, Outcome] = field(default_factory=dict)
     on_trial: Callable[[int, int, Outcome], None] = lambda size, repeat, outcome: None
