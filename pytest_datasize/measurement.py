@@ -44,12 +44,13 @@ def measure(
     images, test, labels = work.image_sets[0], work.image_sets[1:], work.labels
     found: list[list[Any]] = [[] for _ in plan.sizes]
     told = list(notes)
-    done = 0
+    done = loose = 0
     for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
         trials = strategy(work, (done, stop))
         for known, new in zip(found, trials.scores or trials.probabilities, strict=True):
             known += new
         told += trials.notes
+        loose += trials.unconverged
         start = time.perf_counter()
         outcomes, by_class = (
             (_bare_outcomes(work, found), {}) if trials.scores else _outcomes(work, found)
@@ -57,9 +58,10 @@ def measure(
         spent = {**trials.seconds, "outcomes": time.perf_counter() - start}
         for stage, seconds in spent.items():
             timings[stage] = timings.get(stage, 0.0) + seconds
+        n_trials = len(plan.trials(0, stop))
         result = StudyResult(
             source=images.source,
-            notes=(*images.notes, *dict.fromkeys(told)),
+            notes=(*images.notes, *dict.fromkeys([*told, *_unconverged(loose, n_trials)])),
             class_counts=images.class_counts,
             total=len(labels),
             available=plan.available,
@@ -70,7 +72,7 @@ def measure(
             test_source=test[0].source
             if test
             else f"{options['test_fraction']:g} of the images in every repeat",
-            n_trials=len(plan.trials(0, stop)),
+            n_trials=n_trials,
             n_trials_planned=len(plan.trials()),
             outcomes=outcomes,
             class_outcomes=by_class,
@@ -81,7 +83,7 @@ def measure(
             image_size=backbone.image_size,
             precision=work.precision,
             strategy=options["strategy"],
-            device=devices.describe(device),
+            device=work.device_name or devices.describe(device),
             seed=options["seed"],
             timings=timings,
         )
@@ -91,6 +93,10 @@ def measure(
     if by_class:  # a trainer's bare scores say nothing of single images
         result = replace(result, findings=_findings(work, found))
     return result
+
+
+def _unconverged(loose: int, heads: int) -> tuple[str, ...]:
+    return (f"{loose} of {heads} heads did not converge",) if loose else ()
 
 
 def _findings(work: Work, probabilities: Any) -> dict[str, Any]:

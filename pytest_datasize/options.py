@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pytest_datasize import values
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.vocabulary import STRATEGIES
+from pytest_datasize.vocabulary import ENGINES, STRATEGIES
 
 
 class Option(NamedTuple):
@@ -273,6 +273,40 @@ OPTIONS: dict[str, Option] = {
         "where the backbone and the heads run",
         "auto",
         choices=("auto", "cpu", "cuda", "mps"),
+    ),
+    "engine": Option(
+        values.choice(*ENGINES),
+        f"one of: {', '.join(ENGINES)}",
+        "where images are embedded and trials trained; it never changes a verdict",
+        "local",
+        choices=tuple(ENGINES),
+    ),
+    "workers": Option(
+        values.integer(1, 10_000),
+        "a whole number from 1",
+        "workers of the engine (default: one for every GPU, or for a share of the cores)",
+        from_text=int,
+    ),
+    "ray_address": Option(
+        values.path_or_word,
+        "'auto', 'local', HOST:PORT or ray://HOST:PORT",
+        "cluster of engine=ray: the one that runs (auto), one started here (local), or another",
+        "auto",
+        choices=("auto", "local"),
+    ),
+    "ray_gpus": Option(
+        values.number_from(0.01),
+        "a number from 0.01, such as 0.5 for two workers on a GPU",
+        "GPUs of one worker of engine=ray, where the cluster has any",
+        1.0,
+        from_text=float,
+    ),
+    "ray_upload": Option(
+        values.flag,
+        "true or false",
+        "send the images to the workers of engine=ray, which then need not see the data set",
+        False,
+        from_text=values.flag_from_text,
     ),
 }
 """Option name → how it is checked; the same for every layer of the settings."""

@@ -4,14 +4,19 @@ Nothing heavy is imported before something must be measured: an unchanged study 
 store by the contents of its images alone.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_datasize.checks import CHECKS, level_of
+from pytest_datasize.engines import Engines
 from pytest_datasize.errors import DatasetError, RequirementError
 from pytest_datasize.identity import OF_A_TRIAL, OF_THE_EVIDENCE, OF_THE_PLAN, as_data, name_of
 from pytest_datasize.images.collection import Collection
@@ -21,14 +26,15 @@ from pytest_datasize.model import Model
 from pytest_datasize.options import OPTIONS
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.store import Store, key_of
-from pytest_datasize.vocabulary import STRATEGIES
+from pytest_datasize.vocabulary import EMBEDDING_STRATEGIES, LOCAL, STRATEGIES
 
 if TYPE_CHECKING:
+    from pytest_datasize.handout import Handout
     from pytest_datasize.presets import Preset
     from pytest_datasize.result import StudyCheck, StudyPlan, StudyResult
     from pytest_datasize.transfer.backbone import Backbone
     from pytest_datasize.transfer.cost import Cost
-    from pytest_datasize.transfer.embedding import Embeddings
+    from pytest_datasize.transfer.embedding import Embeddings, Space
     from pytest_datasize.transfer.trials import Key, Outcome, Work
 
 
@@ -50,8 +56,12 @@ class Study:
         As in the marker; None for the default.
     group, checks, allow_outside, max_pixels, precision
         As in the marker; None for the default.
+    engine, workers, ray_address, ray_gpus, ray_upload
+        As in the marker; None for the default.
     store
         Knows what was found out before, and learns what is new; None forgets all at the end.
+    engines
+        Workers of this session, to be shared with other studies; None starts some for each run.
     finished
         Outcomes of trials that are known already, by (size, repeat); they are not trained again.
     on_trial
@@ -107,13 +117,20 @@ class Study:
         checks: Any = None,
         allow_outside: bool | None = None,
         max_pixels: int | None = None,
+        engine: str | None = None,
+        workers: int | None = None,
+        ray_address: str | None = None,
+        ray_gpus: float | None = None,
+        ray_upload: bool | None = None,
         store: Store | None = None,
+        engines: Engines | None = None,
         finished: "Mapping[Key, Outcome] | None" = None,
         on_trial: "Callable[[int, int, Outcome], None]" = lambda size, repeat, outcome: None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ) -> None:
         asked = locals()
         given: dict[str, Any] = {name: asked[name] for name in OPTIONS if name in asked}
+        self._given = dict(given)  # what makes the same study elsewhere
         augmentation = None if callable(augment) else str(augment)
         self.preset: Preset | None = None
         if preset is not None:
@@ -135,6 +152,10 @@ class Study:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
         self._settle_training(given["strategy"] if trainer is None else strategy)
         self.store = Store() if store is None else store
+        self._engines = engines
+        if self.options["engine"] != LOCAL and self.store.folder is None:
+            self._folder = TemporaryDirectory(prefix="datasize-")  # goes with the study
+            self.store = Store(Path(self._folder.name))
         self.finished = finished or {}
         self.on_trial = on_trial
         self.on_progress = on_progress
@@ -279,7 +300,8 @@ class Study:
         with self.store.claim(backbone.key):
             if found := self._known(stops):  # measured by whom we waited for
                 return from_json(found)
-            result = self._measure(backbone, until)
+            with self._handout() as handout:
+                result = self._measure(backbone, until, handout)
             if stops is not None:
                 self._keep(to_json(result), stops)
         return result
@@ -327,6 +349,23 @@ class Study:
 
     # -- measuring ----------------------------------------------------------------------------
 
+    @contextmanager
+    def _handout(self) -> "Iterator[Handout | None]":
+        """Turn to the engine that was asked for; None where all runs in this process."""
+        engines = self._engines or Engines()
+        try:
+            engine = engines.get(self.options)
+            if engine is None:
+                yield None
+                return
+            from pytest_datasize.handout import Handout, portable
+
+            with Handout(engine, self, portable(self._given)) as handout:
+                yield handout
+        finally:
+            if engines is not self._engines:
+                engines.close()
+
     def _draw(self, images: ImageSet, test: ImageSet | None) -> Plan:
         return draw(
             images,
@@ -360,32 +399,40 @@ class Study:
         return shed(plan, cost, budget)
 
     def _measure(
-        self, backbone: "Backbone", until: Callable[["StudyResult", float], bool] | None
+        self,
+        backbone: "Backbone",
+        until: Callable[["StudyResult", float], bool] | None,
+        handout: "Handout | None",
     ) -> "StudyResult":
         from pytest_datasize.measurement import measure
         from pytest_datasize.transfer import device as devices
 
         device = devices.resolve(self.options["device"])
         module, _, function = STRATEGIES[self.options["strategy"]].partition(":")
-        strategy = import_module(module)
+        strategy = getattr(import_module(module), function)
         timings: dict[str, float] = {}
-        # networks are trained in float32, on a GPU with half-precision products
-        precision = "mixed" if device.type == "cuda" else "float32"
-        features = None
-        if getattr(strategy, "EMBEDS", False):
-            found = self._embedded(tuple(part for part in self.collection.raw if part))
-            timings["decode_and_embed"] = found.seconds
-            precision = found.precision
+        features = space = None
+        if self.options["strategy"] in EMBEDDING_STRATEGIES:
+            start = time.perf_counter()
+            if handout:
+                handout.embed()
+            raw = tuple(part for part in self.collection.raw if part)
+            found = self._embedded(raw, handout.space if handout else None)
+            timings["decode_and_embed"] = time.perf_counter() - start
+            space = found.space
             self.collection.name(found.contents)
             images, test, features = self._apart(found)
         else:
             images, test = self.collection.once
-        work = self._work(Loaded(images, test), backbone, device, precision, features)
+        sets = (images, test) if test else (images,)
+        work = self.work(sets, self._draw(images, test), device, space, features)
+        if handout:
+            work, strategy = handout.work(work), handout.strategy(strategy)
         notes = self.preset.notes if self.preset else ()
         if self.options["budget"] is not None:
             plan, note = self._within_budget(work.plan, self._cost(backbone, len(work.labels)))
             work, notes = replace(work, plan=plan), (*notes, note) if note else notes
-        result = measure(work, getattr(strategy, function), timings, notes, until)
+        result = measure(work, strategy, timings, notes, until)
         return self._with_fit(result) if self.preset and self.preset.fits else result
 
     def _with_fit(self, result: "StudyResult") -> "StudyResult":
@@ -396,7 +443,9 @@ class Study:
         note = fit_note(result.sizes, means, result.available)
         return replace(result, notes=(*result.notes, note))
 
-    def _embedded(self, image_sets: tuple[ImageSet, ...]) -> "Embeddings":
+    def _embedded(
+        self, image_sets: tuple[ImageSet, ...], space: "Space | None" = None
+    ) -> "Embeddings":
         from pytest_datasize.transfer import device as devices
         from pytest_datasize.transfer.embedding import embed
 
@@ -407,20 +456,35 @@ class Study:
             self.store,
             lambda done, total: self.on_progress("embedding images", done, total),
             precision=self.options["precision"],
+            space=space,
         )
 
-    def _work(
+    def work(
         self,
-        loaded: Loaded,
-        backbone: "Backbone",
+        sets: tuple[ImageSet, ...],
+        plan: Plan,
         device: Any,
-        precision: str,
+        space: "Space | None",
         features: Any,
     ) -> "Work":
-        """Gather what the trials need, and what is known of them."""
+        """Gather what the trials of a plan need, and what is known of them.
+
+        Parameters
+        ----------
+        sets
+            The pool, and after it the test images where they are given apart.
+        plan
+            Which of them each trial trains on.
+        device
+            Where.
+        space, features
+            What their embeddings depend on, and they themselves; None without any.
+        """
         from pytest_datasize.transfer.trials import Work, pack, unpack
 
-        sets = tuple(part for part in loaded if part)
+        # networks are trained in float32, on a GPU with half-precision products
+        trained = "mixed" if device.type == "cuda" else "float32"
+        precision = space.precision if space else trained
         # heads cost less than looking them up; whatever trains longer is kept trial by trial
         key = None if features is not None else self._trials_key()
         kept = self.store.trials(key) if key else {}
@@ -431,11 +495,11 @@ class Study:
             self.on_trial(size, repeat, outcome)
 
         return Work(
-            plan=self._draw(*loaded),
+            plan=plan,
             image_sets=sets,
             labels=np.concatenate([part.labels for part in sets]),
-            n_classes=len(loaded.images.classes),
-            backbone=backbone,
+            n_classes=len(sets[0].classes),
+            backbone=self.model.backbone,
             device=device,
             store=self.store,
             precision=precision,

@@ -24,5 +24,18 @@ STRATEGIES: dict[str, str] = {
 }
 """Strategy name → ``module:function`` that trains and scores all trials of a plan."""
 
+EMBEDDING_STRATEGIES = ("feature_extraction",)
+"""Those that push every image through a frozen backbone, which tells its content, too."""
+
+LOCAL = "local"
+"""The engine that hands out nothing."""
+
+ENGINES: dict[str, str] = {
+    LOCAL: "",
+    "processes": "pytest_datasize.engines.processes:Processes",
+    "ray": "pytest_datasize.engines.ray_cluster:RayCluster",
+}
+"""Engine name → ``module:class`` that hands work out; local hands out nothing."""
+
 SOURCES_BY_NAME = ("folder", "manifest", "coco", "yolo", "webdataset", "huggingface", "torchvision")
 """What may stand before a path, as in ``coco:data/train``, to say how it is to be read."""

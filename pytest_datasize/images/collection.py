@@ -37,6 +37,8 @@ class Collection:
         self.levels = parse_levels(options["checks"])
         self._raw: Loaded | None = None
         self._unique: Loaded | None = None
+        self.contents: tuple[tuple[str, ...], ...] = ()
+        """What each raw image's content is called, part by part, once it is known."""
 
     @property
     def raw(self) -> Loaded:
@@ -80,6 +82,7 @@ class Collection:
             replace(part, digests=names)
             for part, names in zip(filter(None, self.raw), contents, strict=True)
         ]
+        self.contents = tuple(tuple(part.digests) for part in parts)
         images, test = unique(Loaded(*parts))
         images = replace(images, findings=(*images.findings, *small_classes(images)))
         self._unique = settle(Loaded(images, test), self.levels)

@@ -26,10 +26,28 @@ from pytest_datasize.transfer.device import torch_threads
 from pytest_datasize.transfer.inference import HALF_TOLERANCE, Inference, prepare
 
 CPU_BATCH, GPU_BATCH = 8, 64
-_SAMPLE = 4  # images that half precision is tried on
+
+SAMPLE = 4
+"""Images that half precision is tried on."""
+
 _REMEMBER = 256  # files whose contents are remembered at a time
 _EARLY_BYTES = 64 << 20  # pixels that are read while the model is made ready
 _KEEP_ROWS, _KEEP_SECONDS = 128, 1.0  # embeddings are kept when so many, or so old, are new
+
+
+class Space(NamedTuple):
+    """What embeddings depend on beside the image.
+
+    Attributes
+    ----------
+    key
+        Names backbone, preprocessing, hardware, precision and version.
+    precision
+        What the backbone calculates in.
+    """
+
+    key: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -44,8 +62,8 @@ class Embeddings:
         Per set: what each image's content is called.
     computed
         Number of images that went through the backbone; the others were known.
-    precision
-        What the backbone calculated in.
+    space
+        What they depend on.
     seconds
         Wall time of decoding and embedding.
     """
@@ -53,7 +71,7 @@ class Embeddings:
     features: Tensor
     contents: tuple[tuple[str, ...], ...]
     computed: int
-    precision: str
+    space: Space
     seconds: float
 
     def of(self, contents: Sequence[str]) -> Tensor:
@@ -71,6 +89,8 @@ def embed(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     precision: str = "auto",
+    sample: ImageSet | None = None,
+    space: Space | None = None,
     forward_in_workers: bool | None = None,
 ) -> Embeddings:
     """Embed the images of all sets, one set after the other.
@@ -93,6 +113,10 @@ def embed(
         Called with (images done, images in all).
     precision
         See :func:`pytest_datasize.transfer.inference.prepare`.
+    sample
+        Images that half precision is tried on; None for the first ones.
+    space
+        What was settled before, on this hardware or another; None settles it here.
     forward_in_workers
         Whether the threads that decode also embed; None: on the CPU they do.
 
@@ -108,8 +132,9 @@ def embed(
         forward_in_workers = device.type == "cpu"
     with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
         run = _Run(image_sets, backbone, device, store, on_progress, precision, pool)
+        run.first, run.space = sample, space
         try:
-            features = run.go(forward_in_workers)
+            features, settled = run.go(forward_in_workers)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -121,9 +146,26 @@ def embed(
             for images, end in zip(image_sets, ends, strict=True)
         ),
         computed=run.computed,
-        precision=run.precision,
+        space=settled,
         seconds=time.perf_counter() - start,
     )
+
+
+def settle(
+    sample: ImageSet, backbone: Backbone, device: torch.device, store: Store, precision: str
+) -> Space:
+    """Settle what embeddings will depend on, on some first images.
+
+    Raises
+    ------
+    BackboneError
+        The model fails on the images, or cannot calculate in the precision asked for.
+    """
+    with torch_threads(1), ThreadPoolExecutor(1) as pool:
+        nothing: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
+        run = _Run([], backbone, device, store, nothing, precision, pool)
+        run.first = sample
+        return run.settled()
 
 
 class _Decoded(NamedTuple):
@@ -150,7 +192,8 @@ class _Run:
         self.contents = [c for images in image_sets for c in known_contents(images, store)]
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         self.asked = precision
-        self.precision = ""
+        self.first: ImageSet | None = None
+        self.space: Space | None = None
         self.inference: Inference | None = None
         self.sample: list[_Decoded] = []
         self.unreadable: list[str] = []
@@ -162,11 +205,14 @@ class _Run:
         self.computed = 0
         self.done = 0
 
-    def go(self, forward_in_workers: bool) -> HalfArray:
-        """Return the features of all images, (N, D); decode and embed what is not known."""
+    def go(self, forward_in_workers: bool) -> tuple[HalfArray, Space]:
+        """Return the features of all images, (N, D), and what they depend on.
+
+        What is not known is decoded and embedded.
+        """
         reading, early = self._begin()
-        self._choose_precision()
-        self.rows: Rows = self.store.rows(self._key())
+        space = self.space = self.space or self.settled()
+        self.rows: Rows = self.store.rows(space.key)
         known = self._fetch_known()
         self.empty = self.rows.width is None
         embedding: deque[tuple[list[_Decoded], Any]] = deque()
@@ -210,7 +256,7 @@ class _Run:
             raise DatasetError(unreadable_text(self.unreadable, len(self.places)))
         for row in missing.tolist():
             self.features[row] = self.features[self.promised.get(self.contents[row] or "", row)]
-        return self.features
+        return self.features, space
 
     def _begin(self) -> tuple[deque[Future[list[_Decoded]]], list[int]]:
         """Let the workers read the first unknown images; the model is made ready meanwhile."""
@@ -221,21 +267,24 @@ class _Run:
 
     # -- what is known ------------------------------------------------------------------------
 
-    def _choose_precision(self) -> None:
+    def settled(self) -> Space:
         """Try half precision on the first images, or recall how that went with them."""
         if self.asked != "auto":
-            self.precision = self.asked
-            return
-        trial = f"{self._key()}|{HALF_TOLERANCE}|{[one.content for one in self._sample()]}"
-        self.precision = self.store.get("precision", trial) or ""
-        if not self.precision:
-            self.precision = self._model().precision
-            self.store.put("precision", trial, self.precision)
+            return Space(self._key(self.asked), self.asked)
+        trial = f"{self._key('')}|{HALF_TOLERANCE}|{[one.content for one in self._sample()]}"
+        precision = self.store.get("precision", trial) or ""
+        if not precision:
+            precision = self._model().precision
+            self.store.put("precision", trial, precision)
+        return Space(self._key(precision), precision)
 
     def _sample(self) -> list[_Decoded]:
         """Read the first images, which half precision is tried on."""
         if not self.sample:
-            self.sample = self._read(list(range(min(_SAMPLE, len(self.places)))))
+            if self.first is not None:
+                self.sample = self._decoded([(self.first, row) for row in range(len(self.first))])
+            else:
+                self.sample = self._read(list(range(min(SAMPLE, len(self.places)))))
         return self.sample
 
     def _model(self) -> Inference:
@@ -252,9 +301,9 @@ class _Run:
                     self.inference = self._prepared(pixels[:1])
                 except torch.OutOfMemoryError:
                     raise self._no_memory() from None
-            if self.asked not in ("auto", self.inference.precision):
+            if self.wanted not in ("auto", self.inference.precision):
                 raise BackboneError(
-                    f"precision={self.asked!r}: backbone {self.backbone.name} cannot calculate in "
+                    f"precision={self.wanted!r}: backbone {self.backbone.name} cannot calculate in "
                     f"it on {self.device}, or its embeddings would differ by more than "
                     f"{HALF_TOLERANCE:.0%}. Use precision='auto' or 'float32'."
                 )
@@ -263,7 +312,7 @@ class _Run:
     def _prepared(self, pixels: list[Tensor]) -> Inference:
         sample = self.backbone.normalise(torch.stack(pixels))
         with _named_failures(self.backbone, sample):
-            return prepare(self.backbone, self.device, sample, self.asked)
+            return prepare(self.backbone, self.device, sample, self.wanted)
 
     def _no_memory(self) -> BackboneError:
         return BackboneError(
@@ -272,10 +321,15 @@ class _Run:
             "device='cpu'."
         )
 
-    def _key(self) -> str:
+    @property
+    def wanted(self) -> str:
+        """The precision that was asked for, or settled before."""
+        return self.space.precision if self.space else self.asked
+
+    def _key(self, precision: str) -> str:
         """Everything but the image that an embedding depends on."""
         machine = platform.machine() if self.device.type == "cpu" else self.device.type
-        return f"{self.backbone.key}|{machine}|{self.precision}|torch {torch.__version__}"
+        return f"{self.backbone.key}|{machine}|{precision}|torch {torch.__version__}"
 
     def _fetch_known(self) -> np.ndarray[Any, Any]:
         known = np.zeros(len(self.places), dtype=bool)
@@ -295,15 +349,23 @@ class _Run:
     # -- decoding -----------------------------------------------------------------------------
 
     def _read(self, rows: list[int]) -> list[_Decoded]:
+        decoded = self._decoded([self.places[row] for row in rows], rows)
+        for place, one in enumerate(decoded):
+            if not one.problem and self.contents[one.row] not in (None, one.content):
+                images, index = self.places[one.row]  # not what its stamp, or the plan, says
+                changed = UndecodableError("changed while the gate ran; run again when it is whole")
+                decoded[place] = _Decoded(one.row, "", None, told(images.name(index), changed))
+        return decoded
+
+    def _decoded(
+        self, places: Sequence[tuple[ImageSet, int]], rows: Sequence[int] | None = None
+    ) -> list[_Decoded]:
         decoded = []
-        for row in rows:
-            images, index = self.places[row]
+        for row, (images, index) in zip(rows or range(len(places)), places, strict=True):
             try:
                 picture = decode(images.read(index), images.max_pixels)
-                content = content_of(picture)
-                if self.contents[row] not in (None, content):  # of the stamp, or counted before
-                    raise UndecodableError("changed while the gate ran; run again when it is whole")
-                decoded.append(_Decoded(row, content, self.backbone.crop(picture), ""))
+                pixels = self.backbone.crop(picture)
+                decoded.append(_Decoded(row, content_of(picture), pixels, ""))
             except UndecodableError as problem:
                 decoded.append(_Decoded(row, "", None, told(images.name(index), problem)))
         return decoded
@@ -385,7 +447,8 @@ class _Run:
                 "are its weights damaged?"
             )
         if self.rows.width is None:
-            self.store.set_width(self._key(), rows.shape[1])
+            assert self.space is not None
+            self.store.set_width(self.space.key, rows.shape[1])
             self.features = self._blank(len(self.places))
         half = _half(rows)
         self.features[[one.row for one in batch]] = half

@@ -13,9 +13,6 @@ from pytest_datasize.transfer.heads import HeadTask, fit_heads
 from pytest_datasize.transfer.trials import Ledger, Trials, Work
 from pytest_datasize.transfer.views import views
 
-EMBEDS = True
-"""Every image goes through the frozen backbone, so that its content is known from there."""
-
 
 def run(work: Work, span: tuple[int, int]) -> Trials:
     """Train the heads of all trials together, on the embeddings of the work.
@@ -55,10 +52,9 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         )
     for (size, repeat_number, _), head in zip(trials, heads, strict=True):
         ledger.add(size, repeat_number, head.probabilities)
-    loose = sum(not head.converged for head in heads)
     return ledger.trials(
         {"decode_and_embed": seconds, "heads": time.perf_counter() - start},
-        (f"{loose} of {len(heads)} heads did not converge",) if loose else (),
+        unconverged=sum(not head.converged for head in heads),
     )
 
 
