@@ -163,7 +163,7 @@ class Embedding:
         except DatasetError:
             return None
         contents = tuple(chain.from_iterable(found.contents))
-        return Embedded(contents, None if self.copy.shared else found.features.cpu().numpy())
+        return Embedded(contents, None if self.copy.shared else found.features[:].cpu().numpy())
 
     def _images(self, study: "Study", span: Span) -> list[ImageSet]:
         if span.raws is not None:

@@ -7,10 +7,13 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+import torch
 
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.insight.findings import findings
+from pytest_datasize.insight.neighbours import agreement, sampled
 from pytest_datasize.outcomes import Outcomes, bare, gather
+from pytest_datasize.plan import MOST_TESTED, Plan
 from pytest_datasize.result import StudyResult
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
@@ -71,7 +74,7 @@ def measure(
             sampling=options["sampling"],
             test_source=test[0].source
             if test
-            else f"{options['test_fraction']:g} of the images in every repeat",
+            else _set_aside(plan, options["test_fraction"], len(labels)),
             n_trials=n_trials,
             n_trials_planned=len(plan.trials()),
             outcomes=outcomes,
@@ -95,16 +98,23 @@ def measure(
     return result
 
 
+def _set_aside(plan: Plan, fraction: float, total: int) -> str:
+    share = f"{fraction:g} of" if fraction * total <= MOST_TESTED else f"{plan.n_test:,} of"
+    return f"{share} the images in every repeat"
+
+
 def _unconverged(loose: int, heads: int) -> tuple[str, ...]:
     return (f"{loose} of {heads} heads did not converge",) if loose else ()
 
 
 def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
     """Note what the advice needs; embeddings only where the strategy has made them anyway."""
-    features = None
+    near = None
     if work.features is not None:
-        features = work.features[: len(work.image_sets[0])].cpu().numpy()
-    return findings(work.image_sets, work.labels, work.plan, probabilities, features)
+        rows = sampled(len(work.image_sets[0]))
+        features = work.features[torch.from_numpy(rows).to(work.features.device)].cpu().numpy()
+        near = agreement(features, work.labels[rows])
+    return findings(work.image_sets, work.labels, work.plan, probabilities, near)
 
 
 def _outcomes(work: Work, probabilities: Any) -> tuple[dict[str, Outcomes], dict[str, Outcomes]]:

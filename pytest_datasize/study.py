@@ -332,9 +332,12 @@ class Study:
         DatasetError, BackboneError
             Images cannot be decoded, or the backbone cannot be had.
         """
+        import torch
+
         found = self._embedded(image_sets)
         ends = np.cumsum([len(part) for part in image_sets])[:-1]
-        return tuple(np.split(found.features.cpu().numpy(), ends))
+        rows = np.split(np.arange(len(found.features)), ends)
+        return tuple(found.features[torch.from_numpy(part)].cpu().numpy() for part in rows)
 
     def _known(self, stops: str | None) -> Any:
         """Return the evidence of before, as JSON."""
@@ -524,6 +527,7 @@ class Study:
         Where that leaves too few images for a split, they stay as they are, which is told.
         """
         from pytest_datasize.images.near_duplicates import comparable, keep_apart
+        from pytest_datasize.transfer.features import chosen
 
         plain = self.collection.once
         images, test = plain
@@ -533,7 +537,7 @@ class Study:
             return images, test, features
         if not comparable(plain, features.shape[1]):
             return images, test, features
-        apart, rows = keep_apart(plain, features.cpu().numpy())
+        apart, rows = keep_apart(plain, features[:].cpu().numpy())
         new = apart.images.findings[len(images.findings) :]
         settle(Loaded(replace(images, findings=new)), self.collection.levels)
         try:
@@ -542,4 +546,4 @@ class Study:
             told = Finding(check, f"near-duplicates were not kept apart: {problem}")
             told_images = replace(images, findings=(*images.findings, *new, told))
             return told_images, test, features
-        return *apart, features if len(rows) == len(features) else features[rows]
+        return *apart, features if len(rows) == len(features) else chosen(features, rows)

@@ -9,7 +9,7 @@ import numpy as np
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.insight.class_curves import prior_shift
 from pytest_datasize.insight.labels import held_out, suspects
-from pytest_datasize.insight.neighbours import agreement
+from pytest_datasize.insight.neighbours import Agreement
 from pytest_datasize.insight.thumbnails import thumbnail
 from pytest_datasize.ndarrays import FloatArray, IntArray
 from pytest_datasize.plan import Plan
@@ -23,7 +23,7 @@ def findings(
     labels: IntArray,
     plan: Plan,
     probabilities: Sequence[Sequence[FloatArray]],
-    features: FloatArray | None,
+    near: Agreement | None,
 ) -> dict[str, Any]:
     """Gather what the advice needs from the held-out predictions at the largest size.
 
@@ -33,8 +33,8 @@ def findings(
         As in :class:`pytest_datasize.transfer.trials.Work`.
     probabilities
         Per size, per repeat: class probabilities of the repeat's test images.
-    features
-        Embeddings of the images of the first set, (N, D); None where there are none.
+    near
+        How often neighbours in the embedding share a label; None where there is no embedding.
     """
     images = image_sets[0]
     classes = len(images.classes)
@@ -53,8 +53,7 @@ def findings(
         "labels": _labels(image_sets, labels, tested, last, classes),
         "neighbours": None,
     }
-    if features is not None:
-        near = agreement(features, labels[: len(features)])
+    if near is not None:
         found["neighbours"] = {**asdict(near), "skill": near.skill, "domain": near.domain}
     return found
 
@@ -66,12 +65,14 @@ def _labels(
     predictions: Sequence[FloatArray],
     classes: int,
 ) -> dict[str, Any]:
-    seen = held_out(labels, tested, predictions, classes)
-    doubtful = suspects(labels, seen)
+    judged = np.unique(np.concatenate(tested))  # of a large pool not every image is tested
+    places = [np.searchsorted(judged, rows) for rows in tested]
+    seen = held_out(labels[judged], places, predictions, classes)
+    doubtful = suspects(labels[judged], seen)
     names = image_sets[0].classes
     listed = []
     for place, one in enumerate(doubtful[:MOST_SUSPECTS]):
-        images, row = _place(image_sets, one.row)
+        images, row = _place(image_sets, int(judged[one.row]))
         listed.append(
             {
                 "image": images.name(row),
@@ -81,8 +82,7 @@ def _labels(
                 "picture": thumbnail(images, row) if place < MOST_PICTURES else None,
             }
         )
-    judged = int(np.isfinite(seen.contradicted).sum())
-    return {"judged": judged, "number": len(doubtful), "suspects": listed}
+    return {"judged": len(judged), "number": len(doubtful), "suspects": listed}
 
 
 def _place(image_sets: Sequence[ImageSet], row: int) -> tuple[ImageSet, int]:

@@ -23,7 +23,11 @@ from pytest_datasize.store.rows import HalfArray, Rows
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.device import torch_threads
+from pytest_datasize.transfer.features import Features, StoredFeatures, chosen
 from pytest_datasize.transfer.inference import HALF_TOLERANCE, Inference, prepare
+
+MEMORY_BOUND = 1 << 30
+"""Bytes of embeddings that are held in memory: 400,000 images of 1,280 features."""
 
 CPU_BATCH, GPU_BATCH = 8, 64
 
@@ -57,7 +61,7 @@ class Embeddings:
     Attributes
     ----------
     features
-        float16 tensor of shape (N, D) on the device where the heads will train.
+        float16 rows, shape (N, D), that arrive on the device where the heads will train.
     contents
         Per set: what each image's content is called.
     computed
@@ -68,17 +72,17 @@ class Embeddings:
         Wall time of decoding and embedding.
     """
 
-    features: Tensor
+    features: Features
     contents: tuple[tuple[str, ...], ...]
     computed: int
     space: Space
     seconds: float
 
-    def of(self, contents: Sequence[str]) -> Tensor:
+    def of(self, contents: Sequence[str]) -> Features:
         """Return the rows of some contents, (n, D), in their order."""
         names = chain.from_iterable(self.contents)
         row_of = {content: row for row, content in enumerate(names)}
-        return self.features[[row_of[content] for content in contents]]
+        return chosen(self.features, np.array([row_of[content] for content in contents]))
 
 
 def embed(
@@ -91,6 +95,7 @@ def embed(
     precision: str = "auto",
     sample: ImageSet | None = None,
     space: Space | None = None,
+    bound: int | None = None,
     forward_in_workers: bool | None = None,
 ) -> Embeddings:
     """Embed the images of all sets, one set after the other.
@@ -117,6 +122,9 @@ def embed(
         Images that half precision is tried on; None for the first ones.
     space
         What was settled before, on this hardware or another; None settles it here.
+    bound
+        Bytes of embeddings held in memory, of more only the places in the store's files; None for
+        :data:`MEMORY_BOUND`.
     forward_in_workers
         Whether the threads that decode also embed; None: on the CPU they do.
 
@@ -133,6 +141,7 @@ def embed(
     with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
         run = _Run(image_sets, backbone, device, store, on_progress, precision, pool)
         run.first, run.space = sample, space
+        run.bound = MEMORY_BOUND if bound is None else bound
         try:
             features, settled = run.go(forward_in_workers)
         except BaseException:
@@ -140,7 +149,7 @@ def embed(
             raise
     ends = np.cumsum([len(images) for images in image_sets]).tolist()
     return Embeddings(
-        features=torch.from_numpy(features).to(device),
+        features=features,
         contents=tuple(
             tuple(run.contents[end - len(images) : end])  # type: ignore[arg-type]
             for images, end in zip(image_sets, ends, strict=True)
@@ -194,6 +203,8 @@ class _Run:
         self.asked = precision
         self.first: ImageSet | None = None
         self.space: Space | None = None
+        self.bound = MEMORY_BOUND
+        self.features: HalfArray | None = None  # None too where they are left in their files
         self.inference: Inference | None = None
         self.sample: list[_Decoded] = []
         self.unreadable: list[str] = []
@@ -205,7 +216,7 @@ class _Run:
         self.computed = 0
         self.done = 0
 
-    def go(self, forward_in_workers: bool) -> tuple[HalfArray, Space]:
+    def go(self, forward_in_workers: bool) -> tuple[Features, Space]:
         """Return the features of all images, (N, D), and what they depend on.
 
         What is not known is decoded and embedded.
@@ -254,9 +265,12 @@ class _Run:
             self._remember(1)
         if self.unreadable:
             raise DatasetError(unreadable_text(self.unreadable, len(self.places)))
+        if self.features is None:
+            mapped = self.rows.locate([content or "" for content in self.contents])
+            return StoredFeatures([mapped], self.device), space
         for row in missing.tolist():
             self.features[row] = self.features[self.promised.get(self.contents[row] or "", row)]
-        return self.features, space
+        return torch.from_numpy(self.features).to(self.device), space
 
     def _begin(self) -> tuple[deque[Future[list[_Decoded]]], list[int]]:
         """Let the workers read the first unknown images; the model is made ready meanwhile."""
@@ -335,13 +349,22 @@ class _Run:
         known = np.zeros(len(self.places), dtype=bool)
         if self.rows.width is None:
             return known
-        self.features = self._blank(len(self.places))
         named = [row for row, content in enumerate(self.contents) if content]
-        if named:
+        if not self._make_room():
+            known[named] = self.rows.has([self.contents[row] or "" for row in named])
+        elif named:
             part = self._blank(len(named))
             known[named] = self.rows.fetch([self.contents[row] or "" for row in named], part)
+            assert self.features is not None
             self.features[named] = part
         return known
+
+    def _make_room(self) -> bool:
+        """Make room for all embeddings, where memory has enough; the store keeps them otherwise."""
+        few = 2 * len(self.places) * (self.rows.width or 0) <= self.bound
+        if few or self.rows.folder is None:
+            self.features = self._blank(len(self.places))
+        return self.features is not None
 
     def _blank(self, count: int) -> HalfArray:
         return np.empty((count, self.rows.width or 0), dtype=np.float16)
@@ -388,7 +411,8 @@ class _Run:
             if unknown and not self.empty:
                 row = self._blank(1)
                 if self.rows.fetch([one.content], row)[0]:  # the file is new, its image is not
-                    self.features[one.row] = row[0]
+                    if self.features is not None:
+                        self.features[one.row] = row[0]
                     self._advance(1)
                     continue
             fresh.append(one)
@@ -449,9 +473,10 @@ class _Run:
         if self.rows.width is None:
             assert self.space is not None
             self.store.set_width(self.space.key, rows.shape[1])
-            self.features = self._blank(len(self.places))
+            self._make_room()
         half = _half(rows)
-        self.features[[one.row for one in batch]] = half
+        if self.features is not None:
+            self.features[[one.row for one in batch]] = half
         self.new += zip((one.content for one in batch), half, strict=True)
         self._keep(_KEEP_ROWS)
         self.computed += len(batch)

@@ -9,6 +9,7 @@ from pytest_datasize.store import Store
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.device import torch_threads
 from pytest_datasize.transfer.embedding import embed
+from pytest_datasize.transfer.features import Features, StoredFeatures, joined
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
 from pytest_datasize.transfer.trials import Ledger, Trials, Work
 from pytest_datasize.transfer.views import views
@@ -58,7 +59,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     )
 
 
-def _embedded(work: Work) -> tuple[torch.Tensor, list[int], float]:
+def _embedded(work: Work) -> tuple[Features, list[int], float]:
     """Embed all images, and the augmented views of those that may be trained on.
 
     Returns the features, the first row of each view, and the seconds it took.
@@ -68,6 +69,7 @@ def _embedded(work: Work) -> tuple[torch.Tensor, list[int], float]:
     if augment is False:
         return work.features, [0], 0.0
     parts, firsts, seconds, rows = [work.features], [0], 0.0, len(work.features)
+    bound = 0 if isinstance(work.features, StoredFeatures) else None
     # a transform of the user's own cannot be told from another in the next session
     store = Store() if callable(augment) else work.store
     for view in views(work.backbone, augment)[1:]:
@@ -78,12 +80,13 @@ def _embedded(work: Work) -> tuple[torch.Tensor, list[int], float]:
             store,
             lambda done, total: work.on_progress("embedding views", done, total),
             precision=work.precision,
+            bound=bound,
         )
         parts.append(found.features)
         firsts.append(rows)
         rows += len(found.features)
         seconds += found.seconds
-    return torch.cat(parts), firsts, seconds
+    return joined(parts), firsts, seconds
 
 
 def _inner_seed(seed: int, repeat: int) -> int:

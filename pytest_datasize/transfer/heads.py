@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pytest_datasize.transfer.features import Features
 from pytest_datasize.transfer.principal_axes import (
-    Features,
     PrincipalAxes,
     eigh,
     row_space,
@@ -365,7 +365,7 @@ def _fit_batch(
         rows, others = pool.take(train), pool.take(test)
     else:
         rows, others = row_space(pool[train].float(), pool[test].float(), max(floor, 1e-30))
-    second = rows.square().mean(1)
+    second = torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1]
     variance = (second - rows.mean(1).square())[:, :-1].sum(-1).clamp_min(floor).clamp_min(1e-30)
     b = len(rows)
     n = rows.shape[1]

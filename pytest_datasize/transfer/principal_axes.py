@@ -1,11 +1,10 @@
 """The directions in which a pool's embeddings vary: one rotation for all heads."""
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from pytest_datasize.transfer.features import Features
 
 SAMPLE = 20_000
 """Rows that the axes of a larger pool are taken from, evenly spaced."""
@@ -13,22 +12,6 @@ SAMPLE = 20_000
 _TAIL = 1e-6  # share of variance dropped with the last axes, about the rounding of float16
 _BLOCK = 4096  # rows converted to float32 at a time
 _CACHE_BYTES = 1 << 30  # rotated rows of a pool that are kept, at most
-
-
-class Features(Protocol):
-    """Embeddings of N images, (N, D): a tensor, or rows that stay in files until they are taken."""
-
-    @property
-    def shape(self) -> Sequence[int]:
-        """N and D."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where rows arrive."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Tensor | slice, /) -> Tensor: ...
 
 
 class PrincipalAxes:
@@ -67,7 +50,7 @@ class PrincipalAxes:
         """Return rows in the axes, then a one: float32, (..., width + 1)."""
         if self._rotated is not None:
             return self._rotated[rows]
-        return self._rotate(rows.flatten()).view(*rows.shape, -1)
+        return self._rotate(rows.flatten()).view(*rows.shape, self.width + 1)
 
     def _rotate(self, rows: Tensor | slice) -> Tensor:
         count = len(self._features) if isinstance(rows, slice) else len(rows)

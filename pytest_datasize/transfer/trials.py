@@ -17,6 +17,7 @@ from pytest_datasize.plan import Plan, Repeat
 from pytest_datasize.store import Store
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.backbone import Backbone
+from pytest_datasize.transfer.features import Features
 
 Progress = Callable[[str, int, int], None]
 
@@ -60,8 +61,8 @@ class Work:
     on_progress
         Called with (stage, done, in all).
     features
-        Embeddings of all images of all sets in order, float16 tensor of shape (N, D) on the
-        device; None for strategies that make none.
+        Embeddings of all images of all sets in order, float16 rows of shape (N, D) that arrive on
+        the device; None for strategies that make none.
     options
         Option name → value, for what only some strategies know: ``augment``, ``unfreeze``, ...
     finished
@@ -85,7 +86,7 @@ class Work:
     precision: str
     seed: int
     on_progress: Progress
-    features: torch.Tensor | None = None
+    features: Features | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     finished: Mapping[Key, Outcome] = field(default_factory=dict)
     on_trial: Callable[[int, int, Outcome], None] = lambda size, repeat, outcome: None
