@@ -7,7 +7,8 @@
     ├── DatasetError       the images or labels cannot be judged (ERROR in set-up)
     ├── BackboneError      the backbone or its weights cannot be had (ERROR in set-up)
     ├── TrainingError      a trial could not be trained or scored (ERROR in set-up)
-    └── ReportError        a report cannot be drawn, or an earlier result cannot be read
+    ├── ReportError        a report cannot be drawn, or an earlier result cannot be read
+    └── StoreError         a store cannot be read, merged, pruned or verified (commands only)
 
 Every message names what is wrong, what was expected and what to do; none of them needs a traceback.
 """
@@ -19,6 +20,7 @@ __all__ = [
     "DatasizeWarning",
     "ReportError",
     "RequirementError",
+    "StoreError",
     "TrainingError",
 ]
 
@@ -49,3 +51,7 @@ class TrainingError(DatasizeError):
 
 class ReportError(DatasizeError):
     """A report cannot be drawn or written, or an earlier result cannot be read."""
+
+
+class StoreError(DatasizeError):
+    """A command on a store fails: it is none, damaged, of another version, or its disk is full."""
