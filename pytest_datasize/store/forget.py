@@ -90,10 +90,18 @@ def _moves(
         yield after, row, space, entry.content, before, entry.row
 
 
-def compact(connection: sqlite3.Connection) -> bool:
-    """Give free space of the index back to the disk; tell whether it could be done now."""
+def compact(connection: sqlite3.Connection, *, always: bool = False) -> bool:
+    """Give free space of the index back to the disk; tell whether it could be done now.
+
+    Parameters
+    ----------
+    connection
+        The index.
+    always
+        Also where no page is free: pages that are half full become fewer.
+    """
     try:
-        if connection.execute("PRAGMA freelist_count").fetchone()[0]:
+        if always or connection.execute("PRAGMA freelist_count").fetchone()[0]:
             connection.execute("VACUUM")
         [(busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.OperationalError:  # a session writes for long, or there is no space for a copy

@@ -207,9 +207,12 @@ class _Prune:
 
         What an entry takes in the index is only about known, so that this may take some rounds.
         """
+        if self._size() > max_size and not self._dry_run:
+            compact(self._connection, always=True)
         for _ in range(_ROUNDS):
             excess = self._size() - max_size
-            if excess <= 0 or not self._mark_excess(excess):
+            margin = max(1 << 15, max_size // 200)  # or the last bytes would take endless rounds
+            if excess <= 0 or not self._mark_excess(excess + margin):
                 break
             self.apply()
         self.pruned.fits = self._size() <= max_size
