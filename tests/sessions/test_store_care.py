@@ -76,12 +76,7 @@ def test_after_a_merge_the_whole_data_set_is_known(halves, capsys):
 
 def test_after_a_prune_only_what_went_is_made_again(halves, capsys):
     session(halves, "a", "one")
-    old = time.time() - 100 * 86400
-    [shard] = (halves.path / "one" / "embeddings").iterdir()
-    os.utime(shard, (old, old))
-    with closing(sqlite3.connect(halves.path / "one" / "store-1.sqlite")) as connection:
-        connection.execute("UPDATE documents SET used = ?", (old,))
-        connection.commit()
+    age(halves.path / "one", 100)
     session(halves, "b", "one")
     capsys.readouterr()
     assert command(halves, "prune", "one", "--older-than", "90d") == 0
@@ -89,6 +84,30 @@ def test_after_a_prune_only_what_went_is_made_again(halves, capsys):
     assert embedded(halves, "one") == [60]
     session(halves, "whole", "one")
     assert embedded(halves, "one") == [60, 60]
+
+
+def age(store, days: float) -> None:
+    """Let everything in a store be used so long ago."""
+    old = time.time() - days * 86400
+    for shard in (store / "embeddings").iterdir():
+        os.utime(shard, (old, old))
+    with closing(sqlite3.connect(store / "store-1.sqlite")) as connection:
+        for table in ("documents", "files", "spaces"):
+            connection.execute(f"UPDATE {table} SET used = ?", (old,))
+        connection.commit()
+
+
+def test_an_unchanged_gate_keeps_what_it_is_judged_by(halves, capsys):
+    session(halves, "a", "one")
+    age(halves.path / "one", 100)
+    session(halves, "a", "one")  # takes the verdict, and looks at nothing else
+    capsys.readouterr()
+    assert command(halves, "prune", "one", "--older-than", "90d") == 0
+    gone = capsys.readouterr().out
+    assert "60 embeddings" in gone  # which it did not need
+    assert "evidence" not in gone
+    assert "verdict" not in gone
+    assert "remembered" not in gone
 
 
 def test_what_verify_takes_out_the_next_session_makes_again(halves, capsys):
