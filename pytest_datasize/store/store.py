@@ -122,8 +122,9 @@ class Store:
         found = self._index.read_many(
             "SELECT stamp, content, used FROM files WHERE stamp IN ({})", (), list(names)
         )
-        for stamp, _, used in found:
-            self._note("files", "stamp = ?", (stamp,), used, every=WEEK)
+        long_ago = time.time() - WEEK
+        for short in [stamp for stamp, _, used in found if used < long_ago]:
+            self._note("files", "stamp = ?", (short,), long_ago)
         return {names[stamp]: content for stamp, content, _ in found}
 
     def remember(self, contents: Mapping[str, str]) -> None:
@@ -196,12 +197,10 @@ class Store:
         if found:
             self._note("documents", "kind = ? AND key = ?", (kind, key), found[-1][0])
 
-    def _note(
-        self, table: str, where: str, key: tuple[Any, ...], used: float, every: float = HOUR
-    ) -> None:
+    def _note(self, table: str, where: str, key: tuple[Any, ...], used: float) -> None:
         """Have a use written when the store is closed, unless one was noted not long ago."""
         now = time.time()
-        if self.folder is not None and now - used > every:
+        if self.folder is not None and now - used > HOUR:
             statement = f"UPDATE {table} SET used = ? WHERE {where}"  # noqa: S608 (words of ours)
             self._uses.setdefault(statement, []).append((now, *key))
 
