@@ -7,6 +7,7 @@
     ├── DatasetError       the images or labels cannot be judged (ERROR in set-up)
     ├── BackboneError      the backbone or its weights cannot be had (ERROR in set-up)
     ├── TrainingError      a trial could not be trained or scored (ERROR in set-up)
+    ├── EngineError        workers cannot be had, or keep dying (ERROR in set-up)
     ├── ReportError        a report cannot be drawn, or an earlier result cannot be read
     └── StoreError         a store cannot be read, merged, pruned or verified (commands only)
 
@@ -18,6 +19,7 @@ __all__ = [
     "DatasetError",
     "DatasizeError",
     "DatasizeWarning",
+    "EngineError",
     "ReportError",
     "RequirementError",
     "StoreError",
@@ -47,6 +49,10 @@ class BackboneError(DatasizeError):
 
 class TrainingError(DatasizeError):
     """A trial could not be trained or scored."""
+
+
+class EngineError(DatasizeError):
+    """Workers of an engine cannot be had, cannot be sent their work, or keep dying."""
 
 
 class ReportError(DatasizeError):

@@ -10,13 +10,12 @@ import numpy as np
 
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.insight.findings import findings
-from pytest_datasize.options import METRICS, WORST_CLASS
 from pytest_datasize.outcomes import Outcomes, bare, gather
 from pytest_datasize.result import StudyResult
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
-from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.trials import Trials, Work
+from pytest_datasize.vocabulary import METRICS, WORST_CLASS
 
 
 def measure(
@@ -45,12 +44,13 @@ def measure(
     images, test, labels = work.image_sets[0], work.image_sets[1:], work.labels
     found: list[list[Any]] = [[] for _ in plan.sizes]
     told = list(notes)
-    done = 0
+    done = loose = 0
     for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
         trials = strategy(work, (done, stop))
         for known, new in zip(found, trials.scores or trials.probabilities, strict=True):
             known += new
         told += trials.notes
+        loose += trials.unconverged
         start = time.perf_counter()
         outcomes, by_class = (
             (_bare_outcomes(work, found), {}) if trials.scores else _outcomes(work, found)
@@ -58,9 +58,10 @@ def measure(
         spent = {**trials.seconds, "outcomes": time.perf_counter() - start}
         for stage, seconds in spent.items():
             timings[stage] = timings.get(stage, 0.0) + seconds
+        n_trials = len(plan.trials(0, stop))
         result = StudyResult(
             source=images.source,
-            notes=(*images.notes, *dict.fromkeys(told)),
+            notes=(*images.notes, *dict.fromkeys([*told, *_unconverged(loose, n_trials)])),
             class_counts=images.class_counts,
             total=len(labels),
             available=plan.available,
@@ -71,7 +72,7 @@ def measure(
             test_source=test[0].source
             if test
             else f"{options['test_fraction']:g} of the images in every repeat",
-            n_trials=len(plan.trials(0, stop)),
+            n_trials=n_trials,
             n_trials_planned=len(plan.trials()),
             outcomes=outcomes,
             class_outcomes=by_class,
@@ -82,7 +83,7 @@ def measure(
             image_size=backbone.image_size,
             precision=work.precision,
             strategy=options["strategy"],
-            device=devices.describe(device),
+            device=work.device_name or devices.describe(device),
             seed=options["seed"],
             timings=timings,
         )
@@ -90,18 +91,19 @@ def measure(
         if until and until(result, stop / len(plan.repeats)):
             break
     if by_class:  # a trainer's bare scores say nothing of single images
-        result = replace(result, findings=_findings(work, strategy, found))
+        result = replace(result, findings=_findings(work, found))
     return result
 
 
-def _findings(work: Work, strategy: Callable[..., Any], probabilities: Any) -> dict[str, Any]:
+def _unconverged(loose: int, heads: int) -> tuple[str, ...]:
+    return (f"{loose} of {heads} heads did not converge",) if loose else ()
+
+
+def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
     """Note what the advice needs; embeddings only where the strategy has made them anyway."""
     features = None
-    if getattr(import_module(strategy.__module__), "EMBEDS", False):
-        embeddings = embed(
-            work.image_sets[:1], work.backbone, work.device, work.store, precision=work.precision
-        )
-        features = embeddings.features.cpu().numpy()
+    if work.features is not None:
+        features = work.features[: len(work.image_sets[0])].cpu().numpy()
     return findings(work.image_sets, work.labels, work.plan, probabilities, features)
 
 

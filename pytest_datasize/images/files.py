@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import UnreadableError, suffixes
 from pytest_datasize.images.image_set import Finding, few, one_line
+from pytest_datasize.images.suffixes import SUFFIXES
+from pytest_datasize.images.undecodable import UnreadableError
 
 _SERVICE = ("lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
@@ -138,7 +139,7 @@ class Found:
                     inner.append(path)
             elif name.startswith("."):
                 self.others["hidden"] += 1
-            elif path.suffix.lower() not in suffixes() or not entry.is_file():
+            elif path.suffix.lower() not in SUFFIXES or not entry.is_file():
                 self.others[path.suffix.lower() or "no suffix"] += 1
             else:
                 self.images.append(path)

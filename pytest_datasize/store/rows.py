@@ -101,6 +101,20 @@ class Rows:
             )
         return known
 
+    def has(self, contents: Sequence[str]) -> np.ndarray[Any, Any]:
+        """Tell which rows are named, without reading them: bool, shape (N,)."""
+        names = [bytes.fromhex(text) for text in contents]
+        wanted = [name for name in set(names) if not self._fresh or name in self._own]
+        found = self.index.read_many(
+            "SELECT content FROM rows WHERE space = ? AND content IN ({})", [self.space], wanted
+        )
+        known = {content for (content,) in found} | self._kept.keys()
+        return np.array([name in known for name in names], dtype=bool)
+
+    def trust(self, contents: Sequence[str]) -> None:
+        """Count rows that a worker of this session has added as its own."""
+        self._own.update(bytes.fromhex(text) for text in contents)
+
     def add(self, contents: Sequence[str], rows: HalfArray) -> None:
         """Keep new rows, (n, D) float16: first their bytes, then their names."""
         rows = np.ascontiguousarray(rows)

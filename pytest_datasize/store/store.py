@@ -144,13 +144,15 @@ class Store:
             from pytest_datasize.store.rows import Rows
 
             space = int(key_of(key)[:15], 16)
-            found = self._index.read("SELECT width, used FROM spaces WHERE id = ?", (space,))
-            width = int(found[-1][0]) if found else None
-            if found:
-                self._note("spaces", "id = ?", (space,), found[-1][1])
             folder = self.folder / FOLDER if self.folder else None
-            self._spaces[key] = Rows(self._index, folder, space, width, self.refresh)
-        return self._spaces[key]
+            self._spaces[key] = Rows(self._index, folder, space, None, self.refresh)
+        rows = self._spaces[key]
+        if rows.width is None:  # another process may have begun it since
+            found = self._index.read("SELECT width, used FROM spaces WHERE id = ?", (rows.space,))
+            if found:
+                rows.width = int(found[-1][0])
+                self._note("spaces", "id = ?", (rows.space,), found[-1][1])
+        return rows
 
     def set_width(self, key: str, width: int) -> None:
         """Say how many features the rows of a key have, before the first is added."""
