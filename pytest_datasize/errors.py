@@ -8,7 +8,8 @@
     ├── BackboneError      the backbone or its weights cannot be had (ERROR in set-up)
     ├── TrainingError      a trial could not be trained or scored (ERROR in set-up)
     ├── EngineError        workers cannot be had, or keep dying (ERROR in set-up)
-    └── ReportError        a report cannot be drawn, or an earlier result cannot be read
+    ├── ReportError        a report cannot be drawn, or an earlier result cannot be read
+    └── StoreError         a store cannot be read, merged, pruned or verified (commands only)
 
 Every message names what is wrong, what was expected and what to do; none of them needs a traceback.
 """
@@ -21,6 +22,7 @@ __all__ = [
     "EngineError",
     "ReportError",
     "RequirementError",
+    "StoreError",
     "TrainingError",
 ]
 
@@ -55,3 +57,7 @@ class EngineError(DatasizeError):
 
 class ReportError(DatasizeError):
     """A report cannot be drawn or written, or an earlier result cannot be read."""
+
+
+class StoreError(DatasizeError):
+    """A command on a store fails: it is none, damaged, of another version, or its disk is full."""

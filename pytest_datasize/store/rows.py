@@ -15,6 +15,8 @@ import numpy as np
 
 from pytest_datasize.errors import DatasizeWarning
 from pytest_datasize.store.index import Index
+from pytest_datasize.store.shards import hold, note_use
+from pytest_datasize.store.shards import shard_name as _name
 
 if TYPE_CHECKING:
     from pytest_datasize.store.mapped import MappedRows
@@ -204,6 +206,7 @@ class Rows:
             folder.mkdir(parents=True, exist_ok=True)
             self._shard, self._written = secrets.randbits(62), 0
             self._stream = (folder / _name(self._shard)).open("xb")
+            hold(self._stream)
             weakref.finalize(self, self._stream.close)
         return self._stream
 
@@ -212,13 +215,11 @@ class Rows:
         width = self.width or 1
         try:
             path = (self.folder or Path()) / _name(shard)
-            count = path.stat().st_size // (2 * width)
+            status = path.stat()
+            note_use(path, status.st_mtime)
+            count = status.st_size // (2 * width)
             if count == 0:
                 return np.empty((0, width), dtype=np.float16)
             return np.memmap(path, dtype=np.float16, mode="r", shape=(count, width))
         except OSError:
             return np.empty((0, width), dtype=np.float16)
-
-
-def _name(shard: int) -> str:
-    return f"{shard:016x}.f16"
