@@ -82,13 +82,10 @@ def test_heads_are_the_same_bits_from_files(tmp_path, model):
 def test_a_damaged_row_is_told_when_it_is_taken_and_made_again(tmp_path, model):
     images = colours(40)
     with Store(tmp_path) as store:
-        embed([images], model, CPU, store)
-    [shard] = (tmp_path / "embeddings").glob("*.f16")
-    content = bytearray(shard.read_bytes())
-    content[1] ^= 0x55
-    shard.write_bytes(content)
-    with Store(tmp_path) as store:
         features = embed([images], model, CPU, store, bound=100).features
+        [shard] = (tmp_path / "embeddings").glob("*.f16")
+        with shard.open("r+b") as stream:
+            stream.write(b"\x55")
         with pytest.raises(DatasetError, match="1 stored embeddings are damaged"):
             features[:]
         mended = embed([images], model, CPU, store, bound=100)
