@@ -12,6 +12,7 @@ from pytest_datasize.ndarrays import IntArray
 from pytest_datasize.store.rows import HalfArray
 
 _SPARSE = 8  # a file of whose rows fewer than one in so many are read is not read ahead
+_PAGED = 1024  # rows whose pages are mapped at a time; each brings its neighbours with it
 
 
 class MappedRows:
@@ -99,6 +100,9 @@ def _read(shard: HalfArray, rows: IntArray) -> HalfArray:
         return shard[rows]
     sparse = len(rows) * _SPARSE < len(shard)
     mapping.madvise(mmap.MADV_RANDOM if sparse else mmap.MADV_NORMAL)
-    found = shard[rows]
-    mapping.madvise(mmap.MADV_DONTNEED)
+    found = np.empty((len(rows), shard.shape[1]), dtype=shard.dtype)
+    for first in range(0, len(rows), _PAGED):
+        block = slice(first, first + _PAGED)
+        found[block] = shard[rows[block]]
+        mapping.madvise(mmap.MADV_DONTNEED)
     return found
