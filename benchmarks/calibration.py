@@ -22,13 +22,13 @@ from pytest_datasize.curve import LearningCurve
 from pytest_datasize.images import ImageSet
 from pytest_datasize.images import load as load_images
 from pytest_datasize.measurement import metric_function
-from pytest_datasize.options import METRICS
 from pytest_datasize.outcomes import gather
 from pytest_datasize.plan import draw
 from pytest_datasize.store import Store
 from pytest_datasize.transfer.backbone import load as load_backbone
 from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
+from pytest_datasize.vocabulary import METRICS
 
 SHOWN = [metric for metric in METRICS if metric not in ("f1_micro", "recall_per_class")]
 

@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -253,11 +254,15 @@ def session(place: Path, device: str, *more: str) -> int:
 def gate(place: Path, device: str, *more: str) -> dict[str, float]:
     """Time a session beyond the imports, and the part of it that embeds."""
     import torch
+    from PIL import Image
 
     import pytest_datasize.gates
     import pytest_datasize.measurement
     import pytest_datasize.transfer.feature_extraction  # noqa: F401
 
+    for plugin in entry_points(group="pytest11"):  # whatever else is installed
+        plugin.load()
+    Image.init()
     if device != "cpu":
         torch.zeros(1, device=device)
     found = timed(lambda: session(place, device, *more))

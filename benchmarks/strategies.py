@@ -29,6 +29,7 @@ from pytest_datasize.images.decode import decode
 from pytest_datasize.images.unique import unique
 from pytest_datasize.metrics import accuracy
 from pytest_datasize.plan import draw
+from pytest_datasize.store import Store
 from pytest_datasize.transfer import fine_tuning
 from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.backbone import load as load_backbone
@@ -140,7 +141,8 @@ def speed(count: int, side: int, repeats: int) -> None:
         n_classes=len(images.classes),
         backbone=backbone,
         device=CPU,
-        cache={},
+        store=Store(),
+        precision="float32",
         seed=0,
         on_progress=lambda *_: None,
         options={"recipe": recipe},

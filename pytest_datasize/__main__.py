@@ -1,6 +1,7 @@
 """``python -m pytest_datasize COMMAND``: work with the results of earlier runs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,6 +15,7 @@ COMMANDS = {
     "history": ("pytest_datasize.commands.history", "what earlier sessions found"),
     "ask": ("pytest_datasize.commands.ask", "what if there were more images, or another target?"),
     "suggest": ("pytest_datasize.commands.suggest", "which unlabelled images to label next"),
+    "store": ("pytest_datasize.commands.store", "describe, merge, prune and verify stores"),
 }
 """Name → module with ``add_arguments(parser)`` and ``run(options) -> int``, and its meaning."""
 
@@ -39,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         status: int = import_module(COMMANDS[options.command][0]).run(options)
+    except BrokenPipeError:  # whoever read what is printed has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except DatasizeError as problem:
         wrong = str(problem)
     except (LookupError, TypeError, ValueError) as problem:  # a file that someone edited

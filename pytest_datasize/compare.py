@@ -8,9 +8,10 @@ import numpy as np
 
 from pytest_datasize.curve import Ceiling, Interval, LearningCurve
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.options import STRATEGIES, nearest
+from pytest_datasize.options import nearest
 from pytest_datasize.result import StudyResult
 from pytest_datasize.verdict import LEVEL, count
+from pytest_datasize.vocabulary import STRATEGIES
 
 SHARES = (1.0, 0.5, 0.13)
 """Shares of the data in the decrement table; the flowers study's Large, Medium and Small."""

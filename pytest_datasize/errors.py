@@ -7,7 +7,9 @@
     ├── DatasetError       the images or labels cannot be judged (ERROR in set-up)
     ├── BackboneError      the backbone or its weights cannot be had (ERROR in set-up)
     ├── TrainingError      a trial could not be trained or scored (ERROR in set-up)
-    └── ReportError        a report cannot be drawn, or an earlier result cannot be read
+    ├── EngineError        workers cannot be had, or keep dying (ERROR in set-up)
+    ├── ReportError        a report cannot be drawn, or an earlier result cannot be read
+    └── StoreError         a store cannot be read, merged, pruned or verified (commands only)
 
 Every message names what is wrong, what was expected and what to do; none of them needs a traceback.
 """
@@ -17,8 +19,10 @@ __all__ = [
     "DatasetError",
     "DatasizeError",
     "DatasizeWarning",
+    "EngineError",
     "ReportError",
     "RequirementError",
+    "StoreError",
     "TrainingError",
 ]
 
@@ -47,5 +51,13 @@ class TrainingError(DatasizeError):
     """A trial could not be trained or scored."""
 
 
+class EngineError(DatasizeError):
+    """Workers of an engine cannot be had, cannot be sent their work, or keep dying."""
+
+
 class ReportError(DatasizeError):
     """A report cannot be drawn or written, or an earlier result cannot be read."""
+
+
+class StoreError(DatasizeError):
+    """A command on a store fails: it is none, damaged, of another version, or its disk is full."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_datasize.engines import Engines
 from pytest_datasize.errors import DatasetError, DatasizeError, RequirementError
 from pytest_datasize.inputs import OF_THE_VERDICT, deployment, identity, study_options
 from pytest_datasize.judging import (
@@ -70,6 +71,7 @@ class Gates:
         self._checks: dict[Any, StudyCheck] = {}
         self._kept: list[Any] = []  # objects whose id() stands in a key must stay alive
         self._store: Store | None = None
+        self._engines = Engines()
         self.baseline = self._baseline()
         self.refused = False
 
@@ -237,7 +239,8 @@ class Gates:
         return self._store
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the workers and of the store."""
+        self._engines.close()
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -276,7 +279,8 @@ class Gates:
         from pytest_datasize.reports.progress import Progress
         from pytest_datasize.study import Study
 
-        return Study(**options, store=self.store, on_progress=Progress(self.config))
+        progress = Progress(self.config)
+        return Study(**options, store=self.store, engines=self._engines, on_progress=progress)
 
     # -- call and report ----------------------------------------------------------------------
 

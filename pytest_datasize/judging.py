@@ -88,6 +88,8 @@ def known_verdict(store: "Store", asked: Asked, evidence: Evidence) -> list[Reco
     """Return the records of a verdict that was given on the same evidence before."""
     key = evidence.study.key()
     found = key and store.get("verdict", asked.verdict_key(key))
+    if found:  # for the day when another target is asked for
+        store.use("evidence", f"{key}{asked.until.key if asked.until else ''}")
     return found or None
 
 

@@ -7,17 +7,19 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+import torch
 
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.insight.findings import findings
-from pytest_datasize.options import METRICS, WORST_CLASS
+from pytest_datasize.insight.neighbours import agreement, sampled
 from pytest_datasize.outcomes import Outcomes, bare, gather
+from pytest_datasize.plan import MOST_TESTED, Plan
 from pytest_datasize.result import StudyResult
 from pytest_datasize.sequential import looks
 from pytest_datasize.transfer import device as devices
-from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.parameters import parameters
 from pytest_datasize.transfer.trials import Trials, Work
+from pytest_datasize.vocabulary import METRICS, WORST_CLASS
 
 
 def measure(
@@ -46,12 +48,13 @@ def measure(
     images, test, labels = work.image_sets[0], work.image_sets[1:], work.labels
     found: list[list[Any]] = [[] for _ in plan.sizes]
     told = list(notes)
-    done = 0
+    done = loose = 0
     for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
         trials = strategy(work, (done, stop))
         for known, new in zip(found, trials.scores or trials.probabilities, strict=True):
             known += new
         told += trials.notes
+        loose += trials.unconverged
         start = time.perf_counter()
         outcomes, by_class = (
             (_bare_outcomes(work, found), {}) if trials.scores else _outcomes(work, found)
@@ -59,9 +62,10 @@ def measure(
         spent = {**trials.seconds, "outcomes": time.perf_counter() - start}
         for stage, seconds in spent.items():
             timings[stage] = timings.get(stage, 0.0) + seconds
+        n_trials = len(plan.trials(0, stop))
         result = StudyResult(
             source=images.source,
-            notes=(*images.notes, *dict.fromkeys(told)),
+            notes=(*images.notes, *dict.fromkeys([*told, *_unconverged(loose, n_trials)])),
             class_counts=images.class_counts,
             total=len(labels),
             available=plan.available,
@@ -71,8 +75,8 @@ def measure(
             sampling=options["sampling"],
             test_source=test[0].source
             if test
-            else f"{options['test_fraction']:g} of the images in every repeat",
-            n_trials=len(plan.trials(0, stop)),
+            else _set_aside(plan, options["test_fraction"], len(labels)),
+            n_trials=n_trials,
             n_trials_planned=len(plan.trials()),
             outcomes=outcomes,
             class_outcomes=by_class,
@@ -83,7 +87,7 @@ def measure(
             image_size=backbone.image_size,
             precision=work.precision,
             strategy=options["strategy"],
-            device=devices.describe(device),
+            device=work.device_name or devices.describe(device),
             seed=options["seed"],
             timings=timings,
         )
@@ -91,21 +95,29 @@ def measure(
         if until and until(result, stop / len(plan.repeats)):
             break
     if by_class:  # a trainer's bare scores say nothing of single images
-        result = replace(result, findings=_findings(work, strategy, found))
+        result = replace(result, findings=_findings(work, found))
     return result
 
 
-def _findings(work: Work, strategy: Callable[..., Any], probabilities: Any) -> dict[str, Any]:
+def _set_aside(plan: Plan, fraction: float, total: int) -> str:
+    share = f"{fraction:g} of" if fraction * total <= MOST_TESTED else f"{plan.n_test:,} of"
+    return f"{share} the images in every repeat"
+
+
+def _unconverged(loose: int, heads: int) -> tuple[str, ...]:
+    return (f"{loose} of {heads} heads did not converge",) if loose else ()
+
+
+def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
     """Note what the advice needs; embeddings only where the strategy has made them anyway."""
-    features = None
-    if getattr(import_module(strategy.__module__), "EMBEDS", False):
-        embeddings = embed(
-            work.image_sets[:1], work.backbone, work.device, work.store, precision=work.precision
-        )
-        features = embeddings.features.cpu().numpy()
+    near = None
+    if work.features is not None:
+        rows = sampled(len(work.image_sets[0]))
+        features = work.features[torch.from_numpy(rows).to(work.features.device)].cpu().numpy()
+        near = agreement(features, work.labels[rows])
     return {
-        **findings(work.image_sets, work.labels, work.plan, probabilities, features),
-        "parameters": parameters(work, None if features is None else features.shape[1]),
+        **findings(work.image_sets, work.labels, work.plan, probabilities, near),
+        "parameters": parameters(work),
     }
 
 

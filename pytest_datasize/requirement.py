@@ -4,15 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.options import (
-    CONDITIONS,
-    METRICS,
-    OPTIONS,
-    TARGET,
-    nearest,
-    shown,
-    target_within,
-)
+from pytest_datasize.options import CONDITIONS, OPTIONS, TARGET, nearest, shown, target_within
+from pytest_datasize.vocabulary import METRICS
 
 
 class Requirement(NamedTuple):

@@ -12,10 +12,10 @@ from pytest_datasize.curve import LearningCurve
 from pytest_datasize.errors import TrainingError
 from pytest_datasize.images.image_set import Finding
 from pytest_datasize.insight.class_curves import ClassCurves, fit_classes
-from pytest_datasize.options import METRICS, WORST_CLASS
 from pytest_datasize.outcomes import Outcomes, Scores
 from pytest_datasize.requirement import Requirement
 from pytest_datasize.verdict import TRUSTED_RANGE, Judgement, Verdict, judge
+from pytest_datasize.vocabulary import METRICS, WORST_CLASS
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import DatasetError, RequirementError
-from pytest_datasize.options import OPTIONS, SOURCES_BY_NAME, nearest
+from pytest_datasize.options import OPTIONS, nearest
 from pytest_datasize.requirement import Requirement
+from pytest_datasize.vocabulary import SOURCES_BY_NAME
 
 CONFIG_NAME = "datasize.yaml"
 

@@ -4,52 +4,39 @@ Nothing heavy is imported before something must be measured: an unchanged study 
 store by the contents of its images alone.
 """
 
-import hashlib
-import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pytest_datasize.checks import CHECKS, level_of
-from pytest_datasize.code import code_of, named
-from pytest_datasize.errors import BackboneError, DatasetError, RequirementError
+from pytest_datasize.engines import Engines
+from pytest_datasize.errors import DatasetError, RequirementError
+from pytest_datasize.identity import OF_A_TRIAL, OF_THE_EVIDENCE, OF_THE_PLAN, as_data, name_of
 from pytest_datasize.images.collection import Collection
-from pytest_datasize.images.findings import settle
-from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, file_stamp
-from pytest_datasize.images.look import small_classes
-from pytest_datasize.options import OPTIONS, STRATEGIES
+from pytest_datasize.images.findings import settle, small_classes
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
+from pytest_datasize.model import Model
+from pytest_datasize.options import OPTIONS
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.threads import n_threads
+from pytest_datasize.vocabulary import EMBEDDING_STRATEGIES, LOCAL, STRATEGIES
 
 if TYPE_CHECKING:
+    from pytest_datasize.handout import Handout
     from pytest_datasize.presets import Preset
     from pytest_datasize.result import StudyCheck, StudyPlan, StudyResult
     from pytest_datasize.transfer.backbone import Backbone
     from pytest_datasize.transfer.cost import Cost
-    from pytest_datasize.transfer.trials import Key, Outcome
-
-_OF_THE_PLAN = ("sizes", "repeats", "test_fraction", "sampling", "seed")
-_OF_THE_TRAINING = ("strategy", "augment", "unfreeze", "trainer", "preset", "direction", "bounds")
-_OF_THE_EVIDENCE = (
-    *_OF_THE_PLAN,
-    *_OF_THE_TRAINING,
-    "checks",  # whether near-duplicates are kept apart, and whether that is an error
-    "budget",
-    "image_size",
-    "precision",
-    "device",
-    "law",
-)
-# a trial is the same whatever other sizes and repeats there are, and what is made of it
-_OF_A_TRIAL = tuple(
-    name for name in _OF_THE_EVIDENCE if name not in ("sizes", "repeats", "budget", "law")
-)
+    from pytest_datasize.transfer.embedding import Embeddings, Space
+    from pytest_datasize.transfer.trials import Key, Outcome, Work
 
 
 class Study:
@@ -70,8 +57,12 @@ class Study:
         As in the marker; None for the default.
     group, checks, allow_outside, max_pixels, precision
         As in the marker; None for the default.
+    engine, workers, ray_address, ray_gpus, ray_upload
+        As in the marker; None for the default.
     store
         Knows what was found out before, and learns what is new; None forgets all at the end.
+    engines
+        Workers of this session, to be shared with other studies; None starts some for each run.
     finished
         Outcomes of trials that are known already, by (size, repeat); they are not trained again.
     on_trial
@@ -127,38 +118,20 @@ class Study:
         checks: Any = None,
         allow_outside: bool | None = None,
         max_pixels: int | None = None,
+        engine: str | None = None,
+        workers: int | None = None,
+        ray_address: str | None = None,
+        ray_gpus: float | None = None,
+        ray_upload: bool | None = None,
         store: Store | None = None,
+        engines: Engines | None = None,
         finished: "Mapping[Key, Outcome] | None" = None,
         on_trial: "Callable[[int, int, Outcome], None]" = lambda size, repeat, outcome: None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     ) -> None:
-        given: dict[str, Any] = {
-            "dataset": dataset,
-            "test_dataset": test_dataset,
-            "backbone": backbone,
-            "weights": weights,
-            "strategy": strategy,
-            "augment": augment,
-            "unfreeze": unfreeze,
-            "trainer": trainer,
-            "preset": preset,
-            "budget": budget,
-            "direction": direction,
-            "bounds": bounds,
-            "image_size": image_size,
-            "precision": precision,
-            "sizes": sizes,
-            "repeats": repeats,
-            "test_fraction": test_fraction,
-            "sampling": sampling,
-            "seed": seed,
-            "device": device,
-            "law": law,
-            "group": group,
-            "checks": checks,
-            "allow_outside": allow_outside,
-            "max_pixels": max_pixels,
-        }
+        asked = locals()
+        given: dict[str, Any] = {name: asked[name] for name in OPTIONS if name in asked}
+        self._given = dict(given)  # what makes the same study elsewhere
         augmentation = None if callable(augment) else str(augment)
         self.preset: Preset | None = None
         if preset is not None:
@@ -180,12 +153,16 @@ class Study:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
         self._settle_training(given["strategy"] if trainer is None else strategy)
         self.store = Store() if store is None else store
+        self._engines = engines
+        if self.options["engine"] != LOCAL and self.store.folder is None:
+            self._folder = TemporaryDirectory(prefix="datasize-")  # goes with the study
+            self.store = Store(Path(self._folder.name))
         self.finished = finished or {}
         self.on_trial = on_trial
         self.on_progress = on_progress
         self._augmentation = augmentation  # None: no other session could tell which
         self.collection = Collection(self.options, self.store, on_progress)
-        self._loaded_backbone: Backbone | None = None
+        self.model = Model(self.options, self.store)
 
     def _settle_training(self, strategy: str | None) -> None:
         """Let a trainer take the strategy's place; refuse what contradicts itself."""
@@ -215,7 +192,7 @@ class Study:
         images, test = self.collection.once
         plan = self._draw(images, test)
         device = devices.resolve(self.options["device"])
-        backbone = self._backbone()
+        backbone = self.model.backbone
         total = len(images) + (len(test) if test else 0)
         cost = self._cost(backbone, total)
         plan, shed_note = self._within_budget(plan, cost)
@@ -280,7 +257,7 @@ class Study:
         DatasetError
             Images cannot be read.
         """
-        family = self._family()
+        family = self.family()
         if family is None:
             return None
         if not self.collection.known and not self.store.has_family("evidence", family):
@@ -290,14 +267,9 @@ class Study:
     def subject(self) -> dict[str, Any]:
         """Say what the evidence is about, wherever it was measured: plain data."""
         images, test = self.collection.once
-        options = {name: _plain(self.options[name]) for name in _OF_THE_EVIDENCE}
-        backbone, weights = self.options["backbone"], self.options["weights"]
-        options["backbone"] = backbone if isinstance(backbone, str) else self._backbone().key
-        if self.options["trainer"] is not None:
-            trainer = self.options["trainer"]
-            options["trainer"] = f"{named(trainer)} {code_of(trainer) or ''}".rstrip()
-        if weights not in ("auto", "hub", "embedded"):
-            options["weights"] = _file_hash(Path(weights))
+        options = as_data(self.options)
+        backbone = self.options["backbone"]
+        options["backbone"] = backbone if isinstance(backbone, str) else self.model.backbone.key
         number = len(images) + (len(test) if test else 0)
         fingerprint = self.collection.fingerprint()
         return {"images": {"number": number, "fingerprint": fingerprint}, "options": options}
@@ -325,11 +297,12 @@ class Study:
         stops = getattr(until, "key", None) if until else ""
         if found := self._known(stops):
             return from_json(found)
-        backbone = self._backbone()
+        backbone = self.model.backbone
         with self.store.claim(backbone.key):
             if found := self._known(stops):  # measured by whom we waited for
                 return from_json(found)
-            result = self._measure(backbone, until)
+            with self._handout() as handout:
+                result = self._measure(backbone, until, handout)
             if stops is not None:
                 self._keep(to_json(result), stops)
                 self._keep_scores(result)
@@ -351,7 +324,7 @@ class Study:
 
     def family(self) -> str | None:
         """Name all that the embeddings depend on but the images; None before weights are known."""
-        return self._family()
+        return self._named(OF_THE_EVIDENCE)
 
     def embed(self, *image_sets: ImageSet) -> tuple[Any, ...]:
         """Return the embeddings of image sets, one float16 array (N, D) each.
@@ -361,19 +334,12 @@ class Study:
         DatasetError, BackboneError
             Images cannot be decoded, or the backbone cannot be had.
         """
-        from pytest_datasize.transfer import device as devices
-        from pytest_datasize.transfer.embedding import embed
+        import torch
 
-        found = embed(
-            image_sets,
-            self._backbone(),
-            devices.resolve(self.options["device"]),
-            self.store,
-            lambda done, total: self.on_progress("embedding images", done, total),
-            precision=self.options["precision"],
-        )
+        found = self._embedded(image_sets)
         ends = np.cumsum([len(part) for part in image_sets])[:-1]
-        return tuple(np.split(found.features.cpu().numpy(), ends))
+        rows = np.split(np.arange(len(found.features)), ends)
+        return tuple(found.features[torch.from_numpy(part)].cpu().numpy() for part in rows)
 
     def _known(self, stops: str | None) -> Any:
         """Return the evidence of before, as JSON."""
@@ -381,12 +347,12 @@ class Study:
         return self.store.get("evidence", f"{key}{stops}") if key else None
 
     def _keep(self, evidence: dict[str, Any], stops: str) -> None:
-        family = self._family()
+        family = self.family()
         if family is not None:  # None: an object that no other session could tell
             key = key_of([family, self.collection.fingerprint()])
             self.store.put("evidence", f"{key}{stops}", evidence, family)
 
-    # -- what other strategies score on these images -------------------------------------------
+    # -- what other strategies score on these images ------------------------------------------
 
     def transfer_gain(self) -> dict[str, Any] | None:
         """Say what transfer adds here; None unless both strategies ran on these images before.
@@ -417,85 +383,35 @@ class Study:
     def _scores_key(self, strategy: str) -> str:
         """Name a strategy on the splits of this study, whatever sizes and repeats it has."""
         backbone = self.options["backbone"]
-        name = backbone if isinstance(backbone, str) else self._backbone().key
+        name = backbone if isinstance(backbone, str) else self.model.backbone.key
         options = ("test_fraction", "sampling", "seed", "image_size")
         asked = [self._augmentation, *(self.options[option] for option in options)]
         return key_of([strategy, name, self.collection.fingerprint(), *asked])
 
-    # -- what the evidence depends on -----------------------------------------------------------
-
-    def _family(self) -> str | None:
-        """Name everything but the images; None where it cannot be told, or not yet."""
-        return self._depends(_OF_THE_EVIDENCE)
-
-    def _depends(self, names: tuple[str, ...]) -> str | None:
-        if self._augmentation is None:
-            return None
-        weights = self._weights()
-        if weights is None:
-            return None
-        options = {name: self.options[name] for name in names}
-        options["augment"] = self._augmentation
-        if options["trainer"] is not None:
-            options["trainer"] = code_of(options["trainer"])
-            if options["trainer"] is None:
-                return None
-        versions = {name: version(name) for name in ("pytest-datasize", "timm", "torch", "numpy")}
-        return key_of([versions, options, weights])
-
-    def _weights(self) -> str | None:
-        """Name backbone and weights, by the file that was found last time while it is the same."""
-        if self.options["strategy"] == "own_training":
-            return "made by the trainer"
-        if not isinstance(self.options["backbone"], str):
-            return self._backbone().key
-        if self.options["strategy"] == "from_scratch":
-            return f"{self.options['backbone']}|random"
-        asked = key_of([self.options["backbone"], self.options["weights"], version("timm")])
-        known = self.store.get("weights", asked)
-        if self._loaded_backbone is not None:
-            backbone = self._loaded_backbone
-            assert backbone.weights_file is not None
-            stamp = file_stamp(backbone.weights_file)
-            found = {
-                "file": str(backbone.weights_file),
-                "stamp": stamp,
-                "is": backbone.weights_hash,
-            }
-            if found != known:
-                self.store.put("weights", asked, found)
-            return f"{backbone.name}|{backbone.weights_hash}"
-        if known and file_stamp(known["file"]) == known["stamp"]:
-            return f"{self.options['backbone']}|{known['is']}"
-        return None
-
-    def _backbone(self) -> "Backbone":
-        if self._loaded_backbone is None:
-            self._loaded_backbone = self._load_backbone()
-        return self._loaded_backbone
-
-    def _load_backbone(self) -> "Backbone":
-        from pytest_datasize.transfer.backbone import RANDOM, load
-
-        name, weights, side = (self.options[n] for n in ("backbone", "weights", "image_size"))
-        if self.options["strategy"] == "own_training":
-            from pytest_datasize.transfer.own_training import backbone_of
-
-            return backbone_of(self.options["trainer"], side)
-        if self.options["strategy"] == "from_scratch" and isinstance(name, str):
-            from torch.random import fork_rng
-
-            with fork_rng(devices=[]):
-                return load(name, RANDOM, side)
-        return load(name, weights, side)
-
     # -- measuring ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _handout(self) -> "Iterator[Handout | None]":
+        """Turn to the engine that was asked for; None where all runs in this process."""
+        engines = self._engines or Engines()
+        try:
+            engine = engines.get(self.options)
+            if engine is None:
+                yield None
+                return
+            from pytest_datasize.handout import Handout, portable
+
+            with Handout(engine, self, portable(self._given)) as handout:
+                yield handout
+        finally:
+            if engines is not self._engines:
+                engines.close()
 
     def _draw(self, images: ImageSet, test: ImageSet | None) -> Plan:
         return draw(
             images,
             n_fixed_test=len(test) if test else 0,
-            **{name: self.options[name] for name in _OF_THE_PLAN},
+            **{name: self.options[name] for name in OF_THE_PLAN},
         )
 
     def _training(self) -> dict[str, Any]:
@@ -524,43 +440,94 @@ class Study:
         return shed(plan, cost, budget)
 
     def _measure(
-        self, backbone: "Backbone", until: Callable[["StudyResult", float], bool] | None
+        self,
+        backbone: "Backbone",
+        until: Callable[["StudyResult", float], bool] | None,
+        handout: "Handout | None",
     ) -> "StudyResult":
         from pytest_datasize.measurement import measure
         from pytest_datasize.transfer import device as devices
-        from pytest_datasize.transfer.embedding import embed
-        from pytest_datasize.transfer.trials import Work, pack, unpack
 
         device = devices.resolve(self.options["device"])
         module, _, function = STRATEGIES[self.options["strategy"]].partition(":")
-        strategy = import_module(module)
+        strategy = getattr(import_module(module), function)
         timings: dict[str, float] = {}
-        precision = self.options["precision"]
-        embeds = getattr(strategy, "EMBEDS", False)
-        if embeds:
+        features = space = None
+        if self.options["strategy"] in EMBEDDING_STRATEGIES:
+            start = time.perf_counter()
+            if handout:
+                handout.embed()
             raw = tuple(part for part in self.collection.raw if part)
-            embeddings = embed(
-                raw,
-                backbone,
-                device,
-                self.store,
-                lambda done, total: self.on_progress("embedding images", done, total),
-                precision=precision,
-            )
-            timings["decode_and_embed"] = embeddings.seconds
-            precision = embeddings.precision
-            self.collection.name(embeddings.contents)
-        else:  # networks are trained in float32, on a GPU with half-precision products
-            precision = "mixed" if device.type == "cuda" else "float32"
-        images, test = self.collection.once
-        images, test = self._apart(images, test, backbone if embeds else None, precision)
+            found = self._embedded(raw, handout.space if handout else None)
+            timings["decode_and_embed"] = time.perf_counter() - start
+            space = found.space
+            self.collection.name(found.contents)
+            images, test, features = self._apart(found)
+        else:
+            images, test, _ = self._apart(None)
         sets = (images, test) if test else (images,)
-        plan, notes = self._draw(images, test), self.preset.notes if self.preset else ()
+        work = self.work(sets, self._draw(images, test), device, space, features)
+        if handout:
+            work, strategy = handout.work(work), handout.strategy(strategy)
+        notes = self.preset.notes if self.preset else ()
         if self.options["budget"] is not None:
-            plan, note = self._within_budget(plan, self._cost(backbone, sum(map(len, sets))))
-            notes = (*notes, note) if note else notes
+            plan, note = self._within_budget(work.plan, self._cost(backbone, len(work.labels)))
+            work, notes = replace(work, plan=plan), (*notes, note) if note else notes
+        result = measure(work, strategy, timings, notes, until)
+        return self._with_fit(result) if self.preset and self.preset.fits else result
+
+    def _with_fit(self, result: "StudyResult") -> "StudyResult":
+        """Note what the fit of a published recipe says of the same scores."""
+        from pytest_datasize.presets import fit_note
+
+        means = [float(np.mean(repeats)) for repeats in result.scores["accuracy"]]
+        note = fit_note(result.sizes, means, result.available)
+        return replace(result, notes=(*result.notes, note))
+
+    def _embedded(
+        self, image_sets: tuple[ImageSet, ...], space: "Space | None" = None
+    ) -> "Embeddings":
+        from pytest_datasize.transfer import device as devices
+        from pytest_datasize.transfer.embedding import embed
+
+        return embed(
+            image_sets,
+            self.model.backbone,
+            devices.resolve(self.options["device"]),
+            self.store,
+            lambda done, total: self.on_progress("embedding images", done, total),
+            precision=self.options["precision"],
+            space=space,
+        )
+
+    def work(
+        self,
+        sets: tuple[ImageSet, ...],
+        plan: Plan,
+        device: Any,
+        space: "Space | None",
+        features: Any,
+    ) -> "Work":
+        """Gather what the trials of a plan need, and what is known of them.
+
+        Parameters
+        ----------
+        sets
+            The pool, and after it the test images where they are given apart.
+        plan
+            Which of them each trial trains on.
+        device
+            Where.
+        space, features
+            What their embeddings depend on, and they themselves; None without any.
+        """
+        from pytest_datasize.transfer.trials import Work, pack, unpack
+
+        # networks are trained in float32, on a GPU with half-precision products
+        trained = "mixed" if device.type == "cuda" else "float32"
+        precision = space.precision if space else trained
         # heads cost less than looking them up; whatever trains longer is kept trial by trial
-        key = None if embeds else self._trials_key()
+        key = None if features is not None else self._trials_key()
         kept = self.store.trials(key) if key else {}
 
         def on_trial(size: int, repeat: int, outcome: "Outcome") -> None:
@@ -568,83 +535,58 @@ class Study:
                 self.store.put_trial(key, size, repeat, pack(outcome))
             self.on_trial(size, repeat, outcome)
 
-        work = Work(
+        return Work(
             plan=plan,
             image_sets=sets,
             labels=np.concatenate([part.labels for part in sets]),
-            n_classes=len(images.classes),
-            backbone=backbone,
+            n_classes=len(sets[0].classes),
+            backbone=self.model.backbone,
             device=device,
             store=self.store,
             precision=precision,
             seed=self.options["seed"],
             on_progress=self.on_progress,
+            features=features,
             options=self._training(),
             finished={**{at: unpack(value) for at, value in kept.items()}, **self.finished},
             on_trial=on_trial,
         )
-        result = measure(work, getattr(strategy, function), timings, notes, until)
-        if self.preset and self.preset.fits:
-            from pytest_datasize.presets import fit_note
 
-            means = [float(np.mean(repeats)) for repeats in result.scores["accuracy"]]
-            note = fit_note(result.sizes, means, result.available)
-            result = replace(result, notes=(*result.notes, note))
-        return result
+    def _named(self, options: tuple[str, ...]) -> str | None:
+        return name_of(self.options, options, self._augmentation, self.model.name)
 
     def _trials_key(self) -> str | None:
-        depends = self._depends(_OF_A_TRIAL)
+        depends = self._named(OF_A_TRIAL)
         return key_of([depends, self.collection.fingerprint()]) if depends else None
 
-    def _apart(
-        self, images: ImageSet, test: ImageSet | None, backbone: "Backbone | None", precision: str
-    ) -> Loaded:
+    def _apart(self, embeddings: "Embeddings | None") -> tuple[ImageSet, ImageSet | None, Any]:
         """Let no near-duplicate stand on the other side of a split.
 
         Where that leaves too few images for a split, they stay as they are, which is told.
         """
         from pytest_datasize.images.near_duplicates import comparable, keep_apart
         from pytest_datasize.images.perceptual_hash import perceptual_hashes
-        from pytest_datasize.transfer import device as devices
-        from pytest_datasize.transfer.embedding import embed
 
-        plain = Loaded(images, test)
+        plain = self.collection.once
+        images, test = plain
+        digests = [*images.digests, *(test.digests if test else ())]
+        features = None if embeddings is None else embeddings.of(digests)
         check = "near_duplicates" if test else "alike"
         if level_of(check, self.collection.levels) == "ignore" or not comparable(plain):
-            return plain
-        sets = tuple(part for part in plain if part)
-        hashes = np.concatenate([perceptual_hashes(p, self.store, n_threads()) for p in sets])
-        features = None
-        if backbone is not None:
-            device = devices.resolve(self.options["device"])
-            found = embed(sets, backbone, device, self.store, precision=precision)
-            features = found.features.cpu().numpy()
-        apart, _ = keep_apart(plain, features, hashes)
+            return images, test, features
+        parts = [perceptual_hashes(p, self.store, n_threads()) for p in (images, test) if p]
+        seen = None if features is None else features[:].cpu().numpy()
+        apart, rows = keep_apart(plain, seen, np.concatenate(parts))
         new = apart.images.findings[len(images.findings) :]
         settle(Loaded(replace(images, findings=new)), self.collection.levels)
         try:
             self._draw(*apart)
         except DatasetError as problem:
             told = Finding(check, f"near-duplicates were not kept apart: {problem}")
-            new = (*images.findings, *new, told)
-            return Loaded(replace(images, findings=new, near=apart.images.near), test)
-        return apart
+            findings = (*images.findings, *new, told)
+            return replace(images, findings=findings, near=apart.images.near), test, features
+        if features is not None and len(rows) < len(features):
+            from pytest_datasize.transfer.features import chosen
 
-
-def _plain(value: Any) -> Any:
-    """Write an option as JSON has it: an open end as null, an object by what it is called."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(inner) for inner in value]
-    return value if isinstance(value, (str, int, type(None))) else named(value)
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-    except OSError as problem:
-        raise BackboneError(f"weights file {path}: cannot be read: {problem.strerror}.") from None
+            features = chosen(features, rows)
+        return *apart, features

@@ -3,11 +3,10 @@
 import argparse
 from pathlib import Path
 
+from pytest_datasize.commands import STORE
 from pytest_datasize.errors import ReportError
 from pytest_datasize.reports.files import write_text
 from pytest_datasize.reports.history import series, svg, table
-
-DEFAULT = Path(".pytest_cache/d/datasize")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,9 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         type=Path,
-        default=DEFAULT,
+        default=STORE,
         metavar="PATH",
-        help=f"the store of the sessions (default: {DEFAULT})",
+        help=f"the store of the sessions (default: {STORE})",
     )
     parser.add_argument(
         "--test", metavar="TEXT", default="", help="only tests whose id contains this text"

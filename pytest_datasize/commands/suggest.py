@@ -5,6 +5,7 @@ import csv
 import sys
 from pathlib import Path
 
+from pytest_datasize.commands import STORE
 from pytest_datasize.errors import ReportError
 from pytest_datasize.reports.text import one_line, sendable
 
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
         type=Path,
-        default=Path(".pytest_cache/d/datasize"),
+        default=STORE,
         metavar="DIR",
         help="folder with the embeddings of earlier runs (default: that of pytest here)",
     )

@@ -3,10 +3,8 @@
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import to_rgb
 from pytest_datasize.images.image_set import ImageSet, Loaded, Reading, labelled
 
 
@@ -47,6 +45,10 @@ def load(value: Any, reading: Reading) -> Loaded:
 
 def pixels(image: Any) -> np.ndarray[Any, Any]:
     """Return one image as an (H, W[, C]) array, whatever library it comes from."""
+    from PIL import Image
+
+    from pytest_datasize.images.decode import to_rgb
+
     if isinstance(image, Image.Image):
         return np.asarray(to_rgb(image))
     array = np.asarray(image)

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.files import Boundary, content
+from pytest_datasize.images.files import Boundary, of_files
 from pytest_datasize.images.image_set import (
     ImageSet,
     Loaded,
     Reading,
-    file_stamp,
-    labelled,
 )
 from pytest_datasize.images.manifest import left_out
 from pytest_datasize.images.parts import kind, split
@@ -106,18 +104,8 @@ def _read(path: Path, root: Path, reading: Reading) -> ImageSet:
         *left_out(unlabelled, source, "images without a label", "missing_labels"),
         *left_out(absent, source, "files that are not there", "missing_files"),
     )
-    if not values:
-        raise DatasetError(f"{source}: there are no images. {'; '.join(f.text for f in findings)}")
-    classes, indices = labelled(values, source)
-    return ImageSet(
-        source=source,
-        classes=classes,
-        labels=indices,
-        read=lambda index: content(paths[index]),
-        name=lambda index: str(paths[index]),
-        findings=findings,
-        stamp=lambda index: file_stamp(paths[index]),
-        key=lambda index: paths[index].relative_to(folder).as_posix(),
+    return of_files(
+        source, paths, values, findings, lambda index: paths[index].relative_to(folder).as_posix()
     )
 
 

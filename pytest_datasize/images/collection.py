@@ -6,11 +6,10 @@ from typing import Any
 
 from pytest_datasize import images as sources
 from pytest_datasize.checks import must_decode, parse_levels
-from pytest_datasize.images.contents import known_contents, read_contents, stamps_of
-from pytest_datasize.images.findings import refuse, settle
+from pytest_datasize.images.contents import known_contents, read_contents
+from pytest_datasize.images.findings import refuse, settle, small_classes
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.images.image_set import ImageSet, Loaded, Reading
-from pytest_datasize.images.look import looked, small_classes
 from pytest_datasize.images.unique import unique
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.threads import n_threads
@@ -38,6 +37,8 @@ class Collection:
         self.levels = parse_levels(options["checks"])
         self._raw: Loaded | None = None
         self._unique: Loaded | None = None
+        self.contents: tuple[tuple[str, ...], ...] = ()
+        """What each raw image's content is called, part by part, once it is known."""
 
     @property
     def raw(self) -> Loaded:
@@ -57,7 +58,7 @@ class Collection:
             content is not None
             for part in self.raw
             if part is not None
-            for content in known_contents(stamps_of(part), self._store)
+            for content in known_contents(part, self._store)
         )
 
     @property
@@ -81,6 +82,7 @@ class Collection:
             replace(part, digests=names)
             for part, names in zip(filter(None, self.raw), contents, strict=True)
         ]
+        self.contents = tuple(tuple(part.digests) for part in parts)
         images, test = unique(Loaded(*parts))
         images = replace(images, findings=(*images.findings, *small_classes(images)))
         self._unique = settle(Loaded(images, test), self.levels)
@@ -109,6 +111,8 @@ class Collection:
         return sources.load(dataset, test, reading, levels)
 
     def _looked(self, raw: Loaded) -> Loaded:
+        from pytest_datasize.images.look import looked
+
         def tell(done: int, total: int) -> None:
             self._on_progress("looking at images", done, total)
 

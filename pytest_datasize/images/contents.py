@@ -4,24 +4,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images import perceptual_hash
-from pytest_datasize.images.decode import UndecodableError, content_of, decode, told
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.undecodable import UndecodableError, told
 from pytest_datasize.store import Store
 
 MOST_NAMED = 200
 _POINTER = "run `git lfs pull`"
 
 
-def stamps_of(images: ImageSet) -> list[str | None]:
-    """Return the stamp of every image, to be taken before it is read."""
-    return [images.stamp(row) for row in range(len(images))]
-
-
-def known_contents(stamps: list[str | None], store: Store) -> list[str | None]:
+def known_contents(images: ImageSet, store: Store) -> list[str | None]:
     """Return the content of every image whose file is as it was when it was last read."""
-    found = store.contents([stamp for stamp in stamps if stamp])
-    return [found.get(stamp) if stamp else None for stamp in stamps]
+    if images.digests:
+        return list(images.digests)
+    found = store.contents([stamp for stamp in images.stamps if stamp])
+    return [found.get(stamp) if stamp else None for stamp in images.stamps]
 
 
 def read_contents(
@@ -50,11 +46,14 @@ def read_contents(
     """
     if images.digests:
         return images.digests
-    stamps = stamps_of(images)
-    contents = known_contents(stamps, store)
+    contents = known_contents(images, store)
     missing = [row for row, content in enumerate(contents) if content is None]
-    unreadable: list[str] = []
+    if not missing:
+        return tuple(content or "" for content in contents)
+    from pytest_datasize.images import perceptual_hash
+    from pytest_datasize.images.decode import content_of, decode
 
+    unreadable: list[str] = []
     squares: dict[str, bytes] = {}
 
     def read(row: int) -> str:
@@ -72,7 +71,7 @@ def read_contents(
         try:
             for row, content in zip(missing, pool.map(read, missing), strict=True):
                 contents[row] = content
-                if content and (stamp := stamps[row]):
+                if content and (stamp := images.stamps[row]):
                     learnt[stamp] = content
                 on_done(row + 1)
         except BaseException:

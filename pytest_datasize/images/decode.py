@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import MAX_PIXELS, Raw
+from pytest_datasize.images.undecodable import UndecodableError
 
 _LFS_HEADER = b"version https://git-lfs"
 
@@ -21,21 +21,7 @@ _FORMATS = (
     *("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "HEIF"),
     *("ICO", "PCX", "SGI", "QOI", "TGA"),
 )
-_PLUGIN_SUFFIXES = {".heic": "heif", ".heif": "heif", ".hif": "heif", ".avif": "avif"}
 _WARNINGS = Lock()
-
-
-class UndecodableError(ValueError):
-    """An image that cannot be shown to the model; the text is the reason."""
-
-
-class UnreadableError(DatasetError, UndecodableError):
-    """An image that cannot even be read; the text names it, and is complete by itself."""
-
-
-def told(name: str, problem: UndecodableError) -> str:
-    """Say what is wrong with an image, naming it once."""
-    return str(problem) if isinstance(problem, UnreadableError) else f"{name}: {problem}"
 
 
 def decode(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -96,14 +82,6 @@ def refuse_empty(raw: Raw) -> None:
         raise UndecodableError("empty file")
     elif raw.startswith(_LFS_HEADER):
         raise UndecodableError("git-LFS pointer, the image itself is not here; run `git lfs pull`")
-
-
-@cache
-def suffixes() -> frozenset[str]:
-    """Suffixes of image files, also of those that need a plugin: they must not go unnoticed."""
-    _readers()
-    known = {end for end, kind in Image.registered_extensions().items() if kind in _FORMATS}
-    return frozenset(known | set(_PLUGIN_SUFFIXES))
 
 
 @cache

@@ -2,12 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import UnreadableError, suffixes
-from pytest_datasize.images.image_set import Finding, few, one_line
+from pytest_datasize.images.image_set import Finding, ImageSet, few, file_stamp, labelled, one_line
+from pytest_datasize.images.suffixes import SUFFIXES
+from pytest_datasize.images.undecodable import UnreadableError
 
 _SERVICE = ("lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
@@ -21,6 +23,46 @@ def content(path: Path) -> bytes:
             f"{one_line(str(path))}: cannot be read: {problem.strerror}. Is it a link to data that "
             "were not fetched, or did the folder change during the run?"
         ) from None
+
+
+def of_files(
+    source: str,
+    paths: Sequence[Path],
+    values: Sequence[Any],
+    findings: tuple[Finding, ...],
+    key: Callable[[int], str],
+) -> ImageSet:
+    """Return the image set of files whose labels stand elsewhere.
+
+    Parameters
+    ----------
+    source
+        What a person would call it.
+    paths, values
+        The files and their labels, strings or numbers.
+    findings
+        What was found about them and about those left out.
+    key
+        Index → what ``group`` looks at.
+
+    Raises
+    ------
+    DatasetError
+        There are none, or labels are no classes.
+    """
+    if not len(values):
+        raise DatasetError(f"{source}: there are no images. {'; '.join(f.text for f in findings)}")
+    classes, labels = labelled(values, source)
+    return ImageSet(
+        source=source,
+        classes=classes,
+        labels=labels,
+        read=lambda index: content(paths[index]),
+        name=lambda index: str(paths[index]),
+        findings=findings,
+        stamp=lambda index: file_stamp(paths[index]),
+        key=key,
+    )
 
 
 class Boundary:
@@ -138,7 +180,7 @@ class Found:
                     inner.append(path)
             elif name.startswith("."):
                 self.others["hidden"] += 1
-            elif path.suffix.lower() not in suffixes() or not entry.is_file():
+            elif path.suffix.lower() not in SUFFIXES or not entry.is_file():
                 self.others[path.suffix.lower() or "no suffix"] += 1
             else:
                 self.images.append(path)

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 from pytest_datasize.checks import level_of
 from pytest_datasize.errors import DatasetError, DatasizeWarning
-from pytest_datasize.images.image_set import Finding, Loaded
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, few
+
+FEW_PER_CLASS = 20
+"""Below so many images of a class its recall moves by over 5 points with every image."""
 
 
 def refuse(findings: Iterable[Finding], levels: Mapping[str, str]) -> None:
@@ -54,3 +57,13 @@ def in_full(finding: Finding) -> list[str]:
         if finding.count > len(finding.names):
             lines.append(f"  and {finding.count - len(finding.names)} more")
     return lines
+
+
+def small_classes(images: ImageSet) -> tuple[Finding, ...]:
+    """Tell of classes with few images."""
+    small = {name: n for name, n in images.class_counts.items() if n < FEW_PER_CLASS}
+    if not small:
+        return ()
+    shown = few([f"{name!r} has {n}" for name, n in small.items()])
+    text = f"{len(small)} classes have fewer than {FEW_PER_CLASS} images: {shown}"
+    return (Finding("few_per_class", text, len(small), tuple(map(repr, small))),)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import suffixes
 from pytest_datasize.images.files import (
     Boundary,
     Found,
@@ -28,6 +27,7 @@ from pytest_datasize.images.image_set import (
     one_line,
 )
 from pytest_datasize.images.parts import NAMES, TEST, TRAIN, VALIDATION, kind
+from pytest_datasize.images.suffixes import SUFFIXES
 
 
 def accepts(value: Any) -> bool:
@@ -128,7 +128,7 @@ def read_classes(
 
 
 def _holds_an_image(folder: Path) -> bool:
-    return any(path.suffix.lower() in suffixes() for path in folder.rglob("*"))
+    return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
 
 
 def _why_no_classes(root: Path, boundary: Boundary) -> str:

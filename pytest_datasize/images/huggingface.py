@@ -9,7 +9,6 @@ from typing import Any
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images import tables
 from pytest_datasize.images.arrays import pixels
-from pytest_datasize.images.decode import UnreadableError
 from pytest_datasize.images.files import content
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import (
@@ -23,6 +22,7 @@ from pytest_datasize.images.image_set import (
 )
 from pytest_datasize.images.manifest import is_missing, left_out
 from pytest_datasize.images.parts import split
+from pytest_datasize.images.undecodable import UnreadableError
 
 _ON_DISK = ("dataset_dict.json", "state.json")
 

@@ -138,6 +138,11 @@ class ImageSet:
         )
 
     @cached_property
+    def stamps(self) -> tuple[str | None, ...]:
+        """Stamp of every image, taken once: before any of them is read."""
+        return tuple(self.stamp(row) for row in range(len(self)))
+
+    @cached_property
     def class_counts(self) -> dict[str, int]:
         """Class name → number of images."""
         counts = np.bincount(self.labels, minlength=len(self.classes))

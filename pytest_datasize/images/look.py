@@ -6,12 +6,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import UndecodableError, content_of, decode, refuse_empty, told
+from pytest_datasize.images.decode import content_of, decode, refuse_empty
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, few
+from pytest_datasize.images.undecodable import UndecodableError, told
 from pytest_datasize.images.unique import MOST_NAMED
-
-FEW_PER_CLASS = 20
-"""Below so many images of a class its recall moves by over 5 points with every image."""
 
 CONSTANT_SPREAD = 2
 """Levels of 255 between darkest and brightest that encoding alone makes of one colour."""
@@ -97,16 +95,6 @@ def look(
             pool.shutdown(cancel_futures=True)
             raise
     return found
-
-
-def small_classes(images: ImageSet) -> tuple[Finding, ...]:
-    """Tell of classes with few images."""
-    small = {name: n for name, n in images.class_counts.items() if n < FEW_PER_CLASS}
-    if not small:
-        return ()
-    shown = few([f"{name!r} has {n}" for name, n in small.items()])
-    text = f"{len(small)} classes have fewer than {FEW_PER_CLASS} images: {shown}"
-    return (Finding("few_per_class", text, len(small), tuple(map(repr, small))),)
 
 
 def _one(images: ImageSet, row: int) -> Look:

@@ -7,16 +7,13 @@ from typing import Any
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images import tables
-from pytest_datasize.images.files import Boundary, content
+from pytest_datasize.images.files import Boundary, of_files
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import (
     Finding,
-    ImageSet,
     Loaded,
     Reading,
     few,
-    file_stamp,
-    labelled,
     one_line,
 )
 from pytest_datasize.images.parts import by_part, kind, split
@@ -126,20 +123,9 @@ def _read(path: Path, root: Path, reading: Reading) -> Loaded:
         *left_out(unlabelled, source, "images without a label", "missing_labels"),
         *left_out(absent, source, "files that are not there", "missing_files"),
     )
-    if not kept:
-        raise DatasetError(f"{source}: there are no images. {'; '.join(f.text for f in findings)}")
     values = [table[label][row] for row in kept]
-    classes, labels = labelled([v.strip() if isinstance(v, str) else v for v in values], source)
-    images = ImageSet(
-        source=source,
-        classes=classes,
-        labels=labels,
-        read=lambda index: content(paths[index]),
-        name=lambda index: str(paths[index]),
-        findings=findings,
-        stamp=lambda index: file_stamp(paths[index]),
-        key=lambda index: str(table[place][kept[index]]),
-    )
+    values = [value.strip() if isinstance(value, str) else value for value in values]
+    images = of_files(source, paths, values, findings, lambda index: str(table[place][kept[index]]))
     if group_column is not None:
         images = with_groups(images, [table[group_column][row] for row in kept])
     if split_column is None:

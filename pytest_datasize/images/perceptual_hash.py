@@ -20,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import UndecodableError, decode, told
+from pytest_datasize.images.decode import decode
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.undecodable import UndecodableError, told
 from pytest_datasize.ndarrays import FloatArray, IntArray
 from pytest_datasize.store import Store
 
@@ -123,6 +124,11 @@ def perceptual_hashes(images: ImageSet, store: Store, threads: int = 1) -> ByteA
         remember(store, {images.digests[r]: s for r, s in zip(missing, squares, strict=True)})
         hashes[missing] = hashes_of(squares)
     return hashes
+
+
+def trust(store: Store, contents: Sequence[str]) -> None:
+    """Count hashes that a worker of this session has kept as its own."""
+    store.rows(_SPACE).trust(contents)
 
 
 def _fetch(store: Store, contents: Sequence[str]) -> tuple[ByteArray, BoolArray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import suffixes
+from pytest_datasize.images.suffixes import SUFFIXES as OF_IMAGES
 
 Table = dict[str, list[Any]]
 """Column → values, all columns of one length."""
@@ -53,7 +53,7 @@ def _csv(path: Path) -> Table:
     if not lines:
         raise DatasetError(f"manifest {path}: the file is empty; expected path,label rows.")
     header = [cell.strip() for cell in lines[0][1]]
-    if Path(header[0]).suffix.lower() in suffixes():  # no header: image,label[,split]
+    if Path(header[0]).suffix.lower() in OF_IMAGES:  # no header: image,label[,split]
         header = ["path", "label", "split"][: len(header)]
     else:
         lines = lines[1:]

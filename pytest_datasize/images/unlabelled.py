@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pytest_datasize import images as sources
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet, file_stamp, one_line
+from pytest_datasize.images.suffixes import SUFFIXES
 
 
 def load_unlabelled(value: Any, what: str) -> ImageSet:
@@ -41,14 +41,13 @@ def _folder(root: Path, what: str) -> ImageSet:
     if not root.is_dir():
         state = "is a file" if root.exists() else "does not exist"
         raise DatasetError(f"{what} {root} {state}. Expected a folder with images.")
-    suffixes = Image.registered_extensions()
     paths: list[Path] = []
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths += [
             Path(parent, name)
             for name in sorted(names)
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
         ]
     if not paths:
         raise DatasetError(

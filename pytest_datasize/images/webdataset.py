@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import UnreadableError, suffixes
 from pytest_datasize.images.files import Boundary
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import (
@@ -23,7 +22,9 @@ from pytest_datasize.images.image_set import (
 )
 from pytest_datasize.images.manifest import is_missing, left_out
 from pytest_datasize.images.parts import kind, split
+from pytest_datasize.images.suffixes import SUFFIXES
 from pytest_datasize.images.tables import LABELS
+from pytest_datasize.images.undecodable import UnreadableError
 
 _MOST_TEXT = 1 << 20  # a label or its JSON is not larger
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -114,7 +115,7 @@ def _read(shards: list[Path], reading: Reading, source: str) -> ImageSet:
     others = 0
     for shard in shards:
         for key, members in _samples(shard).items():
-            pictures = [m for end, m in members.items() if f".{end.split('.')[-1]}" in suffixes()]
+            pictures = [m for end, m in members.items() if f".{end.split('.')[-1]}" in SUFFIXES]
             if not pictures:
                 others += 1
                 continue

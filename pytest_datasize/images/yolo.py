@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.files import Boundary, Found, content, others_finding
+from pytest_datasize.images.files import Boundary, Found, content, of_files, others_finding
 from pytest_datasize.images.folder import read_classes
 from pytest_datasize.images.image_set import (
     Finding,
     ImageSet,
     Loaded,
     Reading,
-    file_stamp,
-    labelled,
     one_line,
 )
 from pytest_datasize.images.manifest import left_out
@@ -162,19 +160,7 @@ def _part(places: list[Path], names: list[str], boundary: Boundary, source: str)
         *left_out(unlabelled, source, "images without a label", "missing_labels"),
         *left_out(absent, source, "files that are not there", "missing_files"),
     )
-    if not values:
-        raise DatasetError(f"{source}: there are no images. {'; '.join(f.text for f in findings)}")
-    classes, labels = labelled(values, source)
-    return ImageSet(
-        source=source,
-        classes=classes,
-        labels=labels,
-        read=lambda index: content(paths[index]),
-        name=lambda index: str(paths[index]),
-        findings=findings,
-        stamp=lambda index: file_stamp(paths[index]),
-        key=lambda index: paths[index].name,
-    )
+    return of_files(source, paths, values, findings, lambda index: paths[index].name)
 
 
 def _label_file(image: Path) -> Path:

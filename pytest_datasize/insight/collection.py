@@ -14,7 +14,7 @@ import numpy as np
 
 from pytest_datasize.insight.class_curves import ClassCurves
 from pytest_datasize.laws import FloatArray
-from pytest_datasize.options import WORST_CLASS
+from pytest_datasize.vocabulary import WORST_CLASS
 
 FURTHEST: Final = 16.0
 """A path ends at so many times today's images: further on, no plan is worth its name."""

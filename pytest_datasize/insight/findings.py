@@ -9,7 +9,7 @@ import numpy as np
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.insight.class_curves import prior_shift
 from pytest_datasize.insight.labels import HeldOut, held_out, suspects
-from pytest_datasize.insight.neighbours import agreement
+from pytest_datasize.insight.neighbours import Agreement
 from pytest_datasize.insight.redundancy import redundancy
 from pytest_datasize.insight.thumbnails import thumbnail
 from pytest_datasize.ndarrays import FloatArray, IntArray
@@ -26,7 +26,7 @@ def findings(
     labels: IntArray,
     plan: Plan,
     probabilities: Sequence[Sequence[FloatArray]],
-    features: FloatArray | None,
+    near: Agreement | None,
 ) -> dict[str, Any]:
     """Gather what the advice needs from the held-out predictions at the largest size.
 
@@ -36,8 +36,8 @@ def findings(
         As in :class:`pytest_datasize.transfer.trials.Work`.
     probabilities
         Per size, per repeat: class probabilities of the repeat's test images.
-    features
-        Embeddings of the images of the first set, (N, D); None where there are none.
+    near
+        How often neighbours in the embedding share a label; None where there is no embedding.
     """
     images = image_sets[0]
     classes = len(images.classes)
@@ -49,27 +49,30 @@ def findings(
         for n in plan.sizes
     ]
     rows = np.concatenate(tested)
-    seen = held_out(labels, tested, last, classes)
+    judged = np.unique(rows)  # of a large pool not every image is tested
+    places = [np.searchsorted(judged, part) for part in tested]
+    seen = held_out(labels[judged], places, last, classes)
     found = {
         "class_sizes": [[round(float(n), 2) for n in row] for row in sizes],
         "tested": np.bincount(labels[rows], minlength=classes).tolist(),
         "prior_shift": prior_shift(labels[rows], np.concatenate(last), classes),
-        "labels": _labels(image_sets, labels, seen),
-        "redundancy": _redundancy(images, seen),
+        "labels": _labels(image_sets, labels, judged, seen),
+        "redundancy": _redundancy(images, judged, seen),
         "neighbours": None,
     }
-    if features is not None:
-        near = agreement(features, labels[: len(features)])
+    if near is not None:
         found["neighbours"] = {**asdict(near), "skill": near.skill, "domain": near.domain}
     return found
 
 
-def _labels(image_sets: Sequence[ImageSet], labels: IntArray, seen: HeldOut) -> dict[str, Any]:
-    doubtful = suspects(labels, seen)
+def _labels(
+    image_sets: Sequence[ImageSet], labels: IntArray, judged: IntArray, seen: HeldOut
+) -> dict[str, Any]:
+    doubtful = suspects(labels[judged], seen)
     names = image_sets[0].classes
     listed = []
     for place, one in enumerate(doubtful[:MOST_SUSPECTS]):
-        images, row = _place(image_sets, one.row)
+        images, row = _place(image_sets, int(judged[one.row]))
         listed.append(
             {
                 "image": images.name(row),
@@ -79,29 +82,30 @@ def _labels(image_sets: Sequence[ImageSet], labels: IntArray, seen: HeldOut) -> 
                 "picture": thumbnail(images, row) if place < MOST_PICTURES else None,
             }
         )
-    judged = int(np.isfinite(seen.contradicted).sum())
-    return {"judged": judged, "number": len(doubtful), "suspects": listed}
+    return {"judged": len(judged), "number": len(doubtful), "suspects": listed}
 
 
-def _redundancy(images: ImageSet, seen: HeldOut) -> dict[str, Any] | None:
+def _redundancy(images: ImageSet, judged: IntArray, seen: HeldOut) -> dict[str, Any] | None:
     """Tell of near-copies in the pool; None where no one has looked for them."""
     if images.near is None:
         return None
-    own = seen.probabilities[np.arange(len(images)), images.labels]
-    found = redundancy(images.near, images.labels, own)
+    own = np.full(len(images), np.nan)
+    ours = np.flatnonzero(judged < len(images))
+    rows = judged[ours]
+    own[rows] = seen.probabilities[ours, images.labels[rows]]
     order = np.argsort(images.near, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(images.near[order])) + 1)
-    groups = sorted((rows for rows in parts if len(rows) > 1), key=len, reverse=True)
+    groups = sorted((part for part in parts if len(part) > 1), key=len, reverse=True)
     return {
-        **asdict(found),
+        **asdict(redundancy(images.near, images.labels, own)),
         "number": len(groups),
-        "contested": sum(len(set(images.labels[rows].tolist())) > 1 for rows in groups),
+        "contested": sum(len(set(images.labels[part].tolist())) > 1 for part in groups),
         "groups": [
             {
-                "images": len(rows),
-                "shown": [_shown(images, int(row)) for row in rows[:MOST_OF_A_GROUP]],
+                "images": len(part),
+                "shown": [_shown(images, int(row)) for row in part[:MOST_OF_A_GROUP]],
             }
-            for rows in groups[:MOST_GROUPS]
+            for part in groups[:MOST_GROUPS]
         ],
     }
 

@@ -18,7 +18,10 @@ FAR: Final = 0.4
 """Agreement beyond chance, as a share of what is possible, from which and up to which the domain
 is called near and far. A convention of this plugin; the number stands beside the word."""
 
-_MOST: Final = 4000
+MOST: Final = 10_000
+"""Images among which neighbours are looked for: a sample of a larger pool."""
+
+_ASKED: Final = 4000
 _BLOCK: Final = 1024
 
 
@@ -73,13 +76,22 @@ def agreement(features: FloatArray, labels: IntArray, seed: int = 0) -> Agreemen
     (1.0, 'near')
     """
     asked = np.arange(len(labels))
-    if len(labels) > _MOST:
-        asked = np.random.default_rng([seed, 13]).permutation(len(labels))[:_MOST]
+    if len(labels) > _ASKED:
+        asked = np.random.default_rng([seed, 13]).permutation(len(labels))[:_ASKED]
     nearest, _ = nearest_of(features[asked], features, own=asked)
     hits = int((labels[nearest] == labels[asked]).sum())
     low, high = share_interval(hits, len(asked))
     shares = np.bincount(labels) / len(labels)
     return Agreement(hits / len(asked), low, high, float(shares @ shares), len(asked))
+
+
+def sampled(images: int, seed: int = 0) -> IntArray:
+    """Return the rows among which neighbours are looked for, ascending: all, or :data:`MOST`."""
+    if images <= MOST:
+        return np.arange(images)
+    chosen = np.random.default_rng([seed, 17]).choice(images, MOST, replace=False)
+    rows: IntArray = np.sort(chosen)
+    return rows
 
 
 def nearest_of(

@@ -4,8 +4,9 @@ import base64
 import io
 from typing import Final
 
-from pytest_datasize.images.decode import UndecodableError, decode
+from pytest_datasize.images.decode import decode
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.undecodable import UndecodableError
 
 SIDE: Final = 72
 MOST_BYTES: Final = 4096

@@ -9,6 +9,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ NAME = f"store-{SCHEMA}.sqlite"  # another version's file is neither read nor ha
 BUSY_SECONDS = 60.0
 CHUNK = 500  # values in one query; SQLite's oldest limit is 999
 
-_TABLES = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS files (
     stamp BLOB PRIMARY KEY, content TEXT NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spaces (
@@ -90,6 +91,12 @@ class Index:
         with memory:
             memory.executemany(statement, rows)
 
+    def note(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Write what is good to have and no loss to lack: no word of it when it fails."""
+        if self._disk is not None and rows:
+            with suppress(sqlite3.Error), self._disk:
+                self._disk.executemany(statement, rows)
+
     def close(self) -> None:
         """Let go of the file."""
         for connection in (self._disk, self._memory):
@@ -101,7 +108,7 @@ class Index:
         if self._memory is None:
             self._memory = sqlite3.connect(":memory:", check_same_thread=False)
             weakref.finalize(self, self._memory.close)
-            self._memory.executescript(_TABLES)
+            self._memory.executescript(TABLES)
         return self._memory
 
     def _open(self, folder: Path) -> None:
@@ -140,11 +147,8 @@ class Index:
         )
 
     def _set_aside(self, folder: Path, problem: Exception) -> None:
-        aside = folder / f"{NAME}.damaged-{time.time_ns()}"
         try:
-            (folder / NAME).replace(aside)
-            for rest in ("-wal", "-shm"):
-                (folder / f"{NAME}{rest}").unlink(missing_ok=True)
+            aside = set_aside(folder)
             self._connect(folder)
         except (OSError, sqlite3.Error) as second:
             self._trouble("open", second if isinstance(second, OSError) else OSError(second))
@@ -158,6 +162,15 @@ class Index:
         )
 
 
+def set_aside(folder: Path) -> Path:
+    """Rename the index, so that the next session begins a new one; return its new name."""
+    aside = folder / f"{NAME}.damaged-{time.time_ns()}"
+    (folder / NAME).replace(aside)
+    for rest in ("-wal", "-shm"):
+        (folder / f"{NAME}{rest}").unlink(missing_ok=True)
+    return aside
+
+
 def _connect(folder: Path) -> sqlite3.Connection:
     folder.mkdir(parents=True, exist_ok=True)
     # one connection is used by one thread at a time: the one that runs the study
@@ -165,7 +178,7 @@ def _connect(folder: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
-        connection.executescript(_TABLES)
+        connection.executescript(TABLES)
     except BaseException:
         connection.close()
         raise

@@ -9,12 +9,20 @@ import weakref
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from pytest_datasize.errors import DatasizeWarning
 from pytest_datasize.store.index import Index
+from pytest_datasize.store.shards import hold, note_use
+from pytest_datasize.store.shards import shard_name as _name
+
+if TYPE_CHECKING:
+    from pytest_datasize.store.mapped import MappedRows
+
+_PLACES = "SELECT content, shard, row, checksum FROM rows WHERE space = ? AND content IN ({})"
+_LOCATED = 100_000  # contents whose places are asked for at a time
 
 HalfArray = np.ndarray[Any, np.dtype[np.float16]]
 
@@ -65,7 +73,7 @@ class Rows:
             places.setdefault(bytes.fromhex(text), []).append(place)
         wanted = [content for content in places if not self._fresh or content in self._own]
         found = self.index.read_many(
-            "SELECT content, shard, row, checksum FROM rows WHERE space = ? AND content IN ({})",
+            _PLACES,
             [self.space],
             [content for content in wanted if content not in self._kept],
         )
@@ -98,6 +106,61 @@ class Rows:
                 stacklevel=2,
             )
         return known
+
+    def has(self, contents: Sequence[str]) -> np.ndarray[Any, Any]:
+        """Tell which rows are named, without reading them: bool, shape (N,)."""
+        names = [bytes.fromhex(text) for text in contents]
+        wanted = [name for name in set(names) if not self._fresh or name in self._own]
+        found = self.index.read_many(
+            "SELECT content FROM rows WHERE space = ? AND content IN ({})", [self.space], wanted
+        )
+        known = {content for (content,) in found} | self._kept.keys()
+        return np.array([name in known for name in names], dtype=bool)
+
+    def locate(self, contents: Sequence[str]) -> "MappedRows":
+        """Return the rows of known contents where they lie; they are read when they are taken.
+
+        Raises
+        ------
+        KeyError
+            A content is not known.
+        """
+        from pytest_datasize.store.mapped import MappedRows
+
+        shards: list[HalfArray] = []
+        numbers: dict[int, int] = {}  # name of a file → its place among the shards
+        shard_of = np.empty(len(contents), dtype=np.int64)
+        row_of = np.empty(len(contents), dtype=np.int64)
+        checksums = np.empty(len(contents), dtype=np.uint32)
+        for start in range(0, len(contents), _LOCATED):
+            names = [bytes.fromhex(text) for text in contents[start : start + _LOCATED]]
+            found = self.index.read_many(
+                _PLACES,
+                [self.space],
+                list(set(names) - self._kept.keys()),
+            )
+            places = {content: rest for content, *rest in found}
+            for k, name in enumerate(names, start):
+                if name in self._kept:  # what no file could take
+                    shard_of[k], row_of[k] = len(shards), 0
+                    checksums[k] = zlib.crc32(self._kept[name].data)
+                    shards.append(self._kept[name][None])
+                    continue
+                shard, row_of[k], checksums[k] = places[name]
+                if shard not in numbers:
+                    numbers[shard] = len(shards)
+                    shards.append(self._open_shard(shard))
+                shard_of[k] = numbers[shard]
+
+        def forget(rows: np.ndarray[Any, Any]) -> None:
+            damaged = [(self.space, bytes.fromhex(contents[row])) for row in rows.tolist()]
+            self.index.write("DELETE FROM rows WHERE space = ? AND content = ?", damaged)
+
+        return MappedRows(shards, shard_of, row_of, checksums, forget)
+
+    def trust(self, contents: Sequence[str]) -> None:
+        """Count rows that a worker of this session has added as its own."""
+        self._own.update(bytes.fromhex(text) for text in contents)
 
     def add(self, contents: Sequence[str], rows: HalfArray) -> None:
         """Keep new rows, (n, D) float16: first their bytes, then their names."""
@@ -143,6 +206,7 @@ class Rows:
             folder.mkdir(parents=True, exist_ok=True)
             self._shard, self._written = secrets.randbits(62), 0
             self._stream = (folder / _name(self._shard)).open("xb")
+            hold(self._stream)
             weakref.finalize(self, self._stream.close)
         return self._stream
 
@@ -151,13 +215,11 @@ class Rows:
         width = self.width or 1
         try:
             path = (self.folder or Path()) / _name(shard)
-            count = path.stat().st_size // (2 * width)
+            status = path.stat()
+            note_use(path, status.st_mtime)
+            count = status.st_size // (2 * width)
             if count == 0:
                 return np.empty((0, width), dtype=np.float16)
             return np.memmap(path, dtype=np.float16, mode="r", shape=(count, width))
         except OSError:
             return np.empty((0, width), dtype=np.float16)
-
-
-def _name(shard: int) -> str:
-    return f"{shard:016x}.f16"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_datasize.store.index import Index
+from pytest_datasize.store.shards import FOLDER, HOUR, WEEK
 
 if TYPE_CHECKING:
     from pytest_datasize.store.rows import Rows
@@ -55,6 +56,7 @@ class Store:
         self._index = Index(folder)
         self._own: set[tuple[str, ...]] = set()
         self._spaces: dict[str, Rows] = {}
+        self._uses: dict[str, list[tuple[Any, ...]]] = {}
 
     def __enter__(self) -> "Store":
         return self
@@ -67,6 +69,9 @@ class Store:
         for rows in self._spaces.values():
             rows.close()
         self._spaces = {}
+        for statement, uses in self._uses.items():
+            self._index.note(statement, uses)
+        self._uses = {}
         self._index.close()
 
     # -- documents: evidence, verdicts ---------------------------------------------------------
@@ -76,10 +81,11 @@ class Store:
         if self.refresh and (kind, key) not in self._own:
             return None
         found = self._index.read(
-            "SELECT value, checksum FROM documents WHERE kind = ? AND key = ?", (kind, key)
+            "SELECT value, checksum, used FROM documents WHERE kind = ? AND key = ?", (kind, key)
         )
-        for value, checksum in reversed(found):
+        for value, checksum, used in reversed(found):
             if zlib.crc32(value) == checksum:
+                self._note("documents", "kind = ? AND key = ?", (kind, key), used)
                 return json.loads(zlib.decompress(value))
         return None
 
@@ -114,9 +120,12 @@ class Store:
         if self.refresh or self.verify:
             names = {short: stamp for short, stamp in names.items() if ("file", stamp) in self._own}
         found = self._index.read_many(
-            "SELECT stamp, content FROM files WHERE stamp IN ({})", (), list(names)
+            "SELECT stamp, content, used FROM files WHERE stamp IN ({})", (), list(names)
         )
-        return {names[stamp]: content for stamp, content in found}
+        long_ago = time.time() - WEEK
+        for short in [stamp for stamp, _, used in found if used < long_ago]:
+            self._note("files", "stamp = ?", (short,), long_ago)
+        return {names[stamp]: content for stamp, content, _ in found}
 
     def remember(self, contents: Mapping[str, str]) -> None:
         """Keep stamp → name of the content."""
@@ -135,11 +144,15 @@ class Store:
             from pytest_datasize.store.rows import Rows
 
             space = int(key_of(key)[:15], 16)
-            found = self._index.read("SELECT width FROM spaces WHERE id = ?", (space,))
-            width = int(found[-1][0]) if found else None
-            folder = self.folder / "embeddings" if self.folder else None
-            self._spaces[key] = Rows(self._index, folder, space, width, self.refresh)
-        return self._spaces[key]
+            folder = self.folder / FOLDER if self.folder else None
+            self._spaces[key] = Rows(self._index, folder, space, None, self.refresh)
+        rows = self._spaces[key]
+        if rows.width is None:  # another process may have begun it since
+            found = self._index.read("SELECT width, used FROM spaces WHERE id = ?", (rows.space,))
+            if found:
+                rows.width = int(found[-1][0])
+                self._note("spaces", "id = ?", (rows.space,), found[-1][1])
+        return rows
 
     def set_width(self, key: str, width: int) -> None:
         """Say how many features the rows of a key have, before the first is added."""
@@ -157,11 +170,13 @@ class Store:
         if self.refresh and ("trials", key) not in self._own:
             return {}
         found = self._index.read(
-            "SELECT size, repeat, value, checksum FROM trials WHERE key = ?", (key,)
+            "SELECT size, repeat, value, checksum, used FROM trials WHERE key = ?", (key,)
         )
+        if found:
+            self._note("trials", "key = ?", (key,), min(used for *_, used in found))
         return {
             (size, repeat): zlib.decompress(value)
-            for size, repeat, value, checksum in found
+            for size, repeat, value, checksum, _ in found
             if zlib.crc32(value) == checksum
         }
 
@@ -173,6 +188,23 @@ class Store:
             "INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?)",
             [(key, size, repeat, packed, zlib.crc32(packed), time.time())],
         )
+
+    # -- when something was last used ----------------------------------------------------------
+
+    def use(self, kind: str, key: str) -> None:
+        """Note that a value is still needed, though it need not be read."""
+        found = self._index.read(
+            "SELECT used FROM documents WHERE kind = ? AND key = ?", (kind, key)
+        )
+        if found:
+            self._note("documents", "kind = ? AND key = ?", (kind, key), found[-1][0])
+
+    def _note(self, table: str, where: str, key: tuple[Any, ...], used: float) -> None:
+        """Have a use written when the store is closed, unless one was noted not long ago."""
+        now = time.time()
+        if self.folder is not None and now - used > HOUR:
+            statement = f"UPDATE {table} SET used = ? WHERE {where}"  # noqa: S608 (words of ours)
+            self._uses.setdefault(statement, []).append((now, *key))
 
     # -- several processes ---------------------------------------------------------------------
 

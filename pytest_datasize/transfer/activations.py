@@ -137,7 +137,8 @@ def compute(
 
                 rows = (
                     embed([part], lower, device, Store(), tell, precision="float32")
-                    .features.cpu()
+                    .features[:]
+                    .cpu()
                     .numpy()
                 )
                 kept.values[done : done + len(part)] = rows.reshape(len(part), *shape)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from pytest_datasize.errors import BackboneError
+from pytest_datasize.threads import worker_number
 
 
 def resolve(asked: str) -> torch.device:
@@ -18,11 +19,13 @@ def resolve(asked: str) -> torch.device:
     """
     if asked == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _own_gpu()
         if torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")
     device = torch.device(asked)
+    if asked == "cuda" and torch.cuda.is_available():
+        return _own_gpu()
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BackboneError(
             f"device={asked!r}: torch sees {torch.cuda.device_count()} CUDA devices. "
@@ -31,6 +34,17 @@ def resolve(asked: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise BackboneError(f"device={asked!r} is not available. Use device='auto' or 'cpu'.")
     return device
+
+
+def _own_gpu() -> torch.device:
+    """Return the GPU of this process, of those that are visible to it.
+
+    Where several processes share a machine each takes the next one.
+    """
+    number, count = worker_number(), torch.cuda.device_count()
+    if number is None or count < 2:
+        return torch.device("cuda")
+    return torch.device("cuda", number % count)
 
 
 def describe(device: torch.device) -> str:

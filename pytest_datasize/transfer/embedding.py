@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,20 +14,45 @@ import torch
 from torch import Tensor
 
 from pytest_datasize.errors import BackboneError, DatasetError
-from pytest_datasize.images.contents import known_contents, stamps_of, unreadable_text
-from pytest_datasize.images.decode import UndecodableError, content_of, decode, told
+from pytest_datasize.images.contents import known_contents, unreadable_text
+from pytest_datasize.images.decode import content_of, decode
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.perceptual_hash import remember, squares_of
+from pytest_datasize.images.undecodable import UndecodableError, told
 from pytest_datasize.store import Store
 from pytest_datasize.store.rows import HalfArray, Rows
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.device import torch_threads
+from pytest_datasize.transfer.features import Features, StoredFeatures, chosen
 from pytest_datasize.transfer.inference import HALF_TOLERANCE, Inference, prepare
 
+MEMORY_BOUND = 1 << 30
+"""Bytes of embeddings that are held in memory: 400,000 images of 1,280 features."""
+
 CPU_BATCH, GPU_BATCH = 8, 64
-_SAMPLE = 4  # images that half precision is tried on
+
+SAMPLE = 4
+"""Images that half precision is tried on."""
+
 _REMEMBER = 256  # files whose contents are remembered at a time
+_EARLY_BYTES = 64 << 20  # pixels that are read while the model is made ready
+_KEEP_ROWS, _KEEP_SECONDS = 128, 1.0  # embeddings are kept when so many, or so old, are new
+
+
+class Space(NamedTuple):
+    """What embeddings depend on beside the image.
+
+    Attributes
+    ----------
+    key
+        Names backbone, preprocessing, hardware, precision and version.
+    precision
+        What the backbone calculates in.
+    """
+
+    key: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -36,22 +62,28 @@ class Embeddings:
     Attributes
     ----------
     features
-        float16 tensor of shape (N, D) on the device where the heads will train.
+        float16 rows, shape (N, D), that arrive on the device where the heads will train.
     contents
         Per set: what each image's content is called.
     computed
         Number of images that went through the backbone; the others were known.
-    precision
-        What the backbone calculated in.
+    space
+        What they depend on.
     seconds
         Wall time of decoding and embedding.
     """
 
-    features: Tensor
+    features: Features
     contents: tuple[tuple[str, ...], ...]
     computed: int
-    precision: str
+    space: Space
     seconds: float
+
+    def of(self, contents: Sequence[str]) -> Features:
+        """Return the rows of some contents, (n, D), in their order."""
+        names = chain.from_iterable(self.contents)
+        row_of = {content: row for row, content in enumerate(names)}
+        return chosen(self.features, np.array([row_of[content] for content in contents]))
 
 
 def embed(
@@ -62,6 +94,9 @@ def embed(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     precision: str = "auto",
+    sample: ImageSet | None = None,
+    space: Space | None = None,
+    bound: int | None = None,
     forward_in_workers: bool | None = None,
 ) -> Embeddings:
     """Embed the images of all sets, one set after the other.
@@ -84,6 +119,13 @@ def embed(
         Called with (images done, images in all).
     precision
         See :func:`pytest_datasize.transfer.inference.prepare`.
+    sample
+        Images that half precision is tried on; None for the first ones.
+    space
+        What was settled before, on this hardware or another; None settles it here.
+    bound
+        Bytes of embeddings held in memory, of more only the places in the store's files; None for
+        :data:`MEMORY_BOUND`.
     forward_in_workers
         Whether the threads that decode also embed; None: on the CPU they do.
 
@@ -99,22 +141,41 @@ def embed(
         forward_in_workers = device.type == "cpu"
     with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
         run = _Run(image_sets, backbone, device, store, on_progress, precision, pool)
+        run.first, run.space = sample, space
+        run.bound = MEMORY_BOUND if bound is None else bound
         try:
-            features = run.go(forward_in_workers)
+            features, settled = run.go(forward_in_workers)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     ends = np.cumsum([len(images) for images in image_sets]).tolist()
     return Embeddings(
-        features=torch.from_numpy(features).to(device),
+        features=features,
         contents=tuple(
             tuple(run.contents[end - len(images) : end])  # type: ignore[arg-type]
             for images, end in zip(image_sets, ends, strict=True)
         ),
         computed=run.computed,
-        precision=run.precision,
+        space=settled,
         seconds=time.perf_counter() - start,
     )
+
+
+def settle(
+    sample: ImageSet, backbone: Backbone, device: torch.device, store: Store, precision: str
+) -> Space:
+    """Settle what embeddings will depend on, on some first images.
+
+    Raises
+    ------
+    BackboneError
+        The model fails on the images, or cannot calculate in the precision asked for.
+    """
+    with torch_threads(1), ThreadPoolExecutor(1) as pool:
+        nothing: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
+        run = _Run([], backbone, device, store, nothing, precision, pool)
+        run.first = sample
+        return run.settled()
 
 
 class _Decoded(NamedTuple):
@@ -139,39 +200,46 @@ class _Run:
         self.places = [(images, row) for images in image_sets for row in range(len(images))]
         self.backbone, self.device, self.store = backbone, device, store
         self.on_progress, self.pool = on_progress, pool
-        self.stamps: list[str | None] = []
-        self.contents: list[str | None] = []
-        for images in image_sets:
-            stamps = stamps_of(images)
-            self.stamps += stamps
-            self.contents += images.digests or known_contents(stamps, store)
+        self.contents = [c for images in image_sets for c in known_contents(images, store)]
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         self.asked = precision
-        self.precision = ""
+        self.first: ImageSet | None = None
+        self.space: Space | None = None
+        self.bound = MEMORY_BOUND
+        self.features: HalfArray | None = None  # None too where they are left in their files
         self.inference: Inference | None = None
+        self.sample: list[_Decoded] = []
         self.unreadable: list[str] = []
         self.learnt: dict[str, str] = {}
         self.squares: dict[str, bytes] = {}
         self.pending: list[_Decoded] = []
         self.promised: dict[str, int] = {}  # content → the row that is embedded for all its copies
+        self.new: list[tuple[str, HalfArray]] = []  # contents and their rows, not kept so far
+        self.kept_at = time.monotonic()
         self.computed = 0
         self.done = 0
 
-    def go(self, forward_in_workers: bool) -> HalfArray:
-        """Return the features of all images, (N, D); decode and embed what is not known."""
-        self._choose_precision()
-        self.rows: Rows = self.store.rows(self._key())
+    def go(self, forward_in_workers: bool) -> tuple[Features, Space]:
+        """Return the features of all images, (N, D), and what they depend on.
+
+        What is not known is decoded and embedded.
+        """
+        reading, early = self._begin()
+        space = self.space = self.space or self.settled()
+        self.rows: Rows = self.store.rows(space.key)
         known = self._fetch_known()
-        reading: deque[Future[list[_Decoded]]] = deque()
+        self.empty = self.rows.width is None
         embedding: deque[tuple[list[_Decoded], Any]] = deque()
-        missing = np.flatnonzero(~known).tolist()
+        missing = np.flatnonzero(~known)
         self._advance(len(self.places) - len(missing))
-        chunks = [missing[k : k + CPU_BATCH] for k in range(0, len(missing), CPU_BATCH)]
+        left = np.setdiff1d(missing, early).tolist()
+        chunks = [left[k : k + CPU_BATCH] for k in range(0, len(left), CPU_BATCH)]
         ahead = 2 * n_threads() + self.batch_size // CPU_BATCH  # bounds what is in memory
+        if len(missing):
+            self._model()
 
         def forward(least: int) -> None:
             while len(self.pending) >= least and self.pending:
-                self._model()
                 batch = self.pending[: self.batch_size]
                 del self.pending[: self.batch_size]
                 task: Any = (
@@ -183,42 +251,61 @@ class _Run:
                 while len(embedding) > (ahead if forward_in_workers else 1):
                     self._finish(*embedding.popleft())
 
-        for chunk in chunks:
-            reading.append(self.pool.submit(self._read, chunk))
-            if len(reading) > ahead:
+        try:
+            for chunk in chunks:
+                while len(reading) > ahead:
+                    self._take(reading.popleft().result())
+                    forward(self.batch_size)
+                reading.append(self.pool.submit(self._read, chunk))
+            while reading:
                 self._take(reading.popleft().result())
                 forward(self.batch_size)
-        while reading:
-            self._take(reading.popleft().result())
-            forward(self.batch_size)
-        forward(1)
-        while embedding:
-            self._finish(*embedding.popleft())
-        self._remember(1)
+            forward(1)
+            while embedding:
+                self._finish(*embedding.popleft())
+        finally:
+            self._keep(1)
+            self._remember(1)
         if self.unreadable:
             raise DatasetError(unreadable_text(self.unreadable, len(self.places)))
-        for row in missing:
+        if self.features is None:
+            mapped = self.rows.locate([content or "" for content in self.contents])
+            return StoredFeatures([mapped], self.device), space
+        for row in missing.tolist():
             self.features[row] = self.features[self.promised.get(self.contents[row] or "", row)]
-        return self.features
+        return torch.from_numpy(self.features).to(self.device), space
+
+    def _begin(self) -> tuple[deque[Future[list[_Decoded]]], list[int]]:
+        """Let the workers read the first unknown images; the model is made ready meanwhile."""
+        unknown = [row for row, content in enumerate(self.contents) if content is None]
+        early = unknown[: max(CPU_BATCH, _EARLY_BYTES // (3 * self.backbone.image_size**2))]
+        chunks = [early[k : k + CPU_BATCH] for k in range(0, len(early), CPU_BATCH)]
+        return deque(self.pool.submit(self._read, chunk) for chunk in chunks), early
 
     # -- what is known ------------------------------------------------------------------------
 
-    def _choose_precision(self) -> None:
+    def settled(self) -> Space:
         """Try half precision on the first images, or recall how that went with them."""
         if self.asked != "auto":
-            self.precision = self.asked
-            return
-        trial = f"{self._key()}|{HALF_TOLERANCE}|{[one.content for one in self._sample()]}"
-        self.precision = self.store.get("precision", trial) or ""
-        if not self.precision:
-            self.precision = self._model().precision
-            self.store.put("precision", trial, self.precision)
+            return Space(self._key(self.asked), self.asked)
+        trial = f"{self._key('')}|{HALF_TOLERANCE}|{[one.content for one in self._sample()]}"
+        precision = self.store.get("precision", trial) or ""
+        if not precision:
+            precision = self._model().precision
+            self.store.put("precision", trial, precision)
+        return Space(self._key(precision), precision)
 
     def _sample(self) -> list[_Decoded]:
-        return self._read(list(range(min(_SAMPLE, len(self.places)))))
+        """Read the first images, which half precision is tried on."""
+        if not self.sample:
+            if self.first is not None:
+                self.sample = self._decoded([(self.first, row) for row in range(len(self.first))])
+            else:
+                self.sample = self._read(list(range(min(SAMPLE, len(self.places)))))
+        return self.sample
 
     def _model(self) -> Inference:
-        """Prepare the model when the first image needs it."""
+        """Make the model ready, once."""
         if self.inference is None:
             pixels = [one.pixels for one in self._sample() if one.pixels is not None]
             if not pixels:  # nothing can be read, which is said later, of all images
@@ -231,9 +318,9 @@ class _Run:
                     self.inference = self._prepared(pixels[:1])
                 except torch.OutOfMemoryError:
                     raise self._no_memory() from None
-            if self.asked not in ("auto", self.inference.precision):
+            if self.wanted not in ("auto", self.inference.precision):
                 raise BackboneError(
-                    f"precision={self.asked!r}: backbone {self.backbone.name} cannot calculate in "
+                    f"precision={self.wanted!r}: backbone {self.backbone.name} cannot calculate in "
                     f"it on {self.device}, or its embeddings would differ by more than "
                     f"{HALF_TOLERANCE:.0%}. Use precision='auto' or 'float32'."
                 )
@@ -242,7 +329,7 @@ class _Run:
     def _prepared(self, pixels: list[Tensor]) -> Inference:
         sample = self.backbone.normalise(torch.stack(pixels))
         with _named_failures(self.backbone, sample):
-            return prepare(self.backbone, self.device, sample, self.asked)
+            return prepare(self.backbone, self.device, sample, self.wanted)
 
     def _no_memory(self) -> BackboneError:
         return BackboneError(
@@ -251,37 +338,62 @@ class _Run:
             "device='cpu'."
         )
 
-    def _key(self) -> str:
+    @property
+    def wanted(self) -> str:
+        """The precision that was asked for, or settled before."""
+        return self.space.precision if self.space else self.asked
+
+    def _key(self, precision: str) -> str:
         """Everything but the image that an embedding depends on."""
         machine = platform.machine() if self.device.type == "cpu" else self.device.type
-        return f"{self.backbone.key}|{machine}|{self.precision}|torch {torch.__version__}"
+        return f"{self.backbone.key}|{machine}|{precision}|torch {torch.__version__}"
 
     def _fetch_known(self) -> np.ndarray[Any, Any]:
         known = np.zeros(len(self.places), dtype=bool)
         if self.rows.width is None:
             return known
-        self.features: HalfArray = np.empty((len(self.places), self.rows.width), dtype=np.float16)
         named = [row for row, content in enumerate(self.contents) if content]
-        if named:
-            part = np.empty((len(named), self.rows.width), dtype=np.float16)
+        if not self._make_room():
+            known[named] = self.rows.has([self.contents[row] or "" for row in named])
+        elif named:
+            part = self._blank(len(named))
             known[named] = self.rows.fetch([self.contents[row] or "" for row in named], part)
+            assert self.features is not None
             self.features[named] = part
         return known
+
+    def _make_room(self) -> bool:
+        """Make room for all embeddings, where memory has enough; the store keeps them otherwise."""
+        few = 2 * len(self.places) * (self.rows.width or 0) <= self.bound
+        if few or self.rows.folder is None:
+            self.features = self._blank(len(self.places))
+        return self.features is not None
+
+    def _blank(self, count: int) -> HalfArray:
+        return np.empty((count, self.rows.width or 0), dtype=np.float16)
 
     # -- decoding -----------------------------------------------------------------------------
 
     def _read(self, rows: list[int]) -> list[_Decoded]:
+        decoded = self._decoded([self.places[row] for row in rows], rows)
+        for place, one in enumerate(decoded):
+            if not one.problem and self.contents[one.row] not in (None, one.content):
+                images, index = self.places[one.row]  # not what its stamp, or the plan, says
+                changed = UndecodableError("changed while the gate ran; run again when it is whole")
+                decoded[place] = _Decoded(one.row, "", None, told(images.name(index), changed))
+        return decoded
+
+    def _decoded(
+        self, places: Sequence[tuple[ImageSet, int]], rows: Sequence[int] | None = None
+    ) -> list[_Decoded]:
         decoded = []
-        for row in rows:
-            images, index = self.places[row]
+        for row, (images, index) in zip(rows or range(len(places)), places, strict=True):
             try:
                 picture = decode(images.read(index), images.max_pixels)
-                content = content_of(picture)
-                if self.contents[row] not in (None, content):  # of the stamp, or counted before
-                    raise UndecodableError("changed while the gate ran; run again when it is whole")
                 pixels = self.backbone.crop(picture)
-                squares = squares_of(picture) if self.contents[row] is None else b""
-                decoded.append(_Decoded(row, content, pixels, "", squares))
+                unknown = rows is not None and self.contents[row] is None
+                squares = squares_of(picture) if unknown else b""
+                decoded.append(_Decoded(row, content_of(picture), pixels, "", squares))
             except UndecodableError as problem:
                 decoded.append(_Decoded(row, "", None, told(images.name(index), problem)))
         return decoded
@@ -293,20 +405,21 @@ class _Run:
             if one.problem:
                 self.unreadable.append(one.problem)
                 continue
-            if (stamp := self.stamps[one.row]) and self.contents[one.row] is None:
+            if self.contents[one.row] is None and (stamp := self._stamp(one.row)):
                 self.learnt[stamp] = one.content
             unknown = self.contents[one.row] is None
-            if unknown:
+            if unknown and one.squares:
                 self.squares[one.content] = one.squares
             self.contents[one.row] = one.content
             if one.content in self.promised:
                 self._advance(1)
                 continue
             self.promised[one.content] = one.row
-            if unknown and self.rows.width is not None:
-                row = np.empty((1, self.rows.width), dtype=np.float16)
+            if unknown and not self.empty:
+                row = self._blank(1)
                 if self.rows.fetch([one.content], row)[0]:  # the file is new, its image is not
-                    self.features[one.row] = row[0]
+                    if self.features is not None:
+                        self.features[one.row] = row[0]
                     self._advance(1)
                     continue
             fresh.append(one)
@@ -315,6 +428,10 @@ class _Run:
             self.pending.clear()
         else:
             self.pending += fresh
+
+    def _stamp(self, row: int) -> str | None:
+        images, index = self.places[row]
+        return images.stamps[index]
 
     def _remember(self, least: int) -> None:
         if len(self.learnt) >= least:
@@ -364,14 +481,22 @@ class _Run:
                 "are its weights damaged?"
             )
         if self.rows.width is None:
-            self.store.set_width(self._key(), rows.shape[1])
-            self.features = np.empty((len(self.places), rows.shape[1]), dtype=np.float16)
+            assert self.space is not None
+            self.store.set_width(self.space.key, rows.shape[1])
+            self._make_room()
         half = _half(rows)
-        for one, row in zip(batch, half, strict=True):
-            self.features[one.row] = row
-        self.rows.add([one.content for one in batch], half)
+        if self.features is not None:
+            self.features[[one.row for one in batch]] = half
+        self.new += zip((one.content for one in batch), half, strict=True)
+        self._keep(_KEEP_ROWS)
         self.computed += len(batch)
         self._advance(len(batch))
+
+    def _keep(self, least: int) -> None:
+        if len(self.new) >= least or (self.new and time.monotonic() > self.kept_at + _KEEP_SECONDS):
+            contents, rows = zip(*self.new, strict=True)
+            self.rows.add(contents, np.stack(rows))
+            self.new, self.kept_at = [], time.monotonic()
 
     def _advance(self, count: int) -> None:
         self.done += count

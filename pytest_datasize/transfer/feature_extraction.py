@@ -9,16 +9,14 @@ from pytest_datasize.store import Store
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.device import torch_threads
 from pytest_datasize.transfer.embedding import embed
+from pytest_datasize.transfer.features import Features, StoredFeatures, joined
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
 from pytest_datasize.transfer.trials import Ledger, Trials, Work
 from pytest_datasize.transfer.views import views
 
-EMBEDS = True
-"""Every image goes through the frozen backbone, so that its content is known from there."""
-
 
 def run(work: Work, span: tuple[int, int]) -> Trials:
-    """Train the heads of all trials together, on embeddings that the store holds by now.
+    """Train the heads of all trials together, on the embeddings of the work.
 
     Parameters
     ----------
@@ -55,40 +53,40 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         )
     for (size, repeat_number, _), head in zip(trials, heads, strict=True):
         ledger.add(size, repeat_number, head.probabilities)
-    loose = sum(not head.converged for head in heads)
     return ledger.trials(
         {"decode_and_embed": seconds, "heads": time.perf_counter() - start},
-        (f"{loose} of {len(heads)} heads did not converge",) if loose else (),
+        unconverged=sum(not head.converged for head in heads),
     )
 
 
-def _embedded(work: Work) -> tuple[torch.Tensor, list[int], float]:
+def _embedded(work: Work) -> tuple[Features, list[int], float]:
     """Embed all images, and the augmented views of those that may be trained on.
 
     Returns the features, the first row of each view, and the seconds it took.
     """
-    parts, firsts, seconds, rows = [], [], 0.0, 0
+    assert work.features is not None
     augment = work.options.get("augment", False)
+    if augment is False:
+        return work.features, [0], 0.0
+    parts, firsts, seconds, rows = [work.features], [0], 0.0, len(work.features)
+    bound = 0 if isinstance(work.features, StoredFeatures) else None
     # a transform of the user's own cannot be told from another in the next session
     store = Store() if callable(augment) else work.store
-
-    def views_done(done: int, total: int) -> None:
-        work.on_progress("embedding views", done, total)
-
-    for number, view in enumerate(views(work.backbone, augment)):
+    for view in views(work.backbone, augment)[1:]:
         found = embed(
-            work.image_sets[:1] if number else work.image_sets,
+            work.image_sets[:1],
             view,
             work.device,
-            store if number else work.store,
-            views_done if number else lambda done, total: None,
+            store,
+            lambda done, total: work.on_progress("embedding views", done, total),
             precision=work.precision,
+            bound=bound,
         )
         parts.append(found.features)
         firsts.append(rows)
         rows += len(found.features)
         seconds += found.seconds
-    return torch.cat(parts), firsts, seconds
+    return joined(parts), firsts, seconds
 
 
 def _inner_seed(seed: int, repeat: int) -> int:

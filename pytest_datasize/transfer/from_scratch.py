@@ -47,13 +47,14 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         return ledger.trials({})
     recipe: Recipe = work.options.get("recipe") or FROM_SCRATCH
     start = time.perf_counter()
-    pixels = compute(
+    pixels = work.made.get("from_scratch") or compute(
         work.image_sets,
         views(work.backbone, work.options.get("augment", False)),
         nn.Identity(),
         work.device,
         lambda done, total: work.on_progress("decoding images", done, total),
     )
+    work.made["from_scratch"] = pixels
     seconds = {"decode": time.perf_counter() - start}
     trainer = Trainer(pixels, torch.from_numpy(work.labels), recipe, work.device)
     lock = threading.Lock()

@@ -7,7 +7,8 @@ What makes them cheap, and none of it changes the solution:
 * *One rotation for all.* The penalty does not see a rotation of the features, so all images are
   turned once into their principal axes. Directions without variance (dead channels) fall away,
   and every trial's Hessian becomes nearly diagonal, so that its diagonal is a good preconditioner.
-* *Row space.* A trial of few rows moves into its own principal axes: n columns instead of D.
+* *Row space.* A trial of few rows needs no such rotation: it moves into its own principal axes,
+  n columns instead of D.
 * *Conjugate gradients, one Newton step along each direction.* Logits are linear in the step, so
   an iteration is two matrix products, for all strengths and inner splits of a trial at once.
 * *Threads take trials, not slices of a product.* Nothing waits at a barrier on a busy machine,
@@ -21,7 +22,7 @@ on the images this was tuned on, at every size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,6 +32,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pytest_datasize.transfer.features import Features
+from pytest_datasize.transfer.principal_axes import (
+    PrincipalAxes,
+    eigh,
+    row_space,
+    sample,
+    with_ones,
+)
 from pytest_datasize.transfer.softmax_regression import Problem, minimise
 
 __all__ = [
@@ -53,9 +62,7 @@ _HELD_OUT = 256  # held-out rows that vote on the strength; 600 chose no better
 _SEARCH = (5e-2, 60)  # tolerance and most iterations while strengths are compared
 _FINAL = (1e-3, 1000)  # the same in each round of the fit that is returned
 _ROUNDS = (1, 1, 1, 8, 8, 8)  # line steps: stricter where three rounds have not settled a fit
-_TAIL = 1e-6  # share of variance dropped with the last axes, about the rounding of float16
 _FLAT = 1e-10  # training rows with this share of the pool's variance count as all the same
-_BLOCK = 4096  # rows of the pool converted to float32 at a time
 _CPU_BATCH_BYTES = 4 << 20  # rows and logits trained in one batch: about a CPU's cache, ...
 _GPU_BATCH_BYTES = 2 << 30  # ... but as much as keeps a GPU busy
 _WORK_BYTES = 2 << 30  # trials at work on a CPU at the same time, together
@@ -112,7 +119,7 @@ class FittedHead:
 
 
 def fit_heads(
-    features: Tensor,
+    features: Features,
     labels: Tensor,
     tasks: Sequence[HeadTask],
     n_classes: int,
@@ -127,8 +134,8 @@ def fit_heads(
 
     Parameters
     ----------
-    features : Tensor, float16, bfloat16 or float32, shape [N, D]
-        Embeddings on any device; the arithmetic is float32 on that device.
+    features : Features, float16, bfloat16 or float32, shape [N, D]
+        Embeddings on any device, a tensor for one; the arithmetic is float32 on that device.
     labels : Tensor, int64, shape [N]
         Classes, 0 to `n_classes` - 1.
     tasks : sequence of HeadTask
@@ -154,8 +161,9 @@ def fit_heads(
 
     Notes
     -----
-    Memory beyond `features`: ``4 N D`` bytes for the rotated features and, on a CPU, at most 2 GiB
-    for the trials at work (or one trial, if a single one needs more).
+    Memory beyond `features`: at most 1 GiB for the rotated features and, on a CPU, at most 2 GiB
+    for the trials at work (or one trial, if a single one needs more). Of a large pool only the
+    rows of the tasks are touched, and a sample that the principal axes are taken from.
 
     The global random state is neither read nor changed. On a CPU ``torch.get_num_threads()``
     trials are at work at the same time, each in one thread.
@@ -189,13 +197,21 @@ def fit_heads(
     batches = list(_batches(tasks, splits, sizes, _CPU_BATCH_BYTES if on_cpu else _GPU_BATCH_BYTES))
     threads = min(torch.get_num_threads(), max(1, _WORK_BYTES // max(sizes))) if on_cpu else 0
 
-    [axes] = _spread(_principal_axes, [features], threads)
-    floor = _FLAT * float(axes[:, :-1].square().mean(0).sum())
+    spread = sample(features)
+    floor = _FLAT * float((spread - spread.mean(0)).square().mean(0).sum())
+    axes: Future[PrincipalAxes] = Future()
 
     def fit(batch: list[int]) -> list[FittedHead]:
+        if not batch:  # comes first; those that need it wait
+            _promise(axes, features)
+            return []
         chosen = [tasks[i] for i in batch], [splits[i] for i in batch]
-        return _fit_batch(axes, labels, *chosen, grid, n_classes, features.shape[1], floor)
+        pool = features if _narrow(len(chosen[0][0].train), features) else axes.result()
+        return _fit_batch(pool, labels, *chosen, grid, n_classes, features.shape[1], floor)
 
+    narrow = [batch for batch in batches if _narrow(len(tasks[batch[0]].train), features)]
+    wide = [batch for batch in batches if batch not in narrow]
+    batches = [*([[]] if wide else []), *narrow, *wide]
     heads: dict[int, FittedHead] = {}
     for batch, fitted in zip(batches, _spread(fit, batches, threads), strict=True):
         heads.update(zip(batch, fitted, strict=True))
@@ -240,11 +256,11 @@ def head_weights(
     chosen = chosen - centre
     penalty = strength * max(float(chosen.square().mean()), 1e-30)
     if wide := 2 * len(rows) < chosen.shape[1]:  # then the fit needs no more axes than rows
-        values, vectors = _eigh((chosen @ chosen.T).cpu())
+        values, vectors = eigh((chosen @ chosen.T).cpu())
         root = values.clamp_min(max(1e-6 * float(values[-1]), 1e-30)).sqrt()
         axes = chosen.T @ (vectors / root).to(chosen.device)
         chosen = (vectors * root).to(chosen.device)
-    padded = functional.pad(chosen, (0, 1), value=1.0)[None]
+    padded = with_ones(chosen)[None]
     target = functional.one_hot(labels[index], n_classes).to(padded.dtype).T[None, :, None]
     problem = Problem(padded, target.contiguous(), padded.square().mean(1))
     ridge = padded.new_full((1, 1, 1, padded.shape[2]), penalty)
@@ -272,6 +288,19 @@ def _spread(function: Callable[[_T], _R], items: Sequence[_T], threads: int) -> 
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)  # the workers set it for threads yet to come, too
+
+
+def _promise(axes: Future[PrincipalAxes], features: Features) -> None:
+    try:
+        axes.set_result(PrincipalAxes(features))
+    except BaseException as problem:
+        axes.set_exception(problem)
+        raise
+
+
+def _narrow(n: int, features: Features) -> bool:
+    """Whether a trial has so few rows that to turn it alone costs less than more columns."""
+    return 4 * n < features.shape[1]
 
 
 def _batches(
@@ -317,65 +346,8 @@ def _inner_splits(
     return np.stack(held[:wanted])
 
 
-def _principal_axes(features: Tensor) -> Tensor:
-    """Centred features in their principal axes, then a column of ones: float32 [N, R + 1]."""
-    n, d = features.shape
-    blocks = [slice(first, first + _BLOCK) for first in range(0, n, _BLOCK)]
-    centre = torch.stack([features[b].float().sum(0) for b in blocks]).sum(0) / n
-    if n < d:
-        rows = features.float() - centre
-        second = rows @ rows.T
-    else:
-        second = centre.new_zeros(d, d)
-        for b in blocks:
-            rows = features[b].float() - centre
-            second.addmm_(rows.T, rows)
-    if not second.isfinite().all():
-        raise ValueError("features must be finite; some are nan or infinite")
-    values, vectors = _eigh(second.cpu())  # MPS has none; the same axes everywhere
-    keep = values.clamp_min(0).cumsum(0) > _TAIL * values.clamp_min(0).sum()
-    keep[-1] = True  # of constant features: one axis of zeros
-    values, vectors = values[keep].to(centre.device), vectors[:, keep].to(centre.device)
-    axes = centre.new_ones(n, len(values) + 1)
-    if n < d:
-        axes[:, :-1] = vectors * values.clamp_min(0).sqrt()
-    else:
-        for b in blocks:
-            axes[b, :-1] = (features[b].float() - centre) @ vectors
-    return axes
-
-
-def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors, also where LAPACK's single precision fails.
-
-    With one thread it gives up, or gives NaN without a word, on some matrices with hundreds of
-    empty rows (dead channels); which ones differs between machines.
-    """
-    try:
-        values, vectors = torch.linalg.eigh(matrix)
-        if values.isfinite().all() and vectors.isfinite().all():
-            return values, vectors
-    except RuntimeError:  # LinAlgError is one; torch does not type it
-        pass
-    values, vectors = torch.linalg.eigh(matrix.cpu().double())
-    return values.to(matrix), vectors.to(matrix)
-
-
-def _row_space(rows: Tensor, others: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """Rows [B, n, D] and others [B, m, D] in the n principal axes of the rows, ones last."""
-    centre = rows[..., :-1].mean(1, keepdim=True)
-    rows, others = rows[..., :-1] - centre, others[..., :-1] - centre
-    values, vectors = _eigh(rows @ rows.transpose(1, 2))
-    # A relative floor: centring leaves one direction empty, duplicates leave more.
-    root = values.clamp_min(1e-6 * values[:, -1:]).clamp_min(floor).sqrt()[:, None]
-    others = others @ (rows.transpose(1, 2) @ (vectors / root))
-    return functional.pad(vectors * root, (0, 1), value=1.0), functional.pad(
-        others, (0, 1), value=1.0
-    )
-
-
 def _fit_batch(
-    axes: Tensor,
+    pool: Features | PrincipalAxes,
     labels: Tensor,
     tasks: Sequence[HeadTask],
     splits: Sequence[npt.NDArray[np.bool_]],
@@ -385,17 +357,18 @@ def _fit_batch(
     floor: float,
 ) -> list[FittedHead]:
     """Choose the strength of B trials of one shape, fit them and score their test rows."""
-    device = axes.device
+    device = labels.device
     train = torch.from_numpy(np.stack([task.train for task in tasks])).to(device)
     test = torch.from_numpy(np.stack([task.test for task in tasks])).to(device)
     held = torch.from_numpy(np.stack(splits)).to(device)
-    rows, others = axes[train], axes[test]
-    second = rows.square().mean(1)
+    if isinstance(pool, PrincipalAxes):
+        rows, others = pool.take(train), pool.take(test)
+    else:
+        rows, others = row_space(pool[train].float(), pool[test].float(), max(floor, 1e-30))
+    second = torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1]
     variance = (second - rows.mean(1).square())[:, :-1].sum(-1).clamp_min(floor).clamp_min(1e-30)
-    b, n, d = rows.shape
-    if 2 * n < d:
-        rows, others = _row_space(rows, others, max(floor, 1e-30))
-        second = rows.square().mean(1)
+    b = len(rows)
+    n = rows.shape[1]
     target = functional.one_hot(labels[train], n_classes).to(rows.dtype)
     target = target.transpose(1, 2)[:, :, None].contiguous()
     problem = Problem(rows, target, second)

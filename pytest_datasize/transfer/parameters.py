@@ -11,17 +11,10 @@ from pytest_datasize.transfer.recipe import FINE_TUNING, Recipe
 from pytest_datasize.transfer.trials import Work
 
 
-def parameters(work: Work, width: int | None = None) -> dict[str, int] | None:
+def parameters(work: Work) -> dict[str, int] | None:
     """Return how many parameters are trained, and how many there are with the frozen ones.
 
     None for a trainer of one's own: what it trains only it knows.
-
-    Parameters
-    ----------
-    work
-        The plan and all that its trials need.
-    width
-        Features of an embedding, where that is known.
     """
     strategy, options = work.options["strategy"], work.options
     if strategy == "own_training":
@@ -36,7 +29,8 @@ def parameters(work: Work, width: int | None = None) -> dict[str, int] | None:
         unfreeze = options.get("unfreeze")
         found = cut(work.backbone, recipe.unfreeze if unfreeze is None else unfreeze)
         trained = _number(trained_parameters(found.top, found.trainable))
-    width = _width(model, work.backbone.image_size) if width is None else width
+    features = work.features
+    width = features.shape[1] if features is not None else _width(model, work.backbone.image_size)
     head = (width + 1) * work.n_classes
     return {"trained": trained + head, "in_all": total + head}
 

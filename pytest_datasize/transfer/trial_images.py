@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import UndecodableError, decode
+from pytest_datasize.images.decode import decode
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.ndarrays import IntArray
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]

@@ -17,6 +17,7 @@ from pytest_datasize.plan import Plan, Repeat
 from pytest_datasize.store import Store
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.backbone import Backbone
+from pytest_datasize.transfer.features import Features
 
 Progress = Callable[[str, int, int], None]
 
@@ -59,6 +60,9 @@ class Work:
         Seed of whatever a strategy draws at random; mix it with a purpose and the repeat.
     on_progress
         Called with (stage, done, in all).
+    features
+        Embeddings of all images of all sets in order, float16 rows of shape (N, D) that arrive on
+        the device; None for strategies that make none.
     options
         Option name → value, for what only some strategies know: ``augment``, ``unfreeze``, ...
     finished
@@ -66,6 +70,10 @@ class Work:
     on_trial
         Called in the calling thread with (size, repeat, outcome) as each trial ends, so that
         what is finished can be kept even if the rest never is.
+    device_name
+        What to call the device in reports; empty for the name of ``device``.
+    made
+        What a strategy has made for all trials and needs again for the next repeats.
     """
 
     plan: Plan
@@ -78,9 +86,12 @@ class Work:
     precision: str
     seed: int
     on_progress: Progress
+    features: Features | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     finished: Mapping[Key, Outcome] = field(default_factory=dict)
     on_trial: Callable[[int, int, Outcome], None] = lambda size, repeat, outcome: None
+    device_name: str = ""
+    made: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,8 @@ class Trials:
         Stage → wall time in seconds.
     notes
         What a reader of the report should know.
+    unconverged
+        Number of heads that have not converged.
     scores
         Per size, per repeat: name → score, where a trial gave no outcomes of single images.
     """
@@ -103,6 +116,7 @@ class Trials:
     probabilities: tuple[tuple[FloatArray, ...], ...]
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    unconverged: int = 0
     scores: tuple[tuple[Mapping[str, float], ...], ...] = ()
 
 
@@ -140,7 +154,9 @@ class Ledger:
         self._known[size, number] = outcome
         self._work.on_trial(size, number, outcome)
 
-    def trials(self, seconds: dict[str, float], notes: Sequence[str] = ()) -> Trials:
+    def trials(
+        self, seconds: dict[str, float], notes: Sequence[str] = (), unconverged: int = 0
+    ) -> Trials:
         """Return all outcomes in the order of the plan."""
         by_size: dict[int, list[Outcome]] = {size: [] for size in self._work.plan.sizes}
         for size, number, _ in self._all:
@@ -150,8 +166,8 @@ class Ledger:
             notes = (*notes, f"{self.resumed} of {self.total} trials were known from before")
         bare = any(isinstance(outcome, Mapping) for outcomes in found for outcome in outcomes)
         if bare:
-            return Trials((), seconds, tuple(notes), found)  # type: ignore[arg-type]
-        return Trials(found, seconds, tuple(notes))  # type: ignore[arg-type]
+            return Trials((), seconds, tuple(notes), 0, found)  # type: ignore[arg-type]
+        return Trials(found, seconds, tuple(notes), unconverged)  # type: ignore[arg-type]
 
 
 def whole_repeats(ledger: Ledger) -> list[Trial]:

@@ -1,4 +1,4 @@
-"""``python -m pytest_datasize``: report, diff and ask."""
+"""``python -m pytest_datasize``: what every command does, and report, diff and ask."""
 
 import copy
 import subprocess
@@ -23,9 +23,14 @@ def test_every_command_helps_and_names_a_missing_file(name, tmp_path, capsys):
         main([name, "--help"])
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    assert any(word in shown for word in ("RESULT.json", "OLD.json", "--store"))
+    assert any(word in shown for word in ("RESULT.json", "OLD.json", "--store", "merge"))
     missing = str(tmp_path / "missing.json")
-    arguments = {"diff": [missing, missing], "history": ["--store", missing]}.get(name, [missing])
+    special = {
+        "diff": [missing, missing],
+        "history": ["--store", missing],
+        "store": ["info", missing],
+    }
+    arguments = special.get(name, [missing])
     assert main([name, *arguments, *(["--target", "0.9"] if name == "ask" else [])]) == 2
     assert "no such f" in capsys.readouterr().err
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pytest_datasize.images.decode import UndecodableError, decode, suffixes
+from pytest_datasize.images.decode import _FORMATS, decode
+from pytest_datasize.images.suffixes import SUFFIXES
+from pytest_datasize.images.undecodable import UndecodableError
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -258,7 +260,6 @@ def test_heic_with_its_plugin_and_without(monkeypatch):
     _readers.cache_clear()
     with pytest.raises(UndecodableError, match=r"HEIC .* pip install pytest-datasize\[heif\]"):
         decode(content)
-    assert ".heic" in suffixes()
     _readers.cache_clear()
 
 
@@ -267,7 +268,14 @@ def test_no_foreign_program_is_run():
     GRADIENT.save(stream, "EPS")
     with pytest.raises(UndecodableError, match="not an image of a known format"):
         decode(stream.getvalue())
-    assert not {".eps", ".pdf", ".wmf"} & suffixes()
+    assert not {".eps", ".pdf", ".wmf"} & SUFFIXES
+
+
+def test_every_suffix_of_a_format_that_is_decoded_is_known():
+    Image.init()
+    decoded = {end for end, kind in Image.registered_extensions().items() if kind in _FORMATS}
+    assert decoded <= SUFFIXES
+    assert ".heic" in SUFFIXES
 
 
 @pytest.mark.parametrize(

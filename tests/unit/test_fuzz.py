@@ -13,7 +13,8 @@ from support import named
 
 from pytest_datasize import DatasizeError
 from pytest_datasize.images import load
-from pytest_datasize.images.decode import UndecodableError, decode
+from pytest_datasize.images.decode import decode
+from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.settings import read_yaml
 
 BRIEF = settings(

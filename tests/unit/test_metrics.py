@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from pytest_datasize.measurement import metric_function
-from pytest_datasize.options import METRICS
+from pytest_datasize.vocabulary import METRICS
 
 REFERENCE = {
     "accuracy": lambda y, p: reference.accuracy_score(y, p.argmax(1)),

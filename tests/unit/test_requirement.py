@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from pytest_datasize import RequirementError, datasize
-from pytest_datasize.options import METRICS, OPTIONS
+from pytest_datasize.options import OPTIONS
 from pytest_datasize.requirement import Requirement
+from pytest_datasize.vocabulary import METRICS
 
 RIGHT = {
     "dataset": ["data/train", ([1], [0])],

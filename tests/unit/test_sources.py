@@ -16,7 +16,7 @@ from support import named, shapes, write_folder
 from pytest_datasize import DatasetError
 from pytest_datasize.images import SOURCES, Reading, load
 from pytest_datasize.images.decode import decode
-from pytest_datasize.options import SOURCES_BY_NAME
+from pytest_datasize.vocabulary import SOURCES_BY_NAME
 
 IMAGES, LABELS = shapes(24)
 NAMES = ("left", "right")

@@ -11,13 +11,13 @@ from support import shapes
 
 from pytest_datasize import BackboneError, Study, TrainingError
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.options import STRATEGIES
 from pytest_datasize.store import Store
 from pytest_datasize.transfer import activations, fine_tuning, from_scratch
 from pytest_datasize.transfer.cut import Cut
 from pytest_datasize.transfer.memory import Portions
 from pytest_datasize.transfer.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
 from pytest_datasize.transfer.training import Trainer, split
+from pytest_datasize.vocabulary import STRATEGIES
 
 SIZES = (12, 30, 64)
 

@@ -1,0 +1,72 @@
+"""Where the work of a study runs: in this process, or handed out to others.
+
+An engine knows nothing of images or models. It carries jobs to its workers and answers back, and
+sees to it that every portion is answered once, whatever dies meanwhile. What was answered counts
+as if it had been found here, so that an engine can never change a verdict.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+from pytest_datasize.vocabulary import ENGINES
+
+MOST_TRIES = 3
+"""Workers that may die on one portion before it is given up."""
+
+
+class Job(Protocol):
+    """What workers are asked to do: something that can be pickled, and called."""
+
+    def __call__(self, portion: Any, desk: dict[Any, Any], /) -> Any:
+        """Answer a portion; ``desk`` is the worker's own, and keeps what the next one needs too."""
+
+
+class Engine(Protocol):
+    """Workers, started when they are first needed and kept until the session ends."""
+
+    def workers(self) -> int:
+        """Return how many portions are at work at a time."""
+
+    def map(self, job: Job, portions: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yield (portion, answer) as they come, each portion once.
+
+        Raises
+        ------
+        DatasizeError
+            What a job raised; or workers keep dying, or cannot be had.
+        """
+
+    def close(self) -> None:
+        """Let the workers go."""
+
+
+class Engines:
+    """The engines of a session by their settings: gates that ask for the same share the workers."""
+
+    def __init__(self) -> None:
+        self._started: dict[tuple[Any, ...], Engine] = {}
+
+    def get(self, options: Mapping[str, Any]) -> Engine | None:
+        """Return the engine that options ask for; None where all runs in this process.
+
+        Raises
+        ------
+        EngineError
+            It cannot be had.
+        """
+        place = ENGINES[options["engine"]]
+        if not place:
+            return None
+        names = ("engine", "workers", "device", "ray_address", "ray_gpus")
+        key = tuple(options[name] for name in names)
+        if key not in self._started:
+            module, _, name = place.partition(":")
+            self._started[key] = getattr(import_module(module), name)(options)
+        return self._started[key]
+
+    def close(self) -> None:
+        """Let all workers go."""
+        for engine in self._started.values():
+            engine.close()
+        self._started = {}

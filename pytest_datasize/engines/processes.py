@@ -1,0 +1,165 @@
+"""Engine: processes on this machine, one for every GPU or for a share of the cores."""
+
+import os
+import pickle
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+from pytest_datasize.engines import MOST_TRIES, Job
+from pytest_datasize.engines.answers import Failure, answered, pickled
+from pytest_datasize.errors import EngineError
+from pytest_datasize.threads import THREADS, WORKER, n_threads
+
+_CORES = 4  # of a worker's share where many are: threads of one process do as well until then
+
+
+class _Worker(NamedTuple):
+    """A process and the line to it."""
+
+    number: int
+    process: Any
+    line: Connection
+
+
+class Processes:
+    """A pool that outlives its workers: one that dies is replaced, and its portion repeated.
+
+    Parameters
+    ----------
+    options
+        ``workers`` (None: one for every visible GPU; without any, one for every four cores, at
+        least two) and ``device``.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._number = options["workers"] or _default(options["device"])
+        self._threads = max(1, n_threads() // self._number)
+        self._workers: dict[int, _Worker] = {}
+        self._known: dict[int, int] = {}  # worker → identity of the job that it has
+        self._jobs = 0
+
+    def workers(self) -> int:
+        """Return how many portions are at work at a time."""
+        return self._number
+
+    def map(self, job: Job, portions: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yield (portion, answer) as they come, each portion once.
+
+        Raises
+        ------
+        DatasizeError
+            What a job raised; or workers keep dying on a portion.
+        """
+        packed = pickled(job, "processes")
+        self._jobs += 1
+        waiting, tries = deque(range(len(portions))), Counter[int]()
+        busy: dict[int, int] = {}  # worker → the portion it is at
+        try:
+            while waiting or busy:
+                idle = [number for number in range(self._number) if number not in busy]
+                for number in idle[: len(waiting)]:
+                    busy[number] = waiting.popleft()
+                    self._send(number, packed, portions[busy[number]])
+                for number in self._ready(busy):
+                    place = busy.pop(number)
+                    try:
+                        answer = self._workers[number].line.recv()
+                    except (EOFError, OSError):
+                        tries[place] += 1
+                        died = self._bury(number)
+                        if tries[place] >= MOST_TRIES:
+                            raise EngineError(
+                                f"engine=processes: {MOST_TRIES} worker processes died on the same "
+                                f"piece of work, the last with exit code {died}. Is there enough "
+                                "memory? Set fewer workers, or engine=local."
+                            ) from None
+                        waiting.appendleft(place)
+                    else:
+                        yield portions[place], answered(answer)
+        finally:
+            for number in busy:  # no one waits for what they are at
+                self._bury(number)
+
+    def close(self) -> None:
+        """End the processes."""
+        for number in list(self._workers):
+            self._bury(number)
+
+    def _send(self, number: int, packed: bytes, portion: Any) -> None:
+        worker = self._workers.get(number) or self._start(number)
+        job = b"" if self._known.get(number) == self._jobs else packed
+        self._known[number] = self._jobs
+        with suppress(OSError):  # it is dead, which is seen when its answer does not come
+            worker.line.send((job, portion))
+
+    def _start(self, number: int) -> _Worker:
+        context = get_context("spawn")  # a forked process cannot use CUDA, nor torch's threads
+        line, other = context.Pipe()
+        process = context.Process(
+            target=_serve,
+            args=(other, number, self._number, self._threads),
+            name=f"datasize worker {number}",
+            daemon=True,
+        )
+        process.start()
+        other.close()
+        self._workers[number] = _Worker(number, process, line)
+        return self._workers[number]
+
+    def _ready(self, busy: Mapping[int, int]) -> list[int]:
+        lines = {self._workers[number].line: number for number in busy}
+        return [lines[line] for line in wait(list(lines)) if isinstance(line, Connection)]
+
+    def _bury(self, number: int) -> int | None:
+        worker = self._workers.pop(number)
+        self._known.pop(number, None)
+        worker.line.close()
+        worker.process.kill()
+        worker.process.join()
+        code: int | None = worker.process.exitcode
+        return code
+
+
+def _default(device: str) -> int:
+    if device != "cpu":
+        import torch
+
+        if count := torch.cuda.device_count():
+            return count
+    return max(2, n_threads() // _CORES)
+
+
+def _serve(line: Connection, number: int, workers: int, threads: int) -> None:
+    """Answer portions until the line ends."""
+    _settle(number, workers, threads)
+    desk: dict[Any, Any] = {}
+    job: Any = None
+    while True:
+        try:
+            packed, portion = line.recv()
+        except (EOFError, OSError, KeyboardInterrupt):
+            return
+        try:
+            job = pickle.loads(packed) if packed else job  # noqa: S301  (from our own parent)
+            answer = job(portion, desk)
+        except KeyboardInterrupt:
+            return
+        except BaseException as problem:
+            answer = Failure.of(problem)
+        with suppress(OSError):  # the parent has gone
+            line.send(answer)
+
+
+def _settle(number: int, workers: int, threads: int) -> None:
+    """Take a share of the cores, before torch counts them."""
+    os.environ[WORKER] = str(number)
+    os.environ[THREADS] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) >= workers:
+            os.sched_setaffinity(0, cores[number::workers])
