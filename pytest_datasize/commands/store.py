@@ -128,7 +128,7 @@ def info_lines(facts: dict[str, Any]) -> list[str]:
     for space in facts["spaces"]:
         used = _day(space["newest_use"])
         lines.append(
-            f"  embeddings  {space['rows']:,} of width {space['width']}, "
+            f"  {_rows_of(space):11} {space['rows']:,} of width {space['width']}, "
             f"{in_bytes(space['bytes'])} in {counted(space['files'], 'file')}, last used {used}"
             f"{', being written' if space['being_written'] else ''}"
         )
@@ -152,6 +152,15 @@ def info_lines(facts: dict[str, Any]) -> list[str]:
     return lines + _trouble(facts)
 
 
+def _rows_of(space: dict[str, Any]) -> str:
+    """Say what the rows of a space are: embeddings, or hashes of what images show."""
+    return "embeddings" if space["machine"] else "hashes"
+
+
+def _rows(number: int) -> str:
+    return f"{counted(number, 'row')} of embeddings and hashes"
+
+
 def _trouble(facts: dict[str, Any]) -> list[str]:
     garbage, lines = facts["garbage"], []
     if garbage["files"] or garbage["dead_rows"]:
@@ -162,7 +171,7 @@ def _trouble(facts: dict[str, Any]) -> list[str]:
         )
     if garbage["missing_rows"]:
         lines.append(
-            f"  missing     {counted(garbage['missing_rows'], 'embedding')} at least: "
+            f"  missing     {_rows(garbage['missing_rows'])} at least: "
             "`store verify --repair` forgets them"
         )
     if facts["other_formats"]:
@@ -234,7 +243,7 @@ def _verify(options: argparse.Namespace) -> int:
         print(f"{name}: the index is damaged ({one_line(found.index)}); {done}")
         return int(not found.repaired)
     print(
-        f"{name}: read {counted(found.rows, 'embedding')}, {counted(found.documents, 'document')} "
+        f"{name}: read {_rows(found.rows)}, {counted(found.documents, 'document')} "
         f"and {counted(found.trials, 'trial')}, {in_bytes(found.bytes)}: "
         f"{f'{found.damaged.total():,} damaged' if found.damaged else 'all good'}"
     )
@@ -261,7 +270,7 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
 def _taken(found: "Merged | Pruned") -> list[str]:
     """Say what was merged or removed, a part for each kind."""
     return [
-        *([counted(found.rows, "embedding")] if found.rows else []),
+        *([_rows(found.rows)] if found.rows else []),
         *(one_line(f"{number:,} {kind}") for kind, number in sorted(found.documents.items())),
         *([counted(found.trials, "trial")] if found.trials else []),
         *([counted(found.files, "remembered file")] if found.files else []),
