@@ -63,9 +63,10 @@ _SEARCH = (5e-2, 60)  # tolerance and most iterations while strengths are compar
 _FINAL = (1e-3, 1000)  # the same in each round of the fit that is returned
 _ROUNDS = (1, 1, 1, 8, 8, 8)  # line steps: stricter where three rounds have not settled a fit
 _FLAT = 1e-10  # training rows with this share of the pool's variance count as all the same
+_BLOCK = 4096  # rows squared at a time
 _CPU_BATCH_BYTES = 4 << 20  # rows and logits trained in one batch: about a CPU's cache, ...
 _GPU_BATCH_BYTES = 2 << 30  # ... but as much as keeps a GPU busy
-_WORK_BYTES = 2 << 30  # trials at work on a CPU at the same time, together
+_WORK_BYTES = 3 << 29  # trials at work on a CPU at the same time, together
 
 
 _T = TypeVar("_T")
@@ -161,7 +162,7 @@ def fit_heads(
 
     Notes
     -----
-    Memory beyond `features`: at most 1 GiB for the rotated features and, on a CPU, at most 2 GiB
+    Memory beyond `features`: at most 1 GiB for the rotated features and, on a CPU, at most 1.5 GiB
     for the trials at work (or one trial, if a single one needs more). Of a large pool only the
     rows of the tasks are touched, and a sample that the principal axes are taken from.
 
@@ -195,10 +196,12 @@ def fit_heads(
     ]
     on_cpu = features.device.type == "cpu"
     batches = list(_batches(tasks, splits, sizes, _CPU_BATCH_BYTES if on_cpu else _GPU_BATCH_BYTES))
-    threads = min(torch.get_num_threads(), max(1, _WORK_BYTES // max(sizes))) if on_cpu else 0
+    # a trial at work holds its rows and logits, and about three more of these
+    logits = [12 * len(t.train) * n_classes * n for t, n in zip(tasks, n_fits, strict=True)]
+    most = max(map(sum, zip(sizes, logits, strict=True)))
+    threads = min(torch.get_num_threads(), max(1, _WORK_BYTES // most)) if on_cpu else 0
 
-    spread = sample(features)
-    floor = _FLAT * float((spread - spread.mean(0)).square().mean(0).sum())
+    floor = _FLAT * float(sample(features).var(0, correction=0).sum())
     axes: Future[PrincipalAxes] = Future()
 
     def fit(batch: list[int]) -> list[FittedHead]:
@@ -298,6 +301,14 @@ def _promise(axes: Future[PrincipalAxes], features: Features) -> None:
         raise
 
 
+def _mean_square(rows: Tensor) -> Tensor:
+    """Mean square of each column (B, n, D) → (B, D), without a second copy of many rows."""
+    blocks = torch.split(rows, _BLOCK, dim=1)
+    if len(blocks) == 1:
+        return rows.square().mean(1)
+    return torch.stack([block.square().sum(1) for block in blocks]).sum(0) / rows.shape[1]
+
+
 def _narrow(n: int, features: Features) -> bool:
     """Whether a trial has so few rows that to turn it alone costs less than more columns."""
     return 4 * n < features.shape[1]
@@ -365,7 +376,7 @@ def _fit_batch(
         rows, others = pool.take(train), pool.take(test)
     else:
         rows, others = row_space(pool[train].float(), pool[test].float(), max(floor, 1e-30))
-    second = torch.linalg.vector_norm(rows, dim=1).square() / rows.shape[1]
+    second = _mean_square(rows)
     variance = (second - rows.mean(1).square())[:, :-1].sum(-1).clamp_min(floor).clamp_min(1e-30)
     b = len(rows)
     n = rows.shape[1]
