@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_datasize.reports.history import Past
 from pytest_datasize.reports.json import commit
-from pytest_datasize.reports.record import NUMBERS
+from pytest_datasize.reports.numbers import NUMBERS
 from pytest_datasize.store import Store
 
 Record = dict[str, Any]

@@ -8,24 +8,11 @@ from typing import Any
 
 import pytest
 
+from pytest_datasize.reports.numbers import NUMBERS
 from pytest_datasize.reports.text import one_line
 
 PREFIX = "datasize."
-_FIELDS = (
-    "verdict",
-    "target",
-    "required",
-    "required_low",
-    "required_high",
-    "available",
-    "score_at_available",
-    "score_at_available_low",
-    "score_at_available_high",
-    "ceiling",
-    "ceiling_low",
-    "ceiling_high",
-    "probability_sufficient",
-)
+_FIELDS = ("verdict", "target", *NUMBERS)
 
 
 def note_properties(

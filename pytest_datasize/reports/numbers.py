@@ -1,10 +1,25 @@
-"""The numbers of a run under short names, for experiment trackers."""
+"""The numbers of a judgement, and how experiment trackers are told of them."""
 
 import re
 from collections.abc import Iterable
 from typing import Any
 
 Record = dict[str, Any]
+
+NUMBERS = (
+    "required",
+    "required_low",
+    "required_high",
+    "available",
+    "score_at_available",
+    "score_at_available_low",
+    "score_at_available_high",
+    "ceiling",
+    "ceiling_low",
+    "ceiling_high",
+    "probability_sufficient",
+)
+"""What a judged record says in numbers; None where there is none."""
 
 LOGGED = (
     "score_at_available",

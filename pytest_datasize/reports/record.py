@@ -6,26 +6,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_datasize.reports.evidence import evidence
+from pytest_datasize.reports.numbers import NUMBERS
 from pytest_datasize.reports.text import each_text, sendable
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
     from pytest_datasize.reports.counsel import Prices
     from pytest_datasize.result import StudyCheck, StudyPlan, StudyResult
     from pytest_datasize.verdict import Judgement, Verdict
-
-NUMBERS = (
-    "required",
-    "required_low",
-    "required_high",
-    "available",
-    "score_at_available",
-    "score_at_available_low",
-    "score_at_available_high",
-    "ceiling",
-    "ceiling_low",
-    "ceiling_high",
-    "probability_sufficient",
-)
 
 
 def records(
