@@ -59,7 +59,8 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         recipe = replace(recipe, unfreeze=work.options["unfreeze"])
     found = cut(work.backbone, recipe.unfreeze)
     start = time.perf_counter()
-    study = work.made.get("fine_tuning") or _Study.prepare(work, recipe, found)
+    # the study holds a work that does not hold the study: files of activations go with the last
+    study = work.made.get("fine_tuning") or _Study.prepare(replace(work, made={}), recipe, found)
     work.made["fine_tuning"] = study
     seconds = {"decode_and_trunk": time.perf_counter() - start}
     start = time.perf_counter()
