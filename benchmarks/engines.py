@@ -1,0 +1,81 @@
+"""Images embedded a second: this process, one worker, two workers, workers of a local Ray cluster.
+
+    python benchmarks/engines.py [--images 1000] [--rounds 3] [--ray]
+
+Every worker has one thread, so that one stands for one core; this process has as many threads as
+the most workers. Workers are started, and have loaded the backbone, before the clock runs; every
+figure begins with an empty store. Rounds are interleaved, the best of each figure counts.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import conformal_clip_data
+import numpy as np
+from PIL import Image
+
+from pytest_datasize import Study
+from pytest_datasize.engines import Engines
+from pytest_datasize.handout import Handout, portable
+from pytest_datasize.store import Store
+from pytest_datasize.threads import THREADS
+
+WORKERS = 2
+
+
+def main() -> None:
+    """Run all figures and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ray", action="store_true")
+    arguments = parser.parse_args()
+    figures = [("local", WORKERS), ("processes", 1), ("processes", WORKERS)]
+    if arguments.ray:
+        figures += [("ray", 1), ("ray", WORKERS)]
+    pool, few = textiles(arguments.images), textiles(8)
+    best: dict[tuple[str, int], float] = {}
+    engines = Engines()
+    try:
+        for _ in range(arguments.rounds):
+            for engine, workers in figures:
+                seconds(few, engine, workers, engines)
+                rate = arguments.images / seconds(pool, engine, workers, engines)
+                best[engine, workers] = max(best.get((engine, workers), 0.0), rate)
+    finally:
+        engines.close()
+    one = best["processes", 1]
+    for (engine, workers), rate in best.items():
+        what = "threads" if engine == "local" else "workers"
+        print(f"{engine:10} {workers} {what}  {rate:7.1f} images/s  {rate / one:5.2f} x one worker")
+
+
+def textiles(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return evenly spaced images of the three kinds."""
+    files = sorted(Path(conformal_clip_data.textile_simulated_root()).rglob("*.jpg"))
+    chosen = files[:: max(1, len(files) // count)][:count]
+    images = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in chosen])
+    return images, np.arange(count) % 3  # what the labels are does not matter here
+
+
+def seconds(data: tuple[np.ndarray, np.ndarray], engine: str, workers: int, all_: Engines) -> float:
+    """Embed all images with an empty store."""
+    os.environ[THREADS] = str(workers)
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder)) as store:
+        given = {"dataset": data, "engine": engine, "workers": workers, "ray_address": "local"}
+        study = Study(**given, store=store, engines=all_)
+        started = all_.get(study.options)
+        start = time.perf_counter()
+        if started is None:
+            study.embed(study.collection.raw.images)
+        else:
+            with Handout(started, study, portable(given)) as handout:
+                handout.embed()
+        return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
