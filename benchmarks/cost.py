@@ -27,7 +27,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -242,11 +241,15 @@ def float32(place: Path, device: str) -> dict[str, float]:
     return timed(loop)
 
 
+PLUGIN = ("-p", "pytest_datasize.plugin")
+
+
 def session(place: Path, device: str, *more: str) -> int:
-    """Run pytest in this process."""
+    """Run pytest in this process; what other plugins cost is not measured."""
     import pytest
 
-    plain = ["-q", "-p", "no:cacheprovider", f"--rootdir={place}", str(place)]
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    plain = ["-q", *PLUGIN, "-p", "no:cacheprovider", f"--rootdir={place}", str(place)]
     files = [f"--datasize-store={place / 'store'}", f"--datasize-json={place / 'r.json'}"]
     return int(pytest.main([*plain, *files, f"--datasize-device={device}", *more]))
 
@@ -260,8 +263,6 @@ def gate(place: Path, device: str, *more: str) -> dict[str, float]:
     import pytest_datasize.measurement
     import pytest_datasize.transfer.feature_extraction  # noqa: F401
 
-    for plugin in entry_points(group="pytest11"):  # whatever else is installed
-        plugin.load()
     Image.init()
     if device != "cpu":
         torch.zeros(1, device=device)
@@ -298,7 +299,8 @@ def whole(place: Path, device: str, *more: str) -> dict[str, float]:
     """Time a whole pytest run, imports and all."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={place}"]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([*command, *more, str(place)], stdout=subprocess.DEVNULL, check=True)
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    subprocess.run([*command, *more, str(place)], stdout=subprocess.DEVNULL, check=True, env=alone)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
@@ -311,12 +313,12 @@ def whole(place: Path, device: str, *more: str) -> dict[str, float]:
 def unchanged(place: Path, device: str) -> dict[str, float]:
     """Judge again what `cold` judged."""
     store = f"--datasize-store={place / 'store'}"
-    return whole(place, device, store, f"--datasize-device={device}")
+    return whole(place, device, *PLUGIN, store, f"--datasize-device={device}")
 
 
 def disabled(place: Path, device: str) -> dict[str, float]:
     """Run the same test without the plugin; its decorator is then a mark without meaning."""
-    return whole(place, device, "-p", "no:datasize")
+    return whole(place, device)
 
 
 def sklearn(place: Path, device: str) -> dict[str, float]:

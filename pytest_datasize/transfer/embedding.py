@@ -205,6 +205,7 @@ class _Run:
         self.asked = precision
         self.first: ImageSet | None = None
         self.space: Space | None = None
+        self.folded: bool | None = None  # what was found before; None: nothing
         self.bound = MEMORY_BOUND
         self.features: HalfArray | None = None  # None too where they are left in their files
         self.inference: Inference | None = None
@@ -289,10 +290,12 @@ class _Run:
         if self.asked != "auto":
             return Space(self._key(self.asked), self.asked)
         trial = f"{self._key('')}|{HALF_TOLERANCE}|{[one.content for one in self._sample()]}"
-        precision = self.store.get("precision", trial) or ""
-        if not precision:
-            precision = self._model().precision
-            self.store.put("precision", trial, precision)
+        known = self.store.get("inference", trial)
+        if known is None:
+            model = self._model()
+            known = {"precision": model.precision, "folded": model.folded}
+            self.store.put("inference", trial, known)
+        precision, self.folded = known["precision"], known["folded"]
         return Space(self._key(precision), precision)
 
     def _sample(self) -> list[_Decoded]:
@@ -329,7 +332,7 @@ class _Run:
     def _prepared(self, pixels: list[Tensor]) -> Inference:
         sample = self.backbone.normalise(torch.stack(pixels))
         with _named_failures(self.backbone, sample):
-            return prepare(self.backbone, self.device, sample, self.wanted)
+            return prepare(self.backbone, self.device, sample, self.wanted, self.folded)
 
     def _no_memory(self) -> BackboneError:
         return BackboneError(

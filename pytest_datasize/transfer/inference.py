@@ -38,12 +38,16 @@ class Inference:
     precision
         Name of the dtype, such as ``bfloat16``.
     difference
-        Mean of ‖half - float32‖ / ‖float32‖ over the images of the check; 0 in float32.
+        Mean of ‖half - float32‖ / ‖float32‖ over the images of the check; 0 in float32, and where
+        an earlier check was relied on.
+    folded
+        Whether its BatchNorm layers are folded.
     """
 
     model: nn.Module
     precision: str
     difference: float
+    folded: bool
 
     @property
     def dtype(self) -> torch.dtype:
@@ -53,7 +57,11 @@ class Inference:
 
 @torch.inference_mode()
 def prepare(
-    backbone: Backbone, device: torch.device, sample: Tensor, precision: str = "auto"
+    backbone: Backbone,
+    device: torch.device,
+    sample: Tensor,
+    precision: str = "auto",
+    folded: bool | None = None,
 ) -> Inference:
     """Make the model of a backbone fast on a device.
 
@@ -68,16 +76,22 @@ def prepare(
     precision
         ``float32``, ``bfloat16``, ``float16``, or ``auto``: the half precision that the hardware
         is fast in, if the embeddings stay within :data:`HALF_TOLERANCE`.
+    folded
+        What an earlier check of ``precision`` on the same images found of folding; None checks.
     """
     sample = sample.to(device).contiguous(memory_format=torch.channels_last)
     exact = copy.deepcopy(backbone.model).to(device).to(memory_format=torch.channels_last)
+    if folded is not None:
+        exact = (fold_batch_norm(exact, sample[:1]) if folded else None) or exact
+        return Inference(exact.to(PRECISIONS[precision]), precision, 0.0, folded)
     reference = exact(sample).float()
-    folded = fold_batch_norm(exact, sample[:2])
-    if folded is not None and _difference(folded(sample), reference) <= FOLDING_TOLERANCE:
-        exact = folded
+    smaller = fold_batch_norm(exact, sample[:2])
+    folds = smaller is not None and _difference(smaller(sample), reference) <= FOLDING_TOLERANCE
+    if smaller is not None and folds:
+        exact = smaller
     wanted = fast_precision(device) if precision == "auto" else precision
     if wanted == "float32":
-        return Inference(exact, wanted, 0.0)
+        return Inference(exact, wanted, 0.0, folds)
     dtype = PRECISIONS[wanted]
     try:
         half = copy.deepcopy(exact).to(dtype)
@@ -86,8 +100,8 @@ def prepare(
         # a module that makes float32 tensors of its own, or an operation without a half version
         difference = float("inf")
     if difference <= HALF_TOLERANCE:
-        return Inference(half, wanted, difference)
-    return Inference(exact, "float32", 0.0)
+        return Inference(half, wanted, difference, folds)
+    return Inference(exact, "float32", 0.0, folds)
 
 
 def fast_precision(device: torch.device) -> str:
