@@ -5,8 +5,12 @@ sees to it that every portion is answered once, whatever dies meanwhile. What wa
 as if it had been found here, so that an engine can never change a verdict.
 """
 
+import shutil
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Protocol
 
 from pytest_datasize.vocabulary import ENGINES
@@ -31,6 +35,9 @@ class Engine(Protocol):
     def map(self, job: Job, portions: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
         """Yield (portion, answer) as they come, each portion once.
 
+        A portion is taken from ``portions`` when a worker is free for it, and not held for longer
+        than that worker is at it: it may be read from a disk.
+
         Raises
         ------
         DatasizeError
@@ -46,6 +53,15 @@ class Engines:
 
     def __init__(self) -> None:
         self._started: dict[tuple[Any, ...], Engine] = {}
+        self._folder: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where workers meet if nothing is to be kept; it goes when this object does."""
+        if self._folder is None:
+            self._folder = Path(mkdtemp(prefix="datasize-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
 
     def get(self, options: Mapping[str, Any]) -> Engine | None:
         """Return the engine that options ask for; None where all runs in this process.
