@@ -49,10 +49,14 @@ class Engine(Protocol):
 
 
 class Engines:
-    """The engines of a session by their settings: gates that ask for the same share the workers."""
+    """The engine of a session: gates that ask for the same share its workers.
+
+    Others are let go first: idle workers would keep the GPUs and the places that new ones need.
+    """
 
     def __init__(self) -> None:
-        self._started: dict[tuple[Any, ...], Engine] = {}
+        self._engine: Engine | None = None
+        self._key: tuple[Any, ...] = ()
         self._folder: Path | None = None
 
     @property
@@ -76,13 +80,14 @@ class Engines:
             return None
         names = ("engine", "workers", "device", "ray_address", "ray_gpus")
         key = tuple(options[name] for name in names)
-        if key not in self._started:
+        if self._engine is None or self._key != key:
+            self.close()
             module, _, name = place.partition(":")
-            self._started[key] = getattr(import_module(module), name)(options)
-        return self._started[key]
+            self._engine, self._key = getattr(import_module(module), name)(options), key
+        return self._engine
 
     def close(self) -> None:
         """Let all workers go."""
-        for engine in self._started.values():
-            engine.close()
-        self._started = {}
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None

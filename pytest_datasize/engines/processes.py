@@ -7,7 +7,7 @@ import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method, set_start_method
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -107,7 +107,7 @@ class Processes:
         line, other = context.Pipe()
         process = context.Process(
             target=_serve,
-            args=(other, number, self._number, self._threads),
+            args=(other, number, self._number, self._threads, get_start_method()),
             name=f"datasize worker {number}",
         )  # no daemon: those may not have children, such as the workers of a DataLoader
         process.start()
@@ -140,9 +140,10 @@ def _default(device: str) -> int:
     return max(2, n_threads() // _CORES)
 
 
-def _serve(line: Connection, number: int, workers: int, threads: int) -> None:
+def _serve(line: Connection, number: int, workers: int, threads: int, method: str) -> None:
     """Answer portions until the line ends."""
     _settle(number, workers, threads)
+    set_start_method(method, force=True)  # that of a spawned process would be spawn
     desk: dict[Any, Any] = {}
     job: Any = None
     while True:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections import Counter, deque
@@ -18,6 +19,7 @@ LOCAL = "local"
 """Address that starts a cluster of this machine alone, which ends with the session."""
 
 _PATIENCE = 60.0  # seconds without any worker alive until that is an error
+_ANSWER = 10.0  # seconds in which a cluster answers
 
 
 class Hand:
@@ -163,6 +165,7 @@ class RayCluster:
         if self._address == LOCAL:
             quiet |= {"num_cpus": n_threads(), "include_dashboard": False}
         try:
+            _knock(self._address)
             with warnings.catch_warnings(action="ignore"):
                 self._ray.init(address=self._address, **quiet)
         except Exception as problem:  # whatever gRPC, the file system or Ray raise
@@ -170,13 +173,15 @@ class RayCluster:
                 "No cluster runs on this machine: start one with `ray start --head`, name one with "
                 "ray_address=HOST:PORT, or let ray_address=local start one for this session."
                 if self._address == "auto"
-                else "Is it running, and of the same versions of Python and Ray?"
+                else "Is it running, of the same versions of Python and Ray, and is RAY_AUTH_MODE "
+                "here what it is there?"
             )
             first = str(problem).strip().splitlines() or [type(problem).__name__]
             raise EngineError(
                 f"engine=ray: cannot join the cluster at {self._address!r} ({first[0]}). {hint}"
             ) from None
         self._mine = True
+        _hush(self._ray)
         self._share = self._resources()
 
     def _resources(self) -> dict[str, float]:
@@ -254,6 +259,24 @@ class RayCluster:
             f"{type(problem).__name__}. Is there enough memory? Ask for more with ray_gpus, or "
             "set fewer workers."
         )
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where no one answers at HOST:PORT; Ray would try for minutes, and say so."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
+
+
+def _hush(ray: Any) -> None:
+    """End the thread in which Ray prints what died in the cluster, with its last log lines.
+
+    Ray has no setting for that. Where another version keeps it elsewhere it goes on printing.
+    """
+    with suppress(Exception):
+        worker = ray._private.worker.global_worker
+        worker.threads_stopped.set()
+        worker.gcs_error_subscriber.close()
 
 
 def _versions() -> dict[str, str]:
