@@ -18,6 +18,15 @@ from pytest_datasize.threads import THREADS, WORKER, n_threads
 LOCAL = "local"
 """Address that starts a cluster of this machine alone, which ends with the session."""
 
+_HINTS = {
+    "auto": "No cluster runs on this machine: start one with `ray start --head`, name one with "
+    "ray_address=HOST:PORT, or let ray_address=local start one for this session.",
+    LOCAL: "Does `ray start --head` work here?",
+}
+_ELSEWHERE = (
+    "Is it running, of the same versions of Python and Ray, and is RAY_AUTH_MODE here what it is "
+    "there?"
+)
 _PATIENCE = 60.0  # seconds without any worker alive until that is an error
 _ANSWER = 10.0  # seconds in which a cluster answers
 
@@ -169,16 +178,10 @@ class RayCluster:
             with warnings.catch_warnings(action="ignore"):
                 self._ray.init(address=self._address, **quiet)
         except Exception as problem:  # whatever gRPC, the file system or Ray raise
-            hint = (
-                "No cluster runs on this machine: start one with `ray start --head`, name one with "
-                "ray_address=HOST:PORT, or let ray_address=local start one for this session."
-                if self._address == "auto"
-                else "Is it running, of the same versions of Python and Ray, and is RAY_AUTH_MODE "
-                "here what it is there?"
-            )
             first = str(problem).strip().splitlines() or [type(problem).__name__]
             raise EngineError(
-                f"engine=ray: cannot join the cluster at {self._address!r} ({first[0]}). {hint}"
+                f"engine=ray: cannot join the cluster at {self._address!r} ({first[0]}). "
+                f"{_HINTS.get(self._address, _ELSEWHERE)}"
             ) from None
         self._mine = True
         _hush(self._ray)
