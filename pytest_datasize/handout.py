@@ -213,7 +213,10 @@ class Handout:
             self._here = True
             if rows.width is None:
                 store.set_width(key, answer.rows.shape[1])
-            rows.add(answer.contents, answer.rows)
+            first = {c: row for row, c in reversed([*enumerate(answer.contents)])}
+            new = [c for c, known in zip(first, rows.has(list(first)), strict=True) if not known]
+            if new:
+                rows.add(new, answer.rows[[first[content] for content in new]])
         rows.trust(answer.contents)
         perceptual_hash.trust(store, answer.contents)
         stamps = [images.stamps[row] for images, row in places]

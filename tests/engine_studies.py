@@ -1,6 +1,9 @@
 """Small studies to give to engines."""
 
 import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +13,7 @@ from trainers import columns
 from pytest_datasize import Study
 from pytest_datasize.evidence import to_json
 from pytest_datasize.sequential import Certainty
+from pytest_datasize.store.index import NAME
 
 SIZES = (12, 24, 40)
 
@@ -78,3 +82,21 @@ def run(kind: str, **options):
     given = {**KINDS[kind], **options}
     until = given.pop("until", None)
     return study(**given).run(until)
+
+
+def shards(store: Path) -> dict[int, int]:
+    """Return file of embeddings → how many of its embeddings count."""
+    with closing(sqlite3.connect(store / NAME)) as index:
+        return dict(
+            index.execute(
+                "SELECT shard, COUNT(*) FROM rows JOIN spaces ON spaces.id = rows.space "
+                "WHERE name LIKE '%|%' GROUP BY shard"  # hashes lie there, too
+            )
+        )
+
+
+def embedded(store: Path, width: int = 72) -> tuple[int, int]:
+    """Return how many embeddings a store has, and how many were written to their files."""
+    found = shards(store)
+    sizes = [(store / "embeddings" / f"{shard:016x}.f16").stat().st_size for shard in found]
+    return sum(found.values()), sum(sizes) // (2 * width)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from engine_studies import SIZES, evidence, network, repeated, run, study
+from engine_studies import SIZES, embedded, evidence, network, repeated, run, shards, study
+from PIL import Image
 from support import shapes, write_folder
 from trainers import Diary, broken, columns, die, helped, scores
 
@@ -117,11 +118,6 @@ def test_workers_that_embed_differently_are_refused(pool, monkeypatch):
 # -- the store -------------------------------------------------------------------------------------
 
 
-def rows(folder) -> int:
-    with Store(folder) as store:
-        return store._index.read("SELECT COUNT(*) FROM rows")[0][0]
-
-
 @pytest.mark.parametrize("kind", ["heads", "augment", "own_training"])
 def test_what_workers_cannot_write_comes_back_and_is_kept(
     kind, workers, tmp_path, monkeypatch, locally
@@ -143,17 +139,17 @@ def test_what_workers_cannot_write_comes_back_and_is_kept(
     if kind == "own_training":
         assert again == [(size, 2) for size in reversed(SIZES)]  # only the repeat that is new
     else:
-        assert rows(tmp_path / "kept") == 90 * (1 if kind == "heads" else 5)
+        images = 90 * (1 if kind == "heads" else 5)
+        assert embedded(tmp_path / "kept") == (images, images)
 
 
 def test_images_are_embedded_once_over_all_workers(workers, tmp_path):
     for kind in ("heads", "augment", "augment"):
         with Store(tmp_path) as store:
             run(kind, store=store, repeats=3, **workers)
-    lines = sum(path.stat().st_size for path in (tmp_path / "embeddings").iterdir()) // (2 * 72)
-    assert rows(tmp_path) == 90 * 5
-    # an exact copy in another worker's share may be embedded twice
-    assert 90 * 5 <= lines <= 100 * 5
+    named, written = embedded(tmp_path)
+    assert named == 90 * 5
+    assert written <= 100 * 5  # an exact copy in another worker's share may be embedded twice
 
 
 def test_a_grown_data_set_pays_for_what_is_new(workers, tmp_path):
@@ -165,31 +161,33 @@ def test_a_grown_data_set_pays_for_what_is_new(workers, tmp_path):
             tell = lambda stage, done, total: told.append((stage, done, total))  # noqa: E731
             study(folder, store=store, on_progress=tell, **workers).run()
         write_folder(folder, images, labels)
-    assert rows(tmp_path / "kept") == 160
-    shards = list((tmp_path / "kept" / "embeddings").iterdir())
-    assert sum(path.stat().st_size for path in shards) == 160 * 2 * 72
+    assert embedded(tmp_path / "kept") == (160, 160)
     assert ("embedding images", 160, 160) in told
 
 
 def test_refresh_measures_again_and_verify_reads_again(workers, tmp_path):
     folder = write_folder(tmp_path / "data", *shapes(100, noise=0.3))
-    found, lines = [], []
+    found, files = [], []
     for flags in ({}, {"refresh": True}, {"verify": True}, {}, {"verify": True}):
-        if len(found) == 3:  # changed, with nothing in the file system to tell
-            path = next(folder.rglob("*0004.png"))
-            status, before = path.stat(), path.read_bytes()
-            changed = write_folder(tmp_path / "other", *shapes(5, seed=9, noise=0.3))
-            content = next(changed.rglob("*0004.png")).read_bytes()
-            padded = (content + b"\0" * len(before))[: len(before)]
-            path.write_bytes(padded if len(content) <= len(before) else content)
-            os.truncate(path, len(before)) if len(content) <= len(before) else None
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        if len(found) == 3:
+            change_unseen(next(folder.rglob("0004.png")))
         with Store(tmp_path / "kept", **flags) as store:
             found.append(evidence(study(folder, store=store, **workers).run()))
-        shards = (tmp_path / "kept" / "embeddings").iterdir()
-        lines.append(sum(path.stat().st_size for path in shards) // 144)
+        files.append(shards(tmp_path / "kept"))
     assert found[0] == found[1] == found[2] == found[3] != found[4]
-    assert lines == [100, 200, 200, 200, 201]
+    assert not set(files[0]) & set(files[1])
+    assert files[1] == files[2] == files[3]
+    assert [n for file, n in files[4].items() if file not in files[3]] == [1]
+
+
+def change_unseen(path):
+    """Draw another image into a file, with nothing in the file system to tell."""
+    status = path.stat()
+    Image.fromarray(shapes(1, seed=9)[0][0]).resize((12, 12)).save(path)
+    assert path.stat().st_size <= status.st_size
+    with path.open("ab") as stream:
+        stream.write(bytes(status.st_size - path.stat().st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def test_without_a_store_workers_meet_in_a_folder_that_goes(pool, tmp_path, monkeypatch):
