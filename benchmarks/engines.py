@@ -73,7 +73,7 @@ def seconds(data: tuple[np.ndarray, np.ndarray], engine: str, workers: int, all_
             study.embed(study.collection.raw.images)
         else:
             with Handout(started, study, portable(given)) as handout:
-                handout.embed()
+                handout.embed(tuple(part for part in study.collection.raw if part))
         return time.perf_counter() - start
 
 

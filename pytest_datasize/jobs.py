@@ -6,20 +6,20 @@ handed on, not settled again.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pytest_datasize.copies import Copy, kept_views, sent
 from pytest_datasize.errors import DatasetError, EngineError
 from pytest_datasize.images.image_set import ImageSet, Raw
 from pytest_datasize.ndarrays import IntArray
 from pytest_datasize.plan import Plan
-from pytest_datasize.store import Store
 from pytest_datasize.store.rows import HalfArray
+from pytest_datasize.vocabulary import EMBEDDING_STRATEGIES
 
 if TYPE_CHECKING:
     from pytest_datasize.study import Study
@@ -30,80 +30,44 @@ Strategy = Callable[["Work", tuple[int, int]], "Trials"]
 """Trains and scores the trials of some repeats."""
 
 
-@dataclass(frozen=True, eq=False)
-class Copy:
-    """A study, as a worker makes it again.
+class Place(NamedTuple):
+    """Where a worker embeds and trains, and in what.
 
     Attributes
     ----------
-    make
-        The class of the study.
-    given
-        Its arguments.
-    store
-        Folder of the store here.
-    mark
-        Name of a file in it, by which a worker knows that it sees the same folder.
-    sample
-        The first images as bytes, where images are sent; None where workers read them themselves.
-    refresh, verify
-        As in the store here, for the embedding; later jobs count on what it has left.
+    device, precision
+        Where, and in which precision networks run.
+    shared
+        Whether it sees the store.
+    space
+        What its embeddings depend on; None for a strategy that works without them.
     """
 
-    make: Callable[..., "Study"]
-    given: Mapping[str, Any]
-    store: Path
-    mark: str
-    sample: tuple[Raw, ...] | None
-    refresh: bool = False
-    verify: bool = False
-
-    @property
-    def shared(self) -> bool:
-        """Whether this process sees the store."""
-        return (self.store / self.mark).exists()
-
-    def study(self, desk: dict[Any, Any]) -> "Study":
-        """Return the study of this worker."""
-        name = (self.mark, self.refresh, self.verify)
-        if desk.get("copy") != name:
-            folder = self.store if self.shared else None
-            store = Store(folder, refresh=self.refresh, verify=self.verify)
-            desk.clear()
-            desk.update(copy=name, study=self.make(**self.given, store=store))
-        study: Study = desk["study"]
-        return study
-
-    def first(self, study: "Study") -> ImageSet:
-        """Return the first images, which half precision is tried on."""
-        if self.sample is not None:
-            return _sent(self.sample, study)
-        return first_of(study.collection.raw.images)
-
-
-class Place(NamedTuple):
-    """What a worker embeds in, and where."""
-
-    space: "Space"
     device: str
+    precision: str
+    shared: bool
+    space: "Space | None"
 
 
 @dataclass(frozen=True, eq=False)
 class Settling:
-    """Job: settle what embeddings depend on, on the workers' hardware."""
+    """Job: settle what depends on the workers' hardware."""
 
     copy: Copy
 
     def __call__(self, portion: None, desk: dict[Any, Any], /) -> Place:
-        """Try half precision on the first images."""
+        """Try half precision on the first images, if there is something to embed."""
         from pytest_datasize.transfer import device as devices
         from pytest_datasize.transfer.embedding import settle
 
         study = self.copy.study(desk)
         device = devices.resolve(study.options["device"])
-        first, asked = self.copy.first(study), study.options["precision"]
-        space = settle(first, study.model.backbone, device, study.store, asked)
-        return Place(space, devices.describe(device))
+        space = None
+        if study.options["strategy"] in EMBEDDING_STRATEGIES:
+            first, asked = self.copy.first(desk), study.options["precision"]
+            space = settle(first, study.model.backbone, device, study.store, asked)
+        precision = space.precision if space else devices.trained_in(device)
+        return Place(devices.describe(device), precision, self.copy.shared, space)
 
 
 class Span(NamedTuple):
@@ -142,7 +106,7 @@ class Embedding:
         from pytest_datasize.transfer.embedding import embed, settle
 
         study = self.copy.study(desk)
-        backbone, first = study.model.backbone, self.copy.first(study)
+        backbone, first = study.model.backbone, self.copy.first(desk)
         device, asked = devices.resolve(study.options["device"]), study.options["precision"]
         if "space" not in desk:
             desk["space"] = settle(first, backbone, device, study.store, asked)
@@ -151,30 +115,37 @@ class Embedding:
                 f"workers differ: one embeds in {desk['space'].key!r}, another in "
                 f"{self.space.key!r}. Set device and precision, or join machines of one kind."
             )
+        images = self._images(study, span, desk)
         try:
-            found = embed(
-                self._images(study, span),
-                backbone,
-                device,
-                study.store,
-                sample=first,
-                space=self.space,
-            )
+            found = embed(images, backbone, device, study.store, sample=first, space=self.space)
+            if self.copy.shared and span.raws is None:
+                self._views(study, span, desk)
         except DatasetError:
             return None
         contents = tuple(chain.from_iterable(found.contents))
         return Embedded(contents, None if self.copy.shared else found.features[:].cpu().numpy())
 
-    def _images(self, study: "Study", span: Span) -> list[ImageSet]:
+    def _images(self, study: "Study", span: Span, desk: dict[Any, Any]) -> list[ImageSet]:
         if span.raws is not None:
-            return [_sent(span.raws, study)]
+            return [sent(span.raws, study)]
         parts, first = [], 0
-        for images in filter(None, study.collection.raw):
+        for images in self.copy.parts(desk):
             start, stop = max(span.start - first, 0), min(span.stop - first, len(images))
             if start < stop:
                 parts.append(images.part(np.arange(start, stop)))
             first += len(images)
         return parts
+
+    def _views(self, study: "Study", span: Span, desk: dict[Any, Any]) -> None:
+        """Embed the augmented views of images to train on, so that whoever trains finds them."""
+        from pytest_datasize.transfer import device as devices
+        from pytest_datasize.transfer.embedding import embed
+
+        pool = self.copy.parts(desk)[0]
+        images = pool.part(np.arange(span.start, max(span.start, min(span.stop, len(pool)))))
+        device = devices.resolve(study.options["device"])
+        for view in kept_views(study) if images else ():
+            embed([images], view, device, study.store, precision=self.space.precision)
 
 
 class Some(NamedTuple):
@@ -229,7 +200,7 @@ class Training:
 
         study = self.copy.study(desk)
         if desk.get("training") is not self:
-            desk.update(training=self, work=self._work(study))
+            desk.update(training=self, work=self._work(study, desk))
         outcomes: list[tuple[int, int, bytes]] = []
         work = desk["work"]
         on_trial = work.on_trial
@@ -243,12 +214,12 @@ class Training:
         found = self.strategy(part, (some.start, some.stop))
         return Trained(tuple(outcomes), found.notes, found.unconverged)
 
-    def _work(self, study: "Study") -> "Work":
+    def _work(self, study: "Study", desk: dict[Any, Any]) -> "Work":
         from pytest_datasize.transfer import device as devices
         from pytest_datasize.transfer.embedding import embed
 
         sets, first = [], 0
-        parts = [part for part in study.collection.raw if part]
+        parts = self.copy.parts(desk)
         for images, raw, used in zip(parts, self.raw, self.used, strict=True):
             row_of = {content: row for row, content in enumerate(raw)}
             kept = replace(images, digests=raw).part([row_of[content] for content in used])
@@ -262,21 +233,3 @@ class Training:
         with warnings.catch_warnings(action="ignore"):  # they are given once, by the study itself
             study.collection.name(self.raw)
         return study.work(tuple(sets), self.plan, device, self.space, features)
-
-
-def _sent(raws: tuple[Raw, ...], study: "Study") -> ImageSet:
-    return ImageSet(
-        source="images that were sent",
-        classes=("",),
-        labels=np.zeros(len(raws), dtype=np.int64),
-        read=lambda row: raws[row],
-        name=lambda row: f"image {row}",
-        max_pixels=study.options["max_pixels"],
-    )
-
-
-def first_of(images: ImageSet) -> ImageSet:
-    """Return the first images, which half precision is tried on."""
-    from pytest_datasize.transfer.embedding import SAMPLE
-
-    return images.part(np.arange(min(SAMPLE, len(images))))

@@ -295,8 +295,8 @@ OPTIONS: dict[str, Option] = {
         choices=("auto", "local"),
     ),
     "ray_gpus": Option(
-        values.number_from(0.01),
-        "a number from 0.01, such as 0.5 for two workers on a GPU",
+        values.gpus,
+        "a number from 0.01, such as 0.5 for two workers on a GPU; whole above 1",
         "GPUs of one worker of engine=ray, where the cluster has any",
         1.0,
         from_text=float,

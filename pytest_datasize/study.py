@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib import import_module
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,8 +153,8 @@ class Study:
         self.store = Store() if store is None else store
         self._engines = engines
         if self.options["engine"] != LOCAL and self.store.folder is None:
-            self._folder = TemporaryDirectory(prefix="datasize-")  # goes with the study
-            self.store = Store(Path(self._folder.name))
+            self._meeting = engines or Engines()  # whose folder goes with it
+            self.store = Store(self._meeting.folder)
         self.finished = finished or {}
         self.on_trial = on_trial
         self.on_progress = on_progress
@@ -455,9 +453,9 @@ class Study:
         features = space = None
         if self.options["strategy"] in EMBEDDING_STRATEGIES:
             start = time.perf_counter()
-            if handout:
-                handout.embed()
             raw = tuple(part for part in self.collection.raw if part)
+            if handout:
+                raw = handout.embed(raw)
             found = self._embedded(raw, handout.space if handout else None)
             timings["decode_and_embed"] = time.perf_counter() - start
             space = found.space
@@ -521,11 +519,10 @@ class Study:
         space, features
             What their embeddings depend on, and they themselves; None without any.
         """
+        from pytest_datasize.transfer.device import trained_in
         from pytest_datasize.transfer.trials import Work, pack, unpack
 
-        # networks are trained in float32, on a GPU with half-precision products
-        trained = "mixed" if device.type == "cuda" else "float32"
-        precision = space.precision if space else trained
+        precision = space.precision if space else trained_in(device)
         # heads cost less than looking them up; whatever trains longer is kept trial by trial
         key = None if features is not None else self._trials_key()
         kept = self.store.trials(key) if key else {}

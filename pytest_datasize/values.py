@@ -64,6 +64,14 @@ def choice(*allowed: str) -> Callable[[Any], str]:
     return check
 
 
+def gpus(value: Any) -> float:
+    """Check a number of GPUs: a fraction for several workers on one, or whole ones."""
+    number = number_from(0.01)(value)
+    if number > 1 and number != int(number):
+        raise ValueError(f"{number:g} is neither a part of one GPU nor whole GPUs")
+    return number
+
+
 def sizes(value: Any) -> tuple[int | float, ...]:
     """Check at least three training sizes, in whole numbers or in shares."""
     if isinstance(value, str) or not isinstance(value, Sequence):

@@ -5,8 +5,12 @@ sees to it that every portion is answered once, whatever dies meanwhile. What wa
 as if it had been found here, so that an engine can never change a verdict.
 """
 
+import shutil
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Protocol
 
 from pytest_datasize.vocabulary import ENGINES
@@ -31,6 +35,9 @@ class Engine(Protocol):
     def map(self, job: Job, portions: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
         """Yield (portion, answer) as they come, each portion once.
 
+        A portion is taken from ``portions`` when a worker is free for it, and not held for longer
+        than that worker is at it: it may be read from a disk.
+
         Raises
         ------
         DatasizeError
@@ -42,10 +49,23 @@ class Engine(Protocol):
 
 
 class Engines:
-    """The engines of a session by their settings: gates that ask for the same share the workers."""
+    """The engine of a session: gates that ask for the same share its workers.
+
+    Others are let go first: idle workers would keep the GPUs and the places that new ones need.
+    """
 
     def __init__(self) -> None:
-        self._started: dict[tuple[Any, ...], Engine] = {}
+        self._engine: Engine | None = None
+        self._key: tuple[Any, ...] = ()
+        self._folder: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where workers meet if nothing is to be kept; it goes when this object does."""
+        if self._folder is None:
+            self._folder = Path(mkdtemp(prefix="datasize-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
 
     def get(self, options: Mapping[str, Any]) -> Engine | None:
         """Return the engine that options ask for; None where all runs in this process.
@@ -60,13 +80,14 @@ class Engines:
             return None
         names = ("engine", "workers", "device", "ray_address", "ray_gpus")
         key = tuple(options[name] for name in names)
-        if key not in self._started:
+        if self._engine is None or self._key != key:
+            self.close()
             module, _, name = place.partition(":")
-            self._started[key] = getattr(import_module(module), name)(options)
-        return self._started[key]
+            self._engine, self._key = getattr(import_module(module), name)(options), key
+        return self._engine
 
     def close(self) -> None:
         """Let all workers go."""
-        for engine in self._started.values():
-            engine.close()
-        self._started = {}
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None

@@ -1,11 +1,13 @@
 """Engine: processes on this machine, one for every GPU or for a share of the cores."""
 
+import atexit
 import os
 import pickle
+import signal
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method, set_start_method
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -41,6 +43,8 @@ class Processes:
         self._workers: dict[int, _Worker] = {}
         self._known: dict[int, int] = {}  # worker → identity of the job that it has
         self._jobs = 0
+        # before multiprocessing waits for processes that wait for us
+        atexit.register(self.close)
 
     def workers(self) -> int:
         """Return how many portions are at work at a time."""
@@ -57,15 +61,16 @@ class Processes:
         packed = pickled(job, "processes")
         self._jobs += 1
         waiting, tries = deque(range(len(portions))), Counter[int]()
-        busy: dict[int, int] = {}  # worker → the portion it is at
+        busy: dict[int, tuple[int, Any]] = {}  # worker → the place of its portion, the portion
         try:
             while waiting or busy:
                 idle = [number for number in range(self._number) if number not in busy]
                 for number in idle[: len(waiting)]:
-                    busy[number] = waiting.popleft()
-                    self._send(number, packed, portions[busy[number]])
+                    place = waiting.popleft()
+                    busy[number] = place, portions[place]
+                    self._send(number, packed, busy[number][1])
                 for number in self._ready(busy):
-                    place = busy.pop(number)
+                    place, portion = busy.pop(number)
                     try:
                         answer = self._workers[number].line.recv()
                     except (EOFError, OSError):
@@ -79,13 +84,14 @@ class Processes:
                             ) from None
                         waiting.appendleft(place)
                     else:
-                        yield portions[place], answered(answer)
+                        yield portion, answered(answer)
         finally:
             for number in busy:  # no one waits for what they are at
                 self._bury(number)
 
     def close(self) -> None:
         """End the processes."""
+        atexit.unregister(self.close)
         for number in list(self._workers):
             self._bury(number)
 
@@ -101,16 +107,15 @@ class Processes:
         line, other = context.Pipe()
         process = context.Process(
             target=_serve,
-            args=(other, number, self._number, self._threads),
+            args=(other, number, self._number, self._threads, get_start_method()),
             name=f"datasize worker {number}",
-            daemon=True,
-        )
+        )  # no daemon: those may not have children, such as the workers of a DataLoader
         process.start()
         other.close()
         self._workers[number] = _Worker(number, process, line)
         return self._workers[number]
 
-    def _ready(self, busy: Mapping[int, int]) -> list[int]:
+    def _ready(self, busy: Mapping[int, Any]) -> list[int]:
         lines = {self._workers[number].line: number for number in busy}
         return [lines[line] for line in wait(list(lines)) if isinstance(line, Connection)]
 
@@ -125,6 +130,8 @@ class Processes:
 
 
 def _default(device: str) -> int:
+    if device.startswith("cuda:"):  # this one alone was asked for
+        return 1
     if device != "cpu":
         import torch
 
@@ -133,21 +140,20 @@ def _default(device: str) -> int:
     return max(2, n_threads() // _CORES)
 
 
-def _serve(line: Connection, number: int, workers: int, threads: int) -> None:
+def _serve(line: Connection, number: int, workers: int, threads: int, method: str) -> None:
     """Answer portions until the line ends."""
     _settle(number, workers, threads)
+    set_start_method(method, force=True)  # that of a spawned process would be spawn
     desk: dict[Any, Any] = {}
     job: Any = None
     while True:
         try:
             packed, portion = line.recv()
-        except (EOFError, OSError, KeyboardInterrupt):
+        except (EOFError, OSError):
             return
         try:
             job = pickle.loads(packed) if packed else job  # noqa: S301  (from our own parent)
             answer = job(portion, desk)
-        except KeyboardInterrupt:
-            return
         except BaseException as problem:
             answer = Failure.of(problem)
         with suppress(OSError):  # the parent has gone
@@ -155,7 +161,8 @@ def _serve(line: Connection, number: int, workers: int, threads: int) -> None:
 
 
 def _settle(number: int, workers: int, threads: int) -> None:
-    """Take a share of the cores, before torch counts them."""
+    """Take a share of the cores, before torch counts them; leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ[WORKER] = str(number)
     os.environ[THREADS] = str(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)

@@ -47,6 +47,11 @@ def _own_gpu() -> torch.device:
     return torch.device("cuda", number % count)
 
 
+def trained_in(device: torch.device) -> str:
+    """Say what networks are trained in: float32, on a GPU with half-precision products."""
+    return "mixed" if device.type == "cuda" else "float32"
+
+
 def describe(device: torch.device) -> str:
     """Name a device as a person would look it up."""
     if device.type == "cuda":

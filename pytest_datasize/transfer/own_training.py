@@ -3,7 +3,7 @@
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from math import isfinite
 from typing import Any
@@ -51,7 +51,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     """
     ledger = Ledger(work, span)
     trainer = resolved(work.options["trainer"])
-    pictures = Pictures(work.image_sets)
+    pictures = work.made.setdefault("own_training", Pictures(work.image_sets))
     start = time.perf_counter()
     done, names = ledger.resumed, _names(work.finished.values())
     for trial in whole_repeats(ledger):
@@ -164,14 +164,32 @@ def _scores(
                 "or return a score in [0, 1]."
             )
         scores[name] = score
-    if names and set(scores) != names:
-        missing, more = sorted(names - set(scores)), sorted(set(scores) - names)
-        what = f"lacks {', '.join(missing)}" if missing else f"adds {', '.join(more)}"
-        raise TrainingError(
-            f"{where}: {what}; every trial must score the same metrics, "
-            f"here {', '.join(sorted(names))}."
-        )
+    if names and (differing := _differing(set(scores), names)):
+        raise TrainingError(f"{where}: {differing}")
     return scores
+
+
+def _differing(scores: Set[str], names: Set[str]) -> str:
+    if scores == names:
+        return ""
+    missing, more = sorted(names - scores), sorted(scores - names)
+    what = f"lacks {', '.join(missing)}" if missing else f"adds {', '.join(more)}"
+    return f"{what}; every trial must score the same metrics, here {', '.join(sorted(names))}."
+
+
+def other_metrics(outcome: Outcome, earlier: Outcome) -> str:
+    """Say how a trial's outcome differs in kind from an earlier one's; empty where it does not.
+
+    Examples
+    --------
+    >>> other_metrics({"accuracy": 0.5}, {"accuracy": 0.6, "auc": 0.7})
+    'lacks auc; every trial must score the same metrics, here accuracy, auc.'
+    """
+    if isinstance(outcome, Mapping) and isinstance(earlier, Mapping):
+        return _differing(set(outcome), set(earlier))
+    if isinstance(outcome, Mapping) or isinstance(earlier, Mapping):
+        return "some trials return scores, others outcomes of single images; all must do the same."
+    return ""
 
 
 def _probabilities(found: Any, where: str, n_test: int, classes: tuple[str, ...]) -> FloatArray:

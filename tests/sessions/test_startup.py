@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-HEAVY = ("numpy", "scipy", "PIL", "torch", "torchvision", "timm", "huggingface_hub")
+HEAVY = ("numpy", "scipy", "PIL", "torch", "torchvision", "timm", "huggingface_hub", "ray")
+HEAVY += ("multiprocessing", "sqlite3")
 PROBE = f"""
 import sys, atexit
 @atexit.register

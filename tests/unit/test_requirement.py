@@ -47,6 +47,11 @@ RIGHT = {
     "checks": ["duplicates=error,sizes=ignore", {"sizes": "warning"}, "", "one_class=error"],
     "allow_outside": [True, False],
     "max_pixels": [1, 10**9],
+    "engine": ["local", "processes", "ray"],
+    "workers": [1, 64],
+    "ray_address": ["auto", "local", "10.0.0.1:6379", "ray://head:10001"],
+    "ray_gpus": [0.01, 0.5, 1, 2],
+    "ray_upload": [True, False],
 }
 WRONG = {
     "dataset": [None, 3, "", True],
@@ -84,6 +89,11 @@ WRONG = {
     "checks": ["duplicate=error", "sizes=loud", {"sizes": 3}, "sizes", "one_class=note", 4],
     "allow_outside": [1, "true", None],
     "max_pixels": [0, 1.5, "9"],
+    "engine": ["process", 2, None],
+    "workers": [0, 1.5, "4", True],
+    "ray_address": ["", 6379, None],
+    "ray_gpus": [0, 1.5, "1", True],
+    "ray_upload": ["yes", 1, None],
 }
 
 

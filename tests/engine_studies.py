@@ -1,0 +1,102 @@
+"""Small studies to give to engines."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from support import shapes
+from trainers import columns
+
+from pytest_datasize import Study
+from pytest_datasize.evidence import to_json
+from pytest_datasize.sequential import Certainty
+from pytest_datasize.store.index import NAME
+
+SIZES = (12, 24, 40)
+
+
+def network() -> torch.nn.Module:
+    """A small backbone of three stages, the same for every test: 72 features."""
+    generator = torch.Generator().manual_seed(0)
+    layers = []
+    for inputs, outputs in ((3, 8), (8, 8), (8, 12)):
+        convolution = torch.nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+        torch.nn.init.normal_(convolution.weight, std=0.4, generator=generator)
+        torch.nn.init.zeros_(convolution.bias)
+        layers.append(torch.nn.Sequential(convolution, torch.nn.ReLU()))
+    return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d((2, 3)), torch.nn.Flatten())
+
+
+def repeated(seed: int = 0):
+    """100 images, of which some are exact copies and some the same but for one grey level."""
+    images, labels = shapes(80, seed, noise=0.3)
+    near = images[:10].copy()
+    near[:, :2, :2] ^= 1
+    return np.concatenate([images, images[5:15], near]), np.concatenate(
+        [labels, labels[5:15], labels[:10]]
+    )
+
+
+def leaked():
+    """Test images, of which five are in the pool as they are, and five but for a grey level."""
+    own, pool = repeated(7), repeated()
+    images, labels = pool[0][20:30].copy(), pool[1][20:30]
+    images[5:, :2, :2] ^= 1
+    return np.concatenate([own[0], images]), np.concatenate([own[1], labels])
+
+
+def study(dataset=None, **options) -> Study:
+    """A study of 80 different images that takes a second."""
+    given = {"image_size": 24, "sizes": SIZES, "repeats": 2, "device": "cpu", "seed": 3}
+    given |= {"backbone": network(), **options}
+    return Study(repeated() if dataset is None else dataset, **given)
+
+
+def evidence(result) -> str:
+    """Everything that a study found, bit for bit, but not how long it took."""
+    return json.dumps({**to_json(result), "timings": {}}, sort_keys=True)
+
+
+NO_WARNING = "test_leak=note,near_duplicates=note"
+
+KINDS = {
+    "heads": {},
+    "augment": {"augment": True},
+    "fine_tuning": {"strategy": "fine_tuning"},
+    "from_scratch": {"strategy": "from_scratch", "sizes": (8, 10, 12)},
+    "own_training": {"trainer": columns},
+    "tested_apart": {"test_dataset": leaked(), "checks": NO_WARNING},
+    "own_tested_apart": {"test_dataset": leaked(), "checks": NO_WARNING, "trainer": columns},
+    "groups": {"group": list(np.arange(100) // 4)},
+    "until": {"repeats": 10, "until": Certainty({"accuracy": 0.55}, 0.8)},
+    "bfloat16": {"precision": "bfloat16"},
+}
+"""Studies whose evidence no engine may change."""
+
+
+def run(kind: str, **options):
+    """Run one of the kinds."""
+    given = {**KINDS[kind], **options}
+    until = given.pop("until", None)
+    return study(**given).run(until)
+
+
+def shards(store: Path) -> dict[int, int]:
+    """Return file of embeddings → how many of its embeddings count."""
+    with closing(sqlite3.connect(store / NAME)) as index:
+        return dict(
+            index.execute(
+                "SELECT shard, COUNT(*) FROM rows JOIN spaces ON spaces.id = rows.space "
+                "WHERE name LIKE '%|%' GROUP BY shard"  # hashes lie there, too
+            )
+        )
+
+
+def embedded(store: Path, width: int = 72) -> tuple[int, int]:
+    """Return how many embeddings a store has, and how many were written to their files."""
+    found = shards(store)
+    sizes = [(store / "embeddings" / f"{shard:016x}.f16").stat().st_size for shard in found]
+    return sum(found.values()), sum(sizes) // (2 * width)

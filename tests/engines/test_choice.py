@@ -1,0 +1,140 @@
+"""Which engine, how many workers, which GPU: nothing here needs a worker of its own."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from engine_studies import evidence, run
+
+from pytest_datasize import values
+from pytest_datasize.engines import Engines, processes
+from pytest_datasize.options import OPTIONS
+from pytest_datasize.transfer.device import resolve
+from pytest_datasize.vocabulary import ENGINES
+
+THEIRS = """
+import pickle
+
+class Theirs:
+    def __init__(self, options):
+        self.desk, self.closed = {}, False
+
+    def workers(self):
+        return 3
+
+    def map(self, job, portions):
+        job = pickle.loads(pickle.dumps(job))
+        for portion in reversed(portions):
+            yield portion, job(portion, self.desk)
+
+    def close(self):
+        self.closed = True
+"""
+
+
+@pytest.mark.parametrize("kind", ["heads", "own_training"])
+def test_an_engine_is_one_file_and_one_line(kind, locally, monkeypatch):
+    module = ModuleType("theirs")
+    exec(THEIRS, module.__dict__)
+    monkeypatch.setitem(sys.modules, "theirs", module)
+    monkeypatch.setitem(ENGINES, "theirs", "theirs:Theirs")
+    # the table of options is made of that line when it is imported
+    check = values.choice(*ENGINES)
+    monkeypatch.setitem(OPTIONS, "engine", OPTIONS["engine"]._replace(check=check))
+    engines = Engines()
+    assert evidence(run(kind, engine="theirs", engines=engines)) == locally(kind)
+    engine = engines._engine
+    assert type(engine) is module.Theirs
+    engines.close()
+    assert engine.closed
+
+
+def test_gates_that_ask_for_the_same_share_workers_and_others_are_let_go(monkeypatch):
+    made = []
+
+    class Some:
+        def __init__(self, options):
+            made.append(self)
+            self.closed = False
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setattr(processes, "Processes", Some)
+    engines, options = Engines(), {"engine": "processes", "workers": 2, "device": "cpu"}
+    options |= {"ray_address": "auto", "ray_gpus": 1.0}
+    assert engines.get(options) is engines.get({**options, "repeats": 4})
+    assert engines.get({**options, "engine": "local"}) is None
+    assert engines.get({**options, "workers": 3}) is made[1]
+    assert [engine.closed for engine in made] == [True, False]
+    engines.close()
+    assert made[1].closed
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "cores", "expected"),
+    [
+        ("auto", 8, 64, 8),
+        ("cuda", 2, 4, 2),
+        ("cuda:3", 8, 64, 1),
+        ("cpu", 8, 64, 16),
+        ("auto", 0, 64, 16),
+        ("auto", 0, 2, 2),
+    ],
+)
+def test_a_worker_for_every_gpu_or_for_a_share_of_the_cores(
+    monkeypatch, device, gpus, cores, expected
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(processes, "n_threads", lambda: cores)
+    assert processes.Processes({"workers": None, "device": device}).workers() == expected
+    assert processes.Processes({"workers": 5, "device": device}).workers() == 5
+
+
+@pytest.mark.parametrize(
+    ("environment", "count", "expected"),
+    [
+        ({}, 4, None),  # alone: torch's own choice
+        ({"PYTEST_XDIST_WORKER": "gw0"}, 4, 0),
+        ({"PYTEST_XDIST_WORKER": "gw1"}, 4, 1),
+        ({"PYTEST_XDIST_WORKER": "gw6"}, 4, 2),
+        ({"PYTEST_XDIST_WORKER": "gw6"}, 1, None),
+        ({"PYTEST_DATASIZE_WORKER": "3"}, 4, 3),
+        ({"PYTEST_DATASIZE_WORKER": "3", "PYTEST_XDIST_WORKER": "gw1"}, 4, 3),
+        ({"PYTEST_XDIST_WORKER": "master"}, 4, None),
+    ],
+)
+def test_processes_that_share_a_machine_take_different_gpus(
+    monkeypatch, environment, count, expected
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_DATASIZE_WORKER"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for asked in ("auto", "cuda"):
+        assert resolve(asked) == torch.device("cuda", expected)
+    assert resolve("cuda:0") == torch.device("cuda", 0)
+    assert resolve("cpu") == torch.device("cpu")
+
+
+def test_cores_that_go_with_a_gpu():
+    ray = pytest.importorskip("pytest_datasize.engines.ray_cluster")
+
+    def share(*machines, gpus=1.0, on_cpu=False):
+        cluster = ray.RayCluster.__new__(ray.RayCluster)
+        cluster._gpus, cluster._on_cpu = gpus, on_cpu
+        nodes = [{"Alive": True, "Resources": resources} for resources in machines]
+        nodes.append({"Alive": False, "Resources": {"CPU": 1.0, "GPU": 1.0}})
+        cluster._ray = SimpleNamespace(nodes=lambda: nodes)
+        return cluster._resources()
+
+    head, box, small = {"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}, {"CPU": 6.0, "GPU": 1.0}
+    assert share(head) == {"num_cpus": 1}
+    assert share(head, box) == {"num_gpus": 1, "num_cpus": 8}
+    assert share(head, box, small) == {"num_gpus": 1, "num_cpus": 6}
+    assert share(box, gpus=0.25) == {"num_gpus": 0.25, "num_cpus": 2}
+    assert share(box, gpus=2.0) == {"num_gpus": 2, "num_cpus": 16}
+    assert share(box, on_cpu=True) == {"num_cpus": 1}
