@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 from engine_studies import repeated, run, study
-from trainers import Slow, columns
+from trainers import Waiting, columns
 
 from pytest_datasize.engines import Engines, ray_cluster
 from pytest_datasize.errors import EngineError
@@ -26,25 +26,46 @@ OPTIONS = {
 only_ray = pytest.mark.parametrize("workers", ["ray"], indirect=True)
 
 
-@pytest.mark.parametrize("kind", ["heads", "own_training"])
-def test_a_node_may_die_in_the_middle(kind, cluster, ray, locally, tmp_path, capfd):
+def test_a_node_may_die_in_the_middle(cluster, ray, tmp_path, capfd):
+    """It dies while one of its actors is at a trial, which is repeated elsewhere."""
     node = next(iter(cluster.worker_nodes))
-    gone = []
 
-    def kill(*args):
-        if not gone:
-            gone.append(cluster.remove_node(node, allow_graceful=False))
+    def kill(*trial):
+        if not (tmp_path / "go").exists():
+            processes = wait_for(lambda: some if len(some := pids(tmp_path)) == 2 else None)
+            cluster.remove_node(node, allow_graceful=False)
+            wait_for(lambda: any(not alive(process) for process in processes))
+            (tmp_path / "go").touch()
 
-    options = {"trainer": Slow(0.3)} if kind == "own_training" else {}
-    tell = {"on_trial": kill} if kind == "own_training" else {"on_progress": kill}
     try:
-        result = run(kind, **options, **tell, **ray)
+        result = run("own_training", trainer=Waiting(tmp_path), on_trial=kill, **ray)
     finally:
         cluster.add_node(num_cpus=1, wait=False)
-    assert gone
-    assert result.scores == run(kind).scores
+    assert result.scores == run("own_training").scores
     time.sleep(1)  # Ray would take a moment to tell
     assert capfd.readouterr() == ("", "")
+
+
+def pids(folder):
+    """Numbers of the processes that have trained."""
+    return [int(path.name.partition("-")[2]) for path in folder.glob("pid-*")]
+
+
+def alive(process):
+    try:
+        with open(f"/proc/{process}/stat") as stream:
+            return stream.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise TimeoutError
 
 
 def test_images_are_sent_to_workers_that_do_not_see_the_data_set(ray, locally):

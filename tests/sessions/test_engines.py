@@ -33,6 +33,7 @@ LOG = Path(__file__).with_name("log")
 def train(train, test, *, seed, device):
     with LOG.open("a") as stream:
         stream.write(f"{len(train)}-{seed} {os.getpid()}\\n")
+    time.sleep(float(os.environ.get("SECONDS", 0)))
     if os.environ.get("KILL_AFTER") == str(len(LOG.read_text().splitlines())):
         os.kill(os.getppid(), signal.SIGKILL)
     means = [train.pixels(6)[train.labels == label].mean(axis=0) for label in (0, 1)]
@@ -118,7 +119,7 @@ def test_more_repeats(): ...
 @datasize.requires(accuracy=0.5, trainer=theirs.train, sizes=[10, 24, 60], repeats=3)
 def test_own_with_more_repeats(): ...
 
-@datasize.requires(f1_macro=0.5, trainer=theirs.train, sizes=[10, 40, 60], repeats=2)
+@datasize.requires(f1_macro=0.5, trainer=theirs.train, sizes=[10, 24, 40, 60], repeats=3)
 def test_own_with_another_size(): ...
 """
 
@@ -126,10 +127,10 @@ def test_own_with_another_size(): ...
 @pytest.mark.parametrize("dist", ["load", "loadscope", "loadfile"])
 def test_xdist_workers_share_what_is_computed_and_report_together(gates, dist):
     gates.makepyfile(test_more=MORE)
-    done = session(gates, "-n2", f"--dist={dist}", "--datasize-store=kept")
+    done = session(gates, "-n2", f"--dist={dist}", "--datasize-store=kept", SECONDS="0.1")
     found = records(gates)
     assert len(found) == 7, done.stdout  # one gate has two targets
     assert len({record["nodeid"] for record in found}) == 6
     calls = trained(gates)
-    assert len(calls) == len(set(calls)) == 3 * 3 + 2  # sizes of three repeats, 40 images twice
+    assert len(calls) == len(set(calls)) == 4 * 3  # sizes x repeats
     assert embedded(gates.path / "kept", width=12) == (120, 120)
