@@ -461,6 +461,7 @@ class Study:
             space = found.space
             self.collection.name(found.contents)
             images, test, features = self._apart(found)
+            del found  # or its rows, in the order of the files, would be kept as well
         else:
             images, test, _ = self._apart(None)
         sets = (images, test) if test else (images,)
