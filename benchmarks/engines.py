@@ -36,7 +36,8 @@ def main() -> None:
     figures = [("local", WORKERS), ("processes", 1), ("processes", WORKERS)]
     if arguments.ray:
         figures += [("ray", 1), ("ray", WORKERS)]
-    pool, few = textiles(arguments.images), textiles(8)
+    # a portion for every worker: all have loaded the backbone then
+    pool, few = textiles(arguments.images), textiles(64 * WORKERS)
     best: dict[tuple[str, int], float] = {}
     engines = Engines()
     try:

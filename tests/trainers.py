@@ -67,12 +67,13 @@ class Diary:
 
 @dataclass
 class Waiting:
-    """Like ``columns``, but every trial except one waits until it may end.
+    """Like ``columns``, but every trial waits until it may end.
 
     Attributes
     ----------
     folder
-        Where each process leaves its number, and where ``go`` appears when they may end.
+        Where each process leaves its number. The first trial ends when two processes are at work,
+        the others when there is a file ``go``.
     """
 
     folder: Path
@@ -82,6 +83,8 @@ class Waiting:
         (self.folder / f"pid-{os.getpid()}").touch()
         with suppress(FileExistsError):
             (self.folder / "first").touch(exist_ok=False)
+            while len(list(self.folder.glob("pid-*"))) < 2:
+                time.sleep(0.05)
             return columns(train, test, seed=seed, device=device)
         while not (self.folder / "go").exists():
             time.sleep(0.05)

@@ -107,7 +107,7 @@ class Processes:
         line, other = context.Pipe()
         process = context.Process(
             target=_serve,
-            args=(other, number, self._number, self._threads, get_start_method()),
+            args=(other, number, self._threads, get_start_method()),
             name=f"datasize worker {number}",
         )  # no daemon: those may not have children, such as the workers of a DataLoader
         process.start()
@@ -140,9 +140,9 @@ def _default(device: str) -> int:
     return max(2, n_threads() // _CORES)
 
 
-def _serve(line: Connection, number: int, workers: int, threads: int, method: str) -> None:
+def _serve(line: Connection, number: int, threads: int, method: str) -> None:
     """Answer portions until the line ends."""
-    _settle(number, workers, threads)
+    _settle(number, threads)
     set_start_method(method, force=True)  # that of a spawned process would be spawn
     desk: dict[Any, Any] = {}
     job: Any = None
@@ -160,13 +160,13 @@ def _serve(line: Connection, number: int, workers: int, threads: int, method: st
             line.send(answer)
 
 
-def _settle(number: int, workers: int, threads: int) -> None:
-    """Take a share of the cores, before torch counts them; leave Ctrl-C to the parent."""
+def _settle(number: int, threads: int) -> None:
+    """Take a share of the threads, before torch counts cores; leave Ctrl-C to the parent.
+
+    Which core a thread runs on is left to the system: a worker that is bound to one waits whenever
+    another program has it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ[WORKER] = str(number)
     os.environ[THREADS] = str(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        if len(cores) >= workers:
-            os.sched_setaffinity(0, cores[number::workers])
