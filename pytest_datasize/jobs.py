@@ -117,7 +117,16 @@ class Embedding:
             )
         images = self._images(study, span, desk)
         try:
-            found = embed(images, backbone, device, study.store, sample=first, space=self.space)
+            found = embed(
+                images,
+                backbone,
+                device,
+                study.store,
+                sample=first,
+                space=self.space,
+                inference=desk.get("inference"),
+            )
+            desk["inference"] = found.inference or desk.get("inference")
             if self.copy.shared and span.raws is None:
                 self._views(study, span, desk)
         except DatasetError:

@@ -71,6 +71,8 @@ class Embeddings:
         What they depend on.
     seconds
         Wall time of decoding and embedding.
+    inference
+        The model as it was made ready, for more images; None where all were known.
     """
 
     features: Features
@@ -78,6 +80,7 @@ class Embeddings:
     computed: int
     space: Space
     seconds: float
+    inference: Inference | None
 
     def of(self, contents: Sequence[str]) -> Features:
         """Return the rows of some contents, (n, D), in their order."""
@@ -96,6 +99,7 @@ def embed(
     precision: str = "auto",
     sample: ImageSet | None = None,
     space: Space | None = None,
+    inference: Inference | None = None,
     bound: int | None = None,
     forward_in_workers: bool | None = None,
 ) -> Embeddings:
@@ -123,6 +127,8 @@ def embed(
         Images that half precision is tried on; None for the first ones.
     space
         What was settled before, on this hardware or another; None settles it here.
+    inference
+        The model made ready before, for the same backbone, device and precision.
     bound
         Bytes of embeddings held in memory, of more only the places in the store's files; None for
         :data:`MEMORY_BOUND`.
@@ -141,7 +147,7 @@ def embed(
         forward_in_workers = device.type == "cpu"
     with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
         run = _Run(image_sets, backbone, device, store, on_progress, precision, pool)
-        run.first, run.space = sample, space
+        run.first, run.space, run.inference = sample, space, inference
         run.bound = MEMORY_BOUND if bound is None else bound
         try:
             features, settled = run.go(forward_in_workers)
@@ -158,6 +164,7 @@ def embed(
         computed=run.computed,
         space=settled,
         seconds=time.perf_counter() - start,
+        inference=run.inference,
     )
 
 
