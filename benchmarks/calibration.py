@@ -26,6 +26,7 @@ from pytest_datasize.outcomes import gather
 from pytest_datasize.plan import draw
 from pytest_datasize.store import Store
 from pytest_datasize.transfer.backbone import load as load_backbone
+from pytest_datasize.transfer.embedder import Embedder
 from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
 from pytest_datasize.vocabulary import METRICS
@@ -42,7 +43,7 @@ def main() -> None:
 
     population, _ = load_images(str(conformal_clip_data.textile_simulated_root()))
     backbone = load_backbone("tf_efficientnet_lite0", "embedded")
-    features = embed([population], backbone, torch.device("cpu"), Store()).features
+    features = embed([population], Embedder(backbone, torch.device("cpu")), Store()).features
     generator = np.random.default_rng(0)
     available = draw(_part(population, np.arange(arguments.images) * 4)).available
     sizes = [n for n in (available, 2 * available, 4 * available) if n <= 0.85 * len(population)]

@@ -331,12 +331,15 @@ def sklearn(place: Path, device: str) -> dict[str, float]:
 
     from pytest_datasize.store import Store
     from pytest_datasize.transfer.backbone import load
+    from pytest_datasize.transfer.embedder import Embedder
     from pytest_datasize.transfer.embedding import embed
 
     images, side = image_set(place)
     with Store(place / "store") as store:
         backbone = load("tf_efficientnet_lite0", image_size=side)
-        features = embed([images], backbone, torch.device("cpu"), store).features.float().numpy()
+        features = (
+            embed([images], Embedder(backbone, torch.device("cpu")), store).features.float().numpy()
+        )
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     splits = StratifiedShuffleSplit(REPEATS, test_size=0.2, random_state=0)
     return timed(

@@ -29,6 +29,7 @@ from pytest_datasize.images import ImageSet
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.store import Store
 from pytest_datasize.transfer import backbone as backbones
+from pytest_datasize.transfer.embedder import Embedder
 from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
 
@@ -165,7 +166,7 @@ def populations(fashion: Path, image_size: int) -> Iterator[Population]:
 
 def embedded(image_set: ImageSet, module: backbones.Backbone) -> torch.Tensor:
     """Embed the images of a set on the CPU."""
-    return embed([image_set], module, torch.device("cpu"), Store()).features
+    return embed([image_set], Embedder(module, torch.device("cpu")), Store()).features
 
 
 def image_curves(population: Population, per_pool: int) -> Iterator[Curve]:

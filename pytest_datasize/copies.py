@@ -88,7 +88,9 @@ class Copy:
         """Return the first images, which half precision is tried on."""
         if self.sample is not None:
             return sent(self.sample, self.study(desk))
-        return first_of(self.parts(desk)[0])
+        from pytest_datasize.transfer.embedder import first_of
+
+        return first_of(self.parts(desk))
 
 
 def sent(raws: tuple[Raw, ...], study: "Study") -> ImageSet:
@@ -101,13 +103,6 @@ def sent(raws: tuple[Raw, ...], study: "Study") -> ImageSet:
         name=lambda row: f"image {row}",
         max_pixels=study.options["max_pixels"],
     )
-
-
-def first_of(images: ImageSet) -> ImageSet:
-    """Return the first images, which half precision is tried on."""
-    from pytest_datasize.transfer.embedding import SAMPLE
-
-    return images.part(np.arange(min(SAMPLE, len(images))))
 
 
 def listing(loaded: Loaded) -> str:

@@ -6,7 +6,7 @@ Results go into the store where the workers see it, and come back in the answers
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,23 +14,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pytest_datasize.code import named
-from pytest_datasize.copies import Copy, first_of, kept_views, listing
+from pytest_datasize.copies import Copy, kept_views, listing
 from pytest_datasize.engines import Engine
 from pytest_datasize.errors import EngineError, TrainingError
 from pytest_datasize.images import perceptual_hash
 from pytest_datasize.images.contents import known_contents
 from pytest_datasize.images.image_set import ImageSet, Raw
-from pytest_datasize.jobs import Embedded, Embedding, Place, Settling, Some, Span, Training
+from pytest_datasize.jobs import (
+    Embedded,
+    Embedding,
+    Place,
+    Settling,
+    Some,
+    Span,
+    Strategy,
+    Training,
+)
 
 if TYPE_CHECKING:
     from pytest_datasize.study import Study
-    from pytest_datasize.transfer.embedding import Space
+    from pytest_datasize.transfer.embedder import Space
     from pytest_datasize.transfer.trials import Trials, Work
 
 _LEAST, _MOST = 64, 1024  # images of a portion
 _PER_WORKER = 4  # portions of images that a worker gets, about: so that all end together
-
-_Strategy = Callable[["Work", tuple[int, int]], "Trials"]
 
 
 class Handout:
@@ -92,10 +99,12 @@ class Handout:
         DatasizeError
             Workers cannot be had, keep dying or differ; or the backbone cannot be had there.
         """
+        from pytest_datasize.transfer.embedder import SAMPLE
+
         study, store = self._study, self._study.store
         places = [(images, row) for images in parts for row in range(len(images))]
         copy = self._copy(
-            _read(places[: len(first_of(parts[0]))]) if self._upload else None,
+            _read(places[: min(SAMPLE, len(parts[0]))]) if self._upload else None,
             refresh=store.refresh,
             verify=store.verify,
         )
@@ -137,7 +146,7 @@ class Handout:
         place = self.place or self._settle(self._copy(None))
         return replace(work, device_name=place.device, precision=place.precision)
 
-    def strategy(self, function: _Strategy) -> _Strategy:
+    def strategy(self, function: Strategy) -> Strategy:
         """Return a strategy that lets the workers train."""
 
         def run(work: "Work", span: tuple[int, int]) -> "Trials":
@@ -145,7 +154,7 @@ class Handout:
 
         return run
 
-    def _train(self, strategy: _Strategy, work: "Work", span: tuple[int, int]) -> "Trials":
+    def _train(self, strategy: Strategy, work: "Work", span: tuple[int, int]) -> "Trials":
         from pytest_datasize.transfer.own_training import other_metrics
         from pytest_datasize.transfer.trials import Ledger, unpack
 

@@ -23,7 +23,7 @@ from pytest_datasize.vocabulary import EMBEDDING_STRATEGIES
 
 if TYPE_CHECKING:
     from pytest_datasize.study import Study
-    from pytest_datasize.transfer.embedding import Space
+    from pytest_datasize.transfer.embedder import Embedder, Space
     from pytest_datasize.transfer.trials import Trials, Work
 
 Strategy = Callable[["Work", tuple[int, int]], "Trials"]
@@ -58,14 +58,11 @@ class Settling:
     def __call__(self, portion: None, desk: dict[Any, Any], /) -> Place:
         """Try half precision on the first images, if there is something to embed."""
         from pytest_datasize.transfer import device as devices
-        from pytest_datasize.transfer.embedding import settle
 
         study = self.copy.study(desk)
-        device = devices.resolve(study.options["device"])
-        space = None
+        device, space = study.device, None
         if study.options["strategy"] in EMBEDDING_STRATEGIES:
-            first, asked = self.copy.first(desk), study.options["precision"]
-            space = settle(first, study.model.backbone, device, study.store, asked)
+            space = _embedder(self.copy, desk).settle(self.copy.first(desk), study.store)
         precision = space.precision if space else devices.trained_in(device)
         return Place(devices.describe(device), precision, self.copy.shared, space)
 
@@ -102,31 +99,19 @@ class Embedding:
 
     def __call__(self, span: Span, desk: dict[Any, Any], /) -> Embedded | None:
         """Embed; None where some cannot be read, which is then told by the study itself."""
-        from pytest_datasize.transfer import device as devices
-        from pytest_datasize.transfer.embedding import embed, settle
+        from pytest_datasize.transfer.embedding import embed
 
         study = self.copy.study(desk)
-        backbone, first = study.model.backbone, self.copy.first(desk)
-        device, asked = devices.resolve(study.options["device"]), study.options["precision"]
-        if "space" not in desk:
-            desk["space"] = settle(first, backbone, device, study.store, asked)
-        if desk["space"] != self.space:
+        embedder = _embedder(self.copy, desk)
+        space = embedder.settle(self.copy.first(desk), study.store)
+        if space != self.space:
             raise EngineError(
-                f"workers differ: one embeds in {desk['space'].key!r}, another in "
-                f"{self.space.key!r}. Set device and precision, or join machines of one kind."
+                f"workers differ: one embeds in {space.key!r}, another in {self.space.key!r}. "
+                "Set device and precision, or join machines of one kind."
             )
         images = self._images(study, span, desk)
         try:
-            found = embed(
-                images,
-                backbone,
-                device,
-                study.store,
-                sample=first,
-                space=self.space,
-                inference=desk.get("inference"),
-            )
-            desk["inference"] = found.inference or desk.get("inference")
+            found = embed(images, embedder, study.store)
             if self.copy.shared and span.raws is None:
                 self._views(study, span, desk)
         except DatasetError:
@@ -147,14 +132,14 @@ class Embedding:
 
     def _views(self, study: "Study", span: Span, desk: dict[Any, Any]) -> None:
         """Embed the augmented views of images to train on, so that whoever trains finds them."""
-        from pytest_datasize.transfer import device as devices
+        from pytest_datasize.transfer.embedder import Embedder
         from pytest_datasize.transfer.embedding import embed
 
         pool = self.copy.parts(desk)[0]
         images = pool.part(np.arange(span.start, max(span.start, min(span.stop, len(pool)))))
-        device = devices.resolve(study.options["device"])
+        device = _embedder(self.copy, desk).device
         for view in kept_views(study) if images else ():
-            embed([images], view, device, study.store, precision=self.space.precision)
+            embed([images], Embedder(view, device, self.space.precision), study.store)
 
 
 class Some(NamedTuple):
@@ -224,7 +209,8 @@ class Training:
         return Trained(tuple(outcomes), found.notes, found.unconverged)
 
     def _work(self, study: "Study", desk: dict[Any, Any]) -> "Work":
-        from pytest_datasize.transfer import device as devices
+        from pytest_datasize.experiment import work_of
+        from pytest_datasize.transfer.embedder import Embedder
         from pytest_datasize.transfer.embedding import embed
 
         sets, first = [], 0
@@ -234,11 +220,22 @@ class Training:
             kept = replace(images, digests=raw).part([row_of[content] for content in used])
             sets.append(replace(kept, labels=self.labels[first : first + len(used)]))
             first += len(used)
-        device = devices.resolve(study.options["device"])
         features = None
         if self.space is not None:
-            found = embed(sets, study.model.backbone, device, study.store, space=self.space)
-            features = found.features
+            embedder = Embedder(study.model.backbone, study.device, space=self.space)
+            features = embed(sets, embedder, study.store).features
         with warnings.catch_warnings(action="ignore"):  # they are given once, by the study itself
             study.collection.name(self.raw)
-        return study.work(tuple(sets), self.plan, device, self.space, features)
+        return work_of(study, tuple(sets), self.plan, self.space, features)
+
+
+def _embedder(copy: Copy, desk: dict[Any, Any]) -> "Embedder":
+    """Return the model of this worker, which makes it ready once."""
+    if "embedder" not in desk:
+        from pytest_datasize.transfer.embedder import Embedder
+
+        study = copy.study(desk)
+        model, asked = study.model.backbone, study.options["precision"]
+        desk["embedder"] = Embedder(model, study.device, asked)
+    found: Embedder = desk["embedder"]
+    return found

@@ -152,7 +152,9 @@ def with_transfer(records: list[Record], evidence: Evidence) -> list[Record]:
     """Add what transfer adds: known once another strategy ran on the images, whenever that is."""
     if not any(record["advice"] for record in records):
         return records
-    gain = evidence.study.transfer_gain()
+    from pytest_datasize.known_scores import transfer_gain
+
+    gain = transfer_gain(evidence.study)
     return [
         {**record, "advice": record["advice"] and {**record["advice"], "transfer": gain}}
         for record in records

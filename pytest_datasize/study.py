@@ -4,11 +4,8 @@ Nothing heavy is imported before something must be measured: an unchanged study 
 store by the contents of its images alone.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,23 +15,21 @@ from pytest_datasize.engines import Engines
 from pytest_datasize.errors import DatasetError, RequirementError
 from pytest_datasize.identity import OF_A_TRIAL, OF_THE_EVIDENCE, OF_THE_PLAN, as_data, name_of
 from pytest_datasize.images.collection import Collection
-from pytest_datasize.images.findings import settle, small_classes
-from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
+from pytest_datasize.images.findings import small_classes
+from pytest_datasize.images.image_set import Finding, ImageSet
 from pytest_datasize.model import Model
 from pytest_datasize.options import OPTIONS
 from pytest_datasize.plan import Plan, draw
 from pytest_datasize.store import Store, key_of
-from pytest_datasize.threads import n_threads
-from pytest_datasize.vocabulary import EMBEDDING_STRATEGIES, LOCAL, STRATEGIES
+from pytest_datasize.vocabulary import LOCAL
 
 if TYPE_CHECKING:
+    import torch
+
     from pytest_datasize.handout import Handout
     from pytest_datasize.presets import Preset
     from pytest_datasize.result import StudyCheck, StudyPlan, StudyResult
-    from pytest_datasize.transfer.backbone import Backbone
-    from pytest_datasize.transfer.cost import Cost
-    from pytest_datasize.transfer.embedding import Embeddings, Space
-    from pytest_datasize.transfer.trials import Key, Outcome, Work
+    from pytest_datasize.transfer.trials import Key, Outcome
 
 
 class Study:
@@ -158,7 +153,7 @@ class Study:
         self.finished = finished or {}
         self.on_trial = on_trial
         self.on_progress = on_progress
-        self._augmentation = augmentation  # None: no other session could tell which
+        self.augmentation = augmentation  # None: no other session could tell which
         self.collection = Collection(self.options, self.store, on_progress)
         self.model = Model(self.options, self.store)
 
@@ -186,14 +181,14 @@ class Study:
         """
         from pytest_datasize.result import StudyPlan
         from pytest_datasize.transfer import device as devices
+        from pytest_datasize.transfer.cost import estimate, shed
 
         images, test = self.collection.once
-        plan = self._draw(images, test)
-        device = devices.resolve(self.options["device"])
+        plan = self.draw(images, test)
         backbone = self.model.backbone
         total = len(images) + (len(test) if test else 0)
-        cost = self._cost(backbone, total)
-        plan, shed_note = self._within_budget(plan, cost)
+        cost = estimate(self.options["strategy"], backbone, self.device, total, self.training())
+        plan, shed_note = shed(plan, cost, self.options["budget"])
         return StudyPlan(
             source=images.source,
             class_counts=images.class_counts,
@@ -205,7 +200,7 @@ class Study:
             n_trials=len(plan.trials()),
             backbone=backbone.name,
             strategy=self.options["strategy"],
-            device=devices.describe(device),
+            device=devices.describe(self.device),
             image_size=backbone.image_size,
             seconds=cost.seconds(plan) if cost.known else None,
             forwards=cost.forwards,
@@ -229,7 +224,7 @@ class Study:
         findings = (*images.findings, *small_classes(images))
         available = None
         try:
-            available = self._draw(images, test).available
+            available = self.draw(images, test).available
         except DatasetError as problem:
             findings += (Finding("too_few", str(problem)),)
         graded = [
@@ -260,7 +255,7 @@ class Study:
             return None
         if not self.collection.known and not self.store.has_family("evidence", family):
             return None
-        return key_of([family, self.collection.fingerprint()])
+        return self._key_in(family)
 
     def subject(self) -> dict[str, Any]:
         """Say what the evidence is about, wherever it was measured: plain data."""
@@ -291,6 +286,8 @@ class Study:
             The backbone or its weights cannot be had, or fail on the images.
         """
         from pytest_datasize.evidence import from_json, to_json
+        from pytest_datasize.experiment import measured
+        from pytest_datasize.known_scores import keep_scores
 
         stops = getattr(until, "key", None) if until else ""
         if found := self._known(stops):
@@ -300,10 +297,10 @@ class Study:
             if found := self._known(stops):  # measured by whom we waited for
                 return from_json(found)
             with self._handout() as handout:
-                result = self._measure(backbone, until, handout)
+                result = measured(self, until, handout)
             if stops is not None:
                 self._keep(to_json(result), stops)
-                self._keep_scores(result)
+                keep_scores(self, result)
         return result
 
     def images(self) -> ImageSet:
@@ -334,10 +331,45 @@ class Study:
         """
         import torch
 
-        found = self._embedded(image_sets)
+        from pytest_datasize.experiment import embedded
+
+        found = embedded(self, image_sets)
         ends = np.cumsum([len(part) for part in image_sets])[:-1]
         rows = np.split(np.arange(len(found.features)), ends)
         return tuple(found.features[torch.from_numpy(part)].cpu().numpy() for part in rows)
+
+    def draw(self, images: ImageSet, test: ImageSet | None) -> Plan:
+        """Draw which images each trial trains and is tested on.
+
+        Raises
+        ------
+        DatasetError
+            They are too few.
+        """
+        return draw(
+            images,
+            n_fixed_test=len(test) if test else 0,
+            **{name: self.options[name] for name in OF_THE_PLAN},
+        )
+
+    def trials_key(self) -> str | None:
+        """Name all that a single trial depends on; None where no other session could tell."""
+        depends = self._named(OF_A_TRIAL)
+        return key_of([depends, self.collection.fingerprint()]) if depends else None
+
+    def training(self) -> dict[str, Any]:
+        """Return what only some strategies know, and the recipe of a preset."""
+        return {**self.options, "recipe": self.preset.recipe if self.preset else None}
+
+    @property
+    def device(self) -> "torch.device":
+        """Where models run."""
+        from pytest_datasize.transfer import device as devices
+
+        return devices.resolve(self.options["device"])
+
+    def _named(self, options: tuple[str, ...]) -> str | None:
+        return name_of(self.options, options, self.augmentation, self.model.name)
 
     def _known(self, stops: str | None) -> Any:
         """Return the evidence of before, as JSON."""
@@ -347,46 +379,11 @@ class Study:
     def _keep(self, evidence: dict[str, Any], stops: str) -> None:
         family = self.family()
         if family is not None:  # None: an object that no other session could tell
-            key = key_of([family, self.collection.fingerprint()])
+            key = self._key_in(family)
             self.store.put("evidence", f"{key}{stops}", evidence, family)
 
-    # -- what other strategies score on these images ------------------------------------------
-
-    def transfer_gain(self) -> dict[str, Any] | None:
-        """Say what transfer adds here; None unless both strategies ran on these images before.
-
-        Raises
-        ------
-        DatasetError
-            Images cannot be read.
-        """
-        known = [
-            self.store.get("scores", self._scores_key(name))
-            for name in ("feature_extraction", "from_scratch")
-        ]
-        if None in known:
-            return None
-        from pytest_datasize.insight.gain import transfer_gain
-
-        one, other = ({int(size): s for size, s in part["scores"].items()} for part in known)
-        found = transfer_gain(one, other, known[0]["n_test"])
-        return None if found is None else asdict(found)
-
-    def _keep_scores(self, result: "StudyResult") -> None:
-        if (found := result.scores.get("accuracy")) and self._augmentation is not None:
-            scores = {str(size): list(s) for size, s in zip(result.sizes, found, strict=True)}
-            key = self._scores_key(self.options["strategy"])
-            self.store.put("scores", key, {"scores": scores, "n_test": result.n_test})
-
-    def _scores_key(self, strategy: str) -> str:
-        """Name a strategy on the splits of this study, whatever sizes and repeats it has."""
-        backbone = self.options["backbone"]
-        name = backbone if isinstance(backbone, str) else self.model.backbone.key
-        options = ("test_fraction", "sampling", "seed", "image_size")
-        asked = [self._augmentation, *(self.options[option] for option in options)]
-        return key_of([strategy, name, self.collection.fingerprint(), *asked])
-
-    # -- measuring ----------------------------------------------------------------------------
+    def _key_in(self, family: str) -> str:
+        return key_of([family, self.collection.fingerprint()])
 
     @contextmanager
     def _handout(self) -> "Iterator[Handout | None]":
@@ -404,187 +401,3 @@ class Study:
         finally:
             if engines is not self._engines:
                 engines.close()
-
-    def _draw(self, images: ImageSet, test: ImageSet | None) -> Plan:
-        return draw(
-            images,
-            n_fixed_test=len(test) if test else 0,
-            **{name: self.options[name] for name in OF_THE_PLAN},
-        )
-
-    def _training(self) -> dict[str, Any]:
-        """Return what only some strategies know, and the recipe of a preset."""
-        return {**self.options, "recipe": self.preset.recipe if self.preset else None}
-
-    def _cost(self, backbone: "Backbone", total: int) -> "Cost":
-        from pytest_datasize.transfer import device as devices
-        from pytest_datasize.transfer.cost import estimate
-
-        device = devices.resolve(self.options["device"])
-        return estimate(self.options["strategy"], backbone, device, total, self._training())
-
-    def _within_budget(self, plan: Plan, cost: "Cost") -> tuple[Plan, str]:
-        """Leave out what a budget has no time for, and say so."""
-        from pytest_datasize.transfer.cost import shed
-
-        budget = self.options["budget"]
-        if budget is None:
-            return plan, ""
-        if not cost.known:
-            raise RequirementError(
-                f"budget={budget:g} s: no one knows how long the trainer takes. Set repeats and "
-                "sizes instead."
-            )
-        return shed(plan, cost, budget)
-
-    def _measure(
-        self,
-        backbone: "Backbone",
-        until: Callable[["StudyResult", float], bool] | None,
-        handout: "Handout | None",
-    ) -> "StudyResult":
-        from pytest_datasize.measurement import measure
-        from pytest_datasize.transfer import device as devices
-
-        device = devices.resolve(self.options["device"])
-        module, _, function = STRATEGIES[self.options["strategy"]].partition(":")
-        strategy = getattr(import_module(module), function)
-        timings: dict[str, float] = {}
-        features = space = None
-        if self.options["strategy"] in EMBEDDING_STRATEGIES:
-            start = time.perf_counter()
-            raw = tuple(part for part in self.collection.raw if part)
-            if handout:
-                raw = handout.embed(raw)
-            found = self._embedded(raw, handout.space if handout else None)
-            timings["decode_and_embed"] = time.perf_counter() - start
-            space = found.space
-            self.collection.name(found.contents)
-            images, test, features = self._apart(found)
-            del found  # or its rows, in the order of the files, would be kept as well
-        else:
-            images, test, _ = self._apart(None)
-        sets = (images, test) if test else (images,)
-        work = self.work(sets, self._draw(images, test), device, space, features)
-        if handout:
-            work, strategy = handout.work(work), handout.strategy(strategy)
-        notes = self.preset.notes if self.preset else ()
-        if self.options["budget"] is not None:
-            plan, note = self._within_budget(work.plan, self._cost(backbone, len(work.labels)))
-            work, notes = replace(work, plan=plan), (*notes, note) if note else notes
-        result = measure(work, strategy, timings, notes, until)
-        return self._with_fit(result) if self.preset and self.preset.fits else result
-
-    def _with_fit(self, result: "StudyResult") -> "StudyResult":
-        """Note what the fit of a published recipe says of the same scores."""
-        from pytest_datasize.presets import fit_note
-
-        means = [float(np.mean(repeats)) for repeats in result.scores["accuracy"]]
-        note = fit_note(result.sizes, means, result.available)
-        return replace(result, notes=(*result.notes, note))
-
-    def _embedded(
-        self, image_sets: tuple[ImageSet, ...], space: "Space | None" = None
-    ) -> "Embeddings":
-        from pytest_datasize.transfer import device as devices
-        from pytest_datasize.transfer.embedding import embed
-
-        return embed(
-            image_sets,
-            self.model.backbone,
-            devices.resolve(self.options["device"]),
-            self.store,
-            lambda done, total: self.on_progress("embedding images", done, total),
-            precision=self.options["precision"],
-            space=space,
-        )
-
-    def work(
-        self,
-        sets: tuple[ImageSet, ...],
-        plan: Plan,
-        device: Any,
-        space: "Space | None",
-        features: Any,
-    ) -> "Work":
-        """Gather what the trials of a plan need, and what is known of them.
-
-        Parameters
-        ----------
-        sets
-            The pool, and after it the test images where they are given apart.
-        plan
-            Which of them each trial trains on.
-        device
-            Where.
-        space, features
-            What their embeddings depend on, and they themselves; None without any.
-        """
-        from pytest_datasize.transfer.device import trained_in
-        from pytest_datasize.transfer.trials import Work, pack, unpack
-
-        precision = space.precision if space else trained_in(device)
-        # heads cost less than looking them up; whatever trains longer is kept trial by trial
-        key = None if features is not None else self._trials_key()
-        kept = self.store.trials(key) if key else {}
-
-        def on_trial(size: int, repeat: int, outcome: "Outcome") -> None:
-            if key:
-                self.store.put_trial(key, size, repeat, pack(outcome))
-            self.on_trial(size, repeat, outcome)
-
-        return Work(
-            plan=plan,
-            image_sets=sets,
-            labels=np.concatenate([part.labels for part in sets]),
-            n_classes=len(sets[0].classes),
-            backbone=self.model.backbone,
-            device=device,
-            store=self.store,
-            precision=precision,
-            seed=self.options["seed"],
-            on_progress=self.on_progress,
-            features=features,
-            options=self._training(),
-            finished={**{at: unpack(value) for at, value in kept.items()}, **self.finished},
-            on_trial=on_trial,
-        )
-
-    def _named(self, options: tuple[str, ...]) -> str | None:
-        return name_of(self.options, options, self._augmentation, self.model.name)
-
-    def _trials_key(self) -> str | None:
-        depends = self._named(OF_A_TRIAL)
-        return key_of([depends, self.collection.fingerprint()]) if depends else None
-
-    def _apart(self, embeddings: "Embeddings | None") -> tuple[ImageSet, ImageSet | None, Any]:
-        """Let no near-duplicate stand on the other side of a split.
-
-        Where that leaves too few images for a split, they stay as they are, which is told.
-        """
-        from pytest_datasize.images.near_duplicates import comparable, keep_apart
-        from pytest_datasize.images.perceptual_hash import perceptual_hashes
-
-        plain = self.collection.once
-        images, test = plain
-        digests = [*images.digests, *(test.digests if test else ())]
-        features = None if embeddings is None else embeddings.of(digests)
-        check = "near_duplicates" if test else "alike"
-        if level_of(check, self.collection.levels) == "ignore" or not comparable(plain):
-            return images, test, features
-        parts = [perceptual_hashes(p, self.store, n_threads()) for p in (images, test) if p]
-        seen = None if features is None else features[:].cpu().numpy()
-        apart, rows = keep_apart(plain, seen, np.concatenate(parts))
-        new = apart.images.findings[len(images.findings) :]
-        settle(Loaded(replace(images, findings=new)), self.collection.levels)
-        try:
-            self._draw(*apart)
-        except DatasetError as problem:
-            told = Finding(check, f"near-duplicates were not kept apart: {problem}")
-            findings = (*images.findings, *new, told)
-            return replace(images, findings=findings, near=apart.images.near), test, features
-        if features is not None and len(rows) < len(features):
-            from pytest_datasize.transfer.features import chosen
-
-            features = chosen(features, rows)
-        return *apart, features

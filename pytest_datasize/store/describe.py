@@ -92,7 +92,7 @@ def _spaces(connection: sqlite3.Connection) -> list[Facts]:
 
 
 def _named(key: str) -> Facts:
-    """Take the key of a space apart, as :mod:`pytest_datasize.transfer.embedding` makes it."""
+    """Take the key of a space apart, as :mod:`pytest_datasize.transfer.embedder` makes it."""
     parts = key.rsplit("|", 3)
     if len(parts) < 4:
         return {"backbone": key, "machine": None, "precision": None, "torch": None}
@@ -101,7 +101,7 @@ def _named(key: str) -> Facts:
         "backbone": backbone.partition("|")[0],
         "machine": machine,
         "precision": precision,
-        "torch": version.removeprefix("torch "),
+        "torch": version.removeprefix("torch ").partition(" ")[0],
     }
 
 

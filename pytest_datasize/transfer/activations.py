@@ -16,6 +16,7 @@ from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.ndarrays import IntArray
 from pytest_datasize.store import Store
 from pytest_datasize.transfer.backbone import Backbone
+from pytest_datasize.transfer.embedder import Embedder
 from pytest_datasize.transfer.embedding import embed
 
 MEMORY_BOUND = 512 << 20
@@ -126,7 +127,7 @@ def compute(
     kept = Activations(total, shape, firsts, bound)
     done = 0
     for number, view in enumerate(views):
-        lower = replace(view, model=flat)
+        lower = Embedder(replace(view, model=flat), device, "float32")
         for images in image_sets[:1] if number else image_sets:
             for first in range(0, len(images), _CHUNK):
                 part = _slice(images, first, min(first + _CHUNK, len(images)))
@@ -135,12 +136,7 @@ def compute(
                 def tell(n: int, _: int, start: int = start) -> None:
                     on_progress(start + n, total)
 
-                rows = (
-                    embed([part], lower, device, Store(), tell, precision="float32")
-                    .features[:]
-                    .cpu()
-                    .numpy()
-                )
+                rows = embed([part], lower, Store(), tell).features[:].cpu().numpy()
                 kept.values[done : done + len(part)] = rows.reshape(len(part), *shape)
                 done += len(part)
     return kept

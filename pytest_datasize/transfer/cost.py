@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pytest_datasize.errors import RequirementError
 from pytest_datasize.plan import Plan
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.cut import cut, trained_parameters
 from pytest_datasize.transfer.device import torch_threads
-from pytest_datasize.transfer.embedding import CPU_BATCH, GPU_BATCH
+from pytest_datasize.transfer.embedder import CPU_BATCH, GPU_BATCH
 from pytest_datasize.transfer.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
 from pytest_datasize.transfer.views import VIEWS
 
@@ -121,7 +122,7 @@ def estimate(
     return Cost(looks, once, 2 * looks * width, recipe, step, epoch)
 
 
-def shed(plan: Plan, cost: Cost, budget: float) -> tuple[Plan, str]:
+def shed(plan: Plan, cost: Cost, budget: float | None) -> tuple[Plan, str]:
     """Leave out repeats, then the largest sizes, until a plan fits a budget.
 
     Never fewer than two repeats and three sizes, which a fit needs.
@@ -133,7 +134,7 @@ def shed(plan: Plan, cost: Cost, budget: float) -> tuple[Plan, str]:
     cost
         Its cost.
     budget
-        Seconds.
+        Seconds; None leaves nothing out.
 
     Returns
     -------
@@ -141,7 +142,19 @@ def shed(plan: Plan, cost: Cost, budget: float) -> tuple[Plan, str]:
         What can be trained.
     str
         What was left out, and what is expected; empty where nothing was.
+
+    Raises
+    ------
+    RequirementError
+        There is a budget, and nothing is known of the cost.
     """
+    if budget is None:
+        return plan, ""
+    if not cost.known:
+        raise RequirementError(
+            f"budget={budget:g} s: no one knows how long the trainer takes. Set repeats and "
+            "sizes instead."
+        )
     left = plan
     while cost.seconds(left) > budget and len(left.repeats) > 2:
         left = replace(left, repeats=left.repeats[:-1])

@@ -8,6 +8,7 @@ import torch
 from pytest_datasize.store import Store
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.device import torch_threads
+from pytest_datasize.transfer.embedder import Embedder
 from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.features import Features, StoredFeatures, joined
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
@@ -75,11 +76,9 @@ def _embedded(work: Work) -> tuple[Features, list[int], float]:
     for view in views(work.backbone, augment)[1:]:
         found = embed(
             work.image_sets[:1],
-            view,
-            work.device,
+            Embedder(view, work.device, work.precision),
             store,
             lambda done, total: work.on_progress("embedding views", done, total),
-            precision=work.precision,
             bound=bound,
         )
         parts.append(found.features)

@@ -84,38 +84,40 @@ def from_file(path: Path) -> Weights:
     return Weights(path, f"file {path}")
 
 
-def hub_file(repository: str, name: str) -> tuple[Path | None, str]:
-    """Return a file of a hub repository, from the local cache or fetched; else why not."""
+def hub_file(repository: str, *names: str) -> tuple[Path | None, str]:
+    """Return the first of some files that a hub repository has, else why there is none.
+
+    The local cache is asked first, and then the hub: whether it can be reached at all only once.
+    """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
 
-    cached = try_to_load_from_cache(repository, name)
-    if isinstance(cached, str):
-        return Path(cached), ""
+    for name in names:
+        cached = try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            return Path(cached), ""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return None, "HF_HUB_OFFLINE is set and they are not in the local hub cache"
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if not _reachable(endpoint):
         return None, f"the model hub {endpoint} cannot be reached"
-    try:
-        return Path(hf_hub_download(repository, name, endpoint=endpoint)), ""
-    except RepositoryNotFoundError:
-        return None, f"the hub has no repository {repository} that you may read"
-    except EntryNotFoundError:
-        return None, f"the hub repository {repository} has no {name}"
-    except (HfHubHTTPError, OSError) as problem:
-        return None, f"fetching {repository}/{name} failed: {type(problem).__name__}: {problem}"
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name, endpoint=endpoint)), ""
+        except RepositoryNotFoundError:
+            return None, f"the hub has no repository {repository} that you may read"
+        except EntryNotFoundError:
+            continue
+        except (HfHubHTTPError, OSError) as problem:
+            return None, f"fetching {repository}/{name} failed: {type(problem).__name__}: {problem}"
+    return None, f"the hub repository {repository} has no {' or '.join(names)}"
 
 
 def _from_hub(hub_id: str | None) -> tuple[Weights | None, str]:
     if not hub_id:
         return None, "timm knows no hub repository for this name"
-    reason = ""
-    for name in _HUB_FILES:
-        path, reason = hub_file(hub_id, name)
-        if path:
-            return Weights(path, f"hub {hub_id}"), ""
-    return None, reason
+    path, reason = hub_file(hub_id, *_HUB_FILES)
+    return (Weights(path, f"hub {hub_id}"), "") if path else (None, reason)
 
 
 def _reachable(endpoint: str) -> bool:

@@ -16,7 +16,8 @@ from pytest_datasize.engines import Engines
 from pytest_datasize.errors import DatasetError, EngineError, TrainingError
 from pytest_datasize.store import Store
 from pytest_datasize.store.index import NAME
-from pytest_datasize.transfer import embedding
+from pytest_datasize.transfer import reader
+from pytest_datasize.transfer.embedder import Embedder
 
 REPEATS = 2
 
@@ -132,7 +133,7 @@ def test_what_workers_cannot_write_comes_back_and_is_kept(
     monkeypatch.setattr(handout.Handout, "_copy", out_of_sight)
     with Store(tmp_path / "kept") as store, monkeypatch.context() as patch:
         if kind == "heads":  # views are for this process then
-            patch.setattr(embedding._Run, "_forward", None)
+            patch.setattr(Embedder, "forward", None)
         assert evidence(run(kind, store=store, **workers)) == expected
     assert not (tmp_path / "on another machine").exists()
     monkeypatch.setattr(handout.Handout, "_copy", None)  # from here on nothing is handed out
@@ -224,5 +225,5 @@ def test_a_data_set_in_memory_is_not_decoded_again_by_who_hands_out(workers, mon
 
     asked = study(repeated(4), backbone=network(), **workers)
     asked.model.backbone  # noqa: B018  (loaded before decoding is forbidden)
-    monkeypatch.setattr(embedding, "decode", fail)
+    monkeypatch.setattr(reader, "decode", fail)
     asked.run()

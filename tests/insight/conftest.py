@@ -15,6 +15,7 @@ def textile_embeddings(textiles):
     from pytest_datasize.images.image_set import ImageSet
     from pytest_datasize.store import Store
     from pytest_datasize.transfer.backbone import load
+    from pytest_datasize.transfer.embedder import Embedder
     from pytest_datasize.transfer.embedding import embed
 
     whole = sources.load(str(textiles)).images
@@ -28,7 +29,7 @@ def textile_embeddings(textiles):
     )
     backbone = load("tf_efficientnet_lite0", "embedded", 64)
     with Store() as store:
-        found = embed([some], backbone, torch.device("cpu"), store, precision="float32")
+        found = embed([some], Embedder(backbone, torch.device("cpu"), "float32"), store)
     return found.features.numpy(), some.labels, some
 
 

@@ -18,8 +18,8 @@ from pytest_datasize.images.decode import decode
 from pytest_datasize.store import Store
 from pytest_datasize.transfer import weights
 from pytest_datasize.transfer.backbone import load
+from pytest_datasize.transfer.embedder import Embedder
 from pytest_datasize.transfer.embedding import embed
-from pytest_datasize.transfer.inference import fold_batch_norm, prepare
 
 CPU = torch.device("cpu")
 
@@ -260,7 +260,7 @@ def image_set(n: int, seed: int = 0):
 
 def test_embeddings_equal_a_plain_loop():
     backbone, images = load(Small(), image_size=24), image_set(21)
-    found = embed([images], backbone, CPU, Store(), precision="float32")
+    found = embed([images], Embedder(backbone, CPU, "float32"), Store())
     plain = torch.cat(
         [backbone.model(backbone.preprocess(decode(images.read(i)))[None]) for i in range(21)]
     )
@@ -271,19 +271,19 @@ def test_embeddings_equal_a_plain_loop():
 def test_the_path_of_a_gpu_gives_the_same_bits():
     """On a GPU this thread feeds the model; the same code runs here on the CPU."""
     backbone, images = load(Small(), image_size=24), image_set(37)
-    one = embed([images], backbone, CPU, Store())
-    other = embed([images], backbone, CPU, Store(), forward_in_workers=False)
+    one = embed([images], Embedder(backbone, CPU), Store())
+    other = embed([images], Embedder(backbone, CPU), Store(), forward_in_workers=False)
     assert torch.equal(one.features, other.features)
 
 
 def test_known_images_and_duplicates_are_embedded_once():
     backbone, store = load(Small(), image_size=24), Store()
     some, all_of_them = image_set(20), image_set(50)
-    first = embed([some], backbone, CPU, store)
-    again = embed([some], backbone, CPU, store)
+    first = embed([some], Embedder(backbone, CPU), store)
+    again = embed([some], Embedder(backbone, CPU), store)
     assert (first.computed, again.computed) == (20, 0)
     assert torch.equal(first.features, again.features)
-    twice = embed([all_of_them, all_of_them], backbone, CPU, Store())
+    twice = embed([all_of_them, all_of_them], Embedder(backbone, CPU), Store())
     assert twice.computed == 50
     assert torch.equal(twice.features[:50], twice.features[50:])
 
@@ -302,8 +302,8 @@ def test_bits_do_not_depend_on_threads_company_or_order(textiles, monkeypatch):
     results = []
     for threads in (1, 2):
         monkeypatch.setattr(embedding, "n_threads", lambda threads=threads: threads)
-        results.append(embed([images], backbone, CPU, Store()).features)
-        results.append(embed([reversed_images], backbone, CPU, Store()).features.flip(0))
+        results.append(embed([images], Embedder(backbone, CPU), Store()).features)
+        results.append(embed([reversed_images], Embedder(backbone, CPU), Store()).features.flip(0))
     assert all(torch.equal(results[0], other) for other in results[1:])
     assert torch.get_num_threads() == before
 
@@ -319,9 +319,15 @@ def test_a_device_without_memory_for_a_batch_gets_smaller_ones(most, in_workers)
 
     images, roomy, greedy = image_set(21), Small(), Greedy()
     greedy.load_state_dict(roomy.state_dict())
-    options = {"precision": "float32", "forward_in_workers": in_workers}
-    found = embed([images], load(greedy, image_size=24), CPU, Store(), **options)
-    plain = embed([images], load(roomy, image_size=24), CPU, Store(), **options)
+    found, plain = (
+        embed(
+            [images],
+            Embedder(load(model, image_size=24), CPU, "float32"),
+            Store(),
+            forward_in_workers=in_workers,
+        )
+        for model in (greedy, roomy)
+    )
     torch.testing.assert_close(found.features, plain.features, rtol=1e-2, atol=1e-2)
 
 
@@ -331,43 +337,7 @@ def test_a_device_without_memory_for_one_image_is_an_error_that_says_what_to_do(
             raise torch.OutOfMemoryError("full")
 
     with pytest.raises(BackboneError, match=r"no memory for a single image.*smaller image_size"):
-        embed([image_set(9)], load(Full(), image_size=24), CPU, Store())
-
-
-def test_folding_and_half_precision_are_taken_only_where_the_numbers_allow():
-    """Real architectures: folded to rounding; a convolution used twice is left as it is."""
-    sample = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    for name in ("resnet10t", "mobilenetv3_small_050"):
-        model = timm.create_model(name, pretrained=False, num_classes=0).eval()
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):  # as if trained
-                module.running_mean.uniform_(-0.1, 0.1)
-                module.running_var.uniform_(0.5, 2.0)
-        with torch.inference_mode():
-            folded = fold_batch_norm(model, sample)
-            assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
-            torch.testing.assert_close(folded(sample), model(sample), rtol=1e-3, atol=1e-4)
-
-    class Twice(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.convolution, self.norm = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
-            self.norm.running_mean.fill_(0.5)
-
-        def forward(self, images):
-            made = self.convolution(images)
-            return (self.norm(made) + made).mean((2, 3))
-
-    backbone = load(Twice(), image_size=32)
-    with torch.inference_mode():
-        inference = prepare(backbone, CPU, sample, "float32")
-        torch.testing.assert_close(inference.model(sample), backbone.model(sample))
-
-    class Fragile(Small):
-        def forward(self, images):
-            return torch.sin(1e4 * images.mean((2, 3)))
-
-    assert prepare(load(Fragile(), image_size=32), CPU, sample).precision == "float32"
+        embed([image_set(9)], Embedder(load(Full(), image_size=24), CPU), Store())
 
 
 def test_a_model_that_fails_or_gives_nonsense_is_named():
@@ -385,13 +355,13 @@ def test_a_model_that_fails_or_gives_nonsense_is_named():
         (torch.nn.Linear(7, 2), "failed on images of shape"),
     ):
         with pytest.raises(BackboneError, match=says):
-            embed([image_set(9)], load(model, image_size=24), CPU, Store())
+            embed([image_set(9)], Embedder(load(model, image_size=24), CPU), Store())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_cuda_gives_the_embeddings_of_the_cpu():
     backbone, images = load(Small(), image_size=24), image_set(100)
-    cpu = embed([images], backbone, CPU, Store()).features
-    cuda = embed([images], backbone, torch.device("cuda"), Store()).features
+    cpu = embed([images], Embedder(backbone, CPU), Store()).features
+    cuda = embed([images], Embedder(backbone, torch.device("cuda")), Store()).features
     assert cuda.is_cuda
     torch.testing.assert_close(cuda.cpu(), cpu, rtol=1e-2, atol=1e-2)

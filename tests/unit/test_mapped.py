@@ -11,6 +11,7 @@ from pytest_datasize.images import load
 from pytest_datasize.store import Store
 from pytest_datasize.store.mapped import MappedRows
 from pytest_datasize.transfer import backbone as backbones
+from pytest_datasize.transfer.embedder import Embedder
 from pytest_datasize.transfer.embedding import embed
 from pytest_datasize.transfer.features import StoredFeatures, chosen, joined
 from pytest_datasize.transfer.heads import HeadTask, fit_heads
@@ -52,13 +53,13 @@ def model():
 
 def test_embeddings_beyond_the_bound_stay_in_files_and_are_the_same(tmp_path, model):
     images = colours(60)
-    plain = embed([images], model, CPU, Store())
+    plain = embed([images], Embedder(model, CPU), Store())
     with Store(tmp_path) as store:
-        filed = embed([images], model, CPU, store, bound=100)
+        filed = embed([images], Embedder(model, CPU), store, bound=100)
         assert isinstance(filed.features, StoredFeatures)
         assert filed.computed == 60
         assert torch.equal(filed.features[:], plain.features[:])
-        again = embed([images], model, CPU, store, bound=100)
+        again = embed([images], Embedder(model, CPU), store, bound=100)
         assert again.computed == 0
         assert torch.equal(again.features[:], plain.features[:])
         some = np.array([5, 3, 5])
@@ -70,8 +71,8 @@ def test_embeddings_beyond_the_bound_stay_in_files_and_are_the_same(tmp_path, mo
 def test_heads_are_the_same_bits_from_files(tmp_path, model):
     images = colours(80)
     with Store(tmp_path) as store:
-        plain = embed([images], model, CPU, Store()).features
-        filed = embed([images], model, CPU, store, bound=100).features
+        plain = embed([images], Embedder(model, CPU), Store()).features
+        filed = embed([images], Embedder(model, CPU), store, bound=100).features
         labels = torch.from_numpy(images.labels)
         tasks = [HeadTask(np.arange(n), np.arange(60, 80), seed=n) for n in (10, 40, 60)]
         one, other = (fit_heads(rows, labels, tasks, 2) for rows in (plain, filed))
@@ -82,13 +83,15 @@ def test_heads_are_the_same_bits_from_files(tmp_path, model):
 def test_a_damaged_row_is_told_when_it_is_taken_and_made_again(tmp_path, model):
     images = colours(40)
     with Store(tmp_path) as store:
-        features = embed([images], model, CPU, store, bound=100).features
+        features = embed([images], Embedder(model, CPU), store, bound=100).features
         files = sorted((tmp_path / "embeddings").glob("*.f16"), key=lambda p: p.stat().st_size)
         shard = files[0] if features.shape[1] < 16 else files[-1]  # the other one holds hashes
         with shard.open("r+b") as stream:
             stream.write(b"\x55")
         with pytest.raises(DatasetError, match="1 stored embeddings are damaged"):
             features[:]
-        mended = embed([images], model, CPU, store, bound=100)
+        mended = embed([images], Embedder(model, CPU), store, bound=100)
         assert mended.computed == 1
-        assert torch.equal(mended.features[:], embed([images], model, CPU, Store()).features[:])
+        assert torch.equal(
+            mended.features[:], embed([images], Embedder(model, CPU), Store()).features[:]
+        )

@@ -82,6 +82,7 @@ def test_an_image_that_changes_after_it_was_counted_is_named(tmp_path):
     from pytest_datasize.images.contents import read_contents
     from pytest_datasize.store import Store
     from pytest_datasize.transfer.backbone import load as load_backbone
+    from pytest_datasize.transfer.embedder import Embedder
     from pytest_datasize.transfer.embedding import embed
 
     folder = write_folder(tmp_path, *shapes(20))
@@ -92,7 +93,7 @@ def test_an_image_that_changes_after_it_was_counted_is_named(tmp_path):
         torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten()), "auto", 24
     )
     with pytest.raises(DatasetError, match=r"0004\.png: changed while the gate ran"):
-        embed((counted,), backbone, torch.device("cpu"), Store())
+        embed((counted,), Embedder(backbone, torch.device("cpu")), Store())
 
 
 def test_images_that_vanish_after_they_were_listed_are_all_named(tmp_path):

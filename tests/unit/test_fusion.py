@@ -1,0 +1,191 @@
+"""Fused layers give what they gave apart, on real architectures and on the odd ones."""
+
+import copy
+
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.layers import Conv2dSame, StdConv2d
+from torch import nn
+
+from pytest_datasize.transfer.backbone import load
+from pytest_datasize.transfer.fusion import FusedConvolution, fuse
+from pytest_datasize.transfer.inference import prepare
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _as_if_frozen():
+    with torch.inference_mode():
+        yield
+
+
+def noise(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def as_if_trained(model):
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+    return model.eval()
+
+
+def kinds(model):
+    return {type(module) for module in model.modules()}
+
+
+@pytest.mark.parametrize("side", [64, 75])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet10t", "mobilenetv3_small_050", "tf_efficientnet_lite0", "tf_mobilenetv3_small_075"],
+)
+def test_real_architectures_are_the_same_to_rounding(name, side):
+    model = as_if_trained(timm.create_model(name, pretrained=False, num_classes=0))
+    images, fused = noise(3, 3, side, side), copy.deepcopy(model)
+    assert fuse(fused, images[:1])
+    assert FusedConvolution in kinds(fused)
+    assert not any(issubclass(kind, nn.BatchNorm2d) for kind in kinds(fused))
+    torch.testing.assert_close(fused(images), model(images), rtol=1e-3, atol=1e-4)
+    half = torch.bfloat16
+    seen = fused.to(half)(images.to(half)).float(), model.to(half)(images.to(half)).float()
+    torch.testing.assert_close(*seen, rtol=0.1, atol=0.1 * float(seen[1].std()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kernel=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    sides=st.tuples(st.integers(5, 14), st.integers(5, 14)),
+    grouped=st.booleans(),
+    biased=st.booleans(),
+)
+def test_padding_after_the_last_pixel_moves_into_the_kernel(kernel, stride, sides, grouped, biased):
+    layer = Conv2dSame(
+        4, 8, kernel, stride=stride, groups=4 if grouped else 1, bias=biased
+    ).requires_grad_(False)
+    images = noise(2, 4, *sides)
+    expected = layer(images)
+    model = nn.Sequential(layer)
+    assert fuse(model, images[:1])
+    torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "activation", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.3, 0.2), nn.Hardswish(), nn.SiLU()]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_activations_that_onednn_knows(activation, dtype):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), activation).eval()
+    images = 4 * noise(2, 3, 9, 9)
+    expected = model(images)
+    assert fuse(model, images[:1])
+    assert kinds(model) >= {FusedConvolution, nn.Identity}
+    found = model.to(dtype)(images.to(dtype)).float()
+    exact = dtype is torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-5 if exact else 0.05, atol=0.05)
+    if not exact:  # as it was but for the rounding of half precision
+        assert 0 < float((found - expected).abs().max()) < 0.1
+
+
+class Shared(nn.Module):
+    """One activation for two convolutions, the second of them of a sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other, self.act = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.ReLU()
+
+    def forward(self, images):
+        return self.act(images + self.other(self.act(self.one(images))))
+
+
+class Bent(nn.SiLU):
+    """What a subclass does is its own."""
+
+    def forward(self, values):
+        return super().forward(values) + 1
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(StdConv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.ReLU()),
+        nn.Sequential(Conv2dSame(3, 4, 3, stride=2, dilation=2)),
+        nn.Conv2d(3, 4, 3),
+        nn.Sequential(nn.Flatten(), nn.Linear(3 * 9 * 9, 2), nn.ReLU()),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_what_cannot_be_fused_is_left_alone(model):
+    model.eval()
+    before, images = copy.deepcopy(model), noise(2, 3, 9, 9)
+    assert not fuse(model, images[:1])
+    assert kinds(model) == kinds(before)
+    torch.testing.assert_close(model(images), before(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("model", [Shared(), nn.Sequential(nn.Conv2d(3, 4, 3), Bent())])
+def test_what_an_activation_does_beside_is_left_to_it(model):
+    before, images = copy.deepcopy(model.eval()), noise(2, 3, 9, 9)
+    assert fuse(model, images[:1])  # the convolutions, whose weights are put in order
+    assert {nn.ReLU, Bent} & kinds(model)
+    torch.testing.assert_close(model(images), before(images))
+
+
+def test_a_fused_padding_refuses_another_size():
+    model = nn.Sequential(Conv2dSame(3, 4, 3, stride=2))
+    assert fuse(model, noise(1, 3, 8, 8))
+    with pytest.raises(RuntimeError, match=r"fused for inputs of \(8, 8\)"):
+        model(noise(1, 3, 9, 9))
+
+
+class Twice(nn.Module):
+    """A convolution that is used with and without what follows it."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm, self.act = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+        self.norm.running_mean.fill_(0.5)
+
+    def forward(self, images):
+        made = self.convolution(images)
+        return (self.act(self.norm(made)) + made).mean((2, 3))
+
+
+def test_what_would_change_the_embeddings_is_not_taken():
+    backbone, images = load(Twice(), image_size=32), noise(2, 3, 32, 32)
+    inference = prepare(backbone, CPU, images, "float32")
+    assert not inference.fused
+    torch.testing.assert_close(inference.model(images), backbone.model(images))
+
+
+def test_half_precision_is_not_taken_where_it_changes_the_embeddings():
+    class Fragile(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution, self.act = nn.Conv2d(3, 4, 3), nn.ReLU()
+
+        def forward(self, images):
+            return torch.sin(1e4 * self.act(self.convolution(images)).mean((2, 3)))
+
+    backbone, images = load(Fragile(), image_size=32), noise(2, 3, 32, 32)
+    inference = prepare(backbone, CPU, images)
+    assert inference.precision == "float32"
+    assert all(one.dtype is torch.float32 for one in inference.model.parameters())
+
+
+def test_what_was_found_before_is_made_again():
+    backbone = load(timm.create_model("resnet10t", pretrained=False), image_size=64)
+    images = noise(4, 3, 64, 64)
+    first = prepare(backbone, CPU, images)
+    again = prepare(backbone, CPU, images[:1], first.precision, first.fused)
+    assert (again.precision, again.fused) == (first.precision, first.fused)
+    seen = images.to(first.dtype)
+    assert torch.equal(first.model(seen), again.model(seen))
