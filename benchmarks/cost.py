@@ -7,9 +7,12 @@ Every figure is a process of its own; rounds are interleaved and the least time 
 Times leave the imports out, except for the last two rows, which are whole pytest runs. Shown are
 wall seconds, CPU seconds, peak memory beyond the imports, and ratios within the same run.
 
-floor       decode every image, push it once through the folded backbone in the best precision
+floor       decode every image, push it once through the backbone in the best precision, with
+            PyTorch's own layers: channels last, BatchNorm folded, one batch of eight per thread
+fused       the same loop with the layers as the gate melts them into each other
 float32     the plain loop: torch's own threads, float32, batches of 32
 cold        a gate with an empty store: ten repeats of eight sizes, curve, verdict, report
+empty       the same pytest session without the gate, with the same modules imported
 grown       the same after 5 % of the images came in addition
 unchanged   the same again: a whole pytest run, and one with the plugin switched off
 sklearn     learning_curve of a standardised LogisticRegression on the embeddings, same trials
@@ -33,6 +36,7 @@ from typing import Any
 import numpy as np
 
 EPOCHS, REPEATS = 30, 10
+CACHES = Path(tempfile.gettempdir()) / "datasize-benchmark-bytecode"
 GATE = """
 from pytest_datasize import datasize
 
@@ -65,7 +69,8 @@ def ratios(rounds: int, device: str, dataeval: bool) -> None:
     import conformal_clip_data
 
     root = conformal_clip_data.textile_simulated_root()
-    names = ["floor", "float32", "cold", "grown", "sklearn", "unchanged", "disabled"]
+    names = ["floor", "fused", "float32", "cold", "empty", "grown"]
+    names += ["sklearn", "unchanged", "disabled"]
     best: dict[str, dict[str, float]] = {}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +84,9 @@ def ratios(rounds: int, device: str, dataeval: bool) -> None:
             f"{name:10} {found['wall']:9.2f} s  CPU {found['cpu']:9.2f} s  "
             f"{found['memory'] / 2**20:6.0f} MiB  {found['wall'] / floor:8.3f} x floor"
         )
-    cold, after = best["cold"], best["cold"]["wall"] - best["cold"]["embedding"]
+    cold = best["cold"]
+    after = cold["wall"] - cold["embedding"] - best["empty"]["wall"]
+    print(f"cold / fused floor        {cold['wall'] / best['fused']['wall']:.3f}")
     print(f"cold / float32            {cold['wall'] / best['float32']['wall']:.3f}")
     print(f"all but embedding / floor {after / floor:.3f}")
     print(f"grown embedding / cold    {best['grown']['embedding'] / cold['embedding']:.3f}")
@@ -133,9 +140,13 @@ def fashion(place: str) -> tuple[Any, Any]:
 
 
 def run(name: str, place: Path, device: str) -> dict[str, float]:
-    """Measure one figure in a process of its own."""
+    """Measure one figure in a process of its own, with bytecode caches as users have them."""
     command = [sys.executable, __file__, "--child", name, str(place), device]
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(CACHES)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    process = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, env=environment
+    )
     found: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
     return found
 
@@ -176,7 +187,7 @@ def image_set(place: Path) -> tuple[Any, int | None]:
 # -- figures, each in a process of its own ---------------------------------------------------------
 
 
-def floor(place: Path, device: str) -> dict[str, float]:
+def floor(place: Path, device: str, fused: bool = False) -> dict[str, float]:
     """Decode and embed once, in the best precision, with nothing else around it."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -184,7 +195,7 @@ def floor(place: Path, device: str) -> dict[str, float]:
 
     from pytest_datasize.images.decode import decode
     from pytest_datasize.transfer.backbone import load
-    from pytest_datasize.transfer.inference import prepare
+    from pytest_datasize.transfer.inference import fast_precision, prepare
 
     images, side = image_set(place)
     backbone = load("tf_efficientnet_lite0", image_size=side)
@@ -192,7 +203,12 @@ def floor(place: Path, device: str) -> dict[str, float]:
     size, cores = (8, len(os.sched_getaffinity(0))) if on_cpu else (64, os.cpu_count() or 1)
     torch.set_num_threads(1)
     first = torch.stack([backbone.preprocess(decode(images.read(row))) for row in range(4)])
-    inference = prepare(backbone, torch.device(device), first)
+    if fused:
+        inference = prepare(backbone, torch.device(device), first)
+        model, dtype = inference.model, inference.dtype
+    else:
+        dtype = getattr(torch, fast_precision(torch.device(device)))
+        model = folded(backbone.model, first).to(device, dtype, memory_format=torch.channels_last)
 
     def pixels(rows: range) -> Any:
         return torch.stack([backbone.crop(decode(images.read(row))) for row in rows])
@@ -200,8 +216,7 @@ def floor(place: Path, device: str) -> dict[str, float]:
     @torch.inference_mode()
     def forward(batch: Any) -> Any:
         batch = backbone.normalise(batch.to(device, non_blocking=True))
-        batch = batch.to(inference.dtype, memory_format=torch.channels_last)
-        return inference.model(batch).half().cpu()
+        return model(batch.to(dtype, memory_format=torch.channels_last)).half().cpu()
 
     def loop() -> None:
         rows = [range(k, min(k + size, len(images))) for k in range(0, len(images), size)]
@@ -213,6 +228,25 @@ def floor(place: Path, device: str) -> dict[str, float]:
                     forward(batch)
 
     return timed(loop)
+
+
+def folded(model: Any, images: Any) -> Any:
+    """Return a model whose BatchNorm layers are folded, and nothing else."""
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    from pytest_datasize.transfer.fusion import _own_activation, watch
+
+    names = {module: name for name, module in model.named_modules()}
+    for convolution, norm, *_ in watch(model, images[:1])[1]:
+        if norm is not None:
+            model.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
+            model.set_submodule(names[norm], _own_activation(norm))
+    return model
+
+
+def fused(place: Path, device: str) -> dict[str, float]:
+    """Do the same with the model of the gate."""
+    return floor(place, device, fused=True)
 
 
 def float32(place: Path, device: str) -> dict[str, float]:
@@ -254,18 +288,24 @@ def session(place: Path, device: str, *more: str) -> int:
     return int(pytest.main([*plain, *files, f"--datasize-device={device}", *more]))
 
 
-def gate(place: Path, device: str, *more: str) -> dict[str, float]:
-    """Time a session beyond the imports, and the part of it that embeds."""
+def imported(device: str) -> None:
+    """Import what a gate imports, and wake the device."""
     import torch
     from PIL import Image
 
+    import pytest_datasize.experiment
     import pytest_datasize.gates
-    import pytest_datasize.measurement
+    import pytest_datasize.reports.record
     import pytest_datasize.transfer.feature_extraction  # noqa: F401
 
     Image.init()
     if device != "cpu":
         torch.zeros(1, device=device)
+
+
+def gate(place: Path, device: str, *more: str) -> dict[str, float]:
+    """Time a session beyond the imports, and the part of it that embeds."""
+    imported(device)
     found = timed(lambda: session(place, device, *more))
     [record] = json.loads((place / "r.json").read_text())["requirements"]
     return {**found, "embedding": record["timings"]["decode_and_embed"]}
@@ -274,6 +314,16 @@ def gate(place: Path, device: str, *more: str) -> dict[str, float]:
 def cold(place: Path, device: str) -> dict[str, float]:
     """Judge with an empty store."""
     return gate(place, device)
+
+
+def empty(place: Path, device: str) -> dict[str, float]:
+    """Run the session of `cold` without the plugin: pytest itself walks all that is imported."""
+    import pytest
+
+    imported(device)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    plain = ["-q", "-p", "no:cacheprovider", f"--rootdir={place}", str(place)]
+    return timed(lambda: pytest.main(plain))
 
 
 def grown(place: Path, device: str) -> dict[str, float]:
@@ -412,8 +462,10 @@ def plan_sizes(images: Any) -> list[int]:
 
 FIGURES: dict[str, Callable[[Path, str], dict[str, float]]] = {
     "floor": floor,
+    "fused": fused,
     "float32": float32,
     "cold": cold,
+    "empty": empty,
     "grown": grown,
     "unchanged": unchanged,
     "disabled": disabled,

@@ -7,8 +7,9 @@ weights in an order of its own, which is made once here and not in every call. W
 which is watched while the model runs, so that no graph need be traced.
 """
 
-from collections.abc import Callable
-from typing import Any
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from timm.layers import Conv2dSame, get_same_padding
@@ -26,33 +27,122 @@ _BY_ONEDNN: dict[type[nn.Module], str] = {
 }
 
 
-def fuse(model: nn.Module, sample: Tensor) -> bool:
-    """Melt BatchNorm layers, and on the CPU activations and padding, into convolutions.
+class Site(NamedTuple):
+    """A convolution, and the layers that take nothing but what it made, one after the other.
 
-    The caller compares the outputs: a convolution whose output is used twice would not show here.
+    Attributes
+    ----------
+    convolution
+        The layer.
+    norm, activation
+        What follows and can be melted into it; None for nothing.
+    sides
+        Height and width of its input.
+    """
+
+    convolution: nn.Conv2d
+    norm: nn.BatchNorm2d | None
+    activation: nn.Module | None
+    sides: tuple[int, int]
+
+
+@torch.no_grad()
+def watch(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Site]]:
+    """Run a model, and see which layers feed which.
+
+    Layers that run more than once, or not as part of the model's own tree, are left out. What is
+    used elsewhere besides does not show, so the caller compares outputs after fusing.
 
     Parameters
     ----------
     model
-        In evaluation mode; it is changed.
-    sample
-        An input, (n, 3, S, S); the model takes images of that size alone afterwards.
+        In evaluation mode.
+    images
+        (n, 3, S, S).
+
+    Returns
+    -------
+    output
+        What the model made of the images.
+    sites
+        Its convolutions.
+    """
+    made: dict[int, tuple[nn.Module, weakref.ref[Tensor], float]] = {}
+    fed: dict[nn.Module, nn.Module] = {}  # layer → the one that takes what it made
+    sides: dict[nn.Conv2d, tuple[int, int]] = {}
+    calls: dict[nn.Module, int] = {}
+
+    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        calls[module] = calls.get(module, 0) + 1
+        if isinstance(module, nn.Conv2d):
+            sides[module] = inputs[0].shape[-2], inputs[0].shape[-1]
+        elif inputs and id(inputs[0]) in made:
+            feeder, output, total = made[id(inputs[0])]
+            same = output() is inputs[0]
+            if same and _sum(inputs[0]) == total:  # it tells whether anything was added in place
+                fed[feeder] = module
+
+    def after(module: nn.Module, _: Any, output: Tensor) -> None:
+        made[id(output)] = module, weakref.ref(output), _sum(output)
+
+    names = {module: name for name, module in model.named_modules()}
+    makers = [m for m in names if type(m) in _PLAIN or isinstance(m, nn.BatchNorm2d)]
+    takers = [m for m in names if type(m) in _BY_ONEDNN]
+    hooks = [module.register_forward_pre_hook(before) for module in (*makers, *takers)]
+    hooks += [module.register_forward_hook(after) for module in makers]
+    try:
+        output = model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    once = {module for module, count in calls.items() if count == 1 and names[module]}
+    return output, [
+        _site(convolution, side, fed, once)
+        for convolution, side in sides.items()
+        if convolution in once
+    ]
+
+
+def fuse(model: nn.Module, sites: Sequence[Site]) -> bool:
+    """Melt layers into the convolutions before them.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode; it is changed, and takes images of the size that was watched alone.
+    sites
+        What :func:`watch` found.
 
     Returns
     -------
     bool
-        Whether there was anything to melt.
+        Whether anything was melted.
 
     Examples
     --------
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
-    >>> fuse(model, torch.rand(1, 3, 8, 8))
+    >>> output, sites = watch(model, torch.rand(1, 3, 8, 8))
+    >>> fuse(model, sites)
     True
-    >>> [type(layer).__name__ for layer in model]
-    ['FusedConvolution', 'Identity', 'Identity']
+    >>> type(model[1]).__name__
+    'Identity'
     """
-    folded = _fold_batch_norm(model, sample)
-    return (sample.device.type == "cpu" and _fuse_activations(model, sample)) or folded
+    names = {module: name for name, module in model.named_modules()}
+    found = False
+    for convolution, norm, activation, sides in sites:
+        if norm is not None:
+            _fold(convolution, norm)
+            model.set_submodule(names[norm], _own_activation(norm))
+            found = True
+        if _suits_onednn(convolution):
+            fused = FusedConvolution(convolution, activation, sides)
+            model.set_submodule(names[convolution], fused)
+            if activation is not None:
+                inside = norm is not None and _own_activation(norm) is activation
+                layer = norm if norm is not None and inside else activation
+                model.set_submodule(names[layer], nn.Identity())
+            found = True
+    return found
 
 
 class FusedConvolution(nn.Module):
@@ -124,88 +214,57 @@ class FusedConvolution(nn.Module):
         return packed[1]
 
 
-def _fold_batch_norm(model: nn.Module, sample: Tensor) -> bool:
-    names, found = _names(model), False
-    watched = _watched(model, sample, lambda layer: isinstance(layer, nn.BatchNorm2d))
-    for convolution, (norm, _) in watched.items():
-        if not isinstance(norm, nn.BatchNorm2d):
-            continue
-        if norm.running_mean is None or norm.running_var is None:
-            continue
-        convolution.weight, convolution.bias = fuse_conv_bn_weights(
-            convolution.weight,
-            convolution.bias,
-            norm.running_mean,
-            norm.running_var,
-            norm.eps,
-            norm.weight,
-            norm.bias,
-        )
-        activation = getattr(norm, "act", None)  # timm's layers carry it
-        rest = activation if isinstance(activation, nn.Module) else nn.Identity()
-        model.set_submodule(names[norm], rest)
-        found = True
-    return found
+def _site(
+    convolution: nn.Conv2d,
+    sides: tuple[int, int],
+    fed: dict[nn.Module, nn.Module],
+    once: set[nn.Module],
+) -> Site:
+    follower = fed.get(convolution)
+    norm = follower if isinstance(follower, nn.BatchNorm2d) else None
+    activation = follower if norm is None else _own_activation(norm)
+    if norm is not None and (norm not in once or norm.running_mean is None):
+        norm = activation = None
+    elif norm is not None and isinstance(activation, nn.Identity):
+        activation = fed.get(norm)
+    if activation not in once or type(activation) not in _BY_ONEDNN:
+        activation = None
+    return Site(convolution, norm, activation, sides)
 
 
-def _fuse_activations(model: nn.Module, sample: Tensor) -> bool:
+def _sum(values: Tensor) -> float:
+    return float(values.sum())
+
+
+def _own_activation(norm: nn.BatchNorm2d) -> nn.Module:
+    """Return what a layer does beside normalising: timm's carry the activation."""
+    activation = getattr(norm, "act", None)
+    return activation if isinstance(activation, nn.Module) else nn.Identity()
+
+
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    convolution.weight, convolution.bias = fuse_conv_bn_weights(
+        convolution.weight,
+        convolution.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+    )
+
+
+def _suits_onednn(convolution: nn.Conv2d) -> bool:
     wanted = "_convolution_pointwise", "_reorder_convolution_weight"
-    if not all(hasattr(torch.ops.mkldnn, name) for name in wanted):
-        return False  # not every build of torch has oneDNN
-    names, found = _names(model), False
-    watched = _watched(model, sample, lambda layer: type(layer) in _BY_ONEDNN)
-    for convolution, (activation, sides) in watched.items():
-        if convolution.padding_mode != "zeros" or isinstance(convolution.padding, str):
-            continue
-        if isinstance(convolution, Conv2dSame) and convolution.dilation != (1, 1):
-            continue
-        model.set_submodule(names[convolution], FusedConvolution(convolution, activation, sides))
-        if activation:
-            model.set_submodule(names[activation], nn.Identity())
-        found = True
-    return found
-
-
-def _watched(
-    model: nn.Module, sample: Tensor, follows: Callable[[nn.Module], bool]
-) -> dict[nn.Conv2d, tuple[nn.Module | None, tuple[int, int]]]:
-    """Return what follows each convolution, and the height and width of what it is given.
-
-    Layers that run more than once, or not as part of the model's own tree, are left out.
-    """
-    made: dict[int, tuple[nn.Conv2d, Tensor, Tensor]] = {}
-    followers: dict[nn.Conv2d, nn.Module] = {}
-    sides: dict[nn.Conv2d, tuple[int, int]] = {}
-    calls: dict[nn.Module, int] = {}
-
-    def after(module: nn.Conv2d, inputs: tuple[Any, ...], output: Tensor) -> None:
-        calls[module] = calls.get(module, 0) + 1
-        sides[module] = inputs[0].shape[-2], inputs[0].shape[-1]
-        made[id(output)] = (module, output.clone(), output)  # held, so that its id stays its own
-
-    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        calls[module] = calls.get(module, 0) + 1
-        if inputs and id(inputs[0]) in made:
-            convolution, as_made, _ = made[id(inputs[0])]
-            if torch.equal(inputs[0], as_made):  # nothing was added to it in place
-                followers[convolution] = module
-
-    names = _names(model)
-    hooks = [m.register_forward_hook(after) for m in names if type(m) in _PLAIN]
-    hooks += [m.register_forward_pre_hook(before) for m in names if follows(m)]
-    model(sample)
-    for hook in hooks:
-        hook.remove()
-    once = {module for module, count in calls.items() if count == 1 and names.get(module)}
-    return {
-        convolution: (follower if (follower := followers.get(convolution)) in once else None, side)
-        for convolution, side in sides.items()
-        if convolution in once
-    }
-
-
-def _names(model: nn.Module) -> dict[nn.Module, str]:
-    return {module: name for name, module in model.named_modules()}
+    return (
+        convolution.weight.device.type == "cpu"
+        and all(hasattr(torch.ops.mkldnn, name) for name in wanted)  # not every build has it
+        and convolution.padding_mode == "zeros"
+        and not isinstance(convolution.padding, str)
+        and not (isinstance(convolution, Conv2dSame) and convolution.dilation != (1, 1))
+    )
 
 
 def _symmetric(convolution: Conv2dSame, sides: tuple[int, int]) -> tuple[Tensor, tuple[int, ...]]:

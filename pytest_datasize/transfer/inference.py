@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_datasize.transfer.backbone import Backbone
-from pytest_datasize.transfer.fusion import fuse
+from pytest_datasize.transfer.fusion import fuse, watch
 
 FUSION_TOLERANCE = 1e-3
 """Largest relative difference by fusing layers: float32 rounding of a deep network."""
@@ -83,14 +83,15 @@ def prepare(
     def exact() -> nn.Module:
         model = copy.deepcopy(backbone.model).to(device).to(memory_format=torch.channels_last)
         if fused:
-            fuse(model, sample[:1])
+            fuse(model, watch(model, sample[:1])[1])
         return model
 
     if fused is not None:
         return Inference(exact().to(PRECISIONS[precision]), precision, 0.0, fused)
     model = exact()
-    reference = model(sample).float()
-    fused = fuse(model, sample[:1]) and _difference(model, sample, reference) <= FUSION_TOLERANCE
+    output, sites = watch(model, sample)
+    reference = output.float()
+    fused = fuse(model, sites) and _difference(model, sample[:1], reference) <= FUSION_TOLERANCE
     if not fused:
         model = exact()
     wanted = fast_precision(device) if precision == "auto" else precision
@@ -119,10 +120,10 @@ def _difference(model: nn.Module, images: Tensor, reference: Tensor) -> float:
     without a half version.
     """
     try:
-        distance = (model(images).float() - reference).norm(dim=1)
+        distance = (model(images).float() - reference[: len(images)]).norm(dim=1)
     except (RuntimeError, TypeError, ValueError, NotImplementedError):
         return float("inf")
-    value = float((distance / reference.norm(dim=1).clamp_min(1e-12)).mean())
+    value = float((distance / reference[: len(images)].norm(dim=1).clamp_min(1e-12)).mean())
     return value if value == value else float("inf")
 
 

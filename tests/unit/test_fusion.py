@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from timm.layers import Conv2dSame, StdConv2d
 from torch import nn
 
+from pytest_datasize.transfer import fusion
 from pytest_datasize.transfer.backbone import load
-from pytest_datasize.transfer.fusion import FusedConvolution, fuse
+from pytest_datasize.transfer.fusion import FusedConvolution, watch
 from pytest_datasize.transfer.inference import prepare
 
 CPU = torch.device("cpu")
@@ -25,6 +26,10 @@ def _as_if_frozen():
 
 def noise(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def fuse(model, images):
+    return fusion.fuse(model, watch(model, images)[1])
 
 
 def as_if_trained(model):
