@@ -227,20 +227,21 @@ def _with_weights(name: str, found: weight_files.Weights, image_size: int | None
                 pretrained=True,
                 pretrained_cfg_overlay=overlay,
             )
-        model = _create(name, image_size, num_classes=0)
-        model.load_state_dict(given)
+        model = _create(name, image_size, num_classes=n_classes)
+        own = model.state_dict()
+        if given.keys() == own.keys():
+            model.load_state_dict(given)
+        elif [tensor.shape for tensor in own.values()] == shapes:
+            model.load_state_dict(dict(zip(own, given.values(), strict=True)))
+        else:
+            model = _create(name, image_size, num_classes=0)
+            model.load_state_dict(given)
         return model
     except (KeyError, RuntimeError, ValueError) as problem:
-        reason = _short(problem)
-    model = _create(name, image_size, num_classes=n_classes)
-    own = model.state_dict()
-    if [tensor.shape for tensor in own.values()] != shapes:
         raise BackboneError(
-            f"weights file {found.file} does not fit backbone {name!r}: {reason} "
+            f"weights file {found.file} does not fit backbone {name!r}: {_short(problem)} "
             "Is it the file of another architecture?"
-        )
-    model.load_state_dict(dict(zip(own, given.values(), strict=True)))
-    return model
+        ) from None
 
 
 def _read_weights(found: weight_files.Weights) -> dict[str, Tensor]:

@@ -63,9 +63,10 @@ _SEARCH = (5e-2, 60)  # tolerance and most iterations while strengths are compar
 _FINAL = (1e-3, 1000)  # the same in each round of the fit that is returned
 _ROUNDS = (1, 1, 1, 8, 8, 8)  # line steps: stricter where three rounds have not settled a fit
 _FLAT = 1e-10  # training rows with this share of the pool's variance count as all the same
-_BLOCK = 4096  # rows squared at a time
+_BLOCK = 4096  # rows squared, or scored, at a time
 _CPU_BATCH_BYTES = 4 << 20  # rows and logits trained in one batch: about a CPU's cache, ...
 _GPU_BATCH_BYTES = 2 << 30  # ... but as much as keeps a GPU busy
+_SEARCH_BYTES = 12 << 20  # logits of the strengths that are compared at the same time
 _WORK_BYTES = 3 << 29  # trials at work on a CPU at the same time, together
 
 
@@ -303,10 +304,14 @@ def _promise(axes: Future[PrincipalAxes], features: Features) -> None:
 
 def _mean_square(rows: Tensor) -> Tensor:
     """Mean square of each column (B, n, D) → (B, D), without a second copy of many rows."""
-    blocks = torch.split(rows, _BLOCK, dim=1)
-    if len(blocks) == 1:
+    n = rows.shape[1]
+    if n <= _BLOCK:
         return rows.square().mean(1)
-    return torch.stack([block.square().sum(1) for block in blocks]).sum(0) / rows.shape[1]
+    total = torch.zeros_like(rows[:, 0])
+    squares = rows[:, :_BLOCK].square()  # one buffer for all: the next would not fit in its place
+    for block in torch.split(rows, _BLOCK, dim=1):
+        total += torch.square(block, out=squares[:, : block.shape[1]]).sum(1)
+    return total / n
 
 
 def _narrow(n: int, features: Features) -> bool:
@@ -373,9 +378,11 @@ def _fit_batch(
     test = torch.from_numpy(np.stack([task.test for task in tasks])).to(device)
     held = torch.from_numpy(np.stack(splits)).to(device)
     if isinstance(pool, PrincipalAxes):
-        rows, others = pool.take(train), pool.take(test)
+        rows = pool.take(train)
+        asked: Iterator[Tensor] = map(pool.take, torch.split(test, _BLOCK, dim=1))
     else:
         rows, others = row_space(pool[train].float(), pool[test].float(), max(floor, 1e-30))
+        asked = iter([others])
     second = _mean_square(rows)
     variance = (second - rows.mean(1).square())[:, :-1].sum(-1).clamp_min(floor).clamp_min(1e-30)
     b = len(rows)
@@ -396,12 +403,18 @@ def _fit_batch(
         weight = functional.normalize((~held).to(rows.dtype), p=1.0, dim=-1)
         weight = weight.repeat_interleave(s, 1)[:, None]
         penalty = (levels[:, None] * ridge[:, None]).repeat(1, k, 1)[:, None]
-        fit = minimise(problem, weight, penalty, *_SEARCH)
-        loss = torch.logsumexp(fit.logits, 1) - (fit.logits * target).sum(1)
-        plain = n // tasks[0].views  # of the held-out rows only these vote
-        loss = (loss.view(b, k, s, n) * held[:, :, None])[..., :plain].sum((1, 3))
-        index = loss.argmin(-1)  # the grid falls: a tie goes to the stronger
-        mean = fit.weights.view(b, n_classes, k, s, -1).mean(2)
+        votes = held.repeat_interleave(s, 1)
+        votes[..., n // tasks[0].views :] = False  # of the held-out rows only plain ones vote
+        loss, fitted = rows.new_empty(b, k * s), rows.new_empty(b, n_classes, k * s, rows.shape[2])
+        most = _SEARCH_BYTES if device.type == "cpu" else _GPU_BATCH_BYTES
+        step = max(1, most // (4 * b * n * n_classes))
+        for part in torch.split(torch.arange(k * s, device=device), step):
+            fit = minimise(problem, weight[:, :, part], penalty[:, :, part], *_SEARCH)
+            lost = torch.logsumexp(fit.logits, 1) - (fit.logits * target).sum(1)
+            loss[:, part] = (lost * votes[:, part]).sum(-1)
+            fitted[:, :, part] = fit.weights
+        index = loss.view(b, k, s).sum(1).argmin(-1)  # the grid falls: a tie goes to the stronger
+        mean = fitted.view(b, n_classes, k, s, -1).mean(2)
         start = mean.take_along_dim(index[:, None, None, None], 2)
 
     penalty = (levels[index, None] * ridge)[:, None, None]
@@ -413,7 +426,8 @@ def _fit_batch(
         start = fit.weights  # for another round
         if not fit.iterations.any():  # none has moved under a preconditioner taken where it stands
             break
-    scores = fit.weights[:, :, 0] @ others.transpose(1, 2)
+    # test rows are taken last, a block at a time: of a large pool they weigh as much as the fits
+    scores = torch.cat([fit.weights[:, :, 0] @ some.transpose(1, 2) for some in asked], dim=2)
     probabilities = torch.softmax(scores, 1).transpose(1, 2).contiguous().cpu().numpy()
     converged = fit.converged[:, 0].tolist()
     outcome = zip(probabilities, index.tolist(), converged, used.tolist(), strict=True)

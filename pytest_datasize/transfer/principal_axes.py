@@ -55,10 +55,15 @@ class PrincipalAxes:
     def _rotate(self, rows: Tensor | slice) -> Tensor:
         count = len(self._features) if isinstance(rows, slice) else len(rows)
         turned = self._vectors.new_ones(count, self.width + 1)
+        # two buffers for all blocks: an allocator need not find the place of the last one again
+        centred = self._vectors.new_empty(min(count, _BLOCK), len(self._vectors))
+        product = self._vectors.new_empty(len(centred), self.width)
         for first in range(0, count, _BLOCK):
-            block = slice(first, first + _BLOCK)
-            part = self._features[block if isinstance(rows, slice) else rows[block]].float()
-            turned[block, :-1] = (part - self._centre) @ self._vectors
+            block = slice(first, min(first + _BLOCK, count))
+            part, made = (each[: block.stop - first] for each in (centred, product))
+            part.copy_(self._features[block if isinstance(rows, slice) else rows[block]])
+            torch.mm(part.sub_(self._centre), self._vectors, out=made)
+            turned[block, :-1] = made
         return turned
 
 
