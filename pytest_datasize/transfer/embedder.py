@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pytest_datasize.errors import BackboneError
+from pytest_datasize.images.contents import known_contents
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.store import Store
 from pytest_datasize.transfer.backbone import Backbone
@@ -90,7 +91,10 @@ class Embedder:
         if self._space is None and self._asked != "auto":
             self._space = Space(self._key(self._asked), self._asked)
         if self._space is None:
-            trial = f"{self._key('')}|{HALF_TOLERANCE}|{[one.content for one in self._read()]}"
+            names = known_contents(self._first, store)
+            if None in names:
+                names = [one.content for one in self._read()]
+            trial = f"{self._key('')}|{HALF_TOLERANCE}|{names}"
             known = store.get("inference", trial)
             if known is None:
                 model = self.ready()
@@ -109,9 +113,7 @@ class Embedder:
             As in :meth:`settle`.
         """
         if self._inference is None:
-            pixels = [one.pixels for one in self._read() if one.pixels is not None]
-            if not pixels:  # nothing can be read, which is said elsewhere, of all images
-                pixels = [torch.zeros(3, *[self.backbone.image_size] * 2, dtype=torch.uint8)]
+            pixels = self._pixels()
             wanted = self._space.precision if self._space else self._asked
             with torch_threads(1):
                 try:
@@ -179,6 +181,16 @@ class Embedder:
         with _named_failures(self.backbone, full):
             features: Tensor = inference.model(full)[: len(pixels)]
         return features
+
+    def _pixels(self) -> list[Tensor]:
+        """Return images to make the model ready on: noise where there is nothing to check."""
+        known = self._fused is not None
+        pixels = [] if known else [one.pixels for one in self._read() if one.pixels is not None]
+        if not pixels:  # or nothing can be read, which is said elsewhere, of all images
+            shape = 3, *[self.backbone.image_size] * 2
+            noise = torch.Generator().manual_seed(0)
+            pixels = [torch.randint(256, shape, dtype=torch.uint8, generator=noise)]
+        return pixels
 
     def _read(self) -> list[Decoded]:
         if self._sample is None:

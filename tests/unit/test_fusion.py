@@ -164,8 +164,21 @@ class Twice(nn.Module):
         return (self.act(self.norm(made)) + made).mean((2, 3))
 
 
-def test_what_would_change_the_embeddings_is_not_taken():
-    backbone, images = load(Twice(), image_size=32), noise(2, 3, 32, 32)
+class Asking(nn.Module):
+    """Asks a convolution for what a fused one does not have, as timm's DaViT does."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.act = nn.Conv2d(3, 4, 3), nn.ReLU()
+
+    def forward(self, images):
+        most = self.convolution.kernel_size[0]
+        return self.act(self.convolution(images))[..., most:, most:].mean((2, 3))
+
+
+@pytest.mark.parametrize("module", [Twice, Asking])
+def test_what_would_change_the_embeddings_or_fail_is_not_taken(module):
+    backbone, images = load(module(), image_size=32), noise(2, 3, 32, 32)
     inference = prepare(backbone, CPU, images, "float32")
     assert not inference.fused
     torch.testing.assert_close(inference.model(images), backbone.model(images))
