@@ -236,11 +236,11 @@ def folded(model: Any, images: Any) -> Any:
 
     from pytest_datasize.transfer.fusion import _own_activation, watch
 
-    names = {module: name for name, module in model.named_modules()}
     for convolution, norm, *_ in watch(model, images[:1])[1]:
         if norm is not None:
-            model.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
-            model.set_submodule(names[norm], _own_activation(norm))
+            layers = model.get_submodule(convolution), model.get_submodule(norm)
+            model.set_submodule(convolution, fuse_conv_bn_eval(*layers))
+            model.set_submodule(norm, _own_activation(layers[1]))
     return model
 
 

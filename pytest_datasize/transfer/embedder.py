@@ -14,6 +14,7 @@ from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.store import Store
 from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.device import torch_threads
+from pytest_datasize.transfer.fusion import Site
 from pytest_datasize.transfer.inference import HALF_TOLERANCE, Inference, prepare
 from pytest_datasize.transfer.reader import Decoded, decoded
 
@@ -66,7 +67,7 @@ class Embedder:
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         self._asked = precision
         self._space = space
-        self._fused: bool | None = None  # what was found before; None: nothing
+        self._sites: tuple[Site, ...] | None = None  # what was found before; None: nothing
         self._inference: Inference | None = None
         self._first: ImageSet | None = None
         self._sample: list[Decoded] | None = None  # the first images, once they are needed
@@ -98,9 +99,9 @@ class Embedder:
             known = store.get("inference", trial)
             if known is None:
                 model = self.ready()
-                known = {"precision": model.precision, "fused": model.fused}
+                known = {"precision": model.precision, "sites": model.sites}
                 store.put("inference", trial, known)
-            self._fused = known["fused"]
+            self._sites = tuple(map(_site, known["sites"]))
             self._space = Space(self._key(known["precision"]), known["precision"])
         return self._space
 
@@ -184,7 +185,7 @@ class Embedder:
 
     def _pixels(self) -> list[Tensor]:
         """Return images to make the model ready on: noise where there is nothing to check."""
-        known = self._fused is not None
+        known = self._sites is not None
         pixels = [] if known else [one.pixels for one in self._read() if one.pixels is not None]
         if not pixels:  # or nothing can be read, which is said elsewhere, of all images
             shape = 3, *[self.backbone.image_size] * 2
@@ -202,7 +203,7 @@ class Embedder:
     def _prepared(self, pixels: list[Tensor], wanted: str) -> Inference:
         sample = self.backbone.normalise(torch.stack(pixels))
         with _named_failures(self.backbone, sample):
-            return prepare(self.backbone, self.device, sample, wanted, self._fused)
+            return prepare(self.backbone, self.device, sample, wanted, self._sites)
 
     def _no_memory(self) -> BackboneError:
         return BackboneError(
@@ -222,6 +223,12 @@ def first_of(image_sets: Sequence[ImageSet]) -> ImageSet:
     """Return the first images, which half precision is tried on."""
     images = image_sets[0]
     return images.part(np.arange(min(SAMPLE, len(images))))
+
+
+def _site(known: Sequence[Any]) -> Site:
+    """Read what JSON has made of a site."""
+    convolution, norm, activation, (height, width) = known
+    return Site(convolution, norm, activation, (height, width))
 
 
 class _named_failures:  # noqa: N801  (reads as a statement)

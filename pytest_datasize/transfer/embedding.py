@@ -105,12 +105,12 @@ def embed(
         forward_in_workers = embedder.device.type == "cpu"
     reader = Reader(image_sets, embedder.backbone.crop, store)
     with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
-        run = _Run(reader, embedder, pool, on_progress)
+        run = _Run(reader, embedder, pool, forward_in_workers, on_progress)
         try:
             run.begin()  # the model is made ready meanwhile
             space = embedder.settle(first_of(image_sets), store)
             table = _Table(reader.contents, store, space, MEMORY_BOUND if bound is None else bound)
-            run.fill(table, forward_in_workers)
+            run.fill(table)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -135,10 +135,11 @@ class _Run:
         reader: Reader,
         embedder: Embedder,
         pool: ThreadPoolExecutor,
+        forward_in_workers: bool,
         on_progress: Callable[[int, int], None],
     ) -> None:
         self._reader, self._embedder = reader, embedder
-        self._pool, self._on_progress = pool, on_progress
+        self._pool, self._in_workers, self._on_progress = pool, forward_in_workers, on_progress
         self._ahead = 2 * n_threads() + embedder.batch_size // CPU_BATCH  # bounds what is in memory
         self._early: list[int] = []
         self._reading: deque[Future[list[Decoded]]] = deque()
@@ -154,7 +155,7 @@ class _Run:
         self._early = unknown[: max(CPU_BATCH, _EARLY_BYTES // image)]
         self._reading.extend(map(self._read, _chunks(self._early)))
 
-    def fill(self, table: "_Table", forward_in_workers: bool) -> None:
+    def fill(self, table: "_Table") -> None:
         """Read and embed what the table does not know.
 
         Raises
@@ -167,10 +168,10 @@ class _Run:
             self._embedder.ready()
         try:
             for chunk in _chunks(np.setdiff1d(table.missing, self._early).tolist()):
-                self._take(table, forward_in_workers, self._ahead)
+                self._take(table, self._ahead)
                 self._reading.append(self._read(chunk))
-            self._take(table, forward_in_workers, 0)
-            self._forward(table, forward_in_workers, least=1, most=0)
+            self._take(table, 0)
+            self._forward(table, least=1, most=0)
         finally:
             table.keep()
             self._reader.remember()
@@ -180,7 +181,7 @@ class _Run:
     def _read(self, rows: Sequence[int]) -> Future[list[Decoded]]:
         return self._pool.submit(self._reader.read, rows)
 
-    def _take(self, table: "_Table", in_workers: bool, most: int) -> None:
+    def _take(self, table: "_Table", most: int) -> None:
         """Queue what was read and must go through the backbone, until few chunks are being read."""
         while len(self._reading) > most:
             for one in self._reading.popleft().result():
@@ -194,16 +195,16 @@ class _Run:
             if self._reader.unreadable:  # nothing will be trained: only find all such images
                 self._pending.clear()
             size = self._embedder.batch_size
-            self._forward(table, in_workers, size, self._ahead if in_workers else 1)
+            self._forward(table, size, self._ahead if self._in_workers else 1)
 
-    def _forward(self, table: "_Table", in_workers: bool, least: int, most: int) -> None:
+    def _forward(self, table: "_Table", least: int, most: int) -> None:
         """Push what is pending through the backbone, as long as it is enough for a batch."""
         forward = self._embedder.forward
         while len(self._pending) >= least and self._pending:
             size = self._embedder.batch_size
             batch, self._pending = self._pending[:size], self._pending[size:]
             pixels = [one.pixels for one in batch if one.pixels is not None]
-            found = self._pool.submit(forward, pixels) if in_workers else forward(pixels)
+            found = self._pool.submit(forward, pixels) if self._in_workers else forward(pixels)
             self._forwarding.append((batch, found))
         while len(self._forwarding) > most:
             batch, found = self._forwarding.popleft()

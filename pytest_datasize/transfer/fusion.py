@@ -28,26 +28,26 @@ _BY_ONEDNN: dict[type[nn.Module], str] = {
 
 
 class Site(NamedTuple):
-    """A convolution, and the layers that take nothing but what it made, one after the other.
+    """A convolution, and the layers that take nothing but what it made, by their names.
 
     Attributes
     ----------
     convolution
         The layer.
     norm, activation
-        What follows and can be melted into it; None for nothing.
+        What follows and can be melted into it; None where nothing can.
     sides
         Height and width of its input.
     """
 
-    convolution: nn.Conv2d
-    norm: nn.BatchNorm2d | None
-    activation: nn.Module | None
+    convolution: str
+    norm: str | None
+    activation: str | None
     sides: tuple[int, int]
 
 
 @torch.no_grad()
-def watch(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Site]]:
+def watch(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[Site, ...]]:
     """Run a model, and see which layers feed which.
 
     Layers that run more than once, or not as part of the model's own tree, are left out. What is
@@ -96,11 +96,11 @@ def watch(model: nn.Module, images: Tensor) -> tuple[Tensor, list[Site]]:
         for hook in hooks:
             hook.remove()
     once = {module for module, count in calls.items() if count == 1 and names[module]}
-    return output, [
-        _site(convolution, side, fed, once)
+    return output, tuple(
+        Site(names[convolution], *_followers(convolution, fed, once, names), side)
         for convolution, side in sides.items()
         if convolution in once
-    ]
+    )
 
 
 def fuse(model: nn.Module, sites: Sequence[Site]) -> bool:
@@ -127,20 +127,20 @@ def fuse(model: nn.Module, sites: Sequence[Site]) -> bool:
     >>> type(model[1]).__name__
     'Identity'
     """
-    names = {module: name for name, module in model.named_modules()}
     found = False
     for convolution, norm, activation, sides in sites:
+        layer: Any = model.get_submodule(convolution)
+        bend = None if activation is None else model.get_submodule(activation)
         if norm is not None:
-            _fold(convolution, norm)
-            model.set_submodule(names[norm], _own_activation(norm))
+            folded: Any = model.get_submodule(norm)
+            _fold(layer, folded)
+            model.set_submodule(norm, _own_activation(folded))
             found = True
-        if _suits_onednn(convolution):
-            fused = FusedConvolution(convolution, activation, sides)
-            model.set_submodule(names[convolution], fused)
+        if _suits_onednn(layer):
+            model.set_submodule(convolution, FusedConvolution(layer, bend, sides))
             if activation is not None:
-                inside = norm is not None and _own_activation(norm) is activation
-                layer = norm if norm is not None and inside else activation
-                model.set_submodule(names[layer], nn.Identity())
+                inside = norm is not None and activation.startswith(f"{norm}.")
+                model.set_submodule(norm if norm and inside else activation, nn.Identity())
             found = True
     return found
 
@@ -214,22 +214,22 @@ class FusedConvolution(nn.Module):
         return packed[1]
 
 
-def _site(
-    convolution: nn.Conv2d,
-    sides: tuple[int, int],
+def _followers(
+    convolution: nn.Module,
     fed: dict[nn.Module, nn.Module],
     once: set[nn.Module],
-) -> Site:
+    names: dict[nn.Module, str],
+) -> tuple[str | None, str | None]:
+    """Names of the norm and the activation that can be melted into a convolution."""
     follower = fed.get(convolution)
     norm = follower if isinstance(follower, nn.BatchNorm2d) else None
     activation = follower if norm is None else _own_activation(norm)
     if norm is not None and (norm not in once or norm.running_mean is None):
-        norm = activation = None
-    elif norm is not None and isinstance(activation, nn.Identity):
+        return None, None
+    if norm is not None and isinstance(activation, nn.Identity):
         activation = fed.get(norm)
-    if activation not in once or type(activation) not in _BY_ONEDNN:
-        activation = None
-    return Site(convolution, norm, activation, sides)
+    bends = activation in once and type(activation) in _BY_ONEDNN
+    return (names[norm] if norm else None), (names[activation] if activation and bends else None)
 
 
 def _sum(values: Tensor) -> float:

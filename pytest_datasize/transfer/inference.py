@@ -5,13 +5,14 @@ embeddings more than is stated here is not taken.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pytest_datasize.transfer.backbone import Backbone
-from pytest_datasize.transfer.fusion import fuse, watch
+from pytest_datasize.transfer.fusion import Site, fuse, watch
 
 FUSION_TOLERANCE = 1e-3
 """Largest relative difference by fusing layers: float32 rounding of a deep network."""
@@ -39,14 +40,14 @@ class Inference:
     difference
         Mean of ‖half - float32‖ / ‖float32‖ over the images of the check; 0 in float32, and where
         an earlier check was relied on.
-    fused
-        Whether layers are melted into its convolutions.
+    sites
+        Where layers are melted into its convolutions; empty where none are.
     """
 
     model: nn.Module
     precision: str
     difference: float
-    fused: bool
+    sites: tuple[Site, ...]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -60,7 +61,7 @@ def prepare(
     device: torch.device,
     sample: Tensor,
     precision: str = "auto",
-    fused: bool | None = None,
+    sites: Sequence[Site] | None = None,
 ) -> Inference:
     """Make the model of a backbone fast on a device.
 
@@ -75,33 +76,33 @@ def prepare(
     precision
         ``float32``, ``bfloat16``, ``float16``, or ``auto``: the half precision that the hardware
         is fast in, if the embeddings stay within :data:`HALF_TOLERANCE`.
-    fused
-        What an earlier check of ``precision`` on the same images found of fusing; None checks.
+    sites
+        Where an earlier check of ``precision`` found that layers can be melted; None checks.
     """
     sample = sample.to(device).contiguous(memory_format=torch.channels_last)
 
-    def exact() -> nn.Module:
+    def exact(sites: Sequence[Site] = ()) -> nn.Module:
         model = copy.deepcopy(backbone.model).to(device).to(memory_format=torch.channels_last)
-        if fused:
-            fuse(model, watch(model, sample[:1])[1])
+        fuse(model, sites)
         return model
 
-    if fused is not None:
-        return Inference(exact().to(PRECISIONS[precision]), precision, 0.0, fused)
+    if sites is not None:
+        model = exact(sites).to(PRECISIONS[precision])
+        return Inference(model, precision, 0.0, tuple(sites))
     model = exact()
     output, sites = watch(model, sample)
     reference = output.float()
     fused = fuse(model, sites) and _difference(model, sample[:1], reference) <= FUSION_TOLERANCE
     if not fused:
-        model = exact()
+        model, sites = exact(), ()
     wanted = fast_precision(device) if precision == "auto" else precision
     if wanted == "float32":
-        return Inference(model, wanted, 0.0, fused)
+        return Inference(model, wanted, 0.0, sites)
     half = model.to(PRECISIONS[wanted])
     difference = _difference(half, sample.to(PRECISIONS[wanted]), reference)
     if difference <= HALF_TOLERANCE:
-        return Inference(half, wanted, difference, fused)
-    return Inference(exact(), "float32", 0.0, fused)
+        return Inference(half, wanted, difference, sites)
+    return Inference(exact(sites), "float32", 0.0, sites)
 
 
 def fast_precision(device: torch.device) -> str:

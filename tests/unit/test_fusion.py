@@ -180,7 +180,7 @@ class Asking(nn.Module):
 def test_what_would_change_the_embeddings_or_fail_is_not_taken(module):
     backbone, images = load(module(), image_size=32), noise(2, 3, 32, 32)
     inference = prepare(backbone, CPU, images, "float32")
-    assert not inference.fused
+    assert not inference.sites
     torch.testing.assert_close(inference.model(images), backbone.model(images))
 
 
@@ -203,7 +203,7 @@ def test_what_was_found_before_is_made_again():
     backbone = load(timm.create_model("resnet10t", pretrained=False), image_size=64)
     images = noise(4, 3, 64, 64)
     first = prepare(backbone, CPU, images)
-    again = prepare(backbone, CPU, images[:1], first.precision, first.fused)
-    assert (again.precision, again.fused) == (first.precision, first.fused)
+    again = prepare(backbone, CPU, images[:1], first.precision, first.sites)
+    assert (again.precision, again.sites) == (first.precision, first.sites)
     seen = images.to(first.dtype)
     assert torch.equal(first.model(seen), again.model(seen))
