@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from support import shapes
+from support import shapes, stages
 from trainers import columns
 
 from pytest_datasize import Study
@@ -20,14 +20,7 @@ SIZES = (12, 24, 40)
 
 def network() -> torch.nn.Module:
     """A small backbone of three stages, the same for every test: 72 features."""
-    generator = torch.Generator().manual_seed(0)
-    layers = []
-    for inputs, outputs in ((3, 8), (8, 8), (8, 12)):
-        convolution = torch.nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
-        torch.nn.init.normal_(convolution.weight, std=0.4, generator=generator)
-        torch.nn.init.zeros_(convolution.bias)
-        layers.append(torch.nn.Sequential(convolution, torch.nn.ReLU()))
-    return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d((2, 3)), torch.nn.Flatten())
+    return stages(normed=False, cells=(2, 3))
 
 
 def repeated(seed: int = 0):

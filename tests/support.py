@@ -22,6 +22,24 @@ def shapes(n: int, seed: int = 0, side: int = 24, noise: float = 0.6):
     return (noisy * 255).astype(np.uint8), labels
 
 
+def stages(*, normed: bool, cells: tuple[int, int]):
+    """A backbone of three small stages and 12 features a cell, from one seed."""
+    import torch  # tests that only write files need none
+
+    generator = torch.Generator().manual_seed(0)
+    layers = []
+    for inputs, outputs in ((3, 8), (8, 8), (8, 12)):
+        convolution = torch.nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+        torch.nn.init.normal_(convolution.weight, std=0.4, generator=generator)
+        torch.nn.init.zeros_(convolution.bias)
+        stage = [convolution]
+        if normed:
+            stage.append(torch.nn.BatchNorm2d(outputs))
+            stage[-1].running_mean.uniform_(-0.1, 0.1, generator=generator)
+        layers.append(torch.nn.Sequential(*stage, torch.nn.ReLU()))
+    return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(cells), torch.nn.Flatten())
+
+
 def write_folder(root: Path, images, labels, names=("left", "right")) -> Path:
     """Write images as PNG files in class-per-subfolder layout."""
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from support import shapes
+from support import shapes, stages
 
 from pytest_datasize import BackboneError, Study, TrainingError
 from pytest_datasize.errors import RequirementError
@@ -24,16 +24,7 @@ SIZES = (12, 30, 64)
 
 def network() -> torch.nn.Module:
     """A small backbone of three stages, with BatchNorm, the same for every test."""
-    generator = torch.Generator().manual_seed(0)
-    layers = []
-    for inputs, outputs in ((3, 8), (8, 8), (8, 12)):
-        convolution = torch.nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
-        torch.nn.init.normal_(convolution.weight, std=0.4, generator=generator)
-        torch.nn.init.zeros_(convolution.bias)
-        norm = torch.nn.BatchNorm2d(outputs)
-        norm.running_mean.uniform_(-0.1, 0.1, generator=generator)
-        layers.append(torch.nn.Sequential(convolution, norm, torch.nn.ReLU()))
-    return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d((1, 3)), torch.nn.Flatten())
+    return stages(normed=True, cells=(1, 3))
 
 
 @pytest.fixture(autouse=True)
