@@ -102,10 +102,13 @@ def test_an_unreachable_hub_is_one_error_with_three_ways_out(offline_hub):
         load("tf_efficientnet_lite0", weights="hub")
 
 
-def test_weights_are_fetched_from_a_hub(offline_hub, resnet, monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_are_fetched_from_a_hub(name, offline_hub, resnet, monkeypatch, tmp_path):
     """A hub on this machine that speaks the protocol of the real one."""
-    save_file(resnet.state_dict(), tmp_path / "model.safetensors")
-    content = (tmp_path / "model.safetensors").read_bytes()
+    save = save_file if name.endswith(".safetensors") else torch.save
+    save(resnet.state_dict(), tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    asked = []
 
     class Hub(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self):
@@ -116,8 +119,11 @@ def test_weights_are_fetched_from_a_hub(offline_hub, resnet, monkeypatch, tmp_pa
             self.wfile.write(content)
 
         def answer(self):
-            found = self.path in ("/", "/timm/resnet18.a1_in1k/resolve/main/model.safetensors")
+            asked.append(self.path)
+            found = self.path in ("/", f"/timm/resnet18.a1_in1k/resolve/main/{name}")
             self.send_response(200 if found else 404)
+            if not found:
+                self.send_header("X-Error-Code", "EntryNotFound")
             self.send_header("ETag", '"abc"')
             self.send_header("X-Repo-Commit", "a" * 40)
             self.send_header("Content-Length", str(len(content)))
@@ -136,6 +142,7 @@ def test_weights_are_fetched_from_a_hub(offline_hub, resnet, monkeypatch, tmp_pa
         server.server_close()
     assert backbone.weights_source == "hub timm/resnet18.a1_in1k"
     assert same(backbone, resnet)
+    assert asked.count("/") == 1  # whether it can be reached
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
