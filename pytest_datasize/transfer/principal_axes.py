@@ -9,7 +9,9 @@ from pytest_datasize.transfer.features import Features
 SAMPLE = 20_000
 """Rows that the axes of a larger pool are taken from, evenly spaced."""
 
-_TAIL = 1e-6  # share of variance dropped with the last axes, about the rounding of float16
+# share of variance dropped with the last axes: on photographs of textiles it takes a third of them
+# away, and moves probabilities by 0.00006 on average
+_TAIL = 1e-4
 _BLOCK = 4096  # rows converted to float32 at a time
 _CACHE_BYTES = 1 << 30  # rotated rows of a pool that are kept, at most
 
