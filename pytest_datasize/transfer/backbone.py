@@ -61,13 +61,15 @@ class Backbone:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Turn uint8 pixels (..., 3, S, S) into the float32 input that the weights expect."""
-        rows = pixels.movedim(-3, -1).flatten(-2).float()  # (..., S, 3 S): long rows run fast
+        *_, channels, _, side = pixels.shape
+        # (..., S, 3 S): long rows run fast, and are how decoders lay pixels out
+        rows = pixels.movedim(-3, -1).flatten(-2).to(torch.float32, copy=True)
         mean, std = (
-            torch.tensor(values, device=pixels.device).repeat(pixels.shape[-1])
+            torch.tensor(values, device=pixels.device).expand(channels).repeat(side)
             for values in (self.mean, self.std)
         )
         rows.mul_(1 / (255 * std)).sub_(mean / std)
-        return rows.view(*rows.shape[:-1], -1, len(self.mean)).movedim(-1, -3)
+        return rows.view(*rows.shape[:-1], side, channels).movedim(-1, -3)
 
     def preprocess(self, picture: Image.Image) -> Tensor:
         """Turn an 8-bit RGB image into the model's input, float32 of shape (3, S, S)."""
@@ -214,10 +216,8 @@ def _with_weights(name: str, found: weight_files.Weights, image_size: int | None
     shapes = [tensor.shape for tensor in given.values()]
     config = timm.models.get_pretrained_cfg(name)
     head = given.get(f"{config.classifier}.weight") if config else None
-    n_classes = config.num_classes if config else 0
-    if head is not None:
-        n_classes = head.shape[0]
     try:
+        n_classes = head.shape[0] if head is not None else config.num_classes if config else 0
         if head is not None:
             overlay = {"file": str(found.file), "custom_load": False, "num_classes": n_classes}
             return _create(
@@ -237,7 +237,7 @@ def _with_weights(name: str, found: weight_files.Weights, image_size: int | None
             model = _create(name, image_size, num_classes=0)
             model.load_state_dict(given)
         return model
-    except (KeyError, RuntimeError, ValueError) as problem:
+    except (KeyError, IndexError, RuntimeError, ValueError) as problem:
         raise BackboneError(
             f"weights file {found.file} does not fit backbone {name!r}: {_short(problem)} "
             "Is it the file of another architecture?"

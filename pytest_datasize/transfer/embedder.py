@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,13 +96,14 @@ class Embedder:
             names = known_contents(self._first, store)
             if None in names:
                 names = [one.content for one in self._read()]
-            trial = f"{self._key('')}|{HALF_TOLERANCE}|{names}"
+            trial = f"{self._key('')}|timm {version('timm')}|{HALF_TOLERANCE}|{names}"
             known = store.get("inference", trial)
             if known is None:
                 model = self.ready()
                 known = {"precision": model.precision, "sites": model.sites}
                 store.put("inference", trial, known)
-            self._sites = tuple(map(_site, known["sites"]))
+            if isinstance(self.backbone.given, str):  # others may change, and keep their names
+                self._sites = tuple(map(_site, known["sites"]))
             self._space = Space(self._key(known["precision"]), known["precision"])
         return self._space
 
@@ -131,7 +133,7 @@ class Embedder:
                     f"it on {self.device}, or its embeddings would differ by more than "
                     f"{HALF_TOLERANCE:.0%}. Use precision='auto' or 'float32'."
                 )
-            self._inference = found
+            self._inference, self._sample = found, None
         return self._inference
 
     def forward(self, pixels: Sequence[Tensor]) -> Tensor:
@@ -215,8 +217,8 @@ class Embedder:
     def _key(self, precision: str) -> str:
         """Everything but the image that an embedding depends on."""
         machine = platform.machine() if self.device.type == "cpu" else self.device.type
-        version = f"torch {torch.__version__} ({_ARITHMETIC})"
-        return f"{self.backbone.key}|{machine}|{precision}|{version}"
+        arithmetic = f"torch {torch.__version__} ({_ARITHMETIC})"
+        return f"{self.backbone.key}|{machine}|{precision}|{arithmetic}"
 
 
 def first_of(image_sets: Sequence[ImageSet]) -> ImageSet:

@@ -74,16 +74,19 @@ def watch(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[Site, ...]]:
 
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         calls[module] = calls.get(module, 0) + 1
+        if not inputs:  # given by keyword
+            return
         if isinstance(module, nn.Conv2d):
             sides[module] = inputs[0].shape[-2], inputs[0].shape[-1]
-        elif inputs and id(inputs[0]) in made:
+        elif id(inputs[0]) in made:
             feeder, output, total = made[id(inputs[0])]
             same = output() is inputs[0]
             if same and _sum(inputs[0]) == total:  # it tells whether anything was added in place
                 fed[feeder] = module
 
-    def after(module: nn.Module, _: Any, output: Tensor) -> None:
-        made[id(output)] = module, weakref.ref(output), _sum(output)
+    def after(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            made[id(output)] = module, weakref.ref(output), _sum(output)
 
     names = {module: name for name, module in model.named_modules()}
     makers = [m for m in names if type(m) in _PLAIN or isinstance(m, nn.BatchNorm2d)]
@@ -174,11 +177,9 @@ class FusedConvolution(nn.Module):
         kind = "none" if activation is None else _BY_ONEDNN[type(activation)]
         limits = [getattr(activation, name, None) for name in ("min_val", "max_val")]
         self._bend = kind, limits if kind == "hardtanh" else [], ""
-        self._half = [
-            dtype
-            for dtype, known in ((torch.bfloat16, "bf16"), (torch.float16, "fp16"))
-            if getattr(torch.ops.mkldnn, f"_is_mkldnn_{known}_supported")()
-        ]
+        # not float16: what overflows must stay visible, and clamping makes a number of it
+        bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        self._fast = (torch.float32, torch.bfloat16) if bfloat16 else (torch.float32,)
         self._packed: tuple[Any, Tensor] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -186,7 +187,7 @@ class FusedConvolution(nn.Module):
         if self._sides not in (None, tuple(images.shape[-2:])):
             raise RuntimeError(f"fused for inputs of {self._sides}, got {tuple(images.shape)}")
         shape = self._padding, self._stride, self._dilation, self._groups
-        if images.dtype in (torch.float32, *self._half):
+        if images.dtype in self._fast:
             weight = self._weight_for(images)
             found: Tensor = torch.ops.mkldnn._convolution_pointwise(
                 images, weight, self.bias, *shape, *self._bend
@@ -263,8 +264,17 @@ def _suits_onednn(convolution: nn.Conv2d) -> bool:
         and all(hasattr(torch.ops.mkldnn, name) for name in wanted)  # not every build has it
         and convolution.padding_mode == "zeros"
         and not isinstance(convolution.padding, str)
-        and not (isinstance(convolution, Conv2dSame) and convolution.dilation != (1, 1))
+        and (not isinstance(convolution, Conv2dSame) or _widens(convolution))
     )
+
+
+def _widens(convolution: Conv2dSame) -> bool:
+    """Whether its padding may move into the kernel.
+
+    Kernels of 8 and strides of 4 are wrong in oneDNN's bfloat16 for some numbers of channels.
+    """
+    usual = max(convolution.kernel_size) <= 5 and max(convolution.stride) <= 2
+    return bool(usual and convolution.dilation == (1, 1))
 
 
 def _symmetric(convolution: Conv2dSame, sides: tuple[int, int]) -> tuple[Tensor, tuple[int, ...]]:

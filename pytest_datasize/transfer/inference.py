@@ -15,7 +15,7 @@ from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.fusion import Site, fuse, watch
 
 FUSION_TOLERANCE = 1e-3
-"""Largest relative difference by fusing layers: float32 rounding of a deep network."""
+"""Largest difference by fusing layers, as a share of what tells an image from the others' mean."""
 
 HALF_TOLERANCE = 0.1
 """Largest relative difference by half precision.
@@ -87,14 +87,16 @@ def prepare(
         return model
 
     if sites is not None:
-        model = exact(sites).to(PRECISIONS[precision])
+        model = exact(sites)
+        if precision != "float32":  # parts of a model may calculate in another one
+            model = model.to(PRECISIONS[precision])
         return Inference(model, precision, 0.0, tuple(sites))
     model = exact()
-    output, sites = watch(model, sample)
-    reference = output.float()
-    fused = fuse(model, sites) and _difference(model, sample[:1], reference) <= FUSION_TOLERANCE
-    if not fused:
-        model, sites = exact(), ()
+    fused = _fused(model, backbone, sample)
+    if fused is None:
+        model = exact()
+        fused = (), model(sample).float()
+    sites, reference = fused
     wanted = fast_precision(device) if precision == "auto" else precision
     if wanted == "float32":
         return Inference(model, wanted, 0.0, sites)
@@ -103,6 +105,31 @@ def prepare(
     if difference <= HALF_TOLERANCE:
         return Inference(half, wanted, difference, sites)
     return Inference(exact(sites), "float32", 0.0, sites)
+
+
+def _fused(
+    model: nn.Module, backbone: Backbone, sample: Tensor
+) -> tuple[tuple[Site, ...], Tensor] | None:
+    """Fuse the layers of a model; return where, and what it made of the sample before.
+
+    None where that fails, or changes what tells images apart: embeddings without what is common to
+    all. Noise is one of the images, since the others may be black.
+    """
+    side = backbone.image_size
+    noise = torch.randint(256, (1, 3, side, side), generator=torch.Generator().manual_seed(0))
+    shown = backbone.normalise(noise.to(sample.device))
+    images = torch.cat([sample, shown]).contiguous(memory_format=torch.channels_last)
+    try:
+        output, sites = watch(model, images)
+        before = output.float()
+        if not fuse(model, sites):
+            return (), before[: len(sample)]
+        changed = model(images).float() - before
+    except Exception:  # no memory, or what a module of anybody's raises: plain it may run
+        return None
+    spread = (before - before.mean(0)).norm(dim=1).clamp_min(1e-12)
+    alike = bool((changed.norm(dim=1) <= FUSION_TOLERANCE * spread).all())
+    return (sites, before[: len(sample)]) if alike else None
 
 
 def fast_precision(device: torch.device) -> str:
@@ -117,14 +144,14 @@ def fast_precision(device: torch.device) -> str:
 def _difference(model: nn.Module, images: Tensor, reference: Tensor) -> float:
     """Mean relative difference of embeddings; infinite where they are not finite, or fail.
 
-    What may fail: in half precision a module that makes float32 tensors of its own, or an operation
-    without a half version; fused, a module that asks a convolution for what it was made with.
+    What fails: a module that makes float32 tensors of its own, or an operation without a half
+    version.
     """
     try:
-        distance = (model(images).float() - reference[: len(images)]).norm(dim=1)
-    except Exception:  # whatever a module of anybody's raises: it did not where nothing was changed
+        distance = (model(images).float() - reference).norm(dim=1)
+    except Exception:  # whatever a module of anybody's raises: in float32 it did not
         return float("inf")
-    value = float((distance / reference[: len(images)].norm(dim=1).clamp_min(1e-12)).mean())
+    value = float((distance / reference.norm(dim=1).clamp_min(1e-12)).mean())
     return value if value == value else float("inf")
 
 
