@@ -1,4 +1,4 @@
-"""Run a plan to a result: the one room that knows all the others.
+"""What one asks of images: plan, check, run; what was measured before comes from the store.
 
 Nothing heavy is imported before something must be measured: an unchanged study is found in the
 store by the contents of its images alone.

@@ -13,8 +13,6 @@ from pytest_datasize.images.perceptual_hash import remember, squares_of
 from pytest_datasize.images.undecodable import UndecodableError, told
 from pytest_datasize.store import Store
 
-_REMEMBER = 256  # files whose contents are remembered at a time
-
 
 class Decoded(NamedTuple):
     """An image as the backbone takes it.
