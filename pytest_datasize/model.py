@@ -58,13 +58,13 @@ class Model:
         key = key_of([asked, self._options["weights"], version("timm")])
         known = self._store.get("weights", key)
         if self._loaded is not None:
-            file, content = self._loaded.weights_file, self._loaded.weights_hash
-            assert file is not None
-            found = {"file": str(file), "stamp": file_stamp(file), "is": content}
+            stamps = [[str(file), file_stamp(file)] for file in self._loaded.files]
+            found = {"files": stamps, "is": self._loaded.content}
             if found != known:
                 self._store.put("weights", key, found)
-            return f"{self._loaded.name}|{content}"
-        if known and file_stamp(known["file"]) == known["stamp"]:
+            return f"{self._loaded.name}|{self._loaded.content}"
+        files = known.get("files") if known else None
+        if files and all(file_stamp(file) == stamp for file, stamp in files):
             return f"{asked}|{known['is']}"
         return None
 

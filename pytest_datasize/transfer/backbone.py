@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,10 @@ class Backbone:
         S, pixels.
     weights_source, weights_hash
         Where the weights came from, and the first 16 hexadecimal digits of their SHA-256.
-    weights_file
-        Where the weights lie; None for a module.
+    content
+        Names what was loaded: the weights, and the configuration where that is a file, too.
+    files
+        Files that it was read from; none for a module.
     key
         Names everything an embedding depends on: weights, architecture, preprocessing.
     given
@@ -55,7 +57,8 @@ class Backbone:
     image_size: int
     weights_source: str
     weights_hash: str
-    weights_file: Path | None
+    content: str
+    files: tuple[Path, ...]
     key: str
     given: str | nn.Module
 
@@ -97,19 +100,23 @@ def load(
         Unknown name, weights that cannot be found, fetched or loaded, or a size that the
         architecture does not take.
     """
+    files: tuple[Path, ...] = ()
     if isinstance(backbone, nn.Module):
         if weights != "auto":
             raise BackboneError(f"weights={weights!r}: a module brings its own weights.")
         name, model = type(backbone).__name__, copy.deepcopy(backbone)
-        source, content, file = "given as a module", _state_hash(model), None
+        source, weights_hash = "given as a module", _state_hash(model)
+        content = weights_hash
         identity = f"{type(backbone).__module__}.{type(backbone).__qualname__}"
     elif weights == RANDOM:
         name, model = backbone, architecture(backbone, image_size)
-        source, content, file = "random weights, fresh in every trial", "", None
+        source = "random weights, fresh in every trial"
+        weights_hash = content = ""
         identity = backbone
     else:
         name, (model, found) = backbone, _from_timm(backbone, weights, image_size)
-        source, content, identity, file = found.source, found.hash, name, found.file
+        source, weights_hash, identity = found.source, found.hash, name
+        content, files = found.content, found.files
     model.eval().requires_grad_(False)
     config = timm_data.resolve_model_data_config(model)
     if image_size:
@@ -127,8 +134,9 @@ def load(
         std=tuple(config["std"]),
         image_size=side,
         weights_source=source,
-        weights_hash=content,
-        weights_file=file,
+        weights_hash=weights_hash,
+        content=content,
+        files=files,
         key=f"{identity}|{content}|{sorted(config.items())}",
         given=backbone,
     )
@@ -185,7 +193,8 @@ def _from_timm(
         if choice != "auto":
             raise BackboneError(f"weights={choice!r}: backbone {name!r} brings its own weights.")
         usual = [path for path in files if path.stem in ("model", "pytorch_model")]
-        found = weight_files.from_file((usual or files)[-1])
+        chosen = weight_files.from_file((usual or files)[-1])
+        found = replace(chosen, config=folder / "config.json")
         _read_weights(found)  # refuses what is not weights alone, before timm reads it
         try:
             return _create(name, image_size, pretrained=True), found

@@ -78,7 +78,8 @@ def backbone_of(trainer: Any, image_size: int | None) -> Backbone:
         image_size=image_size or 0,
         weights_source="made by the trainer",
         weights_hash="",
-        weights_file=None,
+        content="",
+        files=(),
         key=named(trainer),
         given="",
     )

@@ -14,19 +14,39 @@ from pytest_datasize.errors import BackboneError
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights file, and what the report says about where it came from."""
+    """A weights file, and what the report says about where it came from.
+
+    Attributes
+    ----------
+    file, source
+        Which, and where from.
+    config
+        The file that says which architecture they are of; None where the name does.
+    """
 
     file: Path
     source: str
+    config: Path | None = None
 
     @property
     def hash(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the file."""
-        content = hashlib.sha256()
-        with self.file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                content.update(block)
-        return content.hexdigest()[:16]
+        return _hash(self.file)
+
+    @property
+    def content(self) -> str:
+        """What names all that was loaded: the hash, and that of the configuration."""
+        return self.hash if self.config is None else f"{self.hash}+{_hash(self.config)}"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that were read."""
+        return (self.file,) if self.config is None else (self.file, self.config)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 @dataclass(frozen=True)

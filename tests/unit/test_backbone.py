@@ -15,6 +15,7 @@ from support import shapes
 from pytest_datasize import BackboneError
 from pytest_datasize.images import load as load_images
 from pytest_datasize.images.decode import decode
+from pytest_datasize.model import Model
 from pytest_datasize.store import Store
 from pytest_datasize.transfer import weights
 from pytest_datasize.transfer.backbone import load
@@ -175,6 +176,24 @@ def test_a_local_dir_brings_its_own_data_config(tmp_path, resnet):
     backbone = load(f"local-dir:{tmp_path}")
     assert backbone.image_size == 96
     assert same(backbone, resnet)
+
+    def name(store):
+        options = {"strategy": "feature_extraction", "weights": "auto", "image_size": None}
+        return Model({"backbone": f"local-dir:{tmp_path}", **options}, store)
+
+    with Store(tmp_path / "store") as store:
+        first = name(store)
+        assert first.name is None  # nothing is known of it
+        assert first.backbone.key == backbone.key
+        assert first.name == name(store).name is not None
+        # the same weights in another architecture
+        config["model_args"] = {"act_layer": "silu"}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        again = name(store)
+        assert again.name is None
+        assert again.backbone.weights_hash == backbone.weights_hash
+        assert again.backbone.key != backbone.key
+        assert again.name not in (None, first.name)
 
 
 def test_weights_of_another_architecture_and_damaged_files_are_refused(tmp_path, resnet):
