@@ -76,7 +76,7 @@ def measured(
     notes = study.preset.notes if study.preset else ()
     if (budget := study.options["budget"]) is not None:
         asked = study.options["strategy"], study.model.backbone, study.device
-        cost = estimate(*asked, len(work.labels), study.training())
+        cost = estimate(*asked, sets, study.training())
         plan, note = shed(work.plan, cost, budget)
         work, notes = replace(work, plan=plan), (*notes, note) if note else notes
     result = measure(work, strategy, timings, notes, until)

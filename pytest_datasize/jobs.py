@@ -137,9 +137,11 @@ class Embedding:
 
         pool = self.copy.parts(desk)[0]
         images = pool.part(np.arange(span.start, max(span.start, min(span.stop, len(pool)))))
-        device = _embedder(self.copy, desk).device
-        for view in kept_views(study) if images else ():
-            embed([images], Embedder(view, device, self.space.precision), study.store)
+        if "views" not in desk:
+            device, asked = _embedder(self.copy, desk).device, self.space.precision
+            desk["views"] = [Embedder(view, device, asked) for view in kept_views(study)]
+        for embedder in desk["views"] if images else ():
+            embed([images], embedder, study.store)
 
 
 class Some(NamedTuple):

@@ -186,13 +186,13 @@ class Study:
         images, test = self.collection.once
         plan = self.draw(images, test)
         backbone = self.model.backbone
-        total = len(images) + (len(test) if test else 0)
-        cost = estimate(self.options["strategy"], backbone, self.device, total, self.training())
+        sets = (images, test) if test else (images,)
+        cost = estimate(self.options["strategy"], backbone, self.device, sets, self.training())
         plan, shed_note = shed(plan, cost, self.options["budget"])
         return StudyPlan(
             source=images.source,
             class_counts=images.class_counts,
-            total=total,
+            total=sum(map(len, sets)),
             available=plan.available,
             n_test=plan.n_test,
             sizes=plan.sizes,

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.plan import Plan
+from pytest_datasize.store import Store
 from pytest_datasize.threads import n_threads
 from pytest_datasize.transfer.backbone import Backbone
 from pytest_datasize.transfer.cut import cut, trained_parameters
 from pytest_datasize.transfer.device import torch_threads
-from pytest_datasize.transfer.embedder import CPU_BATCH, GPU_BATCH
+from pytest_datasize.transfer.embedder import CPU_BATCH, GPU_BATCH, Embedder, first_of
+from pytest_datasize.transfer.reader import decoded
 from pytest_datasize.transfer.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
 from pytest_datasize.transfer.views import VIEWS
 
@@ -84,7 +87,7 @@ def estimate(
     strategy: str,
     backbone: Backbone,
     device: torch.device,
-    n_images: int,
+    image_sets: Sequence[ImageSet],
     options: Mapping[str, Any],
 ) -> Cost:
     """Estimate the cost of a study on this machine; a few batches are run for it.
@@ -95,14 +98,15 @@ def estimate(
         What is trained and how, as a strategy takes them.
     backbone, device
         With which model, where.
-    n_images
-        Images in all.
+    image_sets
+        The images; a few are decoded for it.
     """
     if strategy == "own_training":
         return Cost(0, 0.0, 0, known=False)
-    looks = n_images * (1 + VIEWS * bool(options.get("augment")))
+    looks = sum(map(len, image_sets)) * (1 + VIEWS * bool(options.get("augment")))
+    first = first_of(image_sets)
     if strategy == "feature_extraction":
-        seconds, width = _forward(backbone.model, backbone, device)
+        seconds, width = _look(Embedder(backbone, device, options["precision"]), first)
         return Cost(looks, looks * seconds, 2 * looks * width)
     recipe: Recipe = options.get("recipe") or (
         FROM_SCRATCH if strategy == "from_scratch" else FINE_TUNING
@@ -110,11 +114,13 @@ def estimate(
     if strategy == "from_scratch":
         pixels = 3 * backbone.image_size**2
         step, epoch = _step(backbone.model, None, _images(backbone, device), device)
-        return Cost(looks, 0.0, 2 * looks * pixels, recipe, step, epoch)
+        once = looks * _decoding(first, backbone)
+        return Cost(looks, once, 2 * looks * pixels, recipe, step, epoch)
     if options.get("unfreeze") is not None:
         recipe = replace(recipe, unfreeze=options["unfreeze"])
     found = cut(backbone, recipe.unfreeze)
-    trunk, width = _forward(found.trunk, backbone, device)
+    lower = Embedder(replace(backbone, model=found.trunk), device, "float32")
+    trunk, width = _look(lower, first)
     with torch.inference_mode():
         activations = found.trunk.to(device)(_images(backbone, device))
     step, epoch = _step(found.top, found.trainable, activations.clone(), device)
@@ -189,16 +195,27 @@ def _timed(work: Callable[[], Tensor], device: torch.device) -> float:
     return seconds / (n_threads() if device.type == "cpu" else 1)
 
 
-def _forward(model: nn.Module, backbone: Backbone, device: torch.device) -> tuple[float, int]:
-    """Seconds per image, and numbers per image in what comes out.
+def _look(embedder: Embedder, first: ImageSet) -> tuple[float, int]:
+    """Seconds per image until it is embedded, and numbers per image in what comes out."""
+    embedder.settle(first, Store())
+    embedder.ready()
+    crop, device = embedder.backbone.crop, embedder.device
+    read = [decoded(first, row, crop).pixels for row in range(len(first))]
+    pixels = [one for one in read if one is not None]
+    batch = [pixels[k % len(pixels)] for k in range(embedder.batch_size)]
+    forward = _timed(lambda: embedder.forward(batch), device) / len(batch)
+    decoding = _decoding(first, embedder.backbone)
+    # a GPU calculates while the threads decode
+    seconds = decoding + forward if device.type == "cpu" else max(decoding, forward)
+    return seconds, embedder.forward(batch[:1]).numel()
 
-    Decoding is left out: it overlaps with the model and is cheaper than it.
-    """
-    images = _images(backbone, device)
-    model = model.to(device)
-    with torch.inference_mode():
-        seconds = _timed(lambda: model(images), device) / len(images)
-        return seconds, int(model(images[:1]).numel())
+
+def _decoding(first: ImageSet, backbone: Backbone) -> float:
+    """Seconds per image until its pixels are there, divided by how many are read side by side."""
+    start = time.perf_counter()
+    for row in range(len(first)):
+        decoded(first, row, backbone.crop)
+    return (time.perf_counter() - start) / len(first) / n_threads()
 
 
 def _step(

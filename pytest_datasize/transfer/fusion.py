@@ -171,9 +171,8 @@ class FusedConvolution(nn.Module):
         self.weight, self.bias = nn.Parameter(weight, requires_grad=False), convolution.bias
         self.activation = nn.Identity() if activation is None else activation
         self._sides = sides if isinstance(convolution, Conv2dSame) else None
-        shape = convolution.stride, padding, convolution.dilation
-        self._stride, self._padding, self._dilation = (list(map(int, part)) for part in shape)
-        self._groups = convolution.groups
+        shape = padding, convolution.stride, convolution.dilation
+        self._shape: tuple[Any, ...] = *(list(map(int, part)) for part in shape), convolution.groups
         kind = "none" if activation is None else _BY_ONEDNN[type(activation)]
         limits = [getattr(activation, name, None) for name in ("min_val", "max_val")]
         self._bend = kind, limits if kind == "hardtanh" else [], ""
@@ -186,22 +185,14 @@ class FusedConvolution(nn.Module):
         """Return what the layers made that this one stands for."""
         if self._sides not in (None, tuple(images.shape[-2:])):
             raise RuntimeError(f"fused for inputs of {self._sides}, got {tuple(images.shape)}")
-        shape = self._padding, self._stride, self._dilation, self._groups
         if images.dtype in self._fast:
             weight = self._weight_for(images)
             found: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                images, weight, self.bias, *shape, *self._bend
+                images, weight, self.bias, *self._shape, *self._bend
             )
             return found
-        made = functional.conv2d(
-            images,
-            self.weight,
-            self.bias,
-            self._stride,
-            self._padding,
-            self._dilation,
-            self._groups,
-        )
+        padding, stride, *rest = self._shape
+        made = functional.conv2d(images, self.weight, self.bias, stride, padding, *rest)
         bent: Tensor = self.activation(made)
         return bent
 
@@ -209,8 +200,9 @@ class FusedConvolution(nn.Module):
         """Return the weights in oneDNN's order for images of that kind."""
         kind, packed = (images.dtype, images.shape), self._packed
         if packed is None or packed[0] != kind:  # threads may do so at the same time
-            order = self._padding, self._stride, self._dilation, self._groups, list(images.shape)
-            weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *order)
+            weight = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight, *self._shape, list(images.shape)
+            )
             self._packed = packed = kind, weight
         return packed[1]
 

@@ -37,16 +37,12 @@ class Inference:
         (N, 3, S, S) images in ``dtype`` and channels last → (N, D) embeddings.
     precision
         Name of the dtype, such as ``bfloat16``.
-    difference
-        Mean of ‖half - float32‖ / ‖float32‖ over the images of the check; 0 in float32, and where
-        an earlier check was relied on.
     sites
         Where layers are melted into its convolutions; empty where none are.
     """
 
     model: nn.Module
     precision: str
-    difference: float
     sites: tuple[Site, ...]
 
     @property
@@ -90,7 +86,7 @@ def prepare(
         model = exact(sites)
         if precision != "float32":  # parts of a model may calculate in another one
             model = model.to(PRECISIONS[precision])
-        return Inference(model, precision, 0.0, tuple(sites))
+        return Inference(model, precision, tuple(sites))
     model = exact()
     fused = _fused(model, backbone, sample)
     if fused is None:
@@ -99,12 +95,11 @@ def prepare(
     sites, reference = fused
     wanted = fast_precision(device) if precision == "auto" else precision
     if wanted == "float32":
-        return Inference(model, wanted, 0.0, sites)
+        return Inference(model, wanted, sites)
     half = model.to(PRECISIONS[wanted])
-    difference = _difference(half, sample.to(PRECISIONS[wanted]), reference)
-    if difference <= HALF_TOLERANCE:
-        return Inference(half, wanted, difference, sites)
-    return Inference(exact(sites), "float32", 0.0, sites)
+    if _difference(half, sample.to(PRECISIONS[wanted]), reference) <= HALF_TOLERANCE:
+        return Inference(half, wanted, sites)
+    return Inference(exact(sites), "float32", sites)
 
 
 def _fused(
