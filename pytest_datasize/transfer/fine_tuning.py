@@ -20,7 +20,8 @@ from pytest_datasize.ndarrays import FloatArray
 from pytest_datasize.transfer.activations import Activations, compute
 from pytest_datasize.transfer.cut import Cut, cut, trained_parameters
 from pytest_datasize.transfer.device import torch_threads
-from pytest_datasize.transfer.heads import HeadTask, fit_heads, head_weights
+from pytest_datasize.transfer.head_batch import head_weights
+from pytest_datasize.transfer.heads import HeadTask, fit_heads
 from pytest_datasize.transfer.recipe import FINE_TUNING, Recipe
 from pytest_datasize.transfer.training import Network, Rows, Trainer, split
 from pytest_datasize.transfer.trials import (

@@ -7,14 +7,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from pytest_datasize.transfer.head_batch import DEFAULT_STRENGTH, head_weights
 from pytest_datasize.transfer.heads import (
-    DEFAULT_STRENGTH,
     STRENGTHS,
     FittedHead,
     HeadTask,
     _inner_splits,
     fit_heads,
-    head_weights,
 )
 
 C = 3
