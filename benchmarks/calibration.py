@@ -18,18 +18,18 @@ import conformal_clip_data
 import numpy as np
 import torch
 
-from pytest_datasize.curve import LearningCurve
-from pytest_datasize.images import ImageSet
-from pytest_datasize.images import load as load_images
-from pytest_datasize.measurement import metric_function
-from pytest_datasize.outcomes import gather
-from pytest_datasize.plan import draw
+from pytest_datasize.curve.learning_curve import LearningCurve
+from pytest_datasize.curve.outcomes import gather
+from pytest_datasize.embedding.backbone import load as load_backbone
+from pytest_datasize.embedding.embed import embed
+from pytest_datasize.embedding.embedder import Embedder
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.sources.load import load as load_images
+from pytest_datasize.requirement.registries import METRICS
 from pytest_datasize.store import Store
-from pytest_datasize.transfer.backbone import load as load_backbone
-from pytest_datasize.transfer.embedder import Embedder
-from pytest_datasize.transfer.embedding import embed
-from pytest_datasize.transfer.heads import HeadTask, fit_heads
-from pytest_datasize.vocabulary import METRICS
+from pytest_datasize.study.scoring import metric_function
+from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
+from pytest_datasize.trials.plan import draw
 
 SHOWN = [metric for metric in METRICS if metric not in ("f1_micro", "recall_per_class")]
 

@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from pytest_datasize.curve.advice import class_curves
+from pytest_datasize.curve.advice.class_curves import ClassCurves, fit_classes, prior_shift
+from pytest_datasize.curve.advice.collection_plan import plan_collection
+from pytest_datasize.curve.advice.labels import held_out, suspects
+from pytest_datasize.curve.advice.ranking import rank
+from pytest_datasize.curve.advice.two_sample import compare
 from pytest_datasize.images.image_set import ImageSet
-from pytest_datasize.insight import class_curves
-from pytest_datasize.insight.class_curves import ClassCurves, fit_classes, prior_shift
-from pytest_datasize.insight.collection import plan_collection
-from pytest_datasize.insight.labels import held_out, suspects
-from pytest_datasize.insight.ranking import rank
-from pytest_datasize.insight.two_sample import compare
-from pytest_datasize.measurement import _outcomes
-from pytest_datasize.plan import draw
-from pytest_datasize.transfer.heads import HeadTask, fit_heads
+from pytest_datasize.study.scoring import _outcomes
+from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
+from pytest_datasize.trials.plan import draw
 
 IMAGES = 8000
 CLASSES = 10

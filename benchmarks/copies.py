@@ -24,13 +24,13 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from pytest_datasize import Study
-from pytest_datasize.images import ImageSet, Loaded
-from pytest_datasize.images.contents import read_contents
+from pytest_datasize.embedding.threads import n_threads
+from pytest_datasize.images.content_hash import read_contents
+from pytest_datasize.images.duplicates import unique
+from pytest_datasize.images.image_set import ImageSet, Loaded
 from pytest_datasize.images.near_duplicates import keep_apart
 from pytest_datasize.images.perceptual_hash import perceptual_hashes
-from pytest_datasize.images.unique import unique
 from pytest_datasize.store import Store
-from pytest_datasize.threads import n_threads
 
 IMAGES = 2000
 PLANTED = 150

@@ -177,7 +177,7 @@ def image_set(place: Path) -> tuple[Any, int | None]:
     """Return the images of a repository, and the size they are shown at."""
     import conformal_clip_data
 
-    from pytest_datasize.images import load
+    from pytest_datasize.images.sources.load import load
 
     if (place / "fashion.json").exists():
         return load(fashion(str(place))).images, 96
@@ -193,9 +193,9 @@ def floor(place: Path, device: str, fused: bool = False) -> dict[str, float]:
 
     import torch
 
+    from pytest_datasize.embedding.backbone import load
+    from pytest_datasize.embedding.precision import fast_precision, prepare
     from pytest_datasize.images.decode import decode
-    from pytest_datasize.transfer.backbone import load
-    from pytest_datasize.transfer.inference import fast_precision, prepare
 
     images, side = image_set(place)
     backbone = load("tf_efficientnet_lite0", image_size=side)
@@ -234,7 +234,7 @@ def folded(model: Any, images: Any) -> Any:
     """Return a model whose BatchNorm layers are folded, and nothing else."""
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    from pytest_datasize.transfer.fusion import _own_activation, watch
+    from pytest_datasize.embedding.fusion import _own_activation, watch
 
     for convolution, norm, *_ in watch(model, images[:1])[1]:
         if norm is not None:
@@ -254,8 +254,8 @@ def float32(place: Path, device: str) -> dict[str, float]:
     import torch
     from torch.utils.data import DataLoader, Dataset
 
+    from pytest_datasize.embedding.backbone import load
     from pytest_datasize.images.decode import decode
-    from pytest_datasize.transfer.backbone import load
 
     images, side = image_set(place)
     backbone = load("tf_efficientnet_lite0", image_size=side)
@@ -275,7 +275,7 @@ def float32(place: Path, device: str) -> dict[str, float]:
     return timed(loop)
 
 
-PLUGIN = ("-p", "pytest_datasize.plugin")
+PLUGIN = ("-p", "pytest_datasize.plugin.hooks")
 
 
 def session(place: Path, device: str, *more: str) -> int:
@@ -293,10 +293,10 @@ def imported(device: str) -> None:
     import torch
     from PIL import Image
 
-    import pytest_datasize.experiment
-    import pytest_datasize.gates
-    import pytest_datasize.reports.record
-    import pytest_datasize.transfer.feature_extraction  # noqa: F401
+    import pytest_datasize.plugin.gates
+    import pytest_datasize.reports.records.record
+    import pytest_datasize.study.run
+    import pytest_datasize.trials.strategies.feature_extraction  # noqa: F401
 
     Image.init()
     if device != "cpu":
@@ -379,10 +379,10 @@ def sklearn(place: Path, device: str) -> dict[str, float]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    from pytest_datasize.embedding.backbone import load
+    from pytest_datasize.embedding.embed import embed
+    from pytest_datasize.embedding.embedder import Embedder
     from pytest_datasize.store import Store
-    from pytest_datasize.transfer.backbone import load
-    from pytest_datasize.transfer.embedder import Embedder
-    from pytest_datasize.transfer.embedding import embed
 
     images, side = image_set(place)
     with Store(place / "store") as store:
@@ -404,8 +404,8 @@ def dataeval(place: Path, device: str) -> dict[str, float]:
     import torch
     from dataeval.performance import Sufficiency
 
+    from pytest_datasize.embedding.backbone import load
     from pytest_datasize.images.decode import decode
-    from pytest_datasize.transfer.backbone import load
 
     images, side = image_set(place)
     backbone = load("tf_efficientnet_lite0", image_size=side)
@@ -455,7 +455,7 @@ def dataeval(place: Path, device: str) -> dict[str, float]:
 
 def plan_sizes(images: Any) -> list[int]:
     """Return the sizes that a gate would train."""
-    from pytest_datasize.plan import draw
+    from pytest_datasize.trials.plan import draw
 
     return list(draw(images, repeats=REPEATS).sizes)
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import conformal_clip_data
 
 from pytest_datasize import Study
-from pytest_datasize.engines import Engines
-from pytest_datasize.handout import Handout, portable
+from pytest_datasize.embedding.threads import THREADS
 from pytest_datasize.store import Store
-from pytest_datasize.threads import THREADS
+from pytest_datasize.study.engines import Engines
+from pytest_datasize.study.workers.dispatch import Dispatcher
 
 WORKERS = 2
 
@@ -35,7 +35,7 @@ def main() -> None:
     figures = [("local", WORKERS), ("processes", 1), ("processes", WORKERS)]
     if arguments.ray:
         figures += [("ray", 1), ("ray", WORKERS)]
-    # a portion for every worker: all have loaded the backbone then
+    # a item for every worker: all have loaded the backbone then
     place = tempfile.TemporaryDirectory()
     pool, few = (textiles(Path(place.name), n) for n in (arguments.images, 64 * WORKERS))
     best: dict[tuple[str, int], float] = {}
@@ -75,10 +75,10 @@ def seconds(data: Path, engine: str, workers: int, all_: Engines) -> float:
         started = all_.get(study.options)
         start = time.perf_counter()
         if started is None:
-            study.embed(study.collection.raw.images)
+            study.embed(study.context.pool.raw.images)
         else:
-            with Handout(started, study, portable(given)) as handout:
-                handout.embed(tuple(part for part in study.collection.raw if part))
+            with Dispatcher(started, study.context) as workers:
+                workers.embed(tuple(part for part in study.context.pool.raw if part))
         return time.perf_counter() - start
 
 

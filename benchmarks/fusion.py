@@ -15,8 +15,8 @@ import timm
 import torch
 from cost import folded
 
-from pytest_datasize.transfer.backbone import Features
-from pytest_datasize.transfer.fusion import fuse, watch
+from pytest_datasize.embedding.backbone import Features
+from pytest_datasize.embedding.fusion import fuse, watch
 
 BACKBONES = (
     "tf_efficientnet_lite0",

@@ -24,14 +24,14 @@ import torch
 from numpy.typing import NDArray
 from truth import FACTORS, load_fashion_mnist
 
-from pytest_datasize import images
-from pytest_datasize.images import ImageSet
-from pytest_datasize.plan import Plan, draw
+from pytest_datasize.embedding import backbone as backbones
+from pytest_datasize.embedding.embed import embed
+from pytest_datasize.embedding.embedder import Embedder
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.sources import load
 from pytest_datasize.store import Store
-from pytest_datasize.transfer import backbone as backbones
-from pytest_datasize.transfer.embedder import Embedder
-from pytest_datasize.transfer.embedding import embed
-from pytest_datasize.transfer.heads import HeadTask, fit_heads
+from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
+from pytest_datasize.trials.plan import Plan, draw
 
 MOST_SIZES, REPEATS = 8, 5
 ORIGIN = (
@@ -153,10 +153,10 @@ def populations(fashion: Path, image_size: int) -> Iterator[Population]:
     """Embed textile images, 8,000 of Fashion-MNIST, and the four garments among them."""
     module = backbones.load("tf_efficientnet_lite0")
     folder = files("conformal_clip_data") / "data" / "textile_images" / "simulated"
-    textiles, _ = images.load(Path(str(folder)), None)
+    textiles, _ = load.load(Path(str(folder)), None)
     yield Population("textiles", embedded(textiles, module), textiles.labels, (100, 200))
     pixels, labels = load_fashion_mnist(fashion, "train")
-    clothes, _ = images.load((pixels[:8000], labels[:8000]), None)
+    clothes, _ = load.load((pixels[:8000], labels[:8000]), None)
     small = backbones.load("tf_efficientnet_lite0", image_size=image_size)
     features = embedded(clothes, small)
     yield Population("fashion", features, clothes.labels, (125, 250, 500))

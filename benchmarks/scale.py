@@ -105,16 +105,16 @@ def judged(path: Path, n: int) -> dict[str, Any]:
     import torch
     from torch import nn
 
-    from pytest_datasize.images import ImageSet
-    from pytest_datasize.measurement import measure
-    from pytest_datasize.options import OPTIONS
-    from pytest_datasize.plan import draw
+    from pytest_datasize.embedding.backbone import Backbone
+    from pytest_datasize.embedding.features import StoredFeatures
+    from pytest_datasize.images.image_set import ImageSet
+    from pytest_datasize.requirement.options import OPTIONS
     from pytest_datasize.store import Store
     from pytest_datasize.store.mapped import MappedRows
-    from pytest_datasize.transfer import feature_extraction
-    from pytest_datasize.transfer.backbone import Backbone
-    from pytest_datasize.transfer.features import StoredFeatures
-    from pytest_datasize.transfer.trials import Work
+    from pytest_datasize.study.scoring import measure
+    from pytest_datasize.trials.plan import draw
+    from pytest_datasize.trials.strategies import feature_extraction
+    from pytest_datasize.trials.work import Work
 
     class Counted(MappedRows):
         read = 0

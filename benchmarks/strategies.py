@@ -23,20 +23,21 @@ from torch import nn
 from torch.nn import functional
 
 from pytest_datasize import Study
-from pytest_datasize.compare import compare
-from pytest_datasize.images import ImageSet, load
+from pytest_datasize.curve.metrics import accuracy
+from pytest_datasize.embedding.backbone import Backbone
+from pytest_datasize.embedding.backbone import load as load_backbone
 from pytest_datasize.images.decode import decode
-from pytest_datasize.images.unique import unique
-from pytest_datasize.metrics import accuracy
-from pytest_datasize.plan import draw
+from pytest_datasize.images.duplicates import unique
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.sources.load import load
 from pytest_datasize.store import Store
-from pytest_datasize.transfer import fine_tuning
-from pytest_datasize.transfer.backbone import Backbone
-from pytest_datasize.transfer.backbone import load as load_backbone
-from pytest_datasize.transfer.cut import cut
-from pytest_datasize.transfer.recipe import Recipe
-from pytest_datasize.transfer.training import split
-from pytest_datasize.transfer.trials import Stop, Trial, Work, spread, trial_generator, workers
+from pytest_datasize.study.compare import compare
+from pytest_datasize.trials.networks.cut import cut
+from pytest_datasize.trials.networks.training import split
+from pytest_datasize.trials.plan import draw
+from pytest_datasize.trials.recipe import Recipe
+from pytest_datasize.trials.strategies import fine_tuning
+from pytest_datasize.trials.work import Stop, Trial, Work, spread, trial_generator, workers
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(head_rate=3e-3, head_epochs=10, head_patience=10, epochs=10, patience=10)

@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_datasize import datasize
-    from pytest_datasize.curve import LearningCurve
+    from pytest_datasize.curve.learning_curve import LearningCurve
+    from pytest_datasize.curve.verdict import Judgement, Status, Verdict
     from pytest_datasize.errors import (
         BackboneError,
         DatasetError,
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
         RequirementError,
         TrainingError,
     )
-    from pytest_datasize.result import StudyResult
-    from pytest_datasize.study import Study
-    from pytest_datasize.verdict import Judgement, Status, Verdict
+    from pytest_datasize.plugin import marker as datasize
+    from pytest_datasize.study.result import StudyResult
+    from pytest_datasize.study.study import Study
 
 __all__ = [
     "BackboneError",
@@ -47,21 +47,21 @@ _HOME = {
     "DatasetError": "errors",
     "DatasizeError": "errors",
     "DatasizeWarning": "errors",
-    "Judgement": "verdict",
-    "LearningCurve": "curve",
+    "Judgement": "curve.verdict",
+    "LearningCurve": "curve.learning_curve",
     "ReportError": "errors",
     "RequirementError": "errors",
-    "Status": "verdict",
-    "Study": "study",
-    "StudyResult": "result",
+    "Status": "curve.verdict",
+    "Study": "study.study",
+    "StudyResult": "study.result",
     "TrainingError": "errors",
-    "Verdict": "verdict",
+    "Verdict": "curve.verdict",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name == "datasize":
-        return import_module("pytest_datasize.datasize")
+        return import_module("pytest_datasize.plugin.marker")
     if name in _HOME:
         return getattr(import_module(f"pytest_datasize.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

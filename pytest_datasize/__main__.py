@@ -10,14 +10,27 @@ from pytest_datasize import __version__
 from pytest_datasize.errors import DatasizeError
 
 COMMANDS = {
-    "report": ("pytest_datasize.commands.report", "draw reports from a result file"),
-    "diff": ("pytest_datasize.commands.diff", "compare two result files"),
-    "history": ("pytest_datasize.commands.history", "what earlier sessions found"),
-    "ask": ("pytest_datasize.commands.ask", "what if there were more images, or another target?"),
-    "suggest": ("pytest_datasize.commands.suggest", "which unlabelled images to label next"),
-    "store": ("pytest_datasize.commands.store", "describe, merge, prune and verify stores"),
+    "report": ("pytest_datasize.reports.commands.report", "draw reports from a result file"),
+    "diff": ("pytest_datasize.reports.commands.diff", "compare two result files"),
+    "history": ("pytest_datasize.reports.commands.history", "what earlier sessions found"),
+    "ask": (
+        "pytest_datasize.reports.commands.ask",
+        "what if there were more images, or another target?",
+    ),
+    "suggest": ("pytest_datasize.study.suggest_command", "which unlabelled images to label next"),
+    "store": (
+        "pytest_datasize.store.maintenance.command",
+        "describe, merge, prune and verify stores",
+    ),
 }
-"""Name → module with ``add_arguments(parser)`` and ``run(options) -> int``, and its meaning."""
+"""Name → module with ``add_arguments(parser)`` and ``run(options, say)``, and its meaning."""
+
+
+def say(line: str) -> None:
+    """Print one line; names of files and classes in it cannot drive a terminal or a CI log."""
+    from pytest_datasize.reports.records.text import one_line
+
+    print(one_line(line))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import_module(module).add_arguments(command)
     options = parser.parse_args(words)
     try:
-        status: int = import_module(COMMANDS[options.command][0]).run(options)
+        status: int = import_module(COMMANDS[options.command][0]).run(options, say)
     except BrokenPipeError:  # whoever read what is printed has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -11,9 +11,9 @@ from support import shapes, stages
 from trainers import columns
 
 from pytest_datasize import Study
-from pytest_datasize.evidence import to_json
-from pytest_datasize.sequential import Certainty
 from pytest_datasize.store.index import NAME
+from pytest_datasize.study.result_json import to_json
+from pytest_datasize.study.stopping import Certainty
 
 SIZES = (12, 24, 40)
 

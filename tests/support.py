@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pytest_datasize.images import Loaded
-from pytest_datasize.images.contents import read_contents
-from pytest_datasize.images.unique import unique
+from pytest_datasize.images.content_hash import read_contents
+from pytest_datasize.images.duplicates import unique
+from pytest_datasize.images.image_set import Loaded
 from pytest_datasize.store import Store
 
 

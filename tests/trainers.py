@@ -91,9 +91,9 @@ class Waiting:
         return columns(train, test, seed=seed, device=device)
 
 
-def die(portion, desk):
-    """Job: kill the worker, if the portion says so."""
-    if portion:
-        (portion / f"{os.getpid()}").touch()
+def die(item, state):
+    """Task: kill the worker, if the item says so."""
+    if item:
+        (item / f"{os.getpid()}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return "alive"

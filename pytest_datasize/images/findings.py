@@ -4,9 +4,9 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from pytest_datasize.checks import level_of
 from pytest_datasize.errors import DatasetError, DatasizeWarning
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, few
+from pytest_datasize.requirement.checks import level_of
 
 FEW_PER_CLASS = 20
 """Below so many images of a class its recall moves by over 5 points with every image."""

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, one_line
-from pytest_datasize.ndarrays import IntArray
 
 
 def of_column(group: Any, columns: Sequence[str], source: str) -> str | None:
@@ -125,7 +125,7 @@ def apart(loaded: Loaded) -> Loaded:
     return Loaded(replace(images, findings=(*images.findings, found)), kept)
 
 
-def numbers(images: ImageSet, test: ImageSet | None = None) -> IntArray | None:
+def numbers(images: ImageSet, test: ImageSet | None = None) -> NDArray[np.int64] | None:
     """Return the group of every image of the pool and, after them, of the test images.
 
     None where every image stands for itself. Groups are matched by name, so that a number means
@@ -141,7 +141,7 @@ def numbers(images: ImageSet, test: ImageSet | None = None) -> IntArray | None:
     names = (*images.group_names, *test.group_names)
     _, codes = np.unique(np.array(names, dtype=object), return_inverse=True)
     first = len(images.group_names)
-    joined: IntArray = np.concatenate(
+    joined: NDArray[np.int64] = np.concatenate(
         [codes[:first][images.groups], codes[first:][test.groups]]
     ).astype(np.int64)
     return joined

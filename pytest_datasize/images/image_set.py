@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.ndarrays import IntArray
 
 Raw = bytes | np.ndarray[Any, Any]
 """An image before decoding: the bytes of a file, or an (H, W[, C]) array of pixels."""
@@ -26,7 +26,7 @@ class Finding:
     Attributes
     ----------
     check
-        Name in :data:`pytest_datasize.checks.CHECKS`, which says how serious it is.
+        Name in :data:`pytest_datasize.requirement.checks.CHECKS`, which says how serious it is.
     text
         What was found and what became of it, in one line.
     count
@@ -101,16 +101,16 @@ class ImageSet:
 
     source: str
     classes: tuple[str, ...]
-    labels: IntArray
+    labels: NDArray[np.int64]
     read: Callable[[int], Raw]
     name: Callable[[int], str]
     findings: tuple[Finding, ...] = ()
     digests: tuple[str, ...] = ()
     stamp: Callable[[int], str | None] = lambda index: None
     key: Callable[[int], str] | None = None
-    groups: IntArray | None = None
+    groups: NDArray[np.int64] | None = None
     group_names: tuple[str, ...] = ()
-    near: IntArray | None = None
+    near: NDArray[np.int64] | None = None
     max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class ImageSet:
         """What was found, in words."""
         return tuple(finding.text for finding in self.findings)
 
-    def part(self, rows: Sequence[int] | IntArray) -> "ImageSet":
+    def part(self, rows: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
         """Return the images of some rows, in their order."""
         chosen = np.asarray(rows, dtype=np.int64)
         key = self.key
@@ -192,7 +192,7 @@ def few(names: Sequence[str], most: int = 3) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def labelled(values: Any, source: str) -> tuple[tuple[str, ...], IntArray]:
+def labelled(values: Any, source: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Turn labels of any kind (strings, integers with gaps) into class names and indices.
 
     Raises

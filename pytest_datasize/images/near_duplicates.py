@@ -16,13 +16,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images import perceptual_hash
+from pytest_datasize.images.duplicates import MOST_NAMED
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
 from pytest_datasize.images.perceptual_hash import ByteArray
-from pytest_datasize.images.unique import MOST_NAMED
-from pytest_datasize.ndarrays import FloatArray, IntArray
 
 SHARE_OF_NEIGHBOURS = 0.25
 """Distance of a near-duplicate, in median distances between nearest neighbours."""
@@ -56,7 +56,7 @@ class Pair(NamedTuple):
     distance: float
 
 
-def limit(pool: FloatArray) -> float:
+def limit(pool: NDArray[np.floating]) -> float:
     """Return the distance below which two images count as nearly the same.
 
     Parameters
@@ -76,7 +76,9 @@ def limit(pool: FloatArray) -> float:
     return SHARE_OF_NEIGHBOURS * float(np.median(distances))
 
 
-def pairs(images: FloatArray, pool: FloatArray, within: float | None = None) -> list[Pair]:
+def pairs(
+    images: NDArray[np.floating], pool: NDArray[np.floating], within: float | None = None
+) -> list[Pair]:
     """Find the images that are nearly the same as one of the pool.
 
     Parameters
@@ -109,8 +111,8 @@ def comparable(loaded: Loaded) -> bool:
 
 
 def keep_apart(
-    loaded: Loaded, features: FloatArray | None, hashes: ByteArray | None = None
-) -> tuple[Loaded, IntArray]:
+    loaded: Loaded, features: NDArray[np.floating] | None, hashes: ByteArray | None = None
+) -> tuple[Loaded, NDArray[np.int64]]:
     """Let no image be tested on that is nearly the same as one that is trained on.
 
     Test images given apart are left out where the pool has a near-duplicate. Otherwise
@@ -172,7 +174,9 @@ class _Within(NamedTuple):
     bits: int
 
 
-def _links(features: FloatArray | None, hashes: ByteArray | None) -> tuple[IntArray, _Within]:
+def _links(
+    features: NDArray[np.floating] | None, hashes: ByteArray | None
+) -> tuple[NDArray[np.int64], _Within]:
     """Return the pairs of rows of the pool that are nearly the same, (P, 2), and the limits."""
     found = [np.empty((0, 2), dtype=np.int64)]
     distance, bits = 0.0, 0
@@ -193,7 +197,7 @@ def _links(features: FloatArray | None, hashes: ByteArray | None) -> tuple[IntAr
 
 
 def _twins(
-    features: FloatArray | None, hashes: ByteArray | None, n: int, within: _Within
+    features: NDArray[np.floating] | None, hashes: ByteArray | None, n: int, within: _Within
 ) -> dict[int, int]:
     """Return test image → an image of the pool that is nearly the same, by row."""
     found: dict[int, int] = {}
@@ -205,7 +209,7 @@ def _twins(
     return dict(sorted(found.items()))
 
 
-def _components(n: int, links: IntArray) -> IntArray:
+def _components(n: int, links: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number images such that those that are linked, however indirectly, have one number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -216,7 +220,7 @@ def _components(n: int, links: IntArray) -> IntArray:
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def _together(images: ImageSet, links: IntArray) -> ImageSet:
+def _together(images: ImageSet, links: NDArray[np.int64]) -> ImageSet:
     """Put near-duplicates, and whatever groups they are of, into one group."""
     if not len(links):
         return images
@@ -235,24 +239,26 @@ def _together(images: ImageSet, links: IntArray) -> ImageSet:
     )
 
 
-def _sampled(n: int) -> IntArray:
+def _sampled(n: int) -> NDArray[np.int64]:
     """Rows that the median is taken over."""
     return np.unique(np.linspace(0, n - 1, _SAMPLE).astype(np.int64))
 
 
-def _unit(features: FloatArray) -> FloatArray:
+def _unit(features: NDArray[np.floating]) -> NDArray[np.floating]:
     wide = np.asarray(features, dtype=np.float32)
-    length: FloatArray = np.linalg.norm(wide, axis=1, keepdims=True)
-    scaled: FloatArray = wide / np.maximum(length, np.float32(1e-12))
+    length: NDArray[np.floating] = np.linalg.norm(wide, axis=1, keepdims=True)
+    scaled: NDArray[np.floating] = wide / np.maximum(length, np.float32(1e-12))
     return scaled
 
 
 def _nearest(
-    images: FloatArray, pool: FloatArray, own: IntArray | None = None
-) -> tuple[IntArray, FloatArray]:
+    images: NDArray[np.floating],
+    pool: NDArray[np.floating],
+    own: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
     """Row and cosine distance of the nearest image of the pool, other than the image itself."""
     twins = np.empty(len(images), dtype=np.int64)
-    distances: FloatArray = np.empty(len(images), dtype=np.float64)
+    distances: NDArray[np.floating] = np.empty(len(images), dtype=np.float64)
     for rows in _blocks(len(images), len(pool)):
         similarity = images[rows] @ pool.T
         if own is not None:
@@ -262,6 +268,6 @@ def _nearest(
     return twins, distances
 
 
-def _blocks(rows: int, columns: int) -> list[IntArray]:
+def _blocks(rows: int, columns: int) -> list[NDArray[np.int64]]:
     step = max(1, _CELLS // max(columns, 1))
     return [np.arange(start, min(start + step, rows)) for start in range(0, rows, step)]

@@ -17,13 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.decode import decode
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.undecodable import UndecodableError, told
-from pytest_datasize.ndarrays import FloatArray, IntArray
 from pytest_datasize.store import Store
 
 ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
@@ -167,7 +167,7 @@ def limit(pool: ByteArray) -> int:
     return min(MOST_BITS + 1, int(np.ceil(SHARE_OF_NEIGHBOURS * float(np.median(differing)))))
 
 
-def copies(images: ByteArray, pool: ByteArray, within: int | None = None) -> IntArray:
+def copies(images: ByteArray, pool: ByteArray, within: int | None = None) -> NDArray[np.int64]:
     """Find the pairs that show the same, mirrored or turned or as it is.
 
     Parameters
@@ -194,12 +194,14 @@ def copies(images: ByteArray, pool: ByteArray, within: int | None = None) -> Int
     return np.unique(np.concatenate(found), axis=0)
 
 
-def _told_apart(hashes: ByteArray) -> IntArray:
+def _told_apart(hashes: ByteArray) -> NDArray[np.int64]:
     """Rows of the images that show anything."""
     return np.flatnonzero(hashes[:, 0] & 0x80)
 
 
-def _pairs(images: ByteArray, pool: ByteArray, allowed: int) -> Iterator[tuple[IntArray, IntArray]]:
+def _pairs(
+    images: ByteArray, pool: ByteArray, allowed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield rows of pairs that differ in less bits than allowed, mirrored as may be."""
     known, asked = _signs(pool)[:, _STILL], _signs(images)[:, _STILL]
     least = len(_STILL) - 2 * (allowed // 2)  # a quarter of the bits, and the steadiest
@@ -213,7 +215,7 @@ def _pairs(images: ByteArray, pool: ByteArray, allowed: int) -> Iterator[tuple[I
         yield one[near], other[near]
 
 
-def _signs(hashes: ByteArray) -> FloatArray:
+def _signs(hashes: ByteArray) -> NDArray[np.floating]:
     return np.unpackbits(hashes, axis=1).astype(np.float32) * 2.0 - 1.0
 
 

@@ -4,6 +4,6 @@ A key says everything that a value depends on; who makes a key decides what that
 pickled: values are JSON, or raw numbers. Standard library only, but for the rows of embeddings.
 """
 
-from pytest_datasize.store.store import Store, key_of
+from pytest_datasize.store.store import DEFAULT_FOLDER, Store, key_of
 
-__all__ = ["Store", "key_of"]
+__all__ = ["DEFAULT_FOLDER", "Store", "key_of"]

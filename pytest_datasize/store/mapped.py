@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.ndarrays import IntArray
-from pytest_datasize.store.rows import HalfArray
+from pytest_datasize.store.arrays import HalfArray
 
 _SPARSE = 8  # a file of whose rows fewer than one in so many are read is not read ahead
 _PAGED = 1024  # rows whose pages are mapped at a time; each brings its neighbours with it
@@ -40,10 +40,10 @@ class MappedRows:
     def __init__(
         self,
         shards: Sequence[HalfArray],
-        shard_of: IntArray,
-        row_of: IntArray,
+        shard_of: NDArray[np.int64],
+        row_of: NDArray[np.int64],
         checksums: np.ndarray[tuple[int], np.dtype[np.uint32]] | None = None,
-        on_damage: Callable[[IntArray], None] = lambda rows: None,
+        on_damage: Callable[[NDArray[np.int64]], None] = lambda rows: None,
     ) -> None:
         self._shards, self._shard_of, self._row_of = shards, shard_of, row_of
         self._checksums, self._on_damage = checksums, on_damage
@@ -56,7 +56,7 @@ class MappedRows:
         """Features of a row."""
         return int(self._shards[0].shape[1])
 
-    def part(self, rows: IntArray) -> "MappedRows":
+    def part(self, rows: NDArray[np.int64]) -> "MappedRows":
         """Return some rows, still in their files."""
         return MappedRows(
             self._shards,
@@ -66,7 +66,7 @@ class MappedRows:
             lambda damaged: self._on_damage(rows[damaged]),
         )
 
-    def take(self, rows: IntArray) -> HalfArray:
+    def take(self, rows: NDArray[np.int64]) -> HalfArray:
         """Read some rows, float16 of shape (n, D).
 
         Raises
@@ -93,7 +93,7 @@ class MappedRows:
         return found
 
 
-def _read(shard: HalfArray, rows: IntArray) -> HalfArray:
+def _read(shard: HalfArray, rows: NDArray[np.int64]) -> HalfArray:
     """Copy some rows of a file, and let go of its pages: they count as this process's memory."""
     mapping: Any = shard.base
     if not isinstance(mapping, mmap.mmap) or not hasattr(mapping, "madvise"):

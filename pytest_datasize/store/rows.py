@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from pytest_datasize.errors import DatasizeWarning
+from pytest_datasize.store.arrays import HalfArray
 from pytest_datasize.store.index import Index
 from pytest_datasize.store.shards import hold, note_use
 from pytest_datasize.store.shards import shard_name as _name
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 _PLACES = "SELECT content, shard, row, checksum FROM rows WHERE space = ? AND content IN ({})"
 _LOCATED = 100_000  # contents whose places are asked for at a time
-
-HalfArray = np.ndarray[Any, np.dtype[np.float16]]
 
 
 class Rows:

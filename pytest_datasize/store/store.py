@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pytest_datasize.store.rows import Rows
 
 
+DEFAULT_FOLDER = Path(".pytest_cache/d/datasize")
+"""Where sessions keep their store, relative to pytest's root directory."""
+
+
 def key_of(parts: Any) -> str:
     """Name plain data (JSON-able) by its content: 32 hexadecimal digits.
 

@@ -3,7 +3,7 @@
 import pytest
 from engine_studies import evidence, run
 
-from pytest_datasize.engines import Engines
+from pytest_datasize.study.engines import Engines
 
 
 @pytest.fixture(scope="session")

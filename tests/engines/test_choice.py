@@ -7,26 +7,26 @@ import pytest
 import torch
 from engine_studies import evidence, run
 
-from pytest_datasize import values
-from pytest_datasize.engines import Engines, processes
-from pytest_datasize.options import OPTIONS
-from pytest_datasize.transfer.device import resolve
-from pytest_datasize.vocabulary import ENGINES
+from pytest_datasize.embedding.device import resolve
+from pytest_datasize.requirement import validators
+from pytest_datasize.requirement.options import OPTIONS
+from pytest_datasize.requirement.registries import ENGINES
+from pytest_datasize.study.engines import Engines, processes
 
 THEIRS = """
 import pickle
 
 class Theirs:
     def __init__(self, options):
-        self.desk, self.closed = {}, False
+        self.state, self.closed = {}, False
 
     def workers(self):
         return 3
 
-    def map(self, job, portions):
-        job = pickle.loads(pickle.dumps(job))
-        for portion in reversed(portions):
-            yield portion, job(portion, self.desk)
+    def map(self, task, items):
+        task = pickle.loads(pickle.dumps(task))
+        for item in reversed(items):
+            yield item, task(item, self.state)
 
     def close(self):
         self.closed = True
@@ -40,7 +40,7 @@ def test_an_engine_is_one_file_and_one_line(kind, locally, monkeypatch):
     monkeypatch.setitem(sys.modules, "theirs", module)
     monkeypatch.setitem(ENGINES, "theirs", "theirs:Theirs")
     # the table of options is made of that line when it is imported
-    check = values.choice(*ENGINES)
+    check = validators.choice(*ENGINES)
     monkeypatch.setitem(OPTIONS, "engine", OPTIONS["engine"]._replace(check=check))
     engines = Engines()
     assert evidence(run(kind, engine="theirs", engines=engines)) == locally(kind)
@@ -121,7 +121,7 @@ def test_processes_that_share_a_machine_take_different_gpus(
 
 
 def test_cores_that_go_with_a_gpu():
-    ray = pytest.importorskip("pytest_datasize.engines.ray_cluster")
+    ray = pytest.importorskip("pytest_datasize.study.engines.ray_cluster")
 
     def share(*machines, gpus=1.0, on_cpu=False):
         cluster = ray.RayCluster.__new__(ray.RayCluster)

@@ -10,8 +10,8 @@ import torch
 from engine_studies import repeated, run, study
 from trainers import Waiting, columns
 
-from pytest_datasize.engines import Engines, ray_cluster
 from pytest_datasize.errors import EngineError
+from pytest_datasize.study.engines import Engines, ray_cluster
 
 OPTIONS = {
     "engine": "ray",
@@ -151,7 +151,7 @@ NOWHERE = """
 import functools
 from ray._private import services
 services.find_gcs_addresses = functools.lru_cache(lambda: set())
-from pytest_datasize.engines import Engines
+from pytest_datasize.study.engines import Engines
 from pytest_datasize.errors import EngineError
 for address in ("auto", "127.0.0.1:9"):
     try:
@@ -179,7 +179,7 @@ def test_no_cluster_to_join_is_told(cluster, tmp_path):
     assert "Is it running, of the same versions" in address
 
 
-def visible(seconds, desk):
-    """Job: which GPU this worker sees, and how many threads it may use."""
+def visible(seconds, state):
+    """Task: which GPU this worker sees, and how many threads it may use."""
     time.sleep(seconds)  # or one worker would do all
     return os.environ["CUDA_VISIBLE_DEVICES"], os.environ["PYTEST_DATASIZE_THREADS"]

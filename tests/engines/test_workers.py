@@ -11,13 +11,13 @@ from PIL import Image
 from support import shapes, write_folder
 from trainers import Diary, broken, columns, die, helped, scores
 
-from pytest_datasize import handout
-from pytest_datasize.engines import Engines
+from pytest_datasize.embedding import reader
+from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.errors import DatasetError, EngineError, TrainingError
 from pytest_datasize.store import Store
 from pytest_datasize.store.index import NAME
-from pytest_datasize.transfer import reader
-from pytest_datasize.transfer.embedder import Embedder
+from pytest_datasize.study.engines import Engines
+from pytest_datasize.study.workers import dispatch
 
 REPEATS = 2
 
@@ -99,20 +99,20 @@ def test_trials_that_score_different_metrics_are_an_error(pool):
 
 
 def test_a_worker_that_finds_other_images_says_so(pool, monkeypatch):
-    monkeypatch.setattr(handout, "listing", lambda loaded: "something else")
+    monkeypatch.setattr(dispatch, "listing", lambda loaded: "something else")
     for trainer in (None, columns):
         with pytest.raises(DatasetError, match="a worker finds other images there"):
             study(trainer=trainer, **pool).run()
 
 
 def test_workers_that_embed_differently_are_refused(pool, monkeypatch):
-    real = handout.Handout._settle
+    real = dispatch.Dispatcher._settle
 
     def another(self, copy):
         place = real(self, copy)
         return place._replace(space=place.space._replace(key="another device"))
 
-    monkeypatch.setattr(handout.Handout, "_settle", another)
+    monkeypatch.setattr(dispatch.Dispatcher, "_settle", another)
     with pytest.raises(EngineError, match=r"workers differ: .*'another device'"):
         study(**pool).run()
 
@@ -124,19 +124,19 @@ def test_workers_that_embed_differently_are_refused(pool, monkeypatch):
 def test_what_workers_cannot_write_comes_back_and_is_kept(
     kind, workers, tmp_path, monkeypatch, locally
 ):
-    real = handout.Handout._copy
+    real = dispatch.Dispatcher._remote
 
     def out_of_sight(self, *args, **flags):
         return replace(real(self, *args, **flags), store=tmp_path / "on another machine")
 
     expected = locally(kind)
-    monkeypatch.setattr(handout.Handout, "_copy", out_of_sight)
+    monkeypatch.setattr(dispatch.Dispatcher, "_remote", out_of_sight)
     with Store(tmp_path / "kept") as store, monkeypatch.context() as patch:
         if kind == "heads":  # views are for this process then
             patch.setattr(Embedder, "forward", None)
         assert evidence(run(kind, store=store, **workers)) == expected
     assert not (tmp_path / "on another machine").exists()
-    monkeypatch.setattr(handout.Handout, "_copy", None)  # from here on nothing is handed out
+    monkeypatch.setattr(dispatch.Dispatcher, "_remote", None)  # from here on nothing is handed out
     again = []
     with Store(tmp_path / "kept") as store:
         result = run(kind, store=store, repeats=3, on_trial=lambda *trial: again.append(trial[:2]))
@@ -151,7 +151,7 @@ def test_what_workers_cannot_write_comes_back_and_is_kept(
 def test_images_are_embedded_once_over_all_workers(workers, tmp_path, monkeypatch):
     for kind in ("heads", "augment"):
         with Store(tmp_path) as store, monkeypatch.context() as patch:
-            patch.setattr(handout.Handout, "_train", None)  # nothing is trained
+            patch.setattr(dispatch.Dispatcher, "_train", None)  # nothing is trained
             with pytest.raises(TypeError):
                 run(kind, store=store, **workers)
     named, written = embedded(tmp_path)
@@ -224,6 +224,6 @@ def test_a_data_set_in_memory_is_not_decoded_again_by_who_hands_out(workers, mon
         raise AssertionError("decoded here")
 
     asked = study(repeated(4), backbone=network(), **workers)
-    asked.model.backbone  # noqa: B018  (loaded before decoding is forbidden)
+    asked.context.backbone.loaded  # noqa: B018  (loaded before decoding is forbidden)
     monkeypatch.setattr(reader, "decode", fail)
     asked.run()

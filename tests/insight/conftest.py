@@ -11,12 +11,12 @@ from pytest_datasize import Study
 @pytest.fixture(scope="session")
 def textile_embeddings(textiles):
     """600 real images at 64 pixels: features (600, 1280), labels, the image set."""
-    from pytest_datasize import images as sources
+    from pytest_datasize.embedding.backbone import load
+    from pytest_datasize.embedding.embed import embed
+    from pytest_datasize.embedding.embedder import Embedder
     from pytest_datasize.images.image_set import ImageSet
+    from pytest_datasize.images.sources import load as sources
     from pytest_datasize.store import Store
-    from pytest_datasize.transfer.backbone import load
-    from pytest_datasize.transfer.embedder import Embedder
-    from pytest_datasize.transfer.embedding import embed
 
     whole = sources.load(str(textiles)).images
     rows = np.random.default_rng(0).permutation(len(whole))[:600]

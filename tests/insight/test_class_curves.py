@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_datasize.insight.class_curves import ClassCurves, fit_classes, prior_shift
-from pytest_datasize.insight.collection import plan_collection, within_budget
-from pytest_datasize.outcomes import gather
+from pytest_datasize.curve.advice.class_curves import ClassCurves, fit_classes, prior_shift
+from pytest_datasize.curve.advice.collection_plan import plan_collection, within_budget
+from pytest_datasize.curve.outcomes import gather
 
 SIZES = (40, 80, 160, 320)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pytest_datasize.insight.gain import transfer_gain
-from pytest_datasize.reports.counsel_text import transfer
+from pytest_datasize.curve.advice.gain import transfer_gain
+from pytest_datasize.reports.wording.advice_text import transfer
 
 
 def test_the_largest_common_size_counts():

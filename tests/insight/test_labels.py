@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 
-from pytest_datasize.evidence import from_json, to_json
-from pytest_datasize.insight.labels import HeldOut, suspects
-from pytest_datasize.reports.record import records
+from pytest_datasize.curve.advice.labels import HeldOut, suspects
+from pytest_datasize.reports.records.record import records
+from pytest_datasize.study.result_json import from_json, to_json
 
 
 def test_planted_flips_are_found(flipped):

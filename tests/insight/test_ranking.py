@@ -8,8 +8,8 @@ import torch
 from support import shapes, write_folder
 
 from pytest_datasize.__main__ import main
-from pytest_datasize.insight.ranking import rank
-from pytest_datasize.transfer.heads import HeadTask, fit_heads
+from pytest_datasize.curve.advice.ranking import rank
+from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 
 
 def test_chosen_images_are_unsure_and_unlike_each_other(textile_embeddings):

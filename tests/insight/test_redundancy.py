@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_datasize.insight.redundancy import redundancy
+from pytest_datasize.curve.advice.redundancy import redundancy
 
 
 def pool_of(groups, size, likeness, seed, singles=500):

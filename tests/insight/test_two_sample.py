@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pytest_datasize.insight.neighbours import agreement, nearest_of, share_interval
-from pytest_datasize.insight.two_sample import compare
+from pytest_datasize.curve.advice.neighbours import agreement, nearest_of, share_interval
+from pytest_datasize.curve.advice.two_sample import compare
 
 
 def test_false_alarms_over_200_random_splits_keep_their_level(textile_embeddings):

@@ -8,8 +8,8 @@ import torch
 from support import ODD_NAMES
 
 from pytest_datasize import Study
-from pytest_datasize.reports import json
-from pytest_datasize.reports.record import plain_record, records
+from pytest_datasize.reports.records import result_file
+from pytest_datasize.reports.records.record import plain_record, records
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +46,6 @@ def odd_run(odd_result):
         }
         found += [{**record, **place} for record in records(verdict, odd_result)]
     found.append(plain_record("tests/test_a.py::test_broken", "error", "no\nimages <b>"))
-    run = json.content(found, 1, Path(__file__).parent)
+    run = result_file.content(found, 1, Path(__file__).parent)
     run["created"] = "2026-01-02T03:04:05+00:00"
     return run

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_datasize.reports import html
+from pytest_datasize.reports.formats import html_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is missing")
 
@@ -41,7 +41,7 @@ def browser():
 @pytest.fixture(scope="module")
 def address(odd_run, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    html.write(path, odd_run)
+    html_page.write(path, odd_run)
     return path.as_uri()
 
 

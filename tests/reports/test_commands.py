@@ -7,13 +7,14 @@ import sys
 import pytest
 
 from pytest_datasize.__main__ import COMMANDS, main
-from pytest_datasize.commands.ask import fitted
-from pytest_datasize.reports import baseline, json
+from pytest_datasize.reports.commands.ask import fitted
+from pytest_datasize.reports.formats import html_page, markdown, openmetrics
+from pytest_datasize.reports.records import baseline, result_file
 
 
 @pytest.fixture
 def file(odd_run, tmp_path):
-    json.write(tmp_path / "run.json", odd_run)
+    result_file.write(tmp_path / "run.json", odd_run)
     return str(tmp_path / "run.json")
 
 
@@ -36,12 +37,11 @@ def test_every_command_helps_and_names_a_missing_file(name, tmp_path, capsys):
 
 
 def test_reports_are_drawn_from_the_file(file, odd_run, tmp_path, capsys):
-    from pytest_datasize.reports import html, markdown, metrics
 
     paths = {name: tmp_path / f"out.{name}" for name in ("html", "markdown", "metrics")}
     asked = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     assert main(["report", file, *asked]) == 0
-    for name, module in (("html", html), ("markdown", markdown), ("metrics", metrics)):
+    for name, module in (("html", html_page), ("markdown", markdown), ("metrics", openmetrics)):
         assert paths[name].read_text(encoding="utf-8") == module.draw(odd_run)
     capsys.readouterr()
     assert main(["report", file]) == 0
@@ -53,7 +53,7 @@ def test_a_damaged_file_is_no_traceback(file, odd_run, capsys):
     damaged["requirements"][0]["curve"] = {}
     from pathlib import Path
 
-    json.write(Path(file), damaged)
+    result_file.write(Path(file), damaged)
     assert main(["report", file, "--html", file + ".html"]) == 2
     assert "does not hold what it should" in capsys.readouterr().err
 
@@ -106,7 +106,7 @@ def test_ask_refuses_a_curve_that_this_version_draws_otherwise(file, odd_run, ca
     for record in changed["requirements"]:
         if record["metric"]:
             record["score_at_available"] -= 0.05
-    json.write(Path(file), changed)
+    result_file.write(Path(file), changed)
     assert main(["ask", file, "--target", "0.9"]) == 2
     assert "Use the version that wrote it" in capsys.readouterr().err
 
@@ -211,7 +211,7 @@ def test_diff_compares_two_files(file, odd_run, tmp_path, capsys):
         met[name] = 10 * met[name] if met[name] else None
     del changed["requirements"][1]
     new = tmp_path / "new.json"
-    json.write(new, changed)
+    result_file.write(new, changed)
     assert main(["diff", file, str(new)]) == 0
     out = capsys.readouterr().out
     assert "required rose by 900 % from" in out

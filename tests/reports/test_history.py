@@ -5,8 +5,8 @@ import copy
 import pytest
 from support import ODD_NAMES
 
-from pytest_datasize.reports.history import Past, series, svg, table
-from pytest_datasize.reports.place import decorator_lines
+from pytest_datasize.plugin.source_lines import decorator_lines
+from pytest_datasize.reports.formats.history import Past, series, svg, table
 
 
 @pytest.fixture

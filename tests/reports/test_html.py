@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pytest
 from support import ODD_NAMES as NAMES
 
-from pytest_datasize.reports import html
+from pytest_datasize.reports.formats import html_page
 
 
 class Page(HTMLParser):
@@ -29,7 +29,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(odd_run):
-    return html.draw(odd_run)
+    return html_page.draw(odd_run)
 
 
 def test_names_from_the_data_are_text_and_whole(page):
@@ -78,7 +78,7 @@ def test_ten_requirements_make_less_than_a_megabyte(odd_run):
     run = copy.deepcopy(odd_run)
     judged = [record for record in run["requirements"] if record["metric"]]
     run["requirements"] = [judged[i % len(judged)] for i in range(10)]
-    text = html.draw(run)
+    text = html_page.draw(run)
     assert Page(text).tags.count("article") == 10
     assert len(text.encode()) < 1_000_000
 
@@ -88,17 +88,17 @@ def test_a_thousand_classes_keep_the_page_light(odd_run):
     [first, *_] = run["requirements"]
     first["classes"] = [{**first["classes"][0], "name": f"class {i}"} for i in range(1000)]
     run["requirements"] = [first]
-    assert "the weakest 60 of 1000" in html.draw(run)
+    assert "the weakest 60 of 1000" in html_page.draw(run)
 
 
 def test_drawing_leaves_matplotlib_as_it_was(odd_run):
     before = dict(mpl.rcParams)
-    html.draw(odd_run)
+    html_page.draw(odd_run)
     assert dict(mpl.rcParams) == before
 
 
 def test_the_same_run_gives_the_same_page(odd_run, page):
-    assert html.draw(odd_run) == page
+    assert html_page.draw(odd_run) == page
 
 
 def test_a_missing_package_is_told_before_anything_is_trained(pytester):

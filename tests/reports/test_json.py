@@ -6,19 +6,19 @@ import jsonschema
 import pytest
 
 from pytest_datasize.errors import ReportError
-from pytest_datasize.reports import json
+from pytest_datasize.reports.records import result_file
 
 
 def check(run):
-    schema = json.schema()
+    schema = result_file.schema()
     validator = jsonschema.validators.validator_for(schema)
     validator.check_schema(schema)
     validator(schema).validate(run)
 
 
 def test_every_kind_of_record_keeps_the_schema(odd_run, tmp_path):
-    json.write(tmp_path / "run.json", odd_run)
-    assert json.read(tmp_path / "run.json") == odd_run
+    result_file.write(tmp_path / "run.json", odd_run)
+    assert result_file.read(tmp_path / "run.json") == odd_run
     check(odd_run)
     assert {record["verdict"] for record in odd_run["requirements"]} >= {
         "sufficient",
@@ -53,7 +53,7 @@ def test_a_file_that_is_no_result_is_named(tmp_path, text, said):
     if text is not None:
         path.write_text(text)
     with pytest.raises(ReportError, match=said) as caught:
-        json.read(path)
+        result_file.read(path)
     assert str(path) in str(caught.value)
 
 
@@ -62,19 +62,19 @@ def test_a_record_that_lacks_something_is_named(odd_run, tmp_path):
     del damaged["requirements"][1]["curve"]
     (tmp_path / "run.json").write_text(plain.dumps(damaged))
     with pytest.raises(ReportError, match="requirement 2 lacks 'curve'"):
-        json.read(tmp_path / "run.json")
+        result_file.read(tmp_path / "run.json")
 
 
 def test_the_commit_comes_from_the_ci_or_from_git(tmp_path, monkeypatch):
-    assert json.commit(tmp_path) is None
+    assert result_file.commit(tmp_path) is None
     git = tmp_path / ".git"
     (git / "refs" / "heads").mkdir(parents=True)
     (git / "HEAD").write_text("ref: refs/heads/main\n")
     (git / "packed-refs").write_text("# pack-refs\nabc123 refs/heads/main\n")
-    assert json.commit(tmp_path / "tests") == "abc123"
+    assert result_file.commit(tmp_path / "tests") == "abc123"
     (git / "refs" / "heads" / "main").write_text("def456\n")
-    assert json.commit(tmp_path) == "def456"
+    assert result_file.commit(tmp_path) == "def456"
     (git / "HEAD").write_text("789abc\n")
-    assert json.commit(tmp_path) == "789abc"
+    assert result_file.commit(tmp_path) == "789abc"
     monkeypatch.setenv("GITHUB_SHA", "fedcba")
-    assert json.commit(tmp_path) == "fedcba"
+    assert result_file.commit(tmp_path) == "fedcba"

@@ -10,9 +10,11 @@ from _pytest._io import TerminalWriter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support import ODD_NAMES
 
-from pytest_datasize.reports import github, junit, markdown, metrics, terminal
-from pytest_datasize.reports.explain import failure, sentence
-from pytest_datasize.reports.text_plot import ASCII, UNICODE, plot
+from pytest_datasize.plugin import junit
+from pytest_datasize.reports.formats import markdown, openmetrics, terminal
+from pytest_datasize.reports.formats.text_plot import ASCII, UNICODE, plot
+from pytest_datasize.reports.publishers import github
+from pytest_datasize.reports.wording.explain import failure, sentence
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ def test_more_annotations_than_github_shows_are_counted(judged, tmp_path):
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_metrics_are_read_by_prometheus(odd_run, judged, name):
     run = {**odd_run, "requirements": of_class(judged, name)}
-    families = {f.name: f for f in text_string_to_metric_families(metrics.draw(run))}
+    families = {f.name: f for f in text_string_to_metric_families(openmetrics.draw(run))}
     for family in families.values():
         assert len(family.samples) == len(judged)
     for field, family in (("score_at_available", "score"), ("required", "required_images")):

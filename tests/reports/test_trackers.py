@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_datasize.reports import mlflow, wandb
-from pytest_datasize.reports.numbers import numbers
+from pytest_datasize.reports.publishers import mlflow, wandb
+from pytest_datasize.reports.records.record_numbers import numbers
 
 
 def test_nothing_is_logged_where_nothing_is_set_up():

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from support import CONFTEST, shapes, write_folder
 
-from pytest_datasize.reports import json as json_report
+from pytest_datasize.reports.records import result_file as json_report
 
 SCHEMA = Path(json_report.__file__).parent / "result.schema.json"
 GATE = """

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pytest_datasize.compare import Comparison
-from pytest_datasize.curve import LearningCurve
+from pytest_datasize.curve.learning_curve import LearningCurve
+from pytest_datasize.study.compare import Comparison
 
 GATE = "from pytest_datasize import datasize\nimport pytest, torch\n"
 BACKBONE = """

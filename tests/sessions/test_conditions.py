@@ -94,7 +94,7 @@ def test_robot(): ...
     assert "not like those of the deployment" in (field.path / "run.md").read_text()
     import jsonschema
 
-    from pytest_datasize.reports.json import schema
+    from pytest_datasize.reports.records.result_file import schema
 
     jsonschema.validate(run, schema())
 
@@ -149,7 +149,7 @@ def test_the_committed_record_judges_without_embedding(field, robots, tmp_path):
     assert run["requirements"][0]["check"]["p_value"] == alike["records"][0]["check"]["p_value"]
     import jsonschema
 
-    from pytest_datasize.reports.json import schema
+    from pytest_datasize.reports.records.result_file import schema
 
     jsonschema.validate(run, schema())
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from support import CONFTEST, shapes, write_folder
 
-from pytest_datasize.reports.json import schema
+from pytest_datasize.reports.records.result_file import schema
 
 GATE = "from pytest_datasize import datasize\n"
 MIRRORED, BRIGHTER, EXACT = 16, 8, 4

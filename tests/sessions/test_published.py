@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import jsonschema
 import pytest
 
-from pytest_datasize.reports.json import schema
+from pytest_datasize.reports.records.result_file import schema
 
 GATES = """
 import pytest

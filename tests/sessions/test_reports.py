@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from support import shapes, write_folder
 
-from pytest_datasize.reports.json import schema
+from pytest_datasize.reports.records.result_file import schema
 
 GATE = "from pytest_datasize import datasize\nimport pytest\n"
 TWO = (
@@ -170,7 +170,7 @@ def test_progress_is_a_live_line_or_lines(live):
     from types import SimpleNamespace
     from unittest.mock import MagicMock
 
-    from pytest_datasize.reports import progress
+    from pytest_datasize.plugin import progress
 
     shown = []
     reporter = SimpleNamespace(

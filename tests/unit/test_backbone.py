@@ -13,14 +13,14 @@ from safetensors.torch import save_file
 from support import shapes
 
 from pytest_datasize import BackboneError
-from pytest_datasize.images import load as load_images
+from pytest_datasize.embedding import weights
+from pytest_datasize.embedding.backbone import load
+from pytest_datasize.embedding.embed import embed
+from pytest_datasize.embedding.embedder import Embedder
+from pytest_datasize.embedding.lazy_backbone import LazyBackbone
 from pytest_datasize.images.decode import decode
-from pytest_datasize.model import Model
+from pytest_datasize.images.sources.load import load as load_images
 from pytest_datasize.store import Store
-from pytest_datasize.transfer import weights
-from pytest_datasize.transfer.backbone import load
-from pytest_datasize.transfer.embedder import Embedder
-from pytest_datasize.transfer.embedding import embed
 
 CPU = torch.device("cpu")
 
@@ -179,20 +179,20 @@ def test_a_local_dir_brings_its_own_data_config(tmp_path, resnet):
 
     def name(store):
         options = {"strategy": "feature_extraction", "weights": "auto", "image_size": None}
-        return Model({"backbone": f"local-dir:{tmp_path}", **options}, store)
+        return LazyBackbone({"backbone": f"local-dir:{tmp_path}", **options}, store)
 
     with Store(tmp_path / "store") as store:
         first = name(store)
         assert first.name is None  # nothing is known of it
-        assert first.backbone.key == backbone.key
+        assert first.loaded.key == backbone.key
         assert first.name == name(store).name is not None
         # the same weights in another architecture
         config["model_args"] = {"act_layer": "silu"}
         (tmp_path / "config.json").write_text(json.dumps(config))
         again = name(store)
         assert again.name is None
-        assert again.backbone.weights_hash == backbone.weights_hash
-        assert again.backbone.key != backbone.key
+        assert again.loaded.weights_hash == backbone.weights_hash
+        assert again.loaded.key != backbone.key
         assert again.name not in (None, first.name)
 
 
@@ -316,7 +316,7 @@ def test_known_images_and_duplicates_are_embedded_once():
 
 def test_bits_do_not_depend_on_threads_company_or_order(textiles, monkeypatch):
     """Real images through the real network, with one and with two threads, alone and not."""
-    from pytest_datasize.transfer import embedding
+    from pytest_datasize.embedding import embed as embed_module
 
     backbone = load("tf_efficientnet_lite0")
     folder, _ = load_images(str(textiles))
@@ -327,7 +327,7 @@ def test_bits_do_not_depend_on_threads_company_or_order(textiles, monkeypatch):
     before = torch.get_num_threads()
     results = []
     for threads in (1, 2):
-        monkeypatch.setattr(embedding, "n_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(embed_module, "n_threads", lambda threads=threads: threads)
         results.append(embed([images], Embedder(backbone, CPU), Store()).features)
         results.append(embed([reversed_images], Embedder(backbone, CPU), Store()).features.flip(0))
     assert all(torch.equal(results[0], other) for other in results[1:])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_datasize.checks import CHECKS, LEVELS, level_of, must_decode, parse_levels
-from pytest_datasize.images import SOURCES
+from pytest_datasize.images.sources.load import SOURCES
+from pytest_datasize.requirement.checks import CHECKS, LEVELS, level_of, must_decode, parse_levels
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -7,10 +7,10 @@ import torch
 from support import shapes
 
 from pytest_datasize import RequirementError, Study
-from pytest_datasize.images import load
-from pytest_datasize.plan import draw
-from pytest_datasize.transfer.cost import Cost, shed
-from pytest_datasize.transfer.recipe import Recipe
+from pytest_datasize.images.sources.load import load
+from pytest_datasize.trials.cost import Cost, trim_to_budget
+from pytest_datasize.trials.plan import draw
+from pytest_datasize.trials.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +29,22 @@ def test_repeats_go_first_then_the_largest_sizes(plan):
     assert cost.backwards(plan) == pytest.approx(learnt, rel=0.03)
     many = replace(cost, recipe=replace(recipe, least_steps=100))
     assert many.backwards(plan) > 3 * cost.backwards(plan)
-    assert shed(plan, cost, everything) == (plan, "")
+    assert trim_to_budget(plan, cost, everything) == (plan, "")
 
-    fewer, said = shed(plan, cost, everything / 2)
+    fewer, said = trim_to_budget(plan, cost, everything / 2)
     assert fewer.sizes == plan.sizes
     assert 2 < len(fewer.repeats) < 10
     assert cost.seconds(fewer) <= everything / 2
     assert f"{len(fewer.repeats)} of 10 repeats" in said
     assert (fewer.repeats[0].order == plan.repeats[0].order).all()
 
-    smaller, said = shed(plan, cost, everything / 8)
+    smaller, said = trim_to_budget(plan, cost, everything / 8)
     assert len(smaller.repeats) == 2
     assert 3 < len(smaller.sizes) < len(plan.sizes)
     assert smaller.sizes == plan.sizes[: len(smaller.sizes)]
     assert f"sizes up to {smaller.sizes[-1]} instead of 160" in said
 
-    least, said = shed(plan, cost, 1.0)
+    least, said = trim_to_budget(plan, cost, 1.0)
     assert (len(least.repeats), len(least.sizes)) == (2, 3)
     assert "the budget is exceeded" in said
 

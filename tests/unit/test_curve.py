@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from pytest_datasize import curve as curve_module
-from pytest_datasize import laws as laws_module
-from pytest_datasize.curve import Interval, LearningCurve
-from pytest_datasize.laws import LAWS, fit_power2_least_squares
+from pytest_datasize.curve import laws as laws_module
+from pytest_datasize.curve import learning_curve as curve_module
+from pytest_datasize.curve.laws import LAWS, fit_power2_least_squares
+from pytest_datasize.curve.learning_curve import Interval, LearningCurve
 
 SIZES = [50, 100, 200, 400, 800]
 FLOWERS_SIZES = [165, 330, 825, 1651]

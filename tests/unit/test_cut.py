@@ -7,8 +7,8 @@ import timm
 import torch
 
 from pytest_datasize import BackboneError
-from pytest_datasize.transfer.backbone import load
-from pytest_datasize.transfer.cut import cut, trained_parameters
+from pytest_datasize.embedding.backbone import load
+from pytest_datasize.trials.networks.cut import cut, trained_parameters
 
 FAMILIES = {
     "resnet18": (64, "layer4"),

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from pytest_datasize.images.decode import _FORMATS, decode
-from pytest_datasize.images.suffixes import SUFFIXES
+from pytest_datasize.images.sources.suffixes import SUFFIXES
 from pytest_datasize.images.undecodable import UndecodableError
 
 

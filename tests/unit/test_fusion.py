@@ -11,14 +11,14 @@ from support import shapes
 from timm.layers import Conv2dSame, StdConv2d
 from torch import nn
 
-from pytest_datasize.images import load as load_images
+from pytest_datasize.embedding import fusion
+from pytest_datasize.embedding.backbone import load
+from pytest_datasize.embedding.embed import embed
+from pytest_datasize.embedding.embedder import Embedder
+from pytest_datasize.embedding.fusion import FusedConvolution, watch
+from pytest_datasize.embedding.precision import prepare
+from pytest_datasize.images.sources.load import load as load_images
 from pytest_datasize.store import Store
-from pytest_datasize.transfer import fusion
-from pytest_datasize.transfer.backbone import load
-from pytest_datasize.transfer.embedder import Embedder
-from pytest_datasize.transfer.embedding import embed
-from pytest_datasize.transfer.fusion import FusedConvolution, watch
-from pytest_datasize.transfer.inference import prepare
 
 CPU = torch.device("cpu")
 

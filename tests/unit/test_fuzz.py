@@ -12,10 +12,10 @@ from PIL import Image
 from support import named
 
 from pytest_datasize import DatasizeError
-from pytest_datasize.images import load
 from pytest_datasize.images.decode import decode
+from pytest_datasize.images.sources.load import load
 from pytest_datasize.images.undecodable import UndecodableError
-from pytest_datasize.settings import read_yaml
+from pytest_datasize.requirement.settings import read_yaml
 
 BRIEF = settings(
     max_examples=60,

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_datasize import DatasetError, Study
-from pytest_datasize.images import ImageSet, Loaded
+from pytest_datasize.curve.outcomes import gather
 from pytest_datasize.images.groups import apart, numbers, with_groups
-from pytest_datasize.outcomes import gather
-from pytest_datasize.plan import draw
+from pytest_datasize.images.image_set import ImageSet, Loaded
+from pytest_datasize.trials.plan import draw
 
 
 def image_set(labels, groups) -> ImageSet:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from pytest_datasize.transfer.head_batch import DEFAULT_STRENGTH, head_weights
-from pytest_datasize.transfer.heads import (
+from pytest_datasize.trials.heads.head_batch import DEFAULT_STRENGTH, head_weights
+from pytest_datasize.trials.heads.heads import (
     STRENGTHS,
     FittedHead,
     HeadTask,

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from torchvision.datasets import FakeData, ImageFolder
 
 from pytest_datasize import DatasetError
-from pytest_datasize.images import SOURCES, load
 from pytest_datasize.images.decode import content_of, decode
+from pytest_datasize.images.sources.load import SOURCES, load
 
 
 class Pairs(Dataset):

@@ -6,15 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_datasize.embedding import backbone as backbones
+from pytest_datasize.embedding.embed import embed
+from pytest_datasize.embedding.embedder import Embedder
+from pytest_datasize.embedding.features import StoredFeatures, chosen, joined
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images import load
+from pytest_datasize.images.sources.load import load
 from pytest_datasize.store import Store
 from pytest_datasize.store.mapped import MappedRows
-from pytest_datasize.transfer import backbone as backbones
-from pytest_datasize.transfer.embedder import Embedder
-from pytest_datasize.transfer.embedding import embed
-from pytest_datasize.transfer.features import StoredFeatures, chosen, joined
-from pytest_datasize.transfer.heads import HeadTask, fit_heads
+from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from pytest_datasize.measurement import metric_function
-from pytest_datasize.vocabulary import METRICS
+from pytest_datasize.requirement.registries import METRICS
+from pytest_datasize.study.scoring import metric_function
 
 REFERENCE = {
     "accuracy": lambda y, p: reference.accuracy_score(y, p.argmax(1)),

@@ -8,10 +8,10 @@ import torch
 from PIL import Image, ImageEnhance
 
 from pytest_datasize import DatasetError
-from pytest_datasize.images import ImageSet, Loaded
+from pytest_datasize.embedding.backbone import load as load_backbone
+from pytest_datasize.images.image_set import ImageSet, Loaded
 from pytest_datasize.images.near_duplicates import keep_apart, limit, pairs
-from pytest_datasize.plan import draw
-from pytest_datasize.transfer.backbone import load as load_backbone
+from pytest_datasize.trials.plan import draw
 
 
 def again(picture: Image.Image) -> Image.Image:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from pytest_datasize.advice import advise, images_to_tell, margin, remedies, self_check
-from pytest_datasize.curve import LearningCurve
-from pytest_datasize.outcomes import Outcomes, gather
-from pytest_datasize.sequential import Certainty, decided, level, looks
-from pytest_datasize.verdict import Status, Verdict, judge
+from pytest_datasize.curve.learning_curve import LearningCurve
+from pytest_datasize.curve.outcomes import Outcomes, gather
+from pytest_datasize.curve.self_check import advise, images_to_tell, margin, remedies, self_check
+from pytest_datasize.curve.verdict import Status, Verdict, judge
+from pytest_datasize.study.stopping import Certainty, decided, level, looks
 
 SIZES = (20, 40, 80, 160, 320)
 

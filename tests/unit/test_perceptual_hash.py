@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from pytest_datasize.images import ImageSet
-from pytest_datasize.images.contents import read_contents
+from pytest_datasize.images.content_hash import read_contents
+from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.near_duplicates import keep_apart
 from pytest_datasize.images.perceptual_hash import (
     MOST_BITS,
@@ -135,7 +135,7 @@ def test_the_hash_keeps_copies_apart_where_nothing_is_embedded(pictures):
     n = len(pictures)
     names = [f"image {row}" for row in range(n + 5)]
     images = ImageSet("x", ("a", "b"), np.arange(n + 5) % 2, lambda i: b"", names.__getitem__)
-    from pytest_datasize.images import Loaded
+    from pytest_datasize.images.image_set import Loaded
 
     kept = keep_apart(Loaded(images), None, hashes)[0].images
     assert (kept.groups[n:] == kept.groups[:5]).all()

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_datasize import DatasetError
-from pytest_datasize.images import ImageSet
-from pytest_datasize.plan import draw
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.trials.plan import draw
 
 
 def image_set(*counts: int) -> ImageSet:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from support import shapes
 
-from pytest_datasize import RequirementError, Study, presets
-from pytest_datasize.laws import fit_power2_least_squares
-from pytest_datasize.options import OPTIONS
-from pytest_datasize.plan import draw
+from pytest_datasize import RequirementError, Study
+from pytest_datasize.curve.laws import fit_power2_least_squares
+from pytest_datasize.requirement.options import OPTIONS
+from pytest_datasize.trials import presets
+from pytest_datasize.trials.plan import draw
 
 SIZES = [165, 330, 825, 1651]
 PUBLISHED = [
@@ -85,7 +86,7 @@ def test_what_is_given_wins_over_the_preset():
 
 
 def test_draws_with_replacement_hold_no_test_image():
-    from pytest_datasize.images import load
+    from pytest_datasize.images.sources.load import load
 
     images = load(shapes(100)).images
     plan = draw(images, sampling="replacement", test_fraction=0.1, repeats=3)

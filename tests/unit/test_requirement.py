@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pytest_datasize import RequirementError, datasize
-from pytest_datasize.options import OPTIONS
-from pytest_datasize.requirement import Requirement
-from pytest_datasize.vocabulary import METRICS
+from pytest_datasize.requirement.options import OPTIONS
+from pytest_datasize.requirement.registries import METRICS
+from pytest_datasize.requirement.requirement import Requirement
 
 RIGHT = {
     "dataset": ["data/train", ([1], [0])],
@@ -168,6 +168,6 @@ def test_sizes_are_sorted_and_counted_once():
 
 
 def test_the_laws_are_those_of_the_table():
-    from pytest_datasize.laws import LAWS
+    from pytest_datasize.curve.laws import LAWS
 
     assert OPTIONS["law"].choices == tuple(LAWS)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_datasize import RequirementError
-from pytest_datasize.options import OPTIONS
-from pytest_datasize.settings import Layer, read_yaml, resolve
+from pytest_datasize.requirement.options import OPTIONS
+from pytest_datasize.requirement.settings import Layer, read_yaml, resolve
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -14,9 +14,10 @@ from PIL import Image
 from support import named, shapes, write_folder
 
 from pytest_datasize import DatasetError
-from pytest_datasize.images import SOURCES, Reading, load
 from pytest_datasize.images.decode import decode
-from pytest_datasize.vocabulary import SOURCES_BY_NAME
+from pytest_datasize.images.image_set import Reading
+from pytest_datasize.images.sources.load import SOURCES, load
+from pytest_datasize.requirement.registries import SOURCES_BY_NAME
 
 IMAGES, LABELS = shapes(24)
 NAMES = ("left", "right")
@@ -403,7 +404,7 @@ def test_torchvision_without_its_files(tmp_path, monkeypatch, name, says):
 def test_the_names_of_torchvision_are_its_own():
     from torchvision import datasets
 
-    from pytest_datasize.images.torchvision_dataset import NAMES
+    from pytest_datasize.images.sources.torchvision_dataset import NAMES
 
     assert all(hasattr(datasets, name) for name in NAMES)
 

@@ -17,11 +17,11 @@ import pytest
 from pytest_datasize import DatasizeWarning
 from pytest_datasize.errors import StoreError
 from pytest_datasize.store import Store, key_of
-from pytest_datasize.store.describe import describe
-from pytest_datasize.store.merge import merge
-from pytest_datasize.store.prune import prune
+from pytest_datasize.store.maintenance.describe import describe
+from pytest_datasize.store.maintenance.merge import merge
+from pytest_datasize.store.maintenance.prune import prune
+from pytest_datasize.store.maintenance.verify import verify
 from pytest_datasize.store.shards import WEEK
-from pytest_datasize.store.verify import verify
 
 DAY = 86400
 WIDTH = 7
@@ -204,7 +204,7 @@ def test_a_full_disk_stops_a_merge_that_goes_on_later(tmp_path):
 MERGE = """
 import sys
 from pathlib import Path
-from pytest_datasize.store.merge import merge
+from pytest_datasize.store.maintenance.merge import merge
 print("ready", flush=True)
 merge(Path(sys.argv[1]), Path(sys.argv[2]), piece_rows=100)
 """

@@ -11,13 +11,14 @@ from support import shapes, stages
 
 from pytest_datasize import BackboneError, Study, TrainingError
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.requirement.registries import STRATEGIES
 from pytest_datasize.store import Store
-from pytest_datasize.transfer import activations, fine_tuning, from_scratch
-from pytest_datasize.transfer.cut import Cut
-from pytest_datasize.transfer.memory import Portions
-from pytest_datasize.transfer.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
-from pytest_datasize.transfer.training import Trainer, split
-from pytest_datasize.vocabulary import STRATEGIES
+from pytest_datasize.trials.networks import activations
+from pytest_datasize.trials.networks.cut import Cut
+from pytest_datasize.trials.networks.memory import Portions
+from pytest_datasize.trials.networks.training import Trainer, split
+from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
+from pytest_datasize.trials.strategies import fine_tuning, from_scratch
 
 SIZES = (12, 30, 64)
 
@@ -83,7 +84,7 @@ def test_the_same_bits_with_any_number_of_threads(strategy, monkeypatch):
     before = torch.get_rng_state()
     found = []
     for threads in (1, 3):
-        monkeypatch.setattr("pytest_datasize.transfer.trials.n_threads", lambda n=threads: n)
+        monkeypatch.setattr("pytest_datasize.trials.work.n_threads", lambda n=threads: n)
         outcomes = {}
         tell = partial(lambda o, n, r, p: o.update({(n, r): p}), outcomes)
         study(strategy, backbone=backbone, on_trial=tell).run()

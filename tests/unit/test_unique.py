@@ -6,7 +6,7 @@ import torch
 from support import named, shapes, write_folder
 
 from pytest_datasize import DatasetError, Study
-from pytest_datasize.images import load
+from pytest_datasize.images.sources.load import load
 
 
 def noise(n: int, seed: int = 0):
@@ -79,11 +79,11 @@ def test_an_image_that_changes_after_it_was_counted_is_named(tmp_path):
     """What was embedded for it would be kept under the name of what was counted."""
     from dataclasses import replace
 
-    from pytest_datasize.images.contents import read_contents
+    from pytest_datasize.embedding.backbone import load as load_backbone
+    from pytest_datasize.embedding.embed import embed
+    from pytest_datasize.embedding.embedder import Embedder
+    from pytest_datasize.images.content_hash import read_contents
     from pytest_datasize.store import Store
-    from pytest_datasize.transfer.backbone import load as load_backbone
-    from pytest_datasize.transfer.embedder import Embedder
-    from pytest_datasize.transfer.embedding import embed
 
     folder = write_folder(tmp_path, *shapes(20))
     images, _ = load(str(folder))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_datasize.curve import LearningCurve
-from pytest_datasize.verdict import Status, count, judge
+from pytest_datasize.curve.learning_curve import LearningCurve
+from pytest_datasize.curve.verdict import Status, count, judge
 
 SIZES = (20, 40, 80, 160, 320, 640)
 

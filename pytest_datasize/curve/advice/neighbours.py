@@ -1,0 +1,138 @@
+"""What the nearest neighbours in the embedding say: near or far domain, and what stands alone.
+
+If an image's nearest neighbour mostly has its class, the frozen backbone already separates the
+classes: transfer helps much. It costs nothing beyond the embeddings that a gate has anyway.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from pytest_datasize.curve.advice.two_sample import unit
+
+NEAR: Final = 0.8
+FAR: Final = 0.4
+"""Agreement beyond chance, as a share of what is possible, from which and up to which the domain
+is called near and far. A convention of this plugin; the number stands beside the word."""
+
+MOST: Final = 10_000
+"""Images among which neighbours are looked for: a sample of a larger pool."""
+
+_ASKED: Final = 4000
+_BLOCK: Final = 1024
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often an image and its nearest neighbour share a label.
+
+    Attributes
+    ----------
+    share, low, high
+        That share, and its 90 % interval.
+    chance
+        The share if neighbours were picked at random.
+    images
+        Images that were asked.
+    """
+
+    share: float
+    low: float
+    high: float
+    chance: float
+    images: int
+
+    @property
+    def skill(self) -> float:
+        """Agreement beyond chance, as a share of what is possible."""
+        return (self.share - self.chance) / max(1.0 - self.chance, 1e-9)
+
+    @property
+    def domain(self) -> str:
+        """``near``, ``middling`` or ``far``."""
+        return "near" if self.skill >= NEAR else "far" if self.skill <= FAR else "middling"
+
+
+def agreement(
+    features: NDArray[np.floating], labels: NDArray[np.int64], seed: int = 0
+) -> Agreement:
+    """Ask every image (of many, a sample) for the label of its nearest neighbour.
+
+    Parameters
+    ----------
+    features
+        Embeddings, shape (N, D).
+    labels
+        Classes, shape (N,).
+    seed
+        Of the sample.
+
+    Examples
+    --------
+    >>> points = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    >>> found = agreement(points, np.array([0, 0, 1, 1]))
+    >>> found.share, found.domain
+    (1.0, 'near')
+    """
+    asked = np.arange(len(labels))
+    if len(labels) > _ASKED:
+        asked = np.random.default_rng([seed, 13]).permutation(len(labels))[:_ASKED]
+    nearest, _ = nearest_of(features[asked], features, own=asked)
+    hits = int((labels[nearest] == labels[asked]).sum())
+    low, high = share_interval(hits, len(asked))
+    shares = np.bincount(labels) / len(labels)
+    return Agreement(hits / len(asked), low, high, float(shares @ shares), len(asked))
+
+
+def sampled(images: int, seed: int = 0) -> NDArray[np.int64]:
+    """Return the rows among which neighbours are looked for, ascending: all, or :data:`MOST`."""
+    if images <= MOST:
+        return np.arange(images)
+    chosen = np.random.default_rng([seed, 17]).choice(images, MOST, replace=False)
+    rows: NDArray[np.int64] = np.sort(chosen)
+    return rows
+
+
+def nearest_of(
+    asked: NDArray[np.floating],
+    among: NDArray[np.floating],
+    own: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """Return the row of the nearest of some embeddings, and its cosine distance.
+
+    Parameters
+    ----------
+    asked, among
+        Embeddings, shapes (M, D) and (N, D).
+    own
+        Rows of ``among`` that the asked are themselves, which do not count, shape (M,).
+    """
+    known = unit(among)
+    rows = np.empty(len(asked), dtype=np.int64)
+    distances = np.empty(len(asked))
+    for start in range(0, len(asked), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        alike = unit(asked[block]) @ known.T
+        if own is not None:
+            alike[np.arange(len(alike)), own[block]] = -2.0
+        rows[block] = alike.argmax(axis=1)
+        distances[block] = np.maximum(1.0 - alike.max(axis=1), 0.0)
+    return rows, distances
+
+
+def share_interval(hits: int, images: int, level: float = 0.9) -> tuple[float, float]:
+    """Return the interval of a share (Jeffreys).
+
+    Examples
+    --------
+    >>> low, high = share_interval(90, 100)
+    >>> round(low, 2), round(high, 2)
+    (0.84, 0.94)
+    """
+    tail = (1.0 - level) / 2.0
+    low = float(beta.ppf(tail, hits + 0.5, images - hits + 0.5)) if hits else 0.0
+    high = float(beta.ppf(1.0 - tail, hits + 0.5, images - hits + 0.5)) if hits < images else 1.0
+    return low, high

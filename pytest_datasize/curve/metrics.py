@@ -1,0 +1,107 @@
+"""Scores from predictions, all of them from one place; numpy and scipy alone.
+
+Each metric takes ``(labels, probabilities)`` of one trial and returns one *contribution* per test
+image: their mean is the score, in [0, 1], higher is better, and their spread tells how far the
+luck of the test images moves it. For an average over images the contributions are its terms; for
+the others they are the score plus the influence of each image (Hampel 1974, "The influence curve
+and its role in robust estimation"), so that every metric has error bars, not accuracy alone. A
+metric of single classes returns one such array for each class, which is then judged by itself.
+
+Labels are int64 of shape (m,), each class at least once; probabilities are of shape (m, C).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def accuracy(
+    labels: NDArray[np.int64], probabilities: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Share of images whose most probable class is the right one.
+
+    Examples
+    --------
+    >>> accuracy(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])).tolist()
+    [1.0, 0.0, 1.0]
+    """
+    hits: NDArray[np.floating] = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    return hits
+
+
+def recall_per_class(
+    labels: NDArray[np.int64], probabilities: NDArray[np.floating]
+) -> list[NDArray[np.floating]]:
+    """Recall of every class, the share of its images that are recognised.
+
+    A list of C arrays: each holds the contributions of the images of its class, in order.
+    """
+    hits = accuracy(labels, probabilities)
+    return [hits[labels == label] for label in range(probabilities.shape[1])]
+
+
+def balanced_accuracy(
+    labels: NDArray[np.int64], probabilities: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Mean of the classes' recalls, so that every class counts alike."""
+    recalls = np.array([hits.mean() for hits in recall_per_class(labels, probabilities)])
+    share = np.bincount(labels, minlength=len(recalls)) / len(labels)
+    hits = accuracy(labels, probabilities)
+    # an image moves the recall of its own class alone
+    influence = (hits - recalls[labels]) / (share[labels] * len(recalls))
+    contributions: NDArray[np.floating] = recalls.mean() + influence
+    return contributions
+
+
+def f1_micro(
+    labels: NDArray[np.int64], probabilities: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """F1 over all decisions pooled; with one label per image it equals the accuracy."""
+    return accuracy(labels, probabilities)
+
+
+def f1_macro(
+    labels: NDArray[np.int64], probabilities: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Mean of the classes' F1 = 2 TP / (2 TP + FP + FN), so that rare classes count fully."""
+    classes = np.arange(probabilities.shape[1])
+    true, predicted = (
+        column[:, None] == classes for column in (labels, probabilities.argmax(axis=1))
+    )
+    both, either = 2.0 * (true & predicted), true * 1.0 + predicted
+    scale = either.mean(axis=0)  # never 0: every class has a test image
+    f1 = both.mean(axis=0) / scale
+    contributions: NDArray[np.floating] = (f1 + (both - f1 * either) / scale).mean(axis=1)
+    return contributions
+
+
+def auc(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Area under the ROC curve, each class against the rest, averaged over the classes.
+
+    The probability that an image of the class gets a higher score for it than an image of
+    another class, ties counting half. An image's contribution is the share of opponents it beats
+    (DeLong, DeLong & Clarke-Pearson 1988).
+
+    Examples
+    --------
+    >>> auc(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    total = np.zeros(len(labels))
+    for label in range(probabilities.shape[1]):
+        score, own = probabilities[:, label], labels == label
+        beaten = np.empty(len(labels))
+        beaten[own] = _beaten(score[own], score[~own])
+        beaten[~own] = 1.0 - _beaten(score[~own], score[own])
+        area = beaten[own].mean()
+        share = np.where(own, own.mean(), 1.0 - own.mean())
+        total += area + (beaten - area) / share
+    contributions: NDArray[np.floating] = total / probabilities.shape[1]
+    return contributions
+
+
+def _beaten(scores: NDArray[np.floating], opponents: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Share of the opponents that each score is above, ties counting half."""
+    ranked = np.sort(opponents)
+    below = np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")
+    shares: NDArray[np.floating] = below / (2.0 * len(ranked))
+    return shares

@@ -1,0 +1,273 @@
+"""From the per-image outcomes of all trials to the scores and the luck in them.
+
+A bare list of scores cannot tell how much of its error all sizes share because they were scored
+on the same test images. The outcomes of single images can: an image that is hard at one size is
+hard at the others too. So the covariance of the mean scores is measured here, image by image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_datasize.curve.learning_curve import LearningCurve
+
+Scores = tuple[tuple[float, ...], ...]
+"""One tuple of repeats per size."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What one metric says about every trial of a plan.
+
+    Attributes
+    ----------
+    sizes
+        K training sizes, ascending.
+    scores
+        One tuple of repeats per size.
+    n_test
+        Different test images behind the scores of one size.
+    test_covariance
+        Covariance of the K mean scores from the sampling of test images, (K, K).
+    split_variance
+        Part of the variance between repeats that comes from each having test images of its own,
+        (K,); zeros when all share one test set.
+    pool
+        Images that all repeats are drawn from.
+    bounds
+        Range of the scores.
+    sign
+        -1 where lower is better: ``scores`` and ``bounds`` are then of the negative, since a
+        learning curve rises.
+    """
+
+    sizes: tuple[int, ...]
+    scores: Scores
+    n_test: int
+    test_covariance: NDArray[np.floating]
+    split_variance: NDArray[np.floating]
+    pool: int
+    bounds: tuple[float, float] = (0.0, 1.0)
+    sign: int = 1
+
+    @property
+    def given(self) -> Scores:
+        """The scores as the metric's author means them."""
+        if self.sign > 0:
+            return self.scores
+        return tuple(tuple(-score for score in repeats) for repeats in self.scores)
+
+    @property
+    def given_bounds(self) -> tuple[float, float]:
+        """The range of these."""
+        low, high = self.bounds
+        return (low, high) if self.sign > 0 else (-high, -low)
+
+    def first(self, k: int) -> "Outcomes":
+        """Return what the k smallest sizes alone say."""
+        return replace(
+            self,
+            sizes=self.sizes[:k],
+            scores=self.scores[:k],
+            test_covariance=self.test_covariance[:k, :k],
+            split_variance=self.split_variance[:k],
+        )
+
+    def curve(self, law: str = "power") -> LearningCurve:
+        """Fit the learning curve with all that is known of its noise."""
+        return LearningCurve.fit(
+            self.sizes,
+            self.scores,
+            self.n_test,
+            law=law,
+            pool=self.pool,
+            bounds=self.bounds,
+            test_covariance=self.test_covariance,
+            split_variance=self.split_variance,
+        )
+
+
+def gather(
+    sizes: tuple[int, ...],
+    contributions: Sequence[Sequence[NDArray[np.floating]]],
+    tested: Sequence[NDArray[np.int64]],
+    pool: int,
+    groups: NDArray[np.int64] | None = None,
+) -> Outcomes:
+    """Average the contributions of test images, per trial and per image.
+
+    Parameters
+    ----------
+    sizes
+        K training sizes, ascending.
+    contributions
+        Per size, per repeat: one value per test image whose mean is the score, see
+        :mod:`pytest_datasize.curve.metrics`.
+    tested
+        Per repeat: rows of its test images, in the order of the contributions.
+    pool
+        Images that all repeats are drawn from.
+    groups
+        Group of every row, see ``groups`` in :mod:`pytest_datasize.images.image_set`: images
+        of one group share their luck, so that groups are counted where images would be.
+
+    Examples
+    --------
+    >>> right = np.array([1.0, 1.0, 0.0, 0.0])
+    >>> outcomes = gather((10, 20), [[right], [right]], [np.arange(4)], pool=20)
+    >>> outcomes.scores, outcomes.n_test
+    (((0.5,), (0.5,)), 4)
+    >>> bool(outcomes.test_covariance[0, 1] == outcomes.test_covariance[0, 0] > 0)
+    True
+    >>> two = np.array([0, 0, 1, 1])  # patients, of which one is recognised and one is not
+    >>> patients = gather((10, 20), [[right], [right]], [np.arange(4)], pool=20, groups=two)
+    >>> bool(patients.test_covariance[0, 0] > 2 * outcomes.test_covariance[0, 0])
+    True
+    """
+    shared = all(np.array_equal(part, tested[0]) for part in tested)
+    rows = np.unique(np.concatenate(tested))
+    places = [np.searchsorted(rows, part) for part in tested]
+    means = np.empty((len(sizes), len(rows)))
+    for mean, repeats in zip(means, contributions, strict=True):
+        sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
+        # the whole pool with a fixed test set has one repeat, which tested all rows
+        for values, place in zip(repeats, places, strict=False):
+            sums[place] += values
+            counts[place] += 1
+        mean[:] = sums / counts
+    return Outcomes(
+        sizes=sizes,
+        scores=tuple(
+            tuple(float(values.mean()) for values in repeats) for repeats in contributions
+        ),
+        n_test=len(rows),
+        test_covariance=_covariance(means, None if groups is None else groups[rows]),
+        split_variance=np.array(
+            [
+                0.0 if shared else _split_variance(repeats, tested, groups)
+                for repeats in contributions
+            ]
+        ),
+        pool=pool,
+    )
+
+
+def bare(
+    sizes: tuple[int, ...],
+    scores: Sequence[Sequence[float]],
+    tested: Sequence[NDArray[np.int64]],
+    pool: int,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    lower_is_better: bool = False,
+) -> Outcomes:
+    """Take scores that come without the outcomes of single images.
+
+    How far the luck of the test images moves them is then not measured but bounded: no metric
+    that is a mean over images varies by more than one of the same mean whose values are the ends
+    of its range. Larger sizes are taken to be right where smaller ones are. Where an end is open
+    nothing is known, and the luck of test images is left out.
+
+    Parameters
+    ----------
+    sizes
+        K training sizes, ascending.
+    scores
+        Per size, per repeat: a score within the bounds.
+    tested
+        Per repeat: rows of its test images.
+    pool
+        Images that all repeats are drawn from.
+    bounds
+        Range of the metric as its author means it; infinite for an open end.
+    lower_is_better
+        Whether the metric falls as models get better.
+
+    Examples
+    --------
+    >>> outcomes = bare((10, 20), [[0.5], [0.5]], [np.arange(100)], 20)
+    >>> outcomes.test_covariance.round(4).tolist()
+    [[0.0025, 0.0025], [0.0025, 0.0025]]
+    >>> bare((10, 20), [[0.5], [0.4]], [np.arange(9)], 20, (0.0, 2.0), True).scores
+    ((-0.5,), (-0.4,))
+    """
+    sign = -1 if lower_is_better else 1
+    low, high = (-bounds[1], -bounds[0]) if lower_is_better else bounds
+    taken = tuple(tuple(sign * float(score) for score in repeats) for repeats in scores)
+    n_test = len(np.unique(np.concatenate(tested)))
+    covariance, split = np.zeros((len(sizes), len(sizes))), np.zeros(len(sizes))
+    if np.isfinite(high - low):
+        means = np.array([np.mean(repeats) for repeats in taken])
+        # half an image right and half an image wrong, as for measured outcomes
+        share = ((high - means) / (high - low) * n_test + 0.5) / (n_test + 1.0)
+        small, large = np.minimum.outer(share, share), np.maximum.outer(share, share)
+        covariance = (high - low) ** 2 * small * (1.0 - large) / n_test
+        if not all(np.array_equal(part, tested[0]) for part in tested):
+            split = np.diag(covariance) * n_test / np.mean([len(part) for part in tested])
+    return Outcomes(sizes, taken, n_test, covariance, split, pool, (low, high), sign)
+
+
+def _covariance(
+    values: NDArray[np.floating], groups: NDArray[np.int64] | None
+) -> NDArray[np.floating]:
+    """Covariance between K mean scores over N images, (K, N) → (K, K), never quite zero.
+
+    Half an image that is always right and half of one that is always wrong are added (Jeffreys'
+    prior, when contributions are hits): a perfect score on few images proves little. With groups,
+    the deviations are summed in each group first (the cluster-robust estimate of Liang & Zeger
+    1986, with its correction for few groups), and half a group of average size is added.
+    """
+    n = values.shape[1]
+    centred = values - values.mean(axis=1, keepdims=True)
+    right, wrong = 1.0 - values.mean(axis=1), values.mean(axis=1)
+    half = (np.outer(right, right) + np.outer(wrong, wrong)) / 2
+    correction = 1.0
+    if groups is not None:
+        centred, n_groups = _summed(centred, groups)
+        half *= (n / n_groups) ** 2
+        correction = n_groups / max(n_groups - 1, 1)
+    covariance: NDArray[np.floating] = (correction * centred @ centred.T + half) / n**2
+    return covariance
+
+
+def _summed(
+    values: NDArray[np.floating], groups: NDArray[np.int64]
+) -> tuple[NDArray[np.floating], int]:
+    """Sum the columns of each group: (K, N) → (K, G), and G."""
+    _, numbers = np.unique(groups, return_inverse=True)
+    n_groups = int(numbers.max()) + 1
+    sums: NDArray[np.floating] = np.stack(
+        [np.bincount(numbers, row, n_groups).astype(np.float64) for row in values]
+    )
+    return sums, n_groups
+
+
+def _split_variance(
+    repeats: Sequence[NDArray[np.floating]],
+    tested: Sequence[NDArray[np.int64]],
+    groups: NDArray[np.int64] | None,
+) -> float:
+    """Variance of one repeat's score from its test images alone, pooled over the repeats.
+
+    Pooled, since a rare class may have a single image, or group, in each.
+    """
+    everything = np.concatenate(repeats)
+    if groups is None:
+        variance = everything.var(ddof=1) if len(everything) > 1 else 0.0
+        return float(np.mean([variance / len(values) for values in repeats]))
+    mean = everything.mean()
+    parts = [
+        _summed((values - mean)[None, :], groups[rows])
+        for values, rows in zip(repeats, tested, strict=False)
+    ]
+    seen = sum(n_groups for _, n_groups in parts)
+    spread = sum(float((sums**2).sum()) for sums, _ in parts) / max(seen - 1, 1)
+    return float(
+        np.mean(
+            [
+                spread * n_groups / len(values) ** 2
+                for values, (_, n_groups) in zip(repeats, parts, strict=True)
+            ]
+        )
+    )

@@ -1,0 +1,296 @@
+"""A requirement against a learning curve, in words.
+
+The four answers: ``sufficient``; ``insufficient`` (more images are required than are available);
+``unreachable`` (the whole interval of the ceiling lies below the target); ``undecided`` (the
+confidence that was asked for cannot be given either way).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from pytest_datasize.curve.learning_curve import LearningCurve
+from pytest_datasize.requirement.options import shown
+
+LEVEL = 0.9
+"""Probability that an interval in a report holds the truth."""
+
+TRUSTED_RANGE = 4.0
+"""A projection to more than so many times the largest measured size is an extrapolation.
+
+Hoiem et al. 2021, "Learning curves for analysis of deep networks", trust four times.
+"""
+
+TELLABLE = 100
+"""A required number beyond so many times what is available is no number to plan with."""
+
+
+class Status(StrEnum):
+    """The four answers, the best first."""
+
+    SUFFICIENT = "sufficient"
+    UNDECIDED = "undecided"
+    INSUFFICIENT = "insufficient"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The answer for one metric, with its evidence.
+
+    Attributes
+    ----------
+    metric, target
+        What was asked.
+    class_name
+        The class that decides, for a metric of single classes.
+    status
+        The answer.
+    required, required_low, required_high
+        Images the target needs, whole numbers; ``math.inf`` where no number does.
+    available
+        Images that can be trained on.
+    score, score_low, score_high
+        Projected score with all available images, and its 90 % interval.
+    ceiling, ceiling_low, ceiling_high
+        Score with unlimited images, and its 90 % interval.
+    probability
+        Probability that the available images suffice, in [0, 1].
+    confidence
+        What was asked for, or None.
+    measured
+        Largest training size with measured scores.
+    trusted_range
+        Times that size beyond which a number is an extrapolation.
+    """
+
+    metric: str
+    target: float
+    class_name: str | None
+    status: Status
+    required: float
+    required_low: float
+    required_high: float
+    available: int
+    score: float
+    score_low: float
+    score_high: float
+    ceiling: float
+    ceiling_low: float
+    ceiling_high: float
+    probability: float
+    confidence: float | None
+    measured: int
+    trusted_range: float
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether the required number lies beyond the trusted range of what was measured."""
+        return self.trusted_range * self.measured < self.required < math.inf
+
+    @property
+    def subject(self) -> str:
+        """What is judged, such as ``accuracy 0.9`` or ``recall of 'rust' 0.7``."""
+        if self.class_name is not None:
+            return f"recall of {shown(self.class_name)} {self.target:g}"
+        return f"{self.metric} {self.target:g}"
+
+    @property
+    def summary(self) -> str:
+        """One short line that is complete by itself."""
+        available = f"{self.available:,} available"
+        if self.status is Status.UNREACHABLE:
+            return (
+                f"{self.subject} is out of reach: the ceiling is {self.ceiling:.3f} "
+                f"({self.ceiling_low:.3f} to {self.ceiling_high:.3f}) with this backbone and "
+                f"strategy, however many images; {available}"
+            )
+        if self.status is Status.SUFFICIENT:
+            return f"{self.subject} needs {self._about} ({self._range()}); {available}"
+        if self.status is Status.UNDECIDED or self.required <= self.available:
+            return (
+                f"{self.subject}: only {self.probability:.1%} sure that {self.available:,} images "
+                f"suffice, {self.confidence:.1%} asked; needs {self._about} ({self._range()})"
+            )
+        if not self.tellable:
+            return (
+                f"{self.subject} needs far more images than the curve can tell "
+                f"({self._range()}); {available}"
+            )
+        return (
+            f"{self.subject} needs {self._about} ({self._range()}); "
+            f"{available}, {count(self.shortfall)} short"
+            + (
+                f"; an extrapolation to {self.required / self.measured:.1f} times what was measured"
+                if self.extrapolated
+                else ""
+            )
+        )
+
+    @property
+    def shortfall(self) -> float:
+        """Images that are missing; ``math.inf`` where no number suffices."""
+        return max(0.0, self.required - self.available)
+
+    @property
+    def _about(self) -> str:
+        """The required number; exact where rounding would blur it with what is available."""
+        if abs(self.required - self.available) <= 0.02 * self.available:
+            return f"{self.required:,.0f} images"
+        return f"about {count(self.required)} image{'' if self.required == 1 else 's'}"
+
+    @property
+    def tellable(self) -> bool:
+        """Whether the required number is near enough to what is available to plan with."""
+        return self.required <= TELLABLE * self.available
+
+    def _range(self) -> str:
+        if math.isinf(self.required_low):
+            return "no number is likely to do"
+        if math.isinf(self.required_high):
+            return f"{count(self.required_low)} or more"
+        return f"{count(self.required_low)} to {count(self.required_high)}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to a whole requirement: its worst metric decides.
+
+    Attributes
+    ----------
+    judgements
+        One for each metric, in the order asked.
+    """
+
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def status(self) -> Status:
+        """The worst status among the metrics."""
+        order = list(Status)
+        return max((judgement.status for judgement in self.judgements), key=order.index)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every target is met."""
+        return self.status is Status.SUFFICIENT
+
+    @property
+    def message(self) -> str:
+        """The summaries, those that failed first, one a line."""
+        failed_first = sorted(self.judgements, key=lambda j: j.status is Status.SUFFICIENT)
+        return "\n".join(judgement.summary for judgement in failed_first)
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.message}"
+
+
+def judge(
+    metric: str,
+    target: float,
+    curves: Mapping[str | None, LearningCurve],
+    available: int,
+    confidence: float | None = None,
+    trusted_range: float = TRUSTED_RANGE,
+    sign: int = 1,
+) -> Judgement:
+    """Judge one metric; of several curves (one a class) the one that needs most decides.
+
+    Parameters
+    ----------
+    metric, target
+        What is asked, target in (0, 1).
+    curves
+        Class name → learning curve, or ``{None: curve}`` for a metric of all classes.
+    available
+        Images that can be trained on.
+    confidence
+        How sure the verdict must be, in (0.5, 1); None lets the median decide.
+    trusted_range
+        Times the largest measured size beyond which a number is an extrapolation.
+    sign
+        -1 where lower is better and the curves are of the negative.
+    """
+    judgements = [
+        _judge_one(metric, sign * target, name, curve, available, confidence, trusted_range)
+        for name, curve in curves.items()
+    ]
+    order = list(Status)
+    worst = max(judgements, key=lambda j: (order.index(j.status), j.required, -j.score))
+    return worst if sign > 0 else _negated(worst)
+
+
+def _negated(judged: Judgement) -> Judgement:
+    """Write the numbers of a negative curve as their author means them."""
+    return replace(
+        judged,
+        target=-judged.target,
+        score=-judged.score,
+        score_low=-judged.score_high,
+        score_high=-judged.score_low,
+        ceiling=-judged.ceiling,
+        ceiling_low=-judged.ceiling_high,
+        ceiling_high=-judged.ceiling_low,
+    )
+
+
+def _judge_one(
+    metric: str,
+    target: float,
+    class_name: str | None,
+    curve: LearningCurve,
+    available: int,
+    confidence: float | None,
+    trusted_range: float,
+) -> Judgement:
+    low, high = curve.interval(available, LEVEL)
+    required = curve.required(target)
+    required_low, required_high = curve.required_interval(target, LEVEL)
+    ceiling = curve.ceiling
+    probability = curve.probability(available, target)
+    if ceiling.high < target:
+        status = Status.UNREACHABLE
+    elif confidence is None:
+        status = Status.SUFFICIENT if required <= available else Status.INSUFFICIENT
+    elif probability >= confidence:
+        status = Status.SUFFICIENT
+    elif probability <= 1 - confidence:
+        status = Status.INSUFFICIENT
+    else:
+        status = Status.UNDECIDED
+    return Judgement(
+        metric=metric,
+        target=target,
+        class_name=class_name,
+        status=status,
+        required=required,
+        required_low=required_low,
+        required_high=required_high,
+        available=available,
+        score=curve.predict(available),
+        score_low=low,
+        score_high=high,
+        ceiling=ceiling.mean,
+        ceiling_low=ceiling.low,
+        ceiling_high=ceiling.high,
+        probability=probability,
+        confidence=confidence,
+        measured=curve.sizes[-1],
+        trusted_range=trusted_range,
+    )
+
+
+def count(images: float) -> str:
+    """Write a number of images no more exactly than it is known: three digits, rounded up.
+
+    Examples
+    --------
+    >>> count(3127), count(96), count(12_345_678), count(float("inf"))
+    ('3,130', '96', '12.4 million', 'no number of')
+    """
+    if math.isinf(images):
+        return "no number of"
+    step = 10 ** max(0, len(str(math.ceil(images))) - 3)
+    rounded = math.ceil(images / step) * step
+    return f"{rounded / 1e6:g} million" if rounded >= 1_000_000 else f"{rounded:,}"

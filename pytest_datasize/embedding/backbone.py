@@ -1,0 +1,368 @@
+"""A pretrained model that turns images into embeddings, with the preprocessing it was made for."""
+
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import timm.data as timm_data
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pytest_datasize.embedding import weights as weight_files
+from pytest_datasize.embedding.device import torch_threads
+from pytest_datasize.errors import BackboneError
+from pytest_datasize.requirement.user_code import named
+
+RANDOM = "random"
+"""In place of weights: none, since every trial starts from its own random ones."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen model in evaluation mode.
+
+    Attributes
+    ----------
+    name
+        timm's name, or the class of a module that was given.
+    model
+        (N, 3, S, S) images → (N, D) embeddings.
+    crop
+        8-bit RGB image → uint8 tensor of shape (3, S, S): resized and cropped.
+    mean, std
+        What pixels in [0, 1] are normalised by, per channel.
+    image_size
+        S, pixels.
+    weights_source, weights_hash
+        Where the weights came from, and the first 16 hexadecimal digits of their SHA-256.
+    content
+        Names what was loaded: the weights, and the configuration where that is a file, too.
+    files
+        Files that it was read from; none for a module.
+    key
+        Names everything an embedding depends on: weights, architecture, preprocessing.
+    given
+        What was asked for: its architecture is that of a model from scratch.
+    """
+
+    name: str
+    model: nn.Module
+    crop: Callable[[Image.Image], Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    weights_source: str
+    weights_hash: str
+    content: str
+    files: tuple[Path, ...]
+    key: str
+    given: str | nn.Module
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Turn uint8 pixels (..., 3, S, S) into the float32 input that the weights expect."""
+        *_, channels, _, side = pixels.shape
+        # (..., S, 3 S): long rows run fast, and are how decoders lay pixels out
+        rows = pixels.movedim(-3, -1).flatten(-2).to(torch.float32, copy=True)
+        mean, std = (
+            torch.tensor(values, device=pixels.device).expand(channels).repeat(side)
+            for values in (self.mean, self.std)
+        )
+        rows.mul_(1 / (255 * std)).sub_(mean / std)
+        return rows.view(*rows.shape[:-1], side, channels).movedim(-1, -3)
+
+    def preprocess(self, picture: Image.Image) -> Tensor:
+        """Turn an 8-bit RGB image into the model's input, float32 of shape (3, S, S)."""
+        return self.normalise(self.crop(picture))
+
+
+def load(
+    backbone: str | nn.Module, weights: str = "auto", image_size: int | None = None
+) -> Backbone:
+    """Build the backbone and load its weights; nothing is trained.
+
+    Parameters
+    ----------
+    backbone
+        A timm name, ``local-dir:PATH``, ``hf-hub:OWNER/NAME``, or a module that maps a batch of
+        images to embeddings (a timm model's classifier is left out).
+    weights
+        ``auto``, ``hub``, ``embedded`` or a file; only for timm names. :data:`RANDOM` for none.
+    image_size
+        Side of the input in pixels; None for the backbone's own.
+
+    Raises
+    ------
+    BackboneError
+        Unknown name, weights that cannot be found, fetched or loaded, or a size that the
+        architecture does not take.
+    """
+    files: tuple[Path, ...] = ()
+    if isinstance(backbone, nn.Module):
+        if weights != "auto":
+            raise BackboneError(f"weights={weights!r}: a module brings its own weights.")
+        name, model = type(backbone).__name__, copy.deepcopy(backbone)
+        source, weights_hash = "given as a module", _state_hash(model)
+        content = weights_hash
+        identity = f"{type(backbone).__module__}.{type(backbone).__qualname__}"
+    elif weights == RANDOM:
+        name, model = backbone, architecture(backbone, image_size)
+        source = "random weights, fresh in every trial"
+        weights_hash = content = ""
+        identity = backbone
+    else:
+        name, (model, found) = backbone, _from_timm(backbone, weights, image_size)
+        source, weights_hash, identity = found.source, found.hash, name
+        content, files = found.content, found.files
+    model.eval().requires_grad_(False)
+    config = timm_data.resolve_model_data_config(model)
+    if image_size:
+        config["input_size"] = (3, image_size, image_size)
+    side = config["input_size"][-1]
+    features = Features(model)
+    if isinstance(backbone, nn.Module):
+        # equal weights do not make equal modules: what forward does may differ
+        identity += f"|{_behaviour(features, side)}"
+    return Backbone(
+        name=name,
+        model=features,
+        crop=timm_data.create_transform(**config, is_training=False, normalize=False),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        image_size=side,
+        weights_source=source,
+        weights_hash=weights_hash,
+        content=content,
+        files=files,
+        key=f"{identity}|{content}|{sorted(config.items())}",
+        given=backbone,
+    )
+
+
+class Features(nn.Module):
+    """Any image model as a map (N, 3, S, S) → (N, D)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the embeddings before the classifier, pooled over positions."""
+        return pooled(before_pooling(self.model, images), type(self.model).__name__)
+
+
+def before_pooling(model: Any, images: Tensor) -> Any:
+    """Return what a model makes of images before its classifier; torch.fx can follow this."""
+    if hasattr(model, "forward_features") and hasattr(model, "forward_head"):
+        return model.forward_head(model.forward_features(images), pre_logits=True)
+    return model(images)
+
+
+def pooled(features: Any, name: str) -> Tensor:
+    """Average over positions where there are any.
+
+    Raises
+    ------
+    BackboneError
+        It is no tensor of shape (N, D) or (N, D, H, W).
+    """
+    if not isinstance(features, Tensor) or features.ndim not in (2, 4):
+        shape = tuple(features.shape) if isinstance(features, Tensor) else type(features)
+        raise BackboneError(
+            f"backbone {name} returned {shape}; expected a tensor of shape (N, D) or (N, D, H, W)."
+        )
+    return features if features.ndim == 2 else features.mean(dim=(2, 3))
+
+
+def _from_timm(
+    name: str, choice: str, image_size: int | None
+) -> tuple[nn.Module, weight_files.Weights]:
+    if name.startswith("hf-hub:"):
+        name = f"local-dir:{_snapshot(name.removeprefix('hf-hub:'))}"
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        files = [path for path in sorted(folder.glob("*")) if path.suffix in _SUFFIXES]
+        if not (folder / "config.json").is_file() or not files:
+            raise BackboneError(
+                f"backbone {name!r}: expected config.json and a weights file "
+                f"({', '.join(_SUFFIXES)}) in {folder}."
+            )
+        if choice != "auto":
+            raise BackboneError(f"weights={choice!r}: backbone {name!r} brings its own weights.")
+        usual = [path for path in files if path.stem in ("model", "pytorch_model")]
+        chosen = weight_files.from_file((usual or files)[-1])
+        found = replace(chosen, config=folder / "config.json")
+        _read_weights(found)  # refuses what is not weights alone, before timm reads it
+        try:
+            return _create(name, image_size, pretrained=True), found
+        except Exception as problem:
+            raise BackboneError(f"backbone {name!r} cannot be loaded: {_short(problem)}") from None
+    if not timm.is_model(name):
+        raise BackboneError(f"backbone {name!r} is not a timm model{_nearest(name)}")
+    try:
+        config = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
+    except Exception as problem:
+        raise BackboneError(f"backbone {name!r}: {_short(problem)}") from None
+    hub_id = str(config.hf_hub_id) if config and config.hf_hub_id else None
+    found = weight_files.find(name.partition(".")[0], hub_id, choice)
+    return _with_weights(name, found, image_size), found
+
+
+_SUFFIXES = (".bin", ".pth", ".safetensors")
+
+
+def _with_weights(name: str, found: weight_files.Weights, image_size: int | None) -> nn.Module:
+    """Load a weights file strictly: a backbone with random layers would judge in silence.
+
+    timm loads leniently when the number of classes differs, so the classifier is built with as
+    many classes as the file has. Where a file uses other names for the same tensors, they are
+    matched by order, if all shapes agree.
+    """
+    given = _read_weights(found)
+    shapes = [tensor.shape for tensor in given.values()]
+    config = timm.models.get_pretrained_cfg(name)
+    head = given.get(f"{config.classifier}.weight") if config else None
+    try:
+        n_classes = head.shape[0] if head is not None else config.num_classes if config else 0
+        if head is not None:
+            overlay = {"file": str(found.file), "custom_load": False, "num_classes": n_classes}
+            return _create(
+                name,
+                image_size,
+                num_classes=n_classes,
+                pretrained=True,
+                pretrained_cfg_overlay=overlay,
+            )
+        model = _create(name, image_size, num_classes=n_classes)
+        own = model.state_dict()
+        if given.keys() == own.keys():
+            model.load_state_dict(given)
+        elif [tensor.shape for tensor in own.values()] == shapes:
+            model.load_state_dict(dict(zip(own, given.values(), strict=True)))
+        else:
+            model = _create(name, image_size, num_classes=0)
+            model.load_state_dict(given)
+        return model
+    except (KeyError, IndexError, RuntimeError, ValueError) as problem:
+        raise BackboneError(
+            f"weights file {found.file} does not fit backbone {name!r}: {_short(problem)} "
+            "Is it the file of another architecture?"
+        ) from None
+
+
+def _read_weights(found: weight_files.Weights) -> dict[str, Tensor]:
+    try:
+        given: dict[str, Tensor] = timm.models.load_state_dict(
+            str(found.file), use_ema=False, weights_only=True
+        )
+        if not all(isinstance(tensor, Tensor) for tensor in given.values()):
+            raise TypeError("it holds more than tensors")
+    except Exception as problem:  # not a weights file, damaged, or one that wants to run code
+        raise BackboneError(
+            f"weights file {found.file} cannot be read ({_short(problem)}). Expected tensors by "
+            "name: save model.state_dict() as .safetensors or .pth."
+        ) from None
+    return given
+
+
+def _create(name: str, image_size: int | None, **arguments: Any) -> nn.Module:
+    model: nn.Module
+    if image_size is not None:
+        try:  # transformers fix their input size when they are built
+            model = timm.create_model(name, img_size=image_size, **arguments)
+            return model
+        except TypeError:
+            pass
+    model = timm.create_model(name, **arguments)
+    return model
+
+
+def architecture(name: str, image_size: int | None) -> nn.Module:
+    """Build a named backbone with random weights, drawn from torch's generator.
+
+    Raises
+    ------
+    BackboneError
+        There is none of that name.
+    """
+    if name.startswith("hf-hub:"):
+        name = f"local-dir:{_snapshot(name.removeprefix('hf-hub:'))}"
+    if not name.startswith("local-dir:") and not timm.is_model(name):
+        raise BackboneError(f"backbone {name!r} is not a timm model{_nearest(name)}")
+    try:
+        return _create(name, image_size, pretrained=False)
+    except Exception as problem:
+        raise BackboneError(f"backbone {name!r}: {_short(problem)}") from None
+
+
+def _short(problem: BaseException) -> str:
+    words = str(problem).split() or ["no reason given"]
+    text = f"{type(problem).__name__}: {' '.join(words)}"
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _snapshot(repository: str) -> Path:
+    folder = Path()
+    for name in ("config.json", "model.safetensors"):
+        path, reason = weight_files.hub_file(repository, name)
+        if path is None:
+            raise BackboneError(
+                f"backbone 'hf-hub:{repository}': {reason}. Bring the repository here and name it "
+                "as backbone='local-dir:PATH'."
+            )
+        folder = path.parent
+    return folder
+
+
+def _nearest(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, timm.list_models(), n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
+    return f"{hint} timm.list_models(pretrained=True) lists them all."
+
+
+@torch.inference_mode()
+def _behaviour(model: nn.Module, side: int) -> str:
+    """Name what a module does, by what it makes of noise; what fails on noise is named alike."""
+    noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch_threads(1):
+            made = copy.deepcopy(model).cpu()(noise)
+    except Exception:
+        return "fails"  # embedding the images will say why
+    return hashlib.sha256(made.float().numpy().tobytes()).hexdigest()[:16]
+
+
+def _state_hash(model: nn.Module) -> str:
+    content = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        content.update(name.encode())
+        content.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return content.hexdigest()[:16]
+
+
+def backbone_of(trainer: Any, image_size: int | None) -> Backbone:
+    """Describe the model of a trainer; nothing is loaded, the trainer makes its own."""
+
+    def crop(picture: Any) -> Any:
+        raise AssertionError("a trainer preprocesses its own images")
+
+    return Backbone(
+        name=f"trainer {named(trainer)}",
+        model=nn.Identity(),
+        crop=crop,
+        mean=(0.0,),
+        std=(1.0,),
+        image_size=image_size or 0,
+        weights_source="made by the trainer",
+        weights_hash="",
+        content="",
+        files=(),
+        key=named(trainer),
+        given="",
+    )

@@ -1,0 +1,124 @@
+"""Images decoded and cropped for the backbone, and remembered by what they show."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from PIL import Image
+from torch import Tensor
+
+from pytest_datasize.images.content_hash import known_contents
+from pytest_datasize.images.decode import content_of, decode
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.perceptual_hash import remember, squares_of
+from pytest_datasize.images.undecodable import UndecodableError, told
+from pytest_datasize.store import Store
+
+
+class Decoded(NamedTuple):
+    """An image as the backbone takes it.
+
+    Attributes
+    ----------
+    row
+        Which one.
+    content
+        What it is called by its pixels.
+    pixels
+        uint8, (3, S, S); None where it cannot be used.
+    problem
+        Why not.
+    squares
+        What its perceptual hash is made of; empty where that is known.
+    """
+
+    row: int
+    content: str
+    pixels: Tensor | None
+    problem: str = ""
+    squares: bytes = b""
+
+
+def decoded(
+    images: ImageSet, index: int, crop: Callable[[Image.Image], Tensor], hashed: bool = False
+) -> Decoded:
+    """Decode one image of a set; its row is its index there.
+
+    Parameters
+    ----------
+    images, index
+        Which one.
+    crop
+        8-bit RGB image → uint8 tensor of shape (3, S, S).
+    hashed
+        Whether its perceptual hash will be wanted.
+    """
+    try:
+        picture = decode(images.read(index), images.max_pixels)
+        squares = squares_of(picture) if hashed else b""
+        return Decoded(index, content_of(picture), crop(picture), squares=squares)
+    except UndecodableError as problem:
+        return Decoded(index, "", None, told(images.name(index), problem))
+
+
+class Reader:
+    """Reads the images of some sets, one set after the other, and learns what they are called.
+
+    Attributes
+    ----------
+    contents
+        What each image is called; None until it is known.
+    unreadable
+        What is wrong with those that cannot be used.
+    """
+
+    def __init__(
+        self,
+        image_sets: Sequence[ImageSet],
+        crop: Callable[[Image.Image], Tensor],
+        store: Store,
+    ) -> None:
+        self._places = [(images, row) for images in image_sets for row in range(len(images))]
+        self._crop, self._store = crop, store
+        self.contents = [c for images in image_sets for c in known_contents(images, store)]
+        self.unreadable: list[str] = []
+        self._learnt: dict[str, str] = {}
+        self._squares: dict[str, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, rows: Sequence[int]) -> list[Decoded]:
+        """Decode some images; threads may do so at the same time."""
+        return [self._read(row) for row in rows]
+
+    def learn(self, one: Decoded) -> bool:
+        """Keep in mind what an image is called, or why it cannot be used; say whether it can."""
+        if one.problem:
+            self.unreadable.append(one.problem)
+            return False
+        if self.contents[one.row] is None:
+            self.contents[one.row] = one.content
+            images, index = self._places[one.row]
+            if stamp := images.stamps[index]:
+                self._learnt[stamp] = one.content
+            if one.squares:
+                self._squares[one.content] = one.squares
+        return True
+
+    def remember(self, least: int = 1) -> None:
+        """Let the store know what was learnt, once it is so much."""
+        if len(self._learnt) >= least:
+            self._store.remember(self._learnt)
+            self._learnt = {}
+        if len(self._squares) >= least:
+            remember(self._store, self._squares)
+            self._squares = {}
+
+    def _read(self, row: int) -> Decoded:
+        (images, index), known = self._places[row], self.contents[row]
+        one = decoded(images, index, self._crop, hashed=known is None)
+        if not one.problem and known not in (None, one.content):
+            # not what its stamp, or the plan, says
+            changed = UndecodableError("changed while the gate ran; run again when it is whole")
+            return Decoded(row, "", None, told(images.name(index), changed))
+        return one._replace(row=row)

@@ -1,0 +1,214 @@
+"""Files of a data set on disk: found in a fixed order, never outside the folder that was named."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import Finding, ImageSet, few, file_stamp, labelled, one_line
+from pytest_datasize.images.sources.suffixes import SUFFIXES
+from pytest_datasize.images.undecodable import UnreadableError
+
+_SERVICE = ("lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+
+
+def content(path: Path) -> bytes:
+    """Read a whole file; raise :class:`UnreadableError` that names it."""
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise UnreadableError(
+            f"{one_line(str(path))}: cannot be read: {problem.strerror}. Is it a link to data that "
+            "were not fetched, or did the folder change during the run?"
+        ) from None
+
+
+def of_files(
+    source: str,
+    paths: Sequence[Path],
+    values: Sequence[Any],
+    findings: tuple[Finding, ...],
+    key: Callable[[int], str],
+) -> ImageSet:
+    """Return the image set of files whose labels stand elsewhere.
+
+    Parameters
+    ----------
+    source
+        What a person would call it.
+    paths, values
+        The files and their labels, strings or numbers.
+    findings
+        What was found about them and about those left out.
+    key
+        Index → what ``group`` looks at.
+
+    Raises
+    ------
+    DatasetError
+        There are none, or labels are no classes.
+    """
+    if not len(values):
+        raise DatasetError(f"{source}: there are no images. {'; '.join(f.text for f in findings)}")
+    classes, labels = labelled(values, source)
+    return ImageSet(
+        source=source,
+        classes=classes,
+        labels=labels,
+        read=lambda index: content(paths[index]),
+        name=lambda index: str(paths[index]),
+        findings=findings,
+        stamp=lambda index: file_stamp(paths[index]),
+        key=key,
+    )
+
+
+class Boundary:
+    """The folder that a data set may not leave, whatever its links and manifests say.
+
+    Parameters
+    ----------
+    root
+        The folder that was named.
+    allow_outside
+        Whether leaving it is allowed all the same.
+    """
+
+    def __init__(self, root: Path, allow_outside: bool) -> None:
+        self.root = root
+        self.allow_outside = allow_outside
+        self._real = Path(os.path.realpath(root))
+        self._known: dict[str, bool] = {}
+
+    def check(self, path: Path) -> Path:
+        """Return the path; raise DatasetError when it, or a link on its way, leads outside."""
+        if self.allow_outside or path == self.root:
+            return path
+        parent = str(path.parent)
+        if parent not in self._known:
+            self._known[parent] = self._holds(Path(parent))
+        if not self._known[parent] or (path.is_symlink() and not self._holds(path)):
+            way = "a link that leads" if path.is_symlink() or ".." not in path.parts else "a path"
+            raise DatasetError(
+                f"{one_line(str(path))} is {way} outside {self.root}, to "
+                f"{one_line(os.path.realpath(path))}. A data set may not leave its folder unless "
+                "allow_outside=True (--datasize-allow-outside=true, or `allow_outside: true` in "
+                "datasize.yaml) says so."
+            )
+        return path
+
+    def _holds(self, path: Path) -> bool:
+        return Path(os.path.realpath(path)).is_relative_to(self._real)
+
+
+def is_service(name: str) -> bool:
+    """Whether a folder is hidden or belongs to a tool, and so is no class."""
+    return name.startswith((".", "__")) or name in _SERVICE
+
+
+def folders(root: Path, boundary: Boundary) -> list[Path]:
+    """Visible folders directly in a folder, sorted.
+
+    Raises
+    ------
+    DatasetError
+        A link leads nowhere or outside, or the folder cannot be listed.
+    """
+    found = []
+    for path in listed(root):
+        if is_service(path.name):
+            continue
+        _refuse_broken(path, root)
+        if path.is_dir():
+            found.append(boundary.check(path))
+    return found
+
+
+def hidden(root: Path) -> list[str]:
+    """Names of the folders that :func:`folders` leaves out."""
+    return [path.name for path in listed(root) if is_service(path.name) and path.is_dir()]
+
+
+def listed(folder: Path) -> list[Path]:
+    """Everything directly in a folder, sorted."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as problem:
+        raise DatasetError(f"folder {folder}: cannot be listed: {problem.strerror}.") from None
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Like :func:`listed`, knowing what is a folder or a link without asking again."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as problem:
+        raise DatasetError(f"folder {folder}: cannot be listed: {problem.strerror}.") from None
+
+
+class Found:
+    """Image files under a folder, and what else lies there.
+
+    Attributes
+    ----------
+    images
+        Paths in a fixed order: a folder's own files by name, then its sub-folders'.
+    others
+        Suffix, or ``hidden``, → number of files that are not images.
+    """
+
+    def __init__(self, folder: Path, boundary: Boundary) -> None:
+        self.images: list[Path] = []
+        self.others: Counter[str] = Counter()
+        if folder.is_dir():
+            self._walk(folder, boundary, frozenset())
+
+    def _walk(self, folder: Path, boundary: Boundary, above: frozenset[str]) -> None:
+        real = os.path.realpath(folder)
+        if real in above:  # a link to a folder that it lies in
+            return
+        inner = []
+        for entry in _entries(folder):
+            name, path = entry.name, Path(entry.path)
+            if entry.is_symlink():
+                _refuse_broken(path, folder)
+                boundary.check(path)
+            if entry.is_dir():
+                if not is_service(name):
+                    inner.append(path)
+            elif name.startswith("."):
+                self.others["hidden"] += 1
+            elif path.suffix.lower() not in SUFFIXES or not entry.is_file():
+                self.others[path.suffix.lower() or "no suffix"] += 1
+            else:
+                self.images.append(path)
+        for path in inner:
+            self._walk(path, boundary, above | {real})
+
+
+def others_finding(others: Counter[str]) -> Iterator[Finding]:
+    """Tell of files that are no images, by suffix."""
+    total = sum(others.values())
+    if total:
+        kinds = few([one_line(kind) for kind, _ in others.most_common()])
+        text = f"{total} files that are not images were left out ({kinds})"
+        yield Finding("other_files", text, total)
+
+
+def hidden_finding(names: list[str]) -> Iterator[Finding]:
+    """Tell of hidden folders."""
+    if names:
+        shown = few([one_line(name) for name in names])
+        text = f"{len(names)} hidden or service folders were left out: {shown}"
+        yield Finding("hidden_folders", text, len(names), tuple(map(one_line, names)))
+
+
+def _refuse_broken(path: Path, folder: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise DatasetError(
+            f"dataset {folder}: {one_line(path.name)} is a link to "
+            f"{one_line(os.readlink(path))}, which is not there. Fetch the data (`dvc pull`, "
+            "`git annex get`) or remove the link."
+        )

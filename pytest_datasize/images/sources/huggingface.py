@@ -1,0 +1,174 @@
+"""Source: Hugging Face ``datasets``: a Dataset or DatasetDict, or a folder of ``save_to_disk``."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.groups import of_column, with_groups
+from pytest_datasize.images.image_set import (
+    ImageSet,
+    Loaded,
+    Raw,
+    Reading,
+    file_stamp,
+    labelled,
+    one_line,
+)
+from pytest_datasize.images.sources import tables
+from pytest_datasize.images.sources.arrays import pixels
+from pytest_datasize.images.sources.files import content
+from pytest_datasize.images.sources.manifest import is_missing, left_out
+from pytest_datasize.images.sources.parts import split
+from pytest_datasize.images.undecodable import UnreadableError
+
+_ON_DISK = ("dataset_dict.json", "state.json")
+
+
+def accepts(value: Any) -> bool:
+    """Whether this source can read ``value``; imports nothing."""
+    if isinstance(value, Path):
+        return any((value / name).is_file() for name in _ON_DISK)
+    kinds = type(value).__mro__
+    return any(kind.__module__.split(".")[0] == "datasets" for kind in kinds)
+
+
+def load(value: Any, reading: Reading) -> Loaded:
+    """Read an image column and a label column; images are decoded by us, not by the library.
+
+    Raises
+    ------
+    DatasetError
+        The library is not installed, columns are missing or several, or labels are not classes.
+    """
+    if isinstance(value, Path):
+        value = _from_disk(value)
+    kind = type(value).__name__
+    if kind.startswith("Iterable"):
+        raise DatasetError(
+            f"{kind}: images must be found by number. Load the data set without streaming=True, or "
+            "take a part into a Dataset with Dataset.from_list(list(stream.take(1000)))."
+        )
+    if hasattr(value, "items") and hasattr(value, "keys"):
+        sets = {name: _read(part, reading, f"{kind}, {name}") for name, part in value.items()}
+        if len(sets) == 1:
+            return Loaded(next(iter(sets.values())))
+        return split(sets, f"{kind} with {', '.join(map(one_line, value))}")
+    return Loaded(_read(value, reading, f"{kind} with {len(value)} rows"))
+
+
+def _from_disk(path: Path) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise DatasetError(
+            f"dataset {path}: folders of Hugging Face `datasets` need that library; "
+            "pip install pytest-datasize[huggingface]"
+        ) from None
+    try:
+        return datasets.load_from_disk(os.fspath(path))
+    except Exception as problem:  # whatever Arrow makes of damaged files
+        raise DatasetError(
+            f"dataset {path}: `datasets` cannot load it: {type(problem).__name__}: {problem}"
+        ) from None
+
+
+def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
+    kinds = {name: type(feature).__name__ for name, feature in dataset.features.items()}
+    image = _one([name for name, kind in kinds.items() if kind == "Image"], "image", kinds, source)
+    label = _label_column(kinds, source)
+    group = of_column(reading.group, tuple(kinds), source)
+    plain = dataset.with_format(None)
+    values = plain[label][:]
+    names = getattr(dataset.features[label], "names", None)
+    missing = [
+        row
+        for row, value in enumerate(values)
+        if is_missing(value) or (names is not None and value == -1)
+    ]
+    gone = set(missing)
+    rows = [row for row in range(len(values)) if row not in gone]
+    findings = left_out(
+        [f"row {row}" for row in missing], source, "images without a label", "missing_labels"
+    )
+    if not rows:
+        raise DatasetError(f"{source}: there are no images with labels.")
+    classes, labels = labelled([values[row] for row in rows], source)
+    if names is not None:
+        classes = tuple(names[int(number)] for number in classes)
+    read, stamp = _reader(plain, image, source), _stamps(dataset)
+    images = ImageSet(
+        source=source,
+        classes=classes,
+        labels=labels,
+        read=lambda index: read(rows[index]),
+        name=lambda index: f"row {rows[index]} of {source}",
+        findings=findings,
+        stamp=lambda index: stamp(rows[index]),
+    )
+    return images if group is None else with_groups(images, [plain[group][row] for row in rows])
+
+
+def _reader(dataset: Any, column: str, source: str) -> Callable[[int], Raw]:
+    import datasets
+
+    raw = dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    lock = Lock()
+
+    def read(index: int) -> Raw:
+        with lock:
+            try:
+                found = raw[index][column]
+            except Exception as problem:
+                raise UnreadableError(
+                    f"row {index} of {source}: {type(problem).__name__}: {problem}"
+                ) from None
+        if found is None:
+            return b""
+        if isinstance(found, dict):
+            if found.get("bytes") is not None:
+                return bytes(found["bytes"])
+            place = str(found.get("path"))
+            if "://" in place or "::" in place:
+                raise UnreadableError(
+                    f"row {index} of {source}: {one_line(place)} is not a file here; nothing is "
+                    "fetched. Save the data set with its images embedded."
+                )
+            return content(Path(place))
+        array: Raw = pixels(found)
+        return array
+
+    return read
+
+
+def _label_column(kinds: dict[str, str], source: str) -> str:
+    classes = [name for name, kind in kinds.items() if kind == "ClassLabel"]
+    if len(classes) == 1:
+        return classes[0]
+    by_name = tables.column({name: [] for name in classes or kinds}, tables.LABELS)
+    if by_name is not None:
+        return by_name
+    return _one(classes, "label", kinds, source)
+
+
+def _one(found: list[str], what: str, kinds: dict[str, str], source: str) -> str:
+    if len(found) == 1:
+        return found[0]
+    shown = ", ".join(f"{one_line(name)} ({kind})" for name, kind in kinds.items())
+    several = f"several {what} columns" if found else f"no {what} column"
+    raise DatasetError(
+        f"{source}: {several} among {shown}. Expected one Image column, and one ClassLabel column "
+        "or a column named label; use rename_column, remove_columns or cast_column."
+    )
+
+
+def _stamps(dataset: Any) -> Callable[[int], str | None]:
+    """Name a row by the files that hold it and what was done to them; None for rows in memory."""
+    files = [file_stamp(entry["filename"]) for entry in dataset.cache_files]
+    fingerprint = getattr(dataset, "_fingerprint", None)
+    if not files or None in files or not fingerprint:
+        return lambda index: None
+    whole = f"{'|'.join(map(str, files))}|{fingerprint}"
+    return lambda index: f"{whole}|{index}"

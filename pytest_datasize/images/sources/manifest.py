@@ -1,0 +1,140 @@
+"""Source: a table of paths and labels (CSV, TSV, JSON lines, Parquet), with or without splits."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.groups import of_column, with_groups
+from pytest_datasize.images.image_set import Finding, Loaded, Reading, few, one_line
+from pytest_datasize.images.sources import tables
+from pytest_datasize.images.sources.files import Boundary, of_files
+from pytest_datasize.images.sources.parts import by_part, kind, split
+
+_EXPECTED = (
+    "Expected a column of paths ({paths}) and one of labels ({labels}), and perhaps one of "
+    "splits ({splits})."
+).format(
+    paths=", ".join(tables.PATHS), labels=", ".join(tables.LABELS), splits=", ".join(tables.SPLITS)
+)
+
+
+def accepts(value: Any) -> bool:
+    """Whether a path is a table, or a folder that holds one with paths and labels."""
+    if not isinstance(value, Path):
+        return False
+    return value.suffix.lower() in tables.SUFFIXES or bool(_in_folder(value))
+
+
+def load(value: Path, reading: Reading) -> Loaded:
+    """Read rows of path, label and perhaps split; paths start from the table's folder.
+
+    A folder may hold one table, or one per part (``train.csv``, ``test.csv``).
+
+    Raises
+    ------
+    DatasetError
+        The table or its columns cannot be understood, or a path leaves the table's folder.
+    """
+    path = Path(value)
+    if not path.is_dir():
+        return _read(path, path.parent, reading)
+    found = _in_folder(path)
+    if not found:
+        raise DatasetError(f"dataset {path}: no table of images in it. {_EXPECTED}")
+    if len(found) == 1:
+        return _read(found[0], path, reading)
+    if any(kind(table.stem) is None for table in found):
+        raise DatasetError(
+            f"dataset {path} holds several tables ({', '.join(t.name for t in found)}). Name the "
+            f"one you mean, such as dataset='{path / found[0].name}'."
+        )
+    parts = {table.stem: _read(table, path, reading).images for table in found}
+    return split(parts, f"manifests in {path}")
+
+
+def left_out(names: Sequence[str], source: str, what: str, check: str) -> tuple[Finding, ...]:
+    """Tell of rows that were left out because something of theirs is not there."""
+    if not names:
+        return ()
+    shown = few([one_line(name) for name in names])
+    text = f"{len(names)} {what} in {source} cannot be counted: {shown}"
+    return (Finding(check, text, len(names), tuple(map(one_line, names[:200]))),)
+
+
+def is_missing(label: Any) -> bool:
+    """Whether a label says nothing: None, NaN or blank."""
+    return label is None or label != label or (isinstance(label, str) and not label.strip())
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Tables directly in a folder that have a column of paths and one of labels."""
+    if not folder.is_dir():
+        return []
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in tables.SUFFIXES and path.is_file():
+            try:
+                table = tables.read(path)
+            except DatasetError:
+                continue  # some other table
+            if tables.column(table, tables.PATHS) and tables.column(table, tables.LABELS):
+                found.append(path)
+    return found
+
+
+def _read(path: Path, root: Path, reading: Reading) -> Loaded:
+    source = f"manifest {path}"
+    table = tables.read(path)
+    place, label = tables.column(table, tables.PATHS), tables.column(table, tables.LABELS)
+    if place is None or label is None:
+        raise DatasetError(
+            f"{source}: columns {', '.join(map(one_line, table)) or '(none)'}. {_EXPECTED}"
+        )
+    split_column = tables.column(table, tables.SPLITS)
+    group_column = of_column(reading.group, tuple(table), source)
+    boundary = Boundary(root, reading.allow_outside)
+    kept, paths = [], []
+    absent, unlabelled = [], []
+    for row, (text, value) in enumerate(zip(table[place], table[label], strict=True)):
+        if not isinstance(text, str) or not text.strip() or "\0" in text:
+            raise DatasetError(f"{source}: entry {row + 1} has no path (found {text!r}).")
+        file = _placed(text.strip(), path.parent, boundary, source)
+        if isinstance(value, (dict, list)):
+            raise DatasetError(
+                f"{source}: the label of {one_line(text)} is a {type(value).__name__}; expected "
+                "one class per image."
+            )
+        if is_missing(value):
+            unlabelled.append(text)
+        elif not file.is_file():
+            absent.append(text)
+        else:
+            kept.append(row)
+            paths.append(file)
+    findings = (
+        *left_out(unlabelled, source, "images without a label", "missing_labels"),
+        *left_out(absent, source, "files that are not there", "missing_files"),
+    )
+    values = [table[label][row] for row in kept]
+    values = [value.strip() if isinstance(value, str) else value for value in values]
+    images = of_files(source, paths, values, findings, lambda index: str(table[place][kept[index]]))
+    if group_column is not None:
+        images = with_groups(images, [table[group_column][row] for row in kept])
+    if split_column is None:
+        return Loaded(images)
+    return by_part(images, [table[split_column][row] for row in kept])
+
+
+def _placed(text: str, base: Path, boundary: Boundary, source: str) -> Path:
+    if "://" in text:
+        raise DatasetError(
+            f"{source}: {one_line(text)} is a web address; nothing is fetched. Give paths of files."
+        )
+    if len(text) > 4096:
+        raise DatasetError(f"{source}: a path of {len(text):,} letters is none.")
+    file = base / text
+    if "\\" in text and os.sep != "\\" and not file.is_file():  # written under Windows
+        file = base / text.replace("\\", "/")
+    return boundary.check(file)

@@ -1,0 +1,105 @@
+"""Source: a map-style torch or torchvision Dataset that yields (image, label)."""
+
+import os
+from collections.abc import Collection
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, labelled
+from pytest_datasize.images.sources.arrays import pixels
+
+
+def accepts(value: Any) -> bool:
+    """Whether this source can read ``value``."""
+    return (
+        hasattr(value, "__getitem__")
+        and hasattr(value, "__len__")
+        and not isinstance(value, (str, bytes, tuple, list, dict, os.PathLike))
+    )
+
+
+def load(value: Any, reading: Reading) -> Loaded:
+    """Read labels without decoding where the data set offers them, else from every item.
+
+    Raises
+    ------
+    DatasetError
+        The data set is empty, its items are not (image, label), or the same index gives
+        different pixels each time (random transforms belong to training, not here).
+    """
+    source = f"{type(value).__name__} with {len(value)} items"
+    if not len(value):
+        raise DatasetError(f"{source}: the data set is empty.")
+    lock = Lock()  # a Dataset is not promised to be safe in several threads
+
+    def item(index: int) -> tuple[Any, Any]:
+        with lock:
+            try:
+                found = value[index]
+            except Exception as problem:
+                raise DatasetError(
+                    f"{source}: item {index} raised {type(problem).__name__}: {problem}"
+                ) from problem
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            raise DatasetError(
+                f"{source}: item {index} is a {type(found).__name__}; expected (image, label)."
+            )
+        return found[0], found[1]
+
+    def read(index: int) -> Raw:
+        return pixels(item(index)[0])
+
+    if not np.array_equal(read(0), read(0)):
+        raise DatasetError(
+            f"{source}: item 0 looks different each time it is read. Leave random transforms out: "
+            "a verdict must be the same on every run."
+        )
+    values = _declared_labels(value)
+    if values is None or any(values[row] != _plain(item(row)[1]) for row in (0, len(value) - 1)):
+        values = [_plain(item(index)[1]) for index in range(len(value))]
+    classes, labels = labelled(values, source)
+    return Loaded(
+        ImageSet(
+            source=source,
+            classes=_class_names(value, classes),
+            labels=labels,
+            read=read,
+            name=lambda index: f"item {index} of {type(value).__name__}",
+        )
+    )
+
+
+def _declared_labels(dataset: Any) -> list[Any] | None:
+    """Labels that the data set keeps beside its images, if it has as many as items."""
+    if hasattr(dataset, "dataset") and hasattr(dataset, "indices"):  # torch.utils.data.Subset
+        inner = _declared_labels(dataset.dataset)
+        try:
+            return None if inner is None else [inner[index] for index in dataset.indices]
+        except IndexError:
+            return None  # reading the item will say which
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
+    for name in ("targets", "labels", "_labels"):
+        found = getattr(dataset, name, None)
+        if isinstance(found, Collection) and len(found) == len(dataset):
+            return [_plain(label) for label in found]
+    return None
+
+
+def _class_names(dataset: Any, found: tuple[str, ...]) -> tuple[str, ...]:
+    """Names from the data set where its labels are indices into them."""
+    while hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
+        dataset = dataset.dataset
+    names = getattr(dataset, "classes", None)
+    if not isinstance(names, (list, tuple)) or not all(name.isdigit() for name in found):
+        return found
+    if any(int(name) >= len(names) for name in found):
+        return found
+    return tuple(str(names[int(name)]) for name in found)
+
+
+def _plain(label: Any) -> Any:
+    return label.item() if isinstance(label, np.generic) or hasattr(label, "item") else label

@@ -1,0 +1,1 @@
+"""pytest's side: hooks, marker, fixtures, gates, terminal report."""

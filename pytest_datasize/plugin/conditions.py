@@ -1,0 +1,95 @@
+"""Conditions of a gate that train nothing: enough images in every class, and the right ones."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_datasize.curve.advice.rules import rule_of, short_classes
+from pytest_datasize.errors import DatasizeError
+from pytest_datasize.reports.records.record import plain_record
+from pytest_datasize.reports.records.text import each_text, sendable
+
+if TYPE_CHECKING:
+    from pytest_datasize.study.study import Study
+
+Record = dict[str, Any]
+
+_MOST_NAMED = 5
+
+
+def images_per_class(study: "Study", asked: int | str, strategy: str) -> Record:
+    """Count the decodable, different images of every class; import no torch."""
+    images = study.images()
+    rule = rule_of(asked, strategy)
+    short = short_classes(images.class_counts, rule.images)
+    named = [f"{name!r} has {n:,}" for name, n in list(short.items())[:_MOST_NAMED]]
+    if len(short) > _MOST_NAMED:
+        named.append(f"{len(short) - _MOST_NAMED} more have too few")
+    fewest = min(images.class_counts.values())
+    message = (
+        f"{rule.images:,} images per class asked, {', '.join(named)}; {rule.reason}"
+        if short
+        else f"every class has {fewest:,} images at least, {rule.images:,} asked; {rule.reason}"
+    )
+    check = {
+        "kind": "images_per_class",
+        "images_per_class": rule.images,
+        "reason": rule.reason,
+        "class_counts": dict(images.class_counts),
+        "short": short,
+        "source": images.source,
+    }
+    return _record(not short, message, check)
+
+
+def represents(
+    study: "Study",
+    deployment: Any,
+    false_alarms: float,
+    locked: Callable[[dict[str, Any]], list[Record]] | None = None,
+) -> Record:
+    """Compare the images with those of the deployment.
+
+    Parameters
+    ----------
+    study, deployment, false_alarms
+        See :mod:`pytest_datasize.study.representation`.
+    locked
+        Finds the committed record of a subject, which then is the answer.
+    """
+    if deployment is None:
+        raise DatasizeError(
+            "no images of the deployment: give represents(deployment='path'), or override the "
+            "fixture datasize_deployment_dataset in conftest.py."
+        )
+    from pytest_datasize.study.representation import representation, sides_of, subject
+
+    sides = sides_of(study, deployment)
+    about = subject(study, sides, false_alarms)
+    if locked is not None:
+        [record] = locked(about)
+        return {**record, "failed": record["verdict"] != "met", "subject": about}
+    found = representation(study, sides, false_alarms)
+    met = found["p_value"] > false_alarms
+    told = (
+        f"a classifier tells them apart with accuracy {found['accuracy']:.3f} "
+        f"({found['accuracy_low']:.3f} to {found['accuracy_high']:.3f}; 0.5 is chance), "
+        f"p = {found['p_value']:.3g}"
+    )
+    said = (
+        "no difference found between the images and those of the deployment"
+        if met
+        else "the images are not like those of the deployment"
+    )
+    if met and found["mmd_p_value"] <= false_alarms:
+        told += (
+            f"; but the maximum mean discrepancy differs, p = {found['mmd_p_value']:.3g}: look at "
+            "the mix of classes"
+        )
+    check = {"kind": "represents", "false_alarms": false_alarms, **found}
+    return {**_record(met, f"{said}: {told}", check), "subject": about}
+
+
+def _record(met: bool, message: str, check: Mapping[str, Any]) -> Record:
+    plain = plain_record("", "met" if met else "unmet", message)
+    record: Record = each_text({**plain, "failed": not met, "check": dict(check)}, sendable)
+    return record

@@ -1,0 +1,64 @@
+"""What pytest's command line, ini file and cache folder say to the plugin."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_datasize.errors import RequirementError
+from pytest_datasize.requirement.options import OPTIONS
+
+if TYPE_CHECKING:
+    from pytest_datasize.store import Store
+
+MARKER = "datasize"
+
+
+def is_gate(item: pytest.Item) -> bool:
+    """Whether a test carries the marker."""
+    return item.get_closest_marker(MARKER) is not None
+
+
+def open_store(config: pytest.Config) -> "Store":
+    """Open the store of a session: where the options say, else in pytest's cache folder."""
+    from pytest_datasize.store import Store
+
+    asked = config.getoption("datasize_store") or config.getini("datasize_store")
+    folder: Path | None = None
+    if asked and asked != "off":
+        given = config.getoption("datasize_store")
+        folder = (config.invocation_params.dir if given else config.rootpath) / asked
+    elif not asked and (cache := getattr(config, "cache", None)) is not None:
+        try:
+            folder = cache.mkdir("datasize")
+        except OSError:  # a checkout that cannot be written
+            folder = None
+    return Store(
+        folder,
+        refresh=config.getoption("datasize_refresh"),
+        verify=config.getoption("datasize_verify"),
+    )
+
+
+def command_line_options(config: pytest.Config) -> dict[str, Any]:
+    """Return the options that the command line gives; argparse has checked them."""
+    given = {name: config.getoption(f"datasize_{name}") for name in OPTIONS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def ini_options(config: pytest.Config) -> dict[str, Any]:
+    """Return the options that the ini file gives.
+
+    Raises
+    ------
+    pytest.UsageError
+        A value is not allowed.
+    """
+    try:
+        return {
+            name: option.parse_text(name, text, f"ini file: datasize_{name}")
+            for name, option in OPTIONS.items()
+            if (text := config.getini(f"datasize_{name}"))
+        }
+    except RequirementError as problem:
+        raise pytest.UsageError(str(problem)) from None

@@ -1,0 +1,355 @@
+"""A marked test as a gate: its requirements, their settings, the evidence, the verdict.
+
+Imported when the first gate is collected; studies only when the first gate runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_datasize.errors import DatasetError, DatasizeError, RequirementError
+from pytest_datasize.plugin.config import MARKER, command_line_options, ini_options, open_store
+from pytest_datasize.plugin.junit import note_properties
+from pytest_datasize.plugin.study_options import (
+    OF_A_STUDY,
+    deployment,
+    session_key,
+    study_options,
+)
+from pytest_datasize.plugin.verdicts import (
+    Asked,
+    Evidence,
+    committed,
+    guarded,
+    judged,
+    known_verdict,
+    locked_verdict,
+)
+from pytest_datasize.reports.records.text import printable, sendable
+from pytest_datasize.requirement.options import OPTIONS, nearest
+from pytest_datasize.requirement.requirement import Requirement
+from pytest_datasize.requirement.settings import (
+    CONFIG_NAME,
+    Layer,
+    Settings,
+    YamlConfig,
+    read_yaml,
+    resolve,
+)
+from pytest_datasize.study.engines import Engines
+
+if TYPE_CHECKING:
+    from pytest_datasize.reports.records.baseline import Baseline
+    from pytest_datasize.store import Store
+    from pytest_datasize.study.result import StudyCheck
+    from pytest_datasize.study.study import Study
+
+EVIDENCE_FIXTURE = "_datasize_evidence"
+
+
+@dataclass
+class Gate:
+    """What is known about one marked test; grows as it is set up and called."""
+
+    asked: tuple[Asked, ...]
+    evidence: list[Evidence | None] = field(default_factory=list)  # None: nothing is trained
+    conditions: list[dict[str, Any]] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+
+_GATE = pytest.StashKey[Gate]()
+
+
+class Gates:
+    """All gates of one session, and what they share: settings, studies, embeddings."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.command_line = command_line_options(config)
+        self.ini = ini_options(config)
+        self._yaml: dict[Path, YamlConfig] = {}
+        self._evidence: dict[Any, Evidence] = {}
+        self._checks: dict[Any, StudyCheck] = {}
+        self._kept: list[Any] = []  # objects whose id() stands in a key must stay alive
+        self._store: Store | None = None
+        self._engines = Engines()
+        self.baseline = self._baseline()
+        self.refused = False
+
+    # -- collection ---------------------------------------------------------------------------
+
+    def attach(self, item: pytest.Item) -> None:
+        """Read the markers of a test; raise :class:`RequirementError` when one is wrong.
+
+        Called when the test is collected and again before its set-up: a conftest.py may have
+        added a marker in between.
+        """
+        markers = list(item.iter_markers(MARKER))
+        if _GATE in item.stash and len(item.stash[_GATE].asked) == len(markers):
+            return
+        if not isinstance(item, pytest.Function):
+            raise RequirementError(f"{item.nodeid}: only test functions can be datasize gates.")
+        yaml = self.yaml_of(item)
+        base = yaml.path.parent if yaml.path == item.path else self.config.rootpath
+        asked = []
+        for marker in reversed(markers):  # in reading order
+            requirement = Requirement.parse(marker.args, marker.kwargs, item.nodeid)
+            layer = Layer("marker", requirement.options, base)
+            asked.append(Asked(requirement, self.settings(layer, yaml), yaml))
+        item.stash[_GATE] = Gate(tuple(asked))
+        if EVIDENCE_FIXTURE not in item.fixturenames:
+            # a list of its own: parametrised tests share one, and not all need carry the marker
+            item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
+
+    def yaml_of(self, item: pytest.Item) -> YamlConfig:
+        """Settings file of a test: its own for a YAML gate, else that of the session."""
+        own = item.path if item.path.suffix in (".yaml", ".yml") else None
+        return self.yaml(own)
+
+    def yaml(self, path: Path | None = None) -> YamlConfig:
+        """Read a settings file once; the session's when no path is given."""
+        if path is None:
+            named = self.config.getoption("datasize_config")
+            path = (
+                self.config.invocation_params.dir / named
+                if named
+                else self.config.rootpath / CONFIG_NAME
+            )
+            if not named and not path.is_file():
+                return YamlConfig(path)
+        if path not in self._yaml:
+            self._yaml[path] = read_yaml(path)
+        return self._yaml[path]
+
+    def settings(self, marker: Layer, yaml: YamlConfig) -> Settings:
+        """Merge all layers, the marker's options the strongest."""
+        return resolve(
+            marker,
+            Layer("command line", self.command_line, self.config.invocation_params.dir),
+            Layer(str(yaml.path), yaml.defaults, yaml.path.parent),
+            Layer("ini file", self.ini, self.config.rootpath),
+        )
+
+    # -- set-up -------------------------------------------------------------------------------
+
+    def gather(self, request: pytest.FixtureRequest) -> Gate:
+        """Train what the test's requirements need; fail its set-up when that is impossible."""
+        item = request.node
+        gate: Gate = item.stash[_GATE]
+        mode = self.config.getoption("datasize_mode")
+        if mode == "skip":
+            gate.records = [self._plain_record(item, "skipped", "--datasize=skip")]
+            pytest.skip("--datasize=skip: image data sufficiency is not judged")
+        broken = ""
+        try:
+            if self.refused and not self.config.option.continue_on_collection_errors:
+                # pytest itself stops here, but pytest-xdist runs what it could collect
+                raise RequirementError("not trained: another gate is wrong, see the errors above.")
+            if mode == "plan":
+                self._plan(request, gate)
+            elif mode == "check":
+                self._check(request, gate)
+            else:
+                for order, asked in enumerate(gate.asked):
+                    gate.conditions += self._conditions(request, order, asked)
+                    trains = bool(asked.requirement.targets)
+                    gate.evidence.append(self._gathered(request, order, asked) if trains else None)
+        except DatasizeError as problem:
+            broken = str(problem)
+        if broken:  # outside the except block, or pytest would show a chain of exceptions
+            if not gate.records:
+                gate.records = [self._plain_record(item, "error", broken)]
+            pytest.fail(printable(broken), pytrace=False)
+        if mode in ("check", "plan"):
+            pytest.skip(f"--datasize={mode}: nothing is trained")
+        return gate
+
+    def study(self, request: pytest.FixtureRequest, options: Mapping[str, Any]) -> "Study":
+        """Build a study for imperative use, with the settings of the session."""
+        mode = self.config.getoption("datasize_mode")
+        if mode != "run":
+            pytest.skip(f"--datasize={mode}: nothing is trained")
+        checked = {}
+        for name, value in options.items():
+            if name not in OF_A_STUDY:
+                raise RequirementError(
+                    f"datasize_study: unknown name {name!r}{nearest(name, OF_A_STUDY) or '.'} "
+                    f"Allowed: {', '.join(sorted(OF_A_STUDY))}."
+                )
+            checked[name] = OPTIONS[name].parse(name, value, "datasize_study")
+        yaml = self.yaml()
+        layer = Layer("datasize_study", checked, self.config.rootpath)
+        return self._study(study_options(request, self.settings(layer, yaml), yaml))
+
+    def _gathered(self, request: pytest.FixtureRequest, order: int, asked: Asked) -> Evidence:
+        """Make sure of what a requirement is judged by: the verdict of before, or the evidence."""
+        options = study_options(request, asked.settings, asked.yaml)
+        key = session_key(options)
+        if asked.confidence is not None:  # how many repeats are trained depends on the targets
+            key += (asked.confidence, *sorted(asked.requirement.targets.items()))
+        if key not in self._evidence:
+            self._kept += options.values()
+            self._evidence[key] = Evidence(self._study(options), asked.until, self.locked)
+        evidence = self._evidence[key]
+        if self.locked:
+            nodeid = sendable(request.node.nodeid)
+            asked.locked = guarded(
+                locked_verdict, self.config.rootpath, nodeid, order, asked, evidence
+            )
+        elif not evidence.measured and not guarded(known_verdict, self.store, asked, evidence):
+            evidence.result.check(asked.requirement.targets)
+        return evidence
+
+    def _conditions(
+        self, request: pytest.FixtureRequest, order: int, asked: Asked
+    ) -> list[dict[str, Any]]:
+        """Return the records of what is asked besides scores."""
+        from pytest_datasize.plugin import conditions
+
+        settings, found = asked.settings, []
+        if settings["images_per_class"] is None and not settings["represents"]:
+            return []
+        options = study_options(request, settings, asked.yaml)
+        study = self._study({**options, "test_dataset": None})
+        if (per_class := settings["images_per_class"]) is not None:
+            strategy = settings["strategy"]
+            found.append(guarded(conditions.images_per_class, study, per_class, strategy))
+        if settings["represents"]:
+            field = deployment(request, settings, asked.yaml)
+            nodeid = sendable(request.node.nodeid)
+            known = (
+                partial(committed, self.config.rootpath, nodeid, order, kind="represents")
+                if self.locked
+                else None
+            )
+            alarms = settings["false_alarms"]
+            found.append(guarded(conditions.represents, study, field, alarms, known))
+        return [{**record, "order": order} for record in found]
+
+    @property
+    def locked(self) -> bool:
+        """Whether gates are judged by the committed record alone."""
+        return bool(self.config.getoption("datasize_mode") == "locked")
+
+    @property
+    def store(self) -> "Store":
+        """The store of the session, opened when it is first needed."""
+        if self._store is None:
+            self._store = open_store(self.config)
+        return self._store
+
+    def close(self) -> None:
+        """Let go of the workers and of the store."""
+        self._engines.close()
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def _plan(self, request: pytest.FixtureRequest, gate: Gate) -> None:
+        from pytest_datasize.reports.records.record import plan_record
+
+        for order, asked in enumerate(gate.asked):
+            options = study_options(request, asked.settings, asked.yaml)
+            if not asked.requirement.targets:
+                nothing = "--datasize=plan: this requirement trains nothing"
+                gate.records.append(self._plain_record(request.node, "skipped", nothing))
+                continue
+            plan = guarded(self._study(options).plan)
+            targets = asked.requirement.targets
+            gate.records.append(plan_record(request.node.nodeid, order, targets, plan))
+
+    def _check(self, request: pytest.FixtureRequest, gate: Gate) -> None:
+        from pytest_datasize.images.findings import in_full
+        from pytest_datasize.reports.records.record import check_record
+
+        errors = []
+        for order, asked in enumerate(gate.asked):
+            options = study_options(request, asked.settings, asked.yaml)
+            key = session_key(options)
+            if key not in self._checks:
+                self._kept += options.values()
+                self._checks[key] = guarded(self._study(options).check)
+            check = self._checks[key]
+            gate.records.append(check_record(request.node.nodeid, order, check))
+            errors += [line for finding in check.errors for line in in_full(finding)]
+        if errors:
+            raise DatasetError("\n".join(dict.fromkeys(errors)))
+
+    def _study(self, options: Mapping[str, Any]) -> "Study":
+        from pytest_datasize.plugin.progress import Progress
+        from pytest_datasize.study.study import Study
+
+        progress = Progress(self.config)
+        return Study(**options, store=self.store, engines=self._engines, on_progress=progress)
+
+    # -- call and report ----------------------------------------------------------------------
+
+    def decide(self, item: pytest.Item) -> None:
+        """Judge the evidence; fail the test in its call phase when it does not suffice."""
+        gate = item.stash.get(_GATE, None)
+        if gate is None or len(gate.evidence) != len(list(item.iter_markers(MARKER))):
+            pytest.fail(
+                "the datasize marker came too late to be judged; add it before the test is set up",
+                pytrace=False,
+            )
+        from pytest_datasize.plugin.decision import decided
+        from pytest_datasize.reports.wording import explain
+
+        gate.records = decided(
+            item,
+            [asked.settings for asked in gate.asked],
+            [
+                judged(self.store, asked, evidence) if evidence else []
+                for asked, evidence in zip(gate.asked, gate.evidence, strict=True)
+            ],
+            self.baseline,
+            gate.conditions,
+        )
+        failures = [record for record in gate.records if record["failed"]]
+        if failures:
+            pytest.fail(printable(explain.failure(failures)), pytrace=False)
+
+    def amend(
+        self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> None:
+        """Attach the records to the report that ends the gate's work."""
+        gate = item.stash.get(_GATE, Gate(()))
+        broken = call.excinfo is not None and not call.excinfo.errisinstance(
+            (pytest.skip.Exception, pytest.xfail.Exception)
+        )
+        if broken and report.when == "setup" and hasattr(report, "wasxfail"):
+            # xfail expects a data set that is too small, not one that cannot be judged
+            del report.wasxfail
+            report.outcome = "failed"
+        if report.when == "call" or (report.when == "setup" and not report.passed):
+            if not gate.records:  # another fixture failed or skipped before this gate was judged
+                reason = f"not judged: {call.excinfo.exconly()}" if call.excinfo else "not judged"
+                verdict = "error" if broken else "skipped"
+                gate.records = [self._plain_record(item, verdict, reason)]
+            if report.skipped and hasattr(report, "wasxfail"):
+                for record in gate.records:  # nothing that anyone must act on
+                    record["failed"] = False
+                    if "notes" in record:
+                        record["notes"].append(f"xfail, as expected: {sendable(report.wasxfail)}")
+            report.datasize = gate.records  # type: ignore[attr-defined]
+            note_properties(item, report, gate.records)
+
+    def _baseline(self) -> "Baseline | None":
+        path = self.config.getoption("datasize_baseline")
+        if path is None:
+            return None
+        from pytest_datasize.reports.records.baseline import Baseline
+
+        return Baseline.read(self.config.invocation_params.dir / path)
+
+    @staticmethod
+    def _plain_record(item: pytest.Item, verdict: str, message: str) -> dict[str, Any]:
+        from pytest_datasize.plugin.source_lines import places
+        from pytest_datasize.reports.records.record import plain_record
+
+        [(file, line)] = places(item, 1)
+        return {**plain_record(item.nodeid, verdict, message), "file": file, "line": line}

@@ -1,0 +1,51 @@
+"""The numbers of a gate as JUnit properties: they travel in ``user_properties``, also with xdist.
+
+Properties of a whole suite would be lost under pytest-xdist, so each belongs to its test case.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_datasize.reports.records.record_numbers import NUMBERS
+from pytest_datasize.reports.records.text import one_line
+
+PREFIX = "datasize."
+_FIELDS = ("verdict", "target", *NUMBERS)
+
+
+def note_properties(
+    item: pytest.Item, report: pytest.TestReport, records: Sequence[dict[str, Any]]
+) -> None:
+    """Put the numbers on a test and its report; those of an earlier attempt make room."""
+    others = [pair for pair in item.user_properties if not str(pair[0]).startswith(PREFIX)]
+    item.user_properties[:] = [*others, *properties(records)]
+    report.user_properties = list(item.user_properties)
+
+
+def properties(records: Sequence[dict[str, Any]]) -> Iterator[tuple[str, object]]:
+    """Yield name and value of every property.
+
+    Names read ``datasize.<metric>.<field>``; those of a test's second requirement begin with
+    ``datasize.2.``. A required number that does not exist is ``none``.
+
+    Examples
+    --------
+    >>> plain = {"metric": None, "order": 0, "verdict": "skipped"}
+    >>> list(properties([plain]))
+    [('datasize.verdict', 'skipped')]
+    """
+    for record in records:
+        if record["metric"] is None:
+            yield f"{PREFIX}verdict", record["verdict"]
+            continue
+        which = f"{record['order'] + 1}." if record["order"] else ""
+        start = f"{PREFIX}{which}{record['metric']}."
+        for field in _FIELDS:
+            value = record[field]
+            yield f"{start}{field}", "none" if value is None else value
+        if record["class"] is not None:
+            yield f"{start}class", one_line(record["class"])
+        if record["baseline"]:
+            yield f"{start}baseline", record["baseline"]["text"]

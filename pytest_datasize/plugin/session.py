@@ -1,0 +1,26 @@
+"""The gates of one session, made when the first appears: start-up stays light."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_datasize.plugin.gates import Gates
+
+_GATES = pytest.StashKey["Gates"]()
+
+
+def gates_of(config: pytest.Config) -> "Gates":
+    """Return the gates of a session."""
+    if _GATES not in config.stash:
+        from pytest_datasize.plugin.gates import Gates
+
+        config.stash[_GATES] = Gates(config)
+    return config.stash[_GATES]
+
+
+def close_gates(config: pytest.Config) -> None:
+    """Close the store and the workers of a session, if there were any gates."""
+    if _GATES in config.stash:
+        config.stash[_GATES].close()
+        del config.stash[_GATES]

@@ -1,0 +1,103 @@
+"""Options of a gate's study: its settings, completed from fixtures, with absolute paths."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from pytest_datasize.errors import DatasizeError
+from pytest_datasize.requirement.options import OPTIONS, STUDY_SCOPES, Scope, names_of
+from pytest_datasize.requirement.settings import CONFIG_NAME, Settings, YamlConfig, located
+
+OF_A_STUDY = names_of(*STUDY_SCOPES)
+"""Options that a study takes."""
+
+_FIXTURES = {
+    "dataset": "datasize_dataset",
+    "test_dataset": "datasize_test_dataset",
+    "backbone": "datasize_backbone",
+}
+
+
+def study_options(
+    request: pytest.FixtureRequest, settings: Settings, yaml: YamlConfig
+) -> dict[str, Any]:
+    """Fill in fixtures where no layer says anything, and make paths absolute."""
+    values = {name: settings[name] for name in OF_A_STUDY}
+    if values["preset"] is not None:
+        from pytest_datasize.trials.presets import preset
+
+        unset = set(preset(values["preset"]).options) - set(settings.layers)
+        values.update(dict.fromkeys(unset))
+    for name, fixture in _FIXTURES.items():
+        if name not in settings.layers:
+            found = request.getfixturevalue(fixture)
+            if found is not None:
+                values[name] = OPTIONS[name].parse(name, found, f"fixture {fixture}")
+    if settings["represents"] and values["test_dataset"] is None:
+        values["test_dataset"] = deployment(request, settings, yaml)
+    if values["dataset"] is None:
+        raise DatasizeError(
+            "no data set: give dataset='path' in the marker, override the fixture "
+            "datasize_dataset in conftest.py, or set `defaults: {dataset: ...}` in "
+            f"{CONFIG_NAME}."
+        )
+    _choose_training(request, settings, values)
+    for name in ("dataset", "test_dataset", "weights", "backbone"):
+        base = settings.base(name, request.config.rootpath)
+        values[name] = located(name, values[name], base, yaml)
+    return values
+
+
+def _choose_training(
+    request: pytest.FixtureRequest, settings: Settings, values: dict[str, Any]
+) -> None:
+    """Settle which of trainer and strategy counts, and what ``augment=True`` means."""
+    chosen, given = settings.layers.get("strategy"), settings.layers.get("trainer")
+    if given is not None and given is not chosen:
+        values["strategy"] = "own_training"
+    elif given is None and (
+        (chosen is None and values["preset"] is None) or values["strategy"] == "own_training"
+    ):
+        found = request.getfixturevalue("datasize_trainer")
+        if found is not None:
+            where = "fixture datasize_trainer"
+            values["trainer"] = OPTIONS["trainer"].parse("trainer", found, where)
+            values["strategy"] = "own_training"
+    if values["augment"] is True:
+        found = request.getfixturevalue("datasize_augment")
+        where = "fixture datasize_augment"
+        if found is not None:
+            values["augment"] = OPTIONS["augment"].parse("augment", found, where)
+
+
+def deployment(request: pytest.FixtureRequest, settings: Settings, yaml: YamlConfig) -> Any:
+    """Return the images of the deployment: from the settings, else from the fixture."""
+    value = settings["deployment"]
+    if value is None:
+        value = request.getfixturevalue("datasize_deployment_dataset")
+    base = settings.base("deployment", request.config.rootpath)
+    return located("deployment", value, base, yaml)
+
+
+def session_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return a hashable key for the options of a study, for this session only.
+
+    Options of the scope RUNTIME are left out: they never change a result. Whoever keeps the key
+    must keep the options alive, too, because objects are keyed by their ``id``.
+    """
+    return tuple(
+        (name, hashable(value))
+        for name, value in options.items()
+        if OPTIONS[name].scope is not Scope.RUNTIME
+    )
+
+
+def hashable(value: Any) -> Any:
+    """Return a hashable form of an option's value: plain values by value, objects by ``id``."""
+    if isinstance(value, dict):
+        return tuple(sorted(value.items()))
+    plain = isinstance(value, (str, int, float, type(None))) or (
+        isinstance(value, tuple) and all(isinstance(entry, (int, float)) for entry in value)
+    )
+    return value if plain else ("object", id(value))

@@ -1,0 +1,42 @@
+"""Gates that stand in a ``datasize.yaml``, collected as tests with no Python at all."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_datasize.errors import RequirementError
+from pytest_datasize.plugin.session import gates_of
+
+
+class YamlFile(pytest.File):
+    """A ``datasize.yaml``; each entry of ``requirements:`` becomes a marked test function.
+
+    A function and a marker, so that fixtures, ``-m``, ``-k``, reports and pytest-xdist treat a
+    YAML gate like any other.
+    """
+
+    def collect(self) -> Iterator["YamlGate"]:
+        """Make one test for each requirement."""
+        try:
+            config = gates_of(self.config).yaml(self.path)
+        except RequirementError as problem:
+            raise self.CollectError(str(problem)) from None
+        for name, line, requirement in config.requirements:
+
+            def body() -> None: ...
+
+            mark = pytest.mark.datasize(**requirement.targets, **requirement.options)
+            gate: YamlGate = YamlGate.from_parent(self, name=name, callobj=mark(body))
+            gate.line = line
+            yield gate
+
+
+class YamlGate(pytest.Function):
+    """One requirement of a ``datasize.yaml``."""
+
+    line = 1
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Point at the entry in the file (lines count from 0 here)."""
+        return self.path, self.line - 1, self.name

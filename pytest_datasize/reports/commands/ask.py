@@ -1,0 +1,181 @@
+"""``ask RESULT.json --target 0.95 --images 5000``: what-if answers without training anything."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_datasize.errors import ReportError
+from pytest_datasize.reports.records import result_file
+from pytest_datasize.reports.wording.explain import subject, sure
+
+if TYPE_CHECKING:
+    from pytest_datasize.curve.learning_curve import LearningCurve
+
+Record = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Offer what may be asked."""
+    parser.add_argument("result", type=Path, metavar="RESULT.json")
+    parser.add_argument("--target", type=_share, metavar="SCORE", help="images for this score?")
+    parser.add_argument("--images", type=_images, metavar="N", help="score with N images?")
+    parser.add_argument(
+        "--test", metavar="TEXT", default="", help="only tests whose id contains this text"
+    )
+    parser.add_argument("--metric", metavar="NAME", help="only this metric")
+    parser.add_argument(
+        "--cost-per-image", type=_cost, metavar="COST", help="cost of one more training image"
+    )
+    parser.add_argument(
+        "--level",
+        type=_share,
+        default=0.9,
+        metavar="SHARE",
+        help="probability of an interval (default: 0.9)",
+    )
+
+
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    """Answer for every requirement that was meant."""
+    if options.target is None and options.images is None:
+        raise ReportError("nothing is asked; give --target 0.95, --images 5000, or both.")
+    judged = [
+        r for r in result_file.read(options.result)["requirements"] if r["metric"] is not None
+    ]
+    meant = [
+        record
+        for record in judged
+        if options.test in record["nodeid"] and options.metric in (None, record["metric"])
+    ]
+    if not meant:
+        known = ", ".join(sorted({f"{r['nodeid']} ({r['metric']})" for r in judged}))
+        raise ReportError(
+            f"{options.result}: no judged requirement matches. Judged: {known or 'none'}."
+        )
+    for record in meant:
+        say(f"{record['nodeid']}: {subject(record)}")
+        for line in answers(record, options):
+            say(f"  {line}")
+    return 0
+
+
+def answers(record: Record, options: argparse.Namespace) -> list[str]:
+    """Answer for one requirement, a line each."""
+    curve = fitted(record)
+    cost = options.cost_per_image
+    if cost is None:
+        cost = record["settings"].get("cost_per_image")
+    lines = []
+    if options.images is not None:
+        low, high = curve.interval(options.images, options.level)
+        lines.append(
+            f"with {options.images:,} images: {curve.predict(options.images):.3f} "
+            f"({low:.3f} to {high:.3f}){_cost_of(options.images, record, cost)}"
+        )
+        if options.target is not None:
+            probability = curve.probability(options.images, options.target)
+            lines.append(f"  {sure(probability)} sure that they reach {options.target:g}")
+        if far := _far(options.images, record):
+            lines.append(far)
+    if options.target is not None:
+        lines += _for_target(curve, record, options, cost)
+    return lines
+
+
+def fitted(record: Record) -> "LearningCurve":
+    """Fit the curve of a record again: the same scores, noise and law give the same curve.
+
+    Raises
+    ------
+    ReportError
+        This version of the plugin projects something else from the same scores.
+    """
+    from pytest_datasize.curve.learning_curve import LearningCurve
+
+    fit = record["fit"]
+    if fit["sign"] < 0:
+        raise ReportError(
+            f"{record['nodeid']}: {record['metric']} is better when lower; ask answers for scores "
+            "that are better when higher."
+        )
+    low, high = fit["bounds"]
+    try:
+        curve = LearningCurve.fit(
+            record["sizes"],
+            record["scores"],
+            fit["n_test"],
+            law=record["law"],
+            pool=fit["pool"],
+            bounds=(-math.inf if low is None else low, math.inf if high is None else high),
+            test_covariance=fit["test_covariance"],
+            split_variance=fit["split_variance"],
+        )
+    except (ValueError, TypeError) as problem:
+        raise ReportError(f"{record['nodeid']}: its scores cannot be fitted: {problem}.") from None
+    again, known = curve.predict(record["available"]), record["score_at_available"]
+    if abs(again - known) > 0.002:
+        raise ReportError(
+            f"{record['nodeid']}: this version projects {again:.3f} with {record['available']:,} "
+            f"images, the file says {known:.3f}. Use the version that wrote it, or run the gate "
+            "again."
+        )
+    return curve
+
+
+def _for_target(
+    curve: "LearningCurve", record: Record, options: argparse.Namespace, cost: float | None
+) -> list[str]:
+    target = options.target
+    required = curve.required(target)
+    low, high = curve.required_interval(target, options.level)
+    if math.isinf(required):
+        ceiling = curve.ceiling
+        held = f"the ceiling is {ceiling.mean:.3f} ({ceiling.low:.3f} to {ceiling.high:.3f})"
+        if math.isinf(low):
+            return [f"for {target:g}: no number of images; {held}"]
+        return [f"for {target:g}: probably no number of images, {low:,.0f} at least; {held}"]
+    span = f"{low:,.0f} to {'any' if math.isinf(high) else f'{high:,.0f}'}"
+    lines = [f"for {target:g}: {required:,.0f} images ({span}){_cost_of(required, record, cost)}"]
+    if far := _far(required, record):
+        lines.append(far)
+    return lines
+
+
+def _cost_of(images: float, record: Record, cost: float | None) -> str:
+    """Say how many more images that is, and what they cost."""
+    more = max(0, math.ceil(images) - record["available"])
+    if more == 0:
+        return ", which are there"
+    priced = "" if cost is None else f" for {more * cost:,.2f}"
+    return f"; {more:,} more than the {record['available']:,} available{priced}"
+
+
+def _far(images: float, record: Record) -> str:
+    """Warn of an answer far beyond what was measured."""
+    times = images / record["sizes"][-1]
+    if times <= (record["settings"].get("trusted_range") or 4.0):
+        return ""
+    return f"  an extrapolation to {times:.1f} times what was measured"
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0 and below 1")
+    return value
+
+
+def _images(text: str) -> int:
+    value = int(text.replace(",", "").replace("_", ""))
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
+    return value
+
+
+def _cost(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0")
+    return value

@@ -1,0 +1,38 @@
+"""``report RESULT.json --html PATH --markdown PATH``: draw any report later."""
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from pytest_datasize.errors import ReportError
+from pytest_datasize.reports.records import result_file
+from pytest_datasize.reports.registry import REPORTS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Offer one option for each kind of report."""
+    parser.add_argument("result", type=Path, metavar="RESULT.json")
+    for name, (_, meaning) in REPORTS.items():
+        if name != "json":
+            parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=meaning)
+
+
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    """Draw what was asked for; Markdown on the standard output when nothing was."""
+    content = result_file.read(options.result)
+    asked = {name: path for name in REPORTS if (path := getattr(options, name, None))}
+    if not asked:
+        from pytest_datasize.reports.formats import markdown
+
+        print(markdown.draw(content), end="")
+    for name, path in asked.items():
+        module = import_module(REPORTS[name][0])
+        if hasattr(module, "check"):
+            module.check(path)
+        try:
+            module.write(path, content)
+        except OSError as problem:
+            raise ReportError(f"{path}: cannot be written: {problem.strerror}.") from None
+        say(f"written: {path}")
+    return 0

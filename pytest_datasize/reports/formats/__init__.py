@@ -1,0 +1,1 @@
+"""One module for each format; all draw from records and compute nothing."""

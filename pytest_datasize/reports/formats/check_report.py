@@ -1,0 +1,45 @@
+"""The report of ``--datasize=check``: what is odd about each data set, the worst first."""
+
+from typing import Any
+
+from pytest_datasize.reports.records.text import one_line, printable
+from pytest_datasize.requirement.checks import LEVELS
+
+Record = dict[str, Any]
+MOST_SHOWN = 5
+_COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+def write(reporter: Any, records: list[Record]) -> None:
+    """Write one block per data set; gates on the same one share it. ``-v`` names everything."""
+    blocks: dict[str, list[Record]] = {}
+    for record in records:
+        blocks.setdefault(repr([record["source"], record["checks"]]), []).append(record)
+    for same in blocks.values():
+        _block(reporter, same[0], list(dict.fromkeys(r["nodeid"] for r in same)))
+
+
+def _block(reporter: Any, record: Record, gates: list[str]) -> None:
+    counts = ", ".join(f"{one_line(name)} {n:,}" for name, n in record["class_counts"].items())
+    more = f" and {len(gates) - 1} more" if len(gates) > 1 else ""
+    reporter.write_line(f"{printable(gates[0])}{more}")
+    reporter.write_line(f"  images   {record['total']:,} from {one_line(record['source'])}")
+    reporter.write_line(f"  classes  {counts}")
+    if record["available"] is not None:
+        reporter.write_line(f"  split    {record['available']:,} to train on")
+    found = sorted(record["checks"], key=lambda check: LEVELS.index(check["level"]))
+    for check in found:
+        level = check["level"]
+        reporter.write(f"  {level:<7}  ", **{_COLOURS[level]: True})
+        first, *rest = printable(check["text"]).splitlines()
+        reporter.write_line(f"{first} [{check['check']}]")
+        names = check["names"]
+        if all(printable(name) in first for name in names):
+            names = []  # one line has said it all
+        shown = names if reporter.verbosity > 0 else names[:MOST_SHOWN]
+        for line in [*rest, *(printable(name) for name in shown)]:
+            reporter.write_line(f"             {line}")
+        if left := check["count"] - len(shown):
+            reporter.write_line(f"             and {left:,} more") if shown else None
+    if not found:
+        reporter.write_line("  nothing odd was found")

@@ -1,0 +1,69 @@
+"""The numbers as OpenMetrics text: for GitLab's metrics reports, Prometheus and the like."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pytest_datasize.reports.records.files import write_text
+from pytest_datasize.reports.records.text import one_line
+
+Record = dict[str, Any]
+
+_GAUGES = {
+    "score": ("score_at_available", "Projected score with all available images."),
+    "score_low": ("score_at_available_low", "Lower end of its 90 % interval."),
+    "score_high": ("score_at_available_high", "Upper end of its 90 % interval."),
+    "target": ("target", "Score to reach."),
+    "ceiling": ("ceiling", "Score with unlimited images."),
+    "ceiling_low": ("ceiling_low", "Lower end of its 90 % interval."),
+    "ceiling_high": ("ceiling_high", "Upper end of its 90 % interval."),
+    "available_images": ("available", "Images that can be trained on."),
+    "required_images": ("required", "Images that the target needs; +Inf where no number does."),
+    "required_images_low": ("required_low", "Lower end of its 90 % interval."),
+    "required_images_high": ("required_high", "Upper end of its 90 % interval."),
+    "sufficient_probability_ratio": (
+        "probability_sufficient",
+        "Probability that the available images suffice.",
+    ),
+    "failed": ("failed", "1 where the requirement failed its test."),
+}
+
+
+def write(path: Path, run: dict[str, Any]) -> None:
+    """Write a run."""
+    write_text(path, draw(run))
+
+
+def draw(run: dict[str, Any]) -> str:
+    """Return the numbers of all judged requirements in the OpenMetrics text format."""
+    judged = [record for record in run["requirements"] if record["metric"] is not None]
+    return "\n".join([*_lines(judged), "# EOF"]) + "\n"
+
+
+def _lines(records: list[Record]) -> Iterator[str]:
+    for name, (field, meaning) in _GAUGES.items():
+        yield f"# TYPE datasize_{name} gauge"
+        yield f"# HELP datasize_{name} {meaning}"
+        for record in records:
+            yield f"datasize_{name}{{{_labels(record)}}} {_number(record[field])}"
+
+
+def _labels(record: Record) -> str:
+    labels = {
+        "test": record["nodeid"],
+        "metric": record["metric"],
+        "requirement": str(record["order"] + 1),
+    }
+    if record["class"] is not None:
+        labels["class"] = record["class"]
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+
+
+def _escaped(text: str) -> str:
+    return one_line(text).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "+Inf"
+    return repr(int(value)) if float(value).is_integer() else repr(float(value))

@@ -1,0 +1,1 @@
+"""Services that results are sent to, where they are set up."""

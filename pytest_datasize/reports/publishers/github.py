@@ -1,0 +1,101 @@
+"""What GitHub Actions shows by itself: the job's summary, and an annotation per failed gate."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_datasize.reports.records.text import one_line
+from pytest_datasize.reports.wording import explain
+
+Record = dict[str, Any]
+
+MOST_ANNOTATIONS = 10
+"""GitHub shows so many errors of one step."""
+
+
+def configured() -> bool:
+    """Whether this runs in a job of GitHub Actions."""
+    return bool(os.environ.get("GITHUB_STEP_SUMMARY") or _annotates())
+
+
+def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None:
+    """Append the run to the job's summary, and annotate what failed.
+
+    Parameters
+    ----------
+    run
+        The whole run.
+    root
+        pytest's root directory, from which the files in the records start.
+    say
+        Prints a line at the start of a line.
+    """
+    if named := os.environ.get("GITHUB_STEP_SUMMARY"):
+        from pytest_datasize.reports.formats import markdown
+
+        summary = Path(named)
+        try:
+            used = summary.stat().st_size if summary.exists() else 0
+            with summary.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(markdown.draw(run, markdown.MOST_BYTES - used))
+        except OSError as problem:
+            say(f"the job summary cannot be written: {problem}")
+    if _annotates():
+        for line in annotations(run["requirements"], root):
+            say(line)
+
+
+def annotations(records: Sequence[Record], root: Path) -> Iterator[str]:
+    """Yield one workflow command for every gate that failed, at its decorator's line."""
+    failed = [record for record in records if record["failed"]]
+    gates: dict[tuple[str, int], list[Record]] = {}
+    for record in failed:
+        gates.setdefault((record["nodeid"], record["order"]), []).append(record)
+    shown = list(gates.values())
+    for number, gate in enumerate(shown[:MOST_ANNOTATIONS]):
+        title = _title(gate[0])
+        text = " ".join(_text(record) for record in gate)
+        if number == MOST_ANNOTATIONS - 1 and len(shown) > MOST_ANNOTATIONS:
+            text += f" ({len(shown) - MOST_ANNOTATIONS} more gates failed, see the summary.)"
+        properties = {
+            "file": _from_workspace(root / gate[0]["file"]) if gate[0]["file"] else None,
+            "line": gate[0]["line"],
+            "title": title,
+        }
+        said = ",".join(f"{k}={_property(str(v))}" for k, v in properties.items() if v is not None)
+        yield f"::error {said}::{_data(text)}"
+
+
+def _title(record: Record) -> str:
+    if record["metric"] is not None:
+        return "Not enough images"
+    kind = record.get("check", {}).get("kind")
+    titles = {"images_per_class": "Not enough images", "represents": "Not the right images"}
+    return titles.get(kind, "Images could not be judged")
+
+
+def _text(record: Record) -> str:
+    if record["metric"] is None:
+        return one_line(record["message"])
+    return one_line(explain.sentence(record))
+
+
+def _annotates() -> bool:
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def _from_workspace(file: Path) -> str:
+    """Annotations name files from the top of the checkout, not from pytest's root directory."""
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    if workspace and file.resolve().is_relative_to(Path(workspace).resolve()):
+        return file.resolve().relative_to(Path(workspace).resolve()).as_posix()
+    return file.as_posix()
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,67 @@
+"""Numbers, curves and the result file in MLflow, when the user has set it up, never otherwise."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pytest_datasize.reports.records.record_numbers import numbers, parameters, title
+
+_SET_UP = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID")
+
+
+def configured() -> bool:
+    """Whether MLflow is installed and the environment names a place, or the tests began a run."""
+    if find_spec("mlflow") is None:
+        return False
+    return any(os.environ.get(name) for name in _SET_UP) or _running()
+
+
+def _running() -> bool:
+    module = sys.modules.get("mlflow")
+    return module is not None and getattr(module, "active_run", lambda: None)() is not None
+
+
+def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None:
+    """Log to the run that is active, else to one of its own; a server that fails is told, no more.
+
+    Parameters
+    ----------
+    run
+        The whole run.
+    root
+        pytest's root directory; names the MLflow run.
+    say
+        Prints a line.
+    """
+    judged = [record for record in run["requirements"] if record["metric"] is not None]
+    if not judged:
+        return
+    try:
+        import mlflow
+
+        own = None if _running() else mlflow.start_run(run_name=f"pytest-datasize {root.name}")
+        try:
+            logged = mlflow.active_run().info.run_id
+            mlflow.log_metrics(numbers(judged))
+            mlflow.set_tags(parameters(judged))
+            mlflow.log_text(json.dumps(run, indent=2), "datasize/result.json")
+            _curves(mlflow, judged)
+        finally:
+            if own is not None:
+                mlflow.end_run()
+        say(f"MLflow: logged to run {logged}")
+    except Exception as problem:  # the verdicts stand, whatever a server does
+        say(f"MLflow: not logged: {type(problem).__name__}: {str(problem).splitlines()[0]}")
+
+
+def _curves(mlflow: Any, judged: list[dict[str, Any]]) -> None:
+    if find_spec("matplotlib") is None:
+        return
+    from pytest_datasize.reports.formats.draw import standalone
+
+    for record in judged:
+        mlflow.log_text(standalone(record), f"{title(record)}.svg")

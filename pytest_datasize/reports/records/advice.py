@@ -1,0 +1,241 @@
+"""What to do about a judged requirement, as plain data: the part ``advice`` of its record."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_datasize.curve.advice.collection_plan import SCORES, plan_collection, within_budget
+from pytest_datasize.curve.advice.rules import WORD, rule_of, short_classes
+from pytest_datasize.curve.verdict import LEVEL, Status
+
+if TYPE_CHECKING:
+    from pytest_datasize.curve.advice.class_curves import ClassCurves
+    from pytest_datasize.curve.verdict import Judgement
+    from pytest_datasize.study.result import StudyResult
+
+Prices = float | Mapping[str, float] | None
+
+MOST_CLASSES = 100
+"""With more classes no allocation is searched, and the weakest are listed: no one reads more."""
+
+WITHOUT_INTERVAL: Mapping[str, str] = {
+    "images of each class to collect": "a choice, not an estimate; their sum has an interval",
+    "rules of thumb, images per class, prices and what a budget pays for": "given or counted",
+    "doubtful labels": "counted; how many of them are wrong only a look tells",
+    "probability of a label or of a verdict": "it says itself how unsure it is",
+    "images that are not near-copies of another": "counted; copies that were not found are not in "
+    "it, and the documentation says how many are found",
+    "agreement of neighbours by chance": "follows from the number of images of each class",
+    "parameters per image": "counted",
+    "repeats or test images that would decide": "rough: the spread behind it is an estimate itself",
+}
+"""Number in the advice → why no interval stands beside it."""
+
+_OTHERS = "*"
+"""Key of the price of all classes that have none of their own."""
+
+
+def counsel(
+    judged: "Judgement", result: "StudyResult", prices: Prices, budget: float | None
+) -> dict[str, Any] | None:
+    """Return the advice; None where the evidence holds too little for any.
+
+    Parameters
+    ----------
+    judged
+        What was judged.
+    result
+        The evidence.
+    prices
+        Price of one image; class name → price (``*`` for all others); None.
+    budget
+        Money that could be spent.
+    """
+    curves = result.grown_classes
+    if curves is None:
+        return None
+    by_class = _prices(prices, curves.names)
+    plan, why_not = _collection(judged, result, curves, by_class)
+    return {
+        "classes": _classes(curves),
+        "collection": plan,
+        "collection_reason": why_not,
+        "money": _money(judged, result, curves, by_class, budget),
+        "money_reason": _unpriced(prices, curves.names),
+        "rule": _rule(judged, result),
+        "transfer": None,  # a session that knows other strategies' scores fills it in
+        "neighbours": result.findings["neighbours"],
+        "labels": result.findings["labels"],
+        "redundancy": result.findings.get("redundancy"),
+        "parameters": _parameters(judged, result),
+        "without_interval": dict(WITHOUT_INTERVAL),
+    }
+
+
+def _prices(prices: Prices, names: tuple[str, ...]) -> dict[str, float] | None:
+    if prices is None or isinstance(prices, (int, float)):
+        return None if prices is None else dict.fromkeys(names, float(prices))
+    if _unpriced(prices, names):
+        return None
+    return {name: float(prices.get(name, prices.get(_OTHERS, 0.0))) for name in names}
+
+
+def _unpriced(prices: Prices, names: tuple[str, ...]) -> str | None:
+    """Say which classes have no price, or which prices no class."""
+    if not isinstance(prices, Mapping):
+        return None
+    lacking = [name for name in names if name not in prices and _OTHERS not in prices]
+    strange = [name for name in prices if name not in names and name != _OTHERS]
+    if strange:
+        return f"cost_per_image names {strange[0]!r}, which is no class"
+    if lacking:
+        return f"cost_per_image has no price of {lacking[0]!r}; give one, or '*' for all others"
+    return None
+
+
+def _classes(curves: "ClassCurves") -> list[dict[str, Any]]:
+    """Every class's recall today and with twice its images, borrowing strength from the others.
+
+    Of very many classes, the weakest.
+    """
+    now = curves.images
+    today = curves.recalls(now)
+    weakest = np.argsort(np.median(today, axis=0), kind="stable")[:MOST_CLASSES]
+    rows = []
+    for index in sorted(weakest.tolist()):
+        more_images = now.copy()
+        more_images[index] *= 2.0
+        low, middle, high = np.quantile(today[:, index], _QUANTILES)
+        doubled = curves.recalls(more_images)[:, index]
+        more_low, more, more_high = np.quantile(doubled, _QUANTILES)
+        rows.append(
+            {
+                "name": curves.names[index],
+                "images": round(float(now[index])),
+                "recall": round(float(middle), 4),
+                "recall_low": round(float(low), 4),
+                "recall_high": round(float(high), 4),
+                "doubled": round(float(more), 4),
+                "doubled_low": round(float(more_low), 4),
+                "doubled_high": round(float(more_high), 4),
+            }
+        )
+    return rows
+
+
+_QUANTILES = ((1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2)
+
+
+def _collection(
+    judged: "Judgement",
+    result: "StudyResult",
+    curves: "ClassCurves",
+    prices: dict[str, float] | None,
+) -> tuple[dict[str, Any] | None, str | None]:
+    if judged.status is Status.SUFFICIENT:
+        return None, None
+    if why_not := _no_allocation(judged, result, curves):
+        return None, why_not
+    plan = plan_collection(curves, judged.metric, judged.target, _shares(result), prices)
+    return asdict(plan), None
+
+
+def _no_allocation(judged: "Judgement", result: "StudyResult", curves: "ClassCurves") -> str | None:
+    if judged.status is Status.UNREACHABLE:
+        return "the target lies above the ceiling, so that no images bring it"
+    if judged.metric not in SCORES:
+        return f"{judged.metric} does not follow from the recalls of the classes alone"
+    if len(curves.names) > MOST_CLASSES or result.findings["prior_shift"] is None:
+        return f"no allocation is searched for more than {MOST_CLASSES} classes"
+    return None
+
+
+def _shares(result: "StudyResult") -> Any:
+    tested = np.array(result.findings["tested"], dtype=np.float64)
+    return tested / tested.sum()
+
+
+def _money(
+    judged: "Judgement",
+    result: "StudyResult",
+    curves: "ClassCurves",
+    prices: dict[str, float] | None,
+    budget: float | None,
+) -> dict[str, Any] | None:
+    """What the missing images cost in today's proportions, and what a budget buys."""
+    if prices is None:
+        return None
+    shares = curves.images / curves.images.sum()
+    price = float(shares @ np.array([prices[name] for name in curves.names]))
+
+    def cost(images: float) -> float | None:
+        if math.isinf(images):
+            return None
+        return round(max(images - judged.available, 0.0) * price, 2)
+
+    found: dict[str, Any] = {
+        "price": round(price, 6),
+        "shortfall": cost(judged.required),
+        "shortfall_low": cost(judged.required_low),
+        "shortfall_high": cost(judged.required_high),
+        "budget": budget,
+        "buys": None,
+        "bought_by_class": None,
+    }
+    if budget is not None and price > 0:
+        found["buys"] = _bought(judged, result, math.floor(budget / price + 1e-9))
+        if _no_allocation(judged, result, curves) is None:
+            spent = within_budget(curves, judged.metric, _shares(result), prices, budget)
+            found["bought_by_class"] = asdict(spent)
+    return found
+
+
+def _bought(judged: "Judgement", result: "StudyResult", images: int) -> dict[str, Any]:
+    name = judged.class_name
+    curve = result.curves[judged.metric] if name is None else result.class_curves[name]
+    total = judged.available + images
+    low, high = curve.interval(total, LEVEL)
+    return {
+        "images": images,
+        "score": curve.predict(total),
+        "score_low": low,
+        "score_high": high,
+        "probability": curve.probability(total, judged.target),
+    }
+
+
+def _parameters(judged: "Judgement", result: "StudyResult") -> dict[str, Any] | None:
+    """How many parameters there are to an image; told to those who ask, and decides nothing."""
+    found = result.findings.get("parameters")
+    if found is None:
+        return None
+    return {
+        **found,
+        "per_image": round(found["trained"] / judged.available, 4),
+        "reason": PARAMETERS_DO_NOT_DECIDE,
+    }
+
+
+PARAMETERS_DO_NOT_DECIDE = (
+    "it decides nothing here: how much an image pins down depends on regularisation and on what "
+    "the weights know already, so that networks with many times more parameters than images "
+    "generalise (Zhang et al. 2017, arXiv:1611.03530); the learning curve measures it"
+)
+
+
+def _rule(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
+    """What the rule of thumb says of these images, and whether the measurement agrees."""
+    rule = rule_of(WORD, result.strategy)
+    short = short_classes(result.class_counts, rule.images)
+    met = not short
+    decided = judged.status is not Status.UNDECIDED
+    return {
+        "images_per_class": rule.images,
+        "reason": rule.reason,
+        "fewest": min(result.class_counts.values()),
+        "met": met,
+        "agrees": met == (judged.status is Status.SUFFICIENT) if decided else None,
+    }

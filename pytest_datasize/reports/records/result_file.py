@@ -1,0 +1,141 @@
+"""The machine's record: a versioned JSON file, one object per requirement and metric.
+
+``result.schema.json`` beside this module is its JSON Schema. Every other report can be drawn from
+such a file.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pytest_datasize.errors import ReportError
+from pytest_datasize.reports.records.files import write_text
+
+SCHEMA = 2
+Record = dict[str, Any]
+Content = dict[str, Any]
+
+_COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILD_SOURCEVERSION", "CIRCLE_SHA1")
+"""Where GitHub, GitLab, Jenkins, Azure and CircleCI tell the commit."""
+
+
+def content(records: Sequence[Record], exit_status: int, root: Path) -> Content:
+    """Return a whole run as plain data, what every report is drawn from.
+
+    Parameters
+    ----------
+    records
+        One per requirement and metric.
+    exit_status
+        That of pytest (2: interrupted).
+    root
+        pytest's root directory.
+    """
+    return {
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(root),
+        "exit_status": exit_status,
+        "platform": platform.platform(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("pytest-datasize", "torch", "timm", "numpy")},
+        },
+        "requirements": list(records),
+    }
+
+
+def write(path: Path, run: Content) -> None:
+    """Write a run."""
+    write_text(path, json.dumps(run, indent=2, allow_nan=False) + "\n")
+
+
+def read(path: Path) -> Content:
+    """Read what :func:`write` wrote.
+
+    Raises
+    ------
+    ReportError
+        There is no such file, it is no result of this plugin, or one of a schema not known here.
+    """
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReportError(f"{path}: no such file. Write one with --datasize-json.") from None
+    except OSError as problem:
+        raise ReportError(f"{path}: cannot be read: {problem.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise ReportError(f"{path}: not JSON. Expected a file of --datasize-json.") from None
+    found = run.get("schema") if isinstance(run, dict) else None
+    if found != SCHEMA:
+        what = "it has no schema" if found is None else f"it has schema {found!r}"
+        raise ReportError(
+            f"{path}: not a result that this version reads: {what}, expected {SCHEMA}. "
+            "Write it again with --datasize-json."
+        )
+    if missing := _missing(run):
+        raise ReportError(f"{path}: damaged: {missing}. Write it again with --datasize-json.")
+    return dict(run)
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of what :func:`write` writes."""
+    text = (
+        files("pytest_datasize.reports.records").joinpath("result.schema.json").read_text("utf-8")
+    )
+    return dict(json.loads(text))
+
+
+def _missing(run: Content) -> str:
+    """Name what a result lacks, from the schema; its types are not checked."""
+    known = schema()
+    for name in known["required"]:
+        if name not in run:
+            return f"{name!r} is missing"
+    if not isinstance(run["requirements"], list):
+        return "'requirements' is no list"
+    for number, record in enumerate(run["requirements"], 1):
+        if not isinstance(record, dict):
+            return f"requirement {number} is no object"
+        kind = "plain" if record.get("metric") is None else "judged"
+        for name in known["$defs"][kind]["required"]:
+            if name not in record:
+                return f"requirement {number} lacks {name!r}"
+    return ""
+
+
+def commit(root: Path) -> str | None:
+    """Return the commit that is checked out: what the CI says, else what git's own files say."""
+    for name in _COMMITS:
+        if os.environ.get(name):
+            return os.environ[name]
+    for folder in (root, *root.parents):
+        if (folder / ".git").exists():
+            return _head(folder / ".git")
+    return None
+
+
+def _head(git: Path) -> str | None:
+    """Follow HEAD; without the program git, which a container need not have."""
+    try:
+        if git.is_file():  # a worktree or a submodule
+            git = git.parent / git.read_text().removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head
+        name = head.removeprefix("ref:").strip()
+        shared = git / "commondir"
+        common = git / shared.read_text().strip() if shared.exists() else git
+        for place in (git, common):
+            if (place / name).is_file():
+                return (place / name).read_text().strip()
+        packed = (common / "packed-refs").read_text().splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
+    except (OSError, UnicodeDecodeError):
+        return None

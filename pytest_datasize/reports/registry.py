@@ -1,0 +1,22 @@
+"""Which reports and publishers there are: one line each."""
+
+REPORTS = {
+    "json": ("pytest_datasize.reports.records.result_file", "write the results as JSON"),
+    "html": (
+        "pytest_datasize.reports.formats.html_page",
+        "write a self-contained page with learning curves",
+    ),
+    "markdown": ("pytest_datasize.reports.formats.markdown", "write the results as Markdown"),
+    "metrics": (
+        "pytest_datasize.reports.formats.openmetrics",
+        "write the numbers as OpenMetrics text",
+    ),
+}
+"""Option ``--datasize-NAME=PATH`` → module with ``write(path, run)`` and maybe ``check(path)``."""
+
+PUBLISHERS = {
+    "github": "pytest_datasize.reports.publishers.github",
+    "mlflow": "pytest_datasize.reports.publishers.mlflow",
+    "wandb": "pytest_datasize.reports.publishers.wandb",
+}
+"""Name → module with ``configured()`` and ``publish(run, root, say)``; used where set up."""

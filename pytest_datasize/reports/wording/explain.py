@@ -1,0 +1,191 @@
+"""A failed requirement in words: what was measured and projected, how sure, what is missing."""
+
+from typing import Any
+
+from pytest_datasize.reports.records.text import one_line
+from pytest_datasize.reports.wording import condition_text
+from pytest_datasize.reports.wording.advice_text import headlines
+
+Record = dict[str, Any]
+
+
+_NAME = 60
+"""Longest name of a class in a sentence; reports show it whole elsewhere."""
+
+_ROUGH = "(rough, without an interval: the spread behind it is an estimate itself)"
+
+
+def failure(records: list[Record]) -> str:
+    """Return the text of a failed gate; its first line is complete by itself."""
+    first, *others = (text for record in records for text in reasons(record))
+    also = [f"also: {text}" for text in others]
+    explained = [line for record in records for line in _below(record)]
+    return "\n".join(one_line(line) for line in [first, *also, *explained])
+
+
+def _below(record: Record) -> list[str]:
+    return ["", *condition_text.details(record)] if "check" in record else details(record)
+
+
+def reasons(record: Record) -> list[str]:
+    """Return why a requirement failed: too few images, too steep a rise since the baseline."""
+    if record["metric"] is None:
+        return [record["message"]]
+    change = record["baseline"]
+    found = [record["message"]] if record["verdict"] != "sufficient" else []
+    if change and change["exceeded"]:
+        found.append(f"{subject(record)}: {change['text']}")
+    return found
+
+
+def subject(record: Record) -> str:
+    """Name what is judged, such as ``accuracy`` or ``recall of 'rust'``."""
+    if record.get("class") is None:
+        return str(record["metric"])
+    return f"recall of {one_line(record['class'], _NAME)!r}"
+
+
+def sentence(record: Record) -> str:
+    """Say in a sentence or two what failed, how sure that is and what to do."""
+    name, target = subject(record), f"{record['target']:g}"
+    score = f"{name} is {interval(record, 'score_at_available')} with all {_available(record)}"
+    verdict = record["verdict"]
+    change = record["baseline"]
+    if change and change["exceeded"] and verdict == "sufficient":
+        return f"{name}: {change['text']}. Look at what changed in the images, labels or model."
+    if verdict == "sufficient":
+        return f"{score}, {target} is asked: enough, {sure(record['probability_sufficient'])} sure."
+    if verdict == "unreachable":
+        return (
+            f"{name} levels off at {interval(record, 'ceiling')}, {target} is asked: out of reach, "
+            "more than 95 % sure. More images will not help; try another backbone, image_size or "
+            "strategy, or mend labels."
+        )
+    if verdict == "undecided":
+        return (
+            f"{score}, {target} is asked: {sure(record['probability_sufficient'])} sure that this "
+            f"is enough, {100 * record['confidence']:g} % asked. Any of these would decide: "
+            f"{record['remedies']['text']} {_ROUGH}."
+        )
+    doubt = sure(1 - record["probability_sufficient"])
+    short = f"{score}, {target} is asked: too few images, {doubt} sure. "
+    if record["required"] is None or not record["tellable"]:
+        return short + (
+            "How many would do is beyond what the curve can tell; try another backbone, "
+            "image_size or strategy before collecting."
+        )
+    if record["required"] <= record["available"]:
+        return short + f"More than {record['available']:,} are needed to be as sure as asked."
+    return short + f"Collect {_more(record)}."
+
+
+def _available(record: Record) -> str:
+    return f"{record['available']:,} training images"
+
+
+def _more(record: Record) -> str:
+    """Write how many images are missing, and between what and what."""
+    from pytest_datasize.curve.verdict import count
+
+    available = record["available"]
+    low, high = record["required_low"], record["required_high"]
+    least = f"{count(low - available)}" if low > available else "perhaps none"
+    span = f"{least}, perhaps far more" if high is None else f"{least} to {count(high - available)}"
+    return f"about {count(record['required'] - available)} more training images ({span})"
+
+
+def details(record: Record) -> list[str]:
+    """Return the explanation of one judged requirement, a statement per line."""
+    per_size = record["measured"]["mean"]
+    smallest, largest = record["sizes"][0], record["sizes"][-1]
+    trained = f"{len(record['sizes'])} sizes, {len(record['scores'][0])} repeats"
+    if record["n_trials"] < record["n_trials_planned"]:
+        trained += f"; sure after {record['n_trials']} of {record['n_trials_planned']} trials"
+    lines = [
+        "",
+        f"{subject(record)}, target {record['target']:g}, verdict {record['verdict']}",
+        f"  measured   {per_size[0]:.3f} with {smallest:,} training images, "
+        f"{per_size[-1]:.3f} with {largest:,} ({trained})",
+        f"  projected  {interval(record, 'score_at_available')} with all "
+        f"{record['available']:,} available; ceiling {interval(record, 'ceiling')}",
+        f"  certainty  {sure(record['probability_sufficient'])} that the available images suffice; "
+        "intervals hold the truth with 90 %",
+        f"  missing    {missing(record)}",
+        f"  test set   {test_set(record)}",
+        *([f"  check      {check(record['self_check'])}"] if record["self_check"] else []),
+        f"  from       {record['source']}; {model(record)}, {record['device']}, "
+        f"seed {record['seed']}",
+    ]
+    if record["baseline"]:
+        lines.append(f"  baseline   {record['baseline']['text']}")
+    lines += [f"  {topic:<9}  {said}" for topic, said in headlines(record)]
+    return lines + [f"  note       {note}" for note in record["notes"]]
+
+
+def model(record: Record) -> str:
+    """Say what was trained, and from which weights."""
+    text = f"{record['strategy']} with {record['backbone']}"
+    weights = record["weights"]
+    if weights["sha256"]:
+        text += f" ({weights['source']}, sha256 {weights['sha256']}...)"
+    elif record["image_size"]:
+        text += f" ({weights['source']})"
+    if record["image_size"]:
+        text += f" at {record['image_size']} pixels in {record['precision']}"
+    return text
+
+
+def missing(record: Record) -> str:
+    """Say how many images are short, or why no number helps."""
+    required, available = record["required"], record["available"]
+    if record["verdict"] == "unreachable":
+        return (
+            "more images alone will not do: try another backbone, image_size or strategy, "
+            "or mend labels"
+        )
+    if record["verdict"] == "undecided":
+        return f"certainty; any of these would give it: {record['remedies']['text']} {_ROUGH}"
+    if required is None or not record["tellable"]:
+        return "more than the curve can tell; it flattens below the target within its interval"
+    if required <= available:
+        return "nothing"
+    beyond = required / record["sizes"][-1]
+    warning = f"; an extrapolation to {beyond:.1f} times what was measured"
+    low, high = record["required_low"], record["required_high"]
+    most = "any" if high is None else f"{high - available:,}"
+    span = f"({max(low - available, 0):,} to {most})"
+    return f"{required - available:,} {span} images on top of {available:,}" + (
+        warning if record["extrapolated"] else ""
+    )
+
+
+def test_set(record: Record) -> str:
+    """Say how far the luck of the test images moves the score, and how many would do."""
+    text = (
+        f"{record['n_test']:,} images behind each score, {record['n_test_distinct']:,} different "
+        f"ones in all: ±{100 * record['test_margin']:.1f} points"
+    )
+    if needed := record["test_images_to_tell"]:
+        text += f"; about {needed:,} needed to tell score and target apart at 90 %"
+    return text
+
+
+def check(found: dict[str, Any]) -> str:
+    """Say what the curve without its largest sizes would have projected."""
+    sizes = "its largest size" if found["left_out"] == 1 else "its two largest sizes"
+    return (
+        f"the curve without {sizes} projects {found['predicted']:.3f} ({found['low']:.3f} to "
+        f"{found['high']:.3f}) at {found['size']:,}; measured {found['measured']:.3f}"
+    )
+
+
+def interval(record: Record, name: str) -> str:
+    """Write a number with its 90 % interval."""
+    return f"{record[name]:.3f} ({record[f'{name}_low']:.3f} to {record[f'{name}_high']:.3f})"
+
+
+def sure(probability: float) -> str:
+    """Write a probability without claiming certainty."""
+    if probability < 0.01:
+        return "less than 1 %"
+    return "more than 99 %" if probability > 0.99 else f"{probability * 100:.0f} %"

@@ -1,0 +1,93 @@
+"""What one marker or one YAML entry asks, checked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pytest_datasize.errors import RequirementError
+from pytest_datasize.requirement.options import (
+    CONDITIONS,
+    OPTIONS,
+    TARGET,
+    nearest,
+    shown,
+    target_within,
+)
+from pytest_datasize.requirement.registries import METRICS
+
+
+class Requirement(NamedTuple):
+    """What one marker or one YAML entry asks.
+
+    Attributes
+    ----------
+    targets
+        Metric name → score to reach, in (0, 1).
+    options
+        Only the options that were given; the settings fill in the others.
+    where
+        Who asks, for messages: a test id or a place in a file.
+    """
+
+    targets: Mapping[str, float]
+    options: Mapping[str, Any]
+    where: str = ""
+
+    @classmethod
+    def parse(
+        cls, args: Sequence[object], arguments: Mapping[str, Any], where: str
+    ) -> "Requirement":
+        """Check what a marker was given.
+
+        Raises
+        ------
+        RequirementError
+            A positional argument, an unknown name, a wrong value, or no metric at all.
+
+        Examples
+        --------
+        >>> Requirement.parse((), {"accuracy": 0.9, "repeats": 5}, "here").targets
+        {'accuracy': 0.9}
+        >>> Requirement.parse((), {"acuracy": 0.9}, "here")
+        Traceback (most recent call last):
+            ...
+        pytest_datasize.errors.RequirementError: here: unknown name 'acuracy'; did you mean \
+'accuracy'? Metrics: accuracy, auc, balanced_accuracy, f1_macro, f1_micro, recall_per_class. \
+Options: allow_outside, augment, backbone, bounds, budget, checks, confidence, cost_per_image, \
+dataset, deployment, device, direction, false_alarms, group, image_budget, image_size, \
+images_per_class, law, max_increase, max_pixels, precision, preset, repeats, represents, \
+sampling, seed, sizes, strategy, test_dataset, test_fraction, trainer, trusted_range, undecided, \
+unfreeze, weights.
+        """
+        if args:
+            raise RequirementError(
+                f"{where}: {shown(args[0])} has no name; write metric=target, "
+                f"such as accuracy=0.9. {_allowed_names()}"
+            )
+        options = {
+            name: OPTIONS[name].parse(name, value, where)
+            for name, value in arguments.items()
+            if name in OPTIONS
+        }
+        declared = {**(options.get("direction") or {}), **(options.get("bounds") or {})}
+        targets = {}
+        for name, value in arguments.items():
+            if name in METRICS:
+                targets[name] = TARGET.parse(name, value, where)
+            elif name in declared:
+                ends = (options.get("bounds") or {}).get(name, (0.0, 1.0))
+                targets[name] = target_within(ends).parse(name, value, where)
+            elif name in OPTIONS:
+                continue
+            else:
+                hint = nearest(name, (*METRICS, *OPTIONS)) or "."
+                raise RequirementError(f"{where}: unknown name {name!r}{hint} {_allowed_names()}")
+        if not targets and not any(options.get(name) for name in CONDITIONS):
+            raise RequirementError(
+                f"{where}: no target; give at least one metric, such as accuracy=0.9. "
+                f"{_allowed_names()}"
+            )
+        return cls(targets, options, where)
+
+
+def _allowed_names() -> str:
+    return f"Metrics: {', '.join(sorted(METRICS))}. Options: {', '.join(sorted(OPTIONS))}."

@@ -1,0 +1,244 @@
+"""One frozen answer to "with which settings?": marker > command line > YAML > ini > default."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pytest_datasize.errors import DatasetError, RequirementError
+from pytest_datasize.requirement.options import OPTIONS, nearest
+from pytest_datasize.requirement.registries import SOURCES_BY_NAME
+from pytest_datasize.requirement.requirement import Requirement
+
+CONFIG_NAME = "datasize.yaml"
+
+
+@dataclass(frozen=True)
+class YamlConfig:
+    """What a ``datasize.yaml`` says, checked.
+
+    Attributes
+    ----------
+    path
+        The file; relative paths in it start from its folder.
+    defaults
+        Option name → value.
+    datasets
+        Name → folder.
+    requirements
+        The gates, each with its name and line (1-based).
+    """
+
+    path: Path
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    datasets: Mapping[str, str] = field(default_factory=dict)
+    requirements: tuple[tuple[str, int, Requirement], ...] = ()
+
+
+class Layer(NamedTuple):
+    """One place where options are set.
+
+    Attributes
+    ----------
+    name
+        What a person would call it.
+    values
+        Option name → checked value.
+    base
+        Folder from which relative paths in it start.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    base: Path = Path()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The value of every option for one requirement, and which layer gave it.
+
+    Attributes
+    ----------
+    values
+        Option name → value.
+    layers
+        Option name → layer; options with their default are missing.
+    """
+
+    values: Mapping[str, Any]
+    layers: Mapping[str, Layer]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def base(self, name: str, default: Path) -> Path:
+        """Folder from which a relative path in this option starts."""
+        return self.layers[name].base if name in self.layers else default
+
+
+def resolve(*layers: Layer) -> Settings:
+    """Merge layers, the strongest first, over the built-in defaults.
+
+    Examples
+    --------
+    >>> marker, ini = Layer("marker", {"repeats": 5}), Layer("ini", {"repeats": 20, "seed": 1})
+    >>> settings = resolve(marker, ini)
+    >>> settings["repeats"], settings["seed"], settings["sampling"]
+    (5, 1, 'stratified')
+    >>> settings.layers["seed"].name
+    'ini'
+    """
+    values = {name: option.default for name, option in OPTIONS.items()}
+    origin = {}
+    for layer in reversed(layers):
+        values.update(layer.values)
+        origin.update(dict.fromkeys(layer.values, layer))
+    return Settings(values, origin)
+
+
+def read_yaml(path: Path) -> YamlConfig:
+    """Read and check a ``datasize.yaml``.
+
+    Raises
+    ------
+    RequirementError
+        The file cannot be read, is not YAML, or holds an unknown key or a wrong value; the
+        message names the file, the line and the key.
+    """
+    import yaml
+
+    class UniqueKeys(yaml.SafeLoader):
+        """YAML keeps the last of two equal keys in silence; a gate must not be lost that way."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key, _ in node.value:
+                if isinstance(key.value, str) and key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    )
+                seen.add(key.value if isinstance(key.value, str) else id(key))
+            return super().construct_mapping(node, deep)
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.load(text, Loader=UniqueKeys)  # noqa: S506  (a SafeLoader)
+        lines = _entry_lines(yaml.compose(text, Loader=yaml.SafeLoader), "requirements")
+    except OSError as problem:
+        raise RequirementError(f"{path}: cannot be read: {problem.strerror}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as problem:
+        raise RequirementError(f"{path}: not valid YAML: {problem}") from None
+
+    sections = _mapping(data, f"{path}", allowed=("checks", "datasets", "defaults", "requirements"))
+    defaults = {
+        name: OPTIONS[name].parse(name, value, f"{path}: defaults")
+        for name, value in _mapping(
+            sections.get("defaults"), f"{path}: defaults", allowed=tuple(OPTIONS)
+        ).items()
+    }
+    if "checks" in sections:
+        levels = _mapping(sections["checks"], f"{path}: checks")
+        defaults["checks"] = OPTIONS["checks"].parse("checks", levels, f"{path}")
+    datasets = {}
+    for name, folder in _mapping(sections.get("datasets"), f"{path}: datasets").items():
+        if not isinstance(folder, str) or not folder:
+            raise RequirementError(
+                f"{path}: datasets: {name}={folder!r} is not allowed. "
+                "Expected the path of a folder."
+            )
+        datasets[name] = folder
+    entries = _named_entries(sections.get("requirements"), path)
+    requirements = tuple(
+        (name, line, Requirement.parse((), arguments, f"{path}:{line}: {name}"))
+        for line, (name, arguments) in zip(lines, entries, strict=True)
+    )
+    return YamlConfig(path, defaults, datasets, requirements)
+
+
+def _mapping(value: Any, where: str, allowed: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RequirementError(
+            f"{where}: expected `key: value` lines, found {type(value).__name__} {value!r}."
+        )
+    for key in value:
+        if not isinstance(key, str) or (allowed and key not in allowed):
+            hint = nearest(str(key), allowed) or "."
+            raise RequirementError(
+                f"{where}: unknown key {key!r}{hint} Allowed: {', '.join(sorted(allowed))}."
+            )
+    return value
+
+
+def _named_entries(section: Any, path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Requirements are a list of entries with a `name:`, or a mapping name → entry."""
+    if section is None:
+        return []
+    where = f"{path}: requirements"
+    if isinstance(section, list):
+        entries = []
+        for number, value in enumerate(section, 1):
+            entry = dict(_mapping(value, f"{where}: entry {number}"))
+            entries.append((entry.pop("name", f"requirement {number}"), entry))
+    else:
+        entries = [
+            (name, dict(_mapping(value, f"{where}: {name}")))
+            for name, value in _mapping(section, where).items()
+        ]
+    names = [name for name, _ in entries]
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or "::" in name or "\n" in name:
+            raise RequirementError(f"{where}: name {name!r} is not allowed; give a short text.")
+        if names.count(name) > 1:
+            raise RequirementError(f"{where}: the name {name!r} stands twice; names are unique.")
+    return entries
+
+
+def _entry_lines(root: Any, section: str) -> list[int]:
+    """Line (1-based) of every entry of a section, so that a failure can point at it."""
+    pairs = root.value if root is not None and root.id == "mapping" else []
+    for key, value in pairs:
+        if key.value == section and value.id in ("mapping", "sequence"):
+            nodes = [child[0] if value.id == "mapping" else child for child in value.value]
+            return [node.start_mark.line + 1 for node in nodes]
+    return []
+
+
+def located(option: str, value: Any, base: Path, yaml: YamlConfig) -> Any:
+    """Make a path absolute, and look a data set up among the named ones.
+
+    Raises
+    ------
+    DatasetError
+        The data set is neither a name nor a path that exists.
+    """
+    if not isinstance(value, str) or value in OPTIONS[option].choices:
+        return value
+    if option == "backbone":
+        kind, colon, folder = value.partition(":")
+        return f"{kind}:{base / folder}" if kind == "local-dir" and colon else value
+    if option in ("dataset", "test_dataset", "deployment"):
+        if value in yaml.datasets:
+            value, base = yaml.datasets[value], yaml.path.parent
+            return _placed(value, base)
+        if value.partition(":")[0] in SOURCES_BY_NAME:
+            return _placed(value, base)
+        if yaml.datasets and not (base / value).exists():
+            hint = nearest(value, tuple(yaml.datasets)) or "."
+            raise DatasetError(
+                f"{option} {value!r} is neither a folder ({base / value} does not exist) nor a "
+                f"name from `datasets:` in {yaml.path}{hint} Names: {', '.join(yaml.datasets)}."
+            )
+    return str(base / value)
+
+
+def _placed(value: str, base: Path) -> str:
+    """Make the path in ``path``, ``SOURCE:path`` or ``torchvision:NAME@path`` absolute."""
+    kind, colon, rest = value.partition(":")
+    if kind not in SOURCES_BY_NAME or not colon:
+        return str(base / value)
+    if kind == "torchvision":
+        name, _, folder = rest.partition("@")
+        return f"{kind}:{name}@{base / (folder or 'data')}"
+    return f"{kind}:{base / rest}"

@@ -1,0 +1,1 @@
+"""Describe, merge, prune and verify a store."""

@@ -1,0 +1,1 @@
+"""A study: plan, measure, keep; and what is compared with it."""

@@ -1,0 +1,249 @@
+"""Strategies side by side: what each scores, needs and costs, and what it is worth in images."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pytest_datasize.curve.learning_curve import Ceiling, Interval, LearningCurve
+from pytest_datasize.curve.verdict import LEVEL, count
+from pytest_datasize.errors import RequirementError
+from pytest_datasize.requirement.options import nearest
+from pytest_datasize.requirement.registries import STRATEGIES
+from pytest_datasize.study.result import StudyResult
+
+SHARES = (1.0, 0.5, 0.13)
+"""Shares of the data in the decrement table; the flowers study's Large, Medium and Small."""
+
+AUGMENTED = "+augment"
+"""Ending of a strategy's name that trains on augmented views, too."""
+
+_QUANTILES = tuple((k + 0.5) / 15 for k in range(15))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy.
+
+    Attributes
+    ----------
+    name
+        Strategy, with ``+augment`` where it trains on augmented views.
+    score, interval
+        Projected score with all available images, and its 90 % interval.
+    required, required_interval
+        Images that the target needs, and their 90 % interval; infinite where no number does.
+    ceiling
+        Score with unlimited images.
+    seconds
+        Wall time of its study.
+    lost
+        Score lost when the data shrink to each of :data:`SHARES` (the first is 0).
+    """
+
+    name: str
+    score: float
+    interval: Interval
+    required: float
+    required_interval: Interval
+    ceiling: Ceiling
+    seconds: float
+    lost: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What one strategy is worth against another: so many times the data.
+
+    Attributes
+    ----------
+    name, against
+        The strategies.
+    times, low, high
+        How many times the available images the other needs for the same score, and the 90 %
+        interval; infinite where no number does.
+    """
+
+    name: str
+    against: str
+    times: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if math.isinf(self.times):
+            return f"{self.name} scores what {self.against} does not reach with any number"
+        high = "any number" if math.isinf(self.high) else f"{self.high:.2g}"
+        return (
+            f"{self.name} ≈ {self.times:.2g} times the data ({self.low:.2g} to {high}) "
+            f"with {self.against}"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Strategies on the same images, splits and subsamples.
+
+    Attributes
+    ----------
+    metric, target
+        What is compared.
+    available
+        Images that can be trained on.
+    source
+        Where they come from.
+    results
+        Name → evidence.
+    """
+
+    metric: str
+    target: float
+    available: int
+    source: str
+    results: Mapping[str, StudyResult]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The strategies, in the order given."""
+        return tuple(self._row(name, result) for name, result in self.results.items())
+
+    @property
+    def fewest(self) -> str:
+        """Name of the strategy that needs the fewest images for the target.
+
+        Of those that need equally many, or cannot reach it, the one with the best score.
+        """
+        return min(self.rows, key=lambda row: (row.required, -row.score)).name
+
+    @property
+    def worth(self) -> tuple[Worth, ...]:
+        """What augmentation is worth to each strategy, and each strategy against the first."""
+        first = next(iter(self.results))
+        pairs = [
+            (name, name.removesuffix(AUGMENTED))
+            for name in self.results
+            if name.endswith(AUGMENTED) and name.removesuffix(AUGMENTED) in self.results
+        ]
+        pairs += [
+            (name, first) for name in self.results if name != first and not name.endswith(AUGMENTED)
+        ]
+        return tuple(self.worth_of(name, against) for name, against in pairs)
+
+    def worth_of(self, name: str, against: str) -> Worth:
+        """Say how many times the data ``against`` needs to score what ``name`` scores now.
+
+        The interval takes the two curves as independent; since they share images and splits, it
+        is rather too wide.
+        """
+        times = [
+            _quantile_required(self._curve(against), score, level) / self.available
+            for score in (_quantile_score(self._curve(name), self.available, q) for q in _QUANTILES)
+            for level in _QUANTILES
+        ]
+        low, middle, high = np.quantile(times, [0.05, 0.5, 0.95], method="nearest")
+        return Worth(name, against, float(middle), float(low), float(high))
+
+    def _curve(self, name: str) -> LearningCurve:
+        return self.results[name].curves[self.metric]
+
+    def _row(self, name: str, result: StudyResult) -> Row:
+        curve = result.curves[self.metric]
+        score = curve.predict(self.available)
+        return Row(
+            name=name,
+            score=score,
+            interval=curve.interval(self.available, LEVEL),
+            required=curve.required(self.target),
+            required_interval=curve.required_interval(self.target, LEVEL),
+            ceiling=curve.ceiling,
+            seconds=sum(result.timings.values()),
+            lost=tuple(score - curve.predict(max(1.0, s * self.available)) for s in SHARES),
+        )
+
+    def __str__(self) -> str:
+        shares = [f"lost at {share:.0%}" for share in SHARES[1:]]
+        table = [("strategy", "score now", f"images for {self.target:g}", "ceiling", "s", *shares)]
+        for row in self.rows:
+            low, high = row.required_interval
+            needed = (
+                "none"
+                if math.isinf(row.required)
+                else f"{count(row.required)} ({count(low)} to "
+                f"{'any' if math.isinf(high) else count(high)})"
+            )
+            table.append(
+                (
+                    row.name,
+                    f"{row.score:.3f} ({row.interval.low:.3f} to {row.interval.high:.3f})",
+                    needed,
+                    f"{row.ceiling.mean:.3f} ({row.ceiling.low:.3f} to {row.ceiling.high:.3f})",
+                    f"{row.seconds:.0f}",
+                    *(f"{lost:.3f}" for lost in row.lost[1:]),
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
+        title = f"{self.metric} with {self.available:,} images of {self.source}"
+        return "\n".join([title, *lines, *map(str, self.worth)])
+
+
+def compare(
+    run: Callable[[str, bool], StudyResult],
+    strategies: Sequence[str],
+    target: float,
+    metric: str = "accuracy",
+) -> Comparison:
+    """Run several strategies on the same images.
+
+    Parameters
+    ----------
+    run
+        Called with (strategy, whether it augments); returns the evidence.
+    strategies
+        Names from the table of strategies, with ``+augment`` where views are to be trained on.
+    target
+        Score to reach.
+    metric
+        Metric to compare by.
+
+    Raises
+    ------
+    RequirementError
+        A strategy is unknown or stands twice.
+    """
+    for name in strategies:
+        if name.removesuffix(AUGMENTED) not in STRATEGIES:
+            hint = nearest(name, tuple(STRATEGIES)) or "."
+            raise RequirementError(
+                f"datasize_compare: unknown strategy {name!r}{hint} Allowed: "
+                f"{', '.join(STRATEGIES)}, each also with {AUGMENTED!r}."
+            )
+    if not strategies or len(set(strategies)) < len(strategies):
+        raise RequirementError("datasize_compare: give different strategies, one at least.")
+    results = {
+        name: run(name.removesuffix(AUGMENTED), name.endswith(AUGMENTED)) for name in strategies
+    }
+    first = next(iter(results.values()))
+    for result in results.values():
+        result.check([metric])
+    return Comparison(metric, target, first.available, first.source, results)
+
+
+def _quantile_score(curve: LearningCurve, n: int, q: float) -> float:
+    """Quantile of the score at n images."""
+    if q == 0.5:
+        return curve.predict(n)
+    ends = curve.interval(n, abs(1.0 - 2.0 * q))
+    return ends.low if q < 0.5 else ends.high
+
+
+def _quantile_required(curve: LearningCurve, target: float, q: float) -> float:
+    """Quantile of the number of images for a score."""
+    if q == 0.5:
+        return curve.required(target)
+    ends = curve.required_interval(target, abs(1.0 - 2.0 * q))
+    return ends.low if q < 0.5 else ends.high

@@ -1,0 +1,211 @@
+"""The state of one study: its options, images, backbone, store and cache keys.
+
+Everything that plans, measures or compares takes a context; :class:`pytest_datasize.Study` is the
+face that people use. Nothing heavy is imported before something must be measured: an unchanged
+study is found in the store by the contents of its images alone.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_datasize.embedding.lazy_backbone import LazyBackbone
+from pytest_datasize.embedding.threads import n_threads
+from pytest_datasize.errors import RequirementError
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.pool import Pool
+from pytest_datasize.requirement.options import OPTIONS, STUDY_SCOPES, Scope, names_of, nearest
+from pytest_datasize.requirement.registries import LOCAL
+from pytest_datasize.store import Store, key_of
+from pytest_datasize.study import cache_keys
+from pytest_datasize.study.engines import Engines
+from pytest_datasize.trials.plan import Plan, draw
+
+if TYPE_CHECKING:
+    import torch
+
+    from pytest_datasize.trials.presets import Preset
+    from pytest_datasize.trials.work import Key, Outcome
+
+
+class StudyContext:
+    """What all parts of one study share.
+
+    Parameters
+    ----------
+    given
+        Option name → value, the data set among them; None for the default.
+    store
+        Results of earlier runs; None keeps everything for this process alone.
+    engines
+        Workers of this session, to be shared with other studies; None starts some for each run.
+    finished
+        Outcomes of trials that are known already, by (size, repeat); they are not trained again.
+    on_trial
+        Called with (size, repeat, outcome) as each trial ends.
+    on_progress
+        Called with (stage, done, in all).
+
+    Attributes
+    ----------
+    given
+        The options as given: they make the same study in another process.
+    options
+        Option name → checked value, defaults and preset filled in.
+    pool
+        The images.
+    backbone
+        The backbone, loaded when it is first needed.
+    preset
+        The published recipe that the options come from, or None.
+    augmentation
+        Name of the augmentation; None if another session could not tell which it is.
+
+    Raises
+    ------
+    RequirementError
+        An option is unknown, or its value is not allowed.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[str, Any],
+        *,
+        store: Store | None = None,
+        engines: Engines | None = None,
+        finished: "Mapping[Key, Outcome] | None" = None,
+        on_trial: "Callable[[int, int, Outcome], None]" = lambda size, repeat, outcome: None,
+        on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    ) -> None:
+        allowed = names_of(*STUDY_SCOPES)
+        for name in given:
+            if name not in allowed:
+                raise RequirementError(
+                    f"Study: unknown option {name!r}{nearest(name, allowed) or '.'} "
+                    f"Allowed: {', '.join(sorted(allowed))}."
+                )
+        self.given = dict(given)
+        self.preset, self.augmentation, values = _with_preset({**dict.fromkeys(allowed), **given})
+        self.options = {
+            name: OPTIONS[name].default
+            if value is None
+            else OPTIONS[name].parse(name, value, "Study")
+            for name, value in values.items()
+        }
+        if self.options["dataset"] is None:
+            raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
+        trained = given.get("trainer") is not None
+        _settle_training(self.options, given.get("strategy") if trained else values["strategy"])
+        self.store = Store() if store is None else store
+        self.engines = engines
+        if self.options["engine"] != LOCAL and self.store.folder is None:
+            self._meeting = engines or Engines()  # its folder is deleted with it
+            self.store = Store(self._meeting.folder)
+        self.finished = finished or {}
+        self.on_trial = on_trial
+        self.on_progress = on_progress
+        self.pool = Pool(self.options, self.store, n_threads(), on_progress)
+        self.backbone = LazyBackbone(self.options, self.store)
+
+    # -- keys ---------------------------------------------------------------------------------
+
+    def family(self) -> str | None:
+        """Return the key of all that evidence depends on but the images; None if not known yet.
+
+        Raises
+        ------
+        BackboneError
+            The backbone cannot be used.
+        """
+        return self._key_of_options(cache_keys.EVIDENCE)
+
+    def evidence_key(self, family: str | None) -> str | None:
+        """Return the key of everything that evidence depends on; None without a family."""
+        return family and key_of([family, self.pool.fingerprint()])
+
+    def trials_key(self) -> str | None:
+        """Return the key of all that a single trial depends on; None if it cannot be named."""
+        options = self._key_of_options(cache_keys.TRIAL)
+        return options and key_of([options, self.pool.fingerprint()])
+
+    def _key_of_options(self, scopes: tuple[Scope, ...]) -> str | None:
+        return cache_keys.key_of_options(
+            self.options, scopes, self.augmentation, self.backbone.name
+        )
+
+    def subject(self) -> dict[str, Any]:
+        """Return what evidence is about, wherever it was measured, as plain data.
+
+        Raises
+        ------
+        DatasetError, BackboneError
+            Images or weights cannot be read.
+        """
+        images, test = self.pool.once
+        options = cache_keys.as_data(self.options)
+        backbone = self.options["backbone"]
+        options["backbone"] = backbone if isinstance(backbone, str) else self.backbone.loaded.key
+        number = len(images) + (len(test) if test else 0)
+        fingerprint = self.pool.fingerprint()
+        return {"images": {"number": number, "fingerprint": fingerprint}, "options": options}
+
+    # -- what trials need -----------------------------------------------------------------------
+
+    def draw(self, images: ImageSet, test: ImageSet | None) -> Plan:
+        """Draw which images each trial trains and is tested on.
+
+        Raises
+        ------
+        DatasetError
+            There are too few images.
+        """
+        return draw(
+            images,
+            n_fixed_test=len(test) if test else 0,
+            **{name: self.options[name] for name in names_of(Scope.PLAN, Scope.DRAW)},
+        )
+
+    def training(self) -> dict[str, Any]:
+        """Return the options for a strategy, and the recipe of a preset."""
+        return {**self.options, "recipe": self.preset.recipe if self.preset else None}
+
+    @property
+    def device(self) -> "torch.device":
+        """Where models run."""
+        from pytest_datasize.embedding import device as devices
+
+        return devices.resolve(self.options["device"])
+
+
+def _with_preset(
+    given: dict[str, Any],
+) -> "tuple[Preset | None, str | None, dict[str, Any]]":
+    """Fill in the options of a preset; return it, the name of the augmentation, and the options."""
+    augment = given["augment"]
+    augmentation = None if callable(augment) else str(augment)
+    if given["preset"] is None:
+        return None, augmentation, given
+    from pytest_datasize.trials import presets
+
+    preset = presets.preset(given["preset"])
+    values = {
+        name: preset.options.get(name) if value is None else value for name, value in given.items()
+    }
+    if values["augment"] is True:
+        values["augment"] = presets.augmentation(str(given["preset"]))
+        augmentation = f"that of {given['preset']}"
+    return preset, augmentation, values
+
+
+def _settle_training(options: dict[str, Any], strategy: str | None) -> None:
+    """Let a trainer replace the strategy; refuse options that contradict each other."""
+    trainer = options["trainer"]
+    if trainer is not None and strategy not in (None, "own_training"):
+        raise RequirementError(
+            f"trainer and strategy={strategy!r} exclude each other: a trainer is the strategy."
+        )
+    if trainer is None and strategy == "own_training":
+        raise RequirementError(
+            "strategy='own_training' needs trainer=..., or the fixture datasize_trainer."
+        )
+    if trainer is not None:
+        options["strategy"] = "own_training"

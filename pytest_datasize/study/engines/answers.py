@@ -1,0 +1,65 @@
+"""What goes to workers and comes back: tasks that can be pickled, and failures that can be told."""
+
+import pickle
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pytest_datasize.errors import DatasizeError, EngineError
+
+
+class Failure(NamedTuple):
+    """A task that raised.
+
+    Attributes
+    ----------
+    problem
+        The error where it is one of ours, made for people to read.
+    text
+        What an unforeseen one says, and where it came from.
+    """
+
+    problem: DatasizeError | None
+    text: str
+
+    @classmethod
+    def of(cls, problem: BaseException) -> "Failure":
+        """Describe an exception."""
+        if isinstance(problem, DatasizeError):
+            return cls(problem, "")
+        frames = traceback.extract_tb(problem.__traceback__)
+        where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        return cls(None, f"{type(problem).__name__}: {problem}{where}")
+
+
+def answered(answer: Any) -> Any:
+    """Return an answer; raise what a failure tells.
+
+    Raises
+    ------
+    DatasizeError
+        The task raised it; an EngineError stands for what no one foresaw.
+    """
+    if not isinstance(answer, Failure):
+        return answer
+    raise answer.problem or EngineError(
+        f"a worker failed: {answer.text}. With engine=local the same work runs in this process."
+    )
+
+
+def pickled(task: Any, engine: str) -> bytes:
+    """Write a task as bytes.
+
+    Raises
+    ------
+    EngineError
+        It holds something of the user's own that has no name in a module.
+    """
+    try:
+        return pickle.dumps(task)
+    except Exception as problem:  # pickle raises whatever an object's own code raises
+        raise EngineError(
+            f"engine={engine}: the data set, the model or a function of this gate cannot be sent "
+            f"to another process ({problem}). Give a path or arrays, define classes and functions "
+            "in a module, or set engine=local."
+        ) from None

@@ -1,0 +1,305 @@
+"""Engine: the actors of a Ray cluster, on as many machines as it has."""
+
+import logging
+import os
+import socket
+import sys
+import warnings
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from pytest_datasize.embedding.threads import THREADS, WORKER, n_threads
+from pytest_datasize.errors import EngineError
+from pytest_datasize.study.engines import MOST_TRIES, Task
+from pytest_datasize.study.engines.answers import Failure, answered, pickled
+
+LOCAL = "local"
+"""Address that starts a cluster of this machine alone, which ends with the session."""
+
+_HINTS = {
+    "auto": "No cluster runs on this machine: start one with `ray start --head`, name one with "
+    "ray_address=HOST:PORT, or let ray_address=local start one for this session.",
+    LOCAL: "Does `ray start --head` work here?",
+}
+_ELSEWHERE = (
+    "Is it running, of the same versions of Python and Ray, and is RAY_AUTH_MODE here what it is "
+    "there?"
+)
+_PATIENCE = 60.0  # seconds without any worker alive until that is an error
+_ANSWER = 10.0  # seconds in which a cluster answers
+
+
+class Hand:
+    """What runs in the cluster: one actor, which keeps the task and its state."""
+
+    def __init__(self, number: int, threads: int, path: Sequence[str]) -> None:
+        os.environ[WORKER] = str(number)
+        os.environ[THREADS] = str(threads)
+        sys.path += [entry for entry in path if entry not in sys.path]
+        self._desk: dict[Any, Any] = {}
+        self._task: Any = None
+        self._named = ""
+
+    def ready(self) -> dict[str, str]:
+        """Answer at once that there is a place in the cluster, and which versions it has."""
+        return _versions()
+
+    def answer(self, named: str, packed: Sequence[Any], item: Any) -> Any:
+        """Do a item of a task, which is fetched only if it is another one than last time."""
+        import pickle
+
+        import ray
+
+        try:
+            if named != self._named:
+                self._task = pickle.loads(ray.get(packed[0]))  # noqa: S301  (our driver's)
+                self._named = named
+            return self._task(item, self._desk)
+        except Exception as problem:
+            return Failure.of(problem)
+
+
+class RayCluster:
+    """Actors that hold the backbone; one that dies, or whose machine does, is replaced.
+
+    Parameters
+    ----------
+    options
+        ``ray_address`` (``auto`` joins the cluster that runs, ``local`` starts one, else
+        ``HOST:PORT`` or ``ray://HOST:PORT``), ``ray_gpus`` (GPUs of an actor, a fraction for
+        several on one), ``workers`` (None: as many as there is room for) and ``device``.
+
+    Raises
+    ------
+    EngineError
+        Ray is not installed, or the cluster cannot be joined.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                import ray
+        except ImportError:
+            raise EngineError(
+                "engine=ray: Ray is not installed. Run `pip install pytest-datasize[ray]`."
+            ) from None
+        self._ray: Any = ray
+        self._address = options["ray_address"]
+        self._asked, self._gpus = options["workers"], options["ray_gpus"]
+        self._on_cpu = options["device"] == "cpu"
+        self._mine = False
+        self._hands: dict[int, Any] = {}  # actors with a place
+        self._coming: dict[Any, int] = {}  # promise of a place → number
+        self._made: dict[int, Any] = {}
+        self._stillborn = 0  # actors in a row that died before they had a place
+        self._share: dict[str, float] = {}
+        self._join()
+
+    def workers(self) -> int:
+        """Return how many items are at work at a time."""
+        if self._asked:
+            return int(self._asked)
+        there = self._ray.cluster_resources()
+        if "num_gpus" in self._share:
+            return max(1, int(there.get("GPU", 0) / self._share["num_gpus"]))
+        return max(1, int(there.get("CPU", 0)))
+
+    def map(self, task: Task, items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yield (item, answer) as they come, each item once.
+
+        Raises
+        ------
+        DatasizeError
+            What a task raised; or actors keep dying, or the cluster has no room.
+        """
+        self._join()
+        ray = self._ray
+        packed = ray.put(pickled(task, "ray"))
+        waiting, tries = deque(range(len(items))), Counter[int]()
+        busy: dict[Any, tuple[int, int, Any]] = {}  # promise → actor, place, item
+        try:
+            while waiting or busy:
+                self._staff(min(self.workers(), len(waiting) + len(busy)))
+                at_work = {number for number, *_ in busy.values()}
+                for number in [n for n in self._hands if n not in at_work][: len(waiting)]:
+                    place = waiting.popleft()
+                    item, send = items[place], self._hands[number].answer.remote
+                    # in a list: the actor fetches the task itself, once
+                    busy[send(packed.hex(), [packed], item)] = number, place, item
+                done, _ = ray.wait([*busy, *self._coming], timeout=_PATIENCE)
+                if not done and not busy:
+                    raise self._no_room()
+                for promise in done:
+                    if promise in self._coming:
+                        self._welcome(promise)
+                        continue
+                    number, place, item = busy.pop(promise)
+                    try:
+                        answer = ray.get(promise)
+                    except ray.exceptions.RayError as problem:
+                        self._dismiss(number)
+                        tries[place] += 1
+                        if tries[place] >= MOST_TRIES:
+                            raise self._died(problem) from None
+                        waiting.appendleft(place)
+                    else:
+                        yield item, answered(answer)
+        finally:
+            for number, *_ in busy.values():  # no one waits for what they are at
+                self._dismiss(number)
+
+    def close(self) -> None:
+        """End the actors, and the cluster if it was started here."""
+        for number in list(self._made):
+            self._dismiss(number)
+        if self._mine:
+            self._mine = False
+            self._ray.shutdown()
+
+    # -- the cluster ----------------------------------------------------------------------------
+
+    def _join(self) -> None:
+        """Connect without Ray's own words on the terminal, unless this process is connected.
+
+        A test of the user's own may have connected, or disconnected.
+        """
+        if self._ray.is_initialized():
+            self._share = self._share or self._resources()
+            return
+        self._hands, self._coming, self._made = {}, {}, {}
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
+        if self._address == LOCAL:
+            quiet |= {"num_cpus": n_threads(), "include_dashboard": False}
+        try:
+            _knock(self._address)
+            with warnings.catch_warnings(action="ignore"):
+                self._ray.init(address=self._address, **quiet)
+        except Exception as problem:  # whatever gRPC, the file system or Ray raise
+            first = str(problem).strip().splitlines() or [type(problem).__name__]
+            raise EngineError(
+                f"engine=ray: cannot join the cluster at {self._address!r} ({first[0]}). "
+                f"{_HINTS.get(self._address, _ELSEWHERE)}"
+            ) from None
+        self._mine = True
+        _hush(self._ray)
+        self._share = self._resources()
+
+    def _resources(self) -> dict[str, float]:
+        """Return what an actor takes of its machine: with a GPU, the cores that go with it."""
+        if self._on_cpu:
+            return {"num_cpus": 1}
+        machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        cores = [
+            machine.get("CPU", 1) * self._gpus / max(machine["GPU"], self._gpus)
+            for machine in machines
+            if machine.get("GPU")
+        ]
+        if not cores:
+            return {"num_cpus": 1}
+        return {"num_gpus": self._gpus, "num_cpus": max(1, int(min(cores)))}
+
+    def _staff(self, wanted: int) -> None:
+        """Ask for actors; one that has no place yet gets no work."""
+        threads = int(self._share["num_cpus"])
+        for number in range(wanted):
+            if number not in self._made:
+                actor = self._ray.remote(Hand).options(**self._share, max_restarts=0)
+                self._made[number] = actor.remote(number, threads, sys.path)
+                self._coming[self._made[number].ready.remote()] = number
+
+    def _welcome(self, promise: Any) -> None:
+        """Count on an actor from now on.
+
+        Raises
+        ------
+        EngineError
+            Actors cannot start, or are of other versions.
+        """
+        number = self._coming.pop(promise)
+        try:
+            versions = self._ray.get(promise)
+        except self._ray.exceptions.RayError as problem:
+            self._dismiss(number)
+            self._stillborn += 1
+            if self._stillborn >= MOST_TRIES:
+                self._stillborn = 0
+                raise EngineError(
+                    f"engine=ray: workers cannot start ({_cause(problem)}). Every machine of the "
+                    "cluster needs pytest-datasize and what it depends on, as installed here."
+                ) from None
+            return
+        self._stillborn = 0
+        if differing := _differing(versions):
+            self._dismiss(number)
+            raise EngineError(
+                f"engine=ray: the cluster has other versions than this machine: {differing}. "
+                "Install the same on all."
+            )
+        self._hands[number] = self._made[number]
+
+    def _dismiss(self, number: int) -> None:
+        self._hands.pop(number, None)
+        self._coming = {p: n for p, n in self._coming.items() if n != number}
+        actor = self._made.pop(number, None)
+        # when not connected, ray.kill would start a cluster of its own
+        if actor is not None and self._ray.is_initialized():
+            with suppress(Exception):  # it, its machine or the whole cluster may be gone
+                self._ray.kill(actor)
+
+    def _no_room(self) -> EngineError:
+        wanted = ", ".join(f"{name}={value:g}" for name, value in self._share.items())
+        return EngineError(
+            f"engine=ray: the cluster has had no room for a worker in {_PATIENCE:g} s ({wanted}). "
+            "Free some, or ask for less with ray_gpus and workers."
+        )
+
+    def _died(self, problem: Exception) -> EngineError:
+        return EngineError(
+            f"engine=ray: {MOST_TRIES} workers died on the same piece of work, the last by "
+            f"{type(problem).__name__}. Is there enough memory? Ask for more with ray_gpus, or "
+            "set fewer workers."
+        )
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where no one answers at HOST:PORT; Ray would try for minutes, and say so."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
+
+
+def _hush(ray: Any) -> None:
+    """End the thread in which Ray prints what died in the cluster, with its last log lines.
+
+    Ray has no setting for that. Where another version keeps it elsewhere it goes on printing.
+    """
+    with suppress(Exception):
+        worker = ray._private.worker.global_worker
+        worker.threads_stopped.set()
+        worker.gcs_error_subscriber.close()
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    # 2.8.0+cu128 and 2.8.0+cpu are the same torch
+    names = ("pytest-datasize", "timm", "torch", "numpy")
+    return {name: version(name).partition("+")[0] for name in names}
+
+
+def _differing(there: Mapping[str, str]) -> str:
+    here = _versions()
+    return ", ".join(
+        f"{name} {there.get(name)} there, {version} here"
+        for name, version in here.items()
+        if there.get(name) != version
+    )
+
+
+def _cause(problem: Exception) -> str:
+    """Return what a Ray error says at its end, which is the error of the actor."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return lines[-1] if lines else type(problem).__name__

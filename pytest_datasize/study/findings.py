@@ -1,0 +1,131 @@
+"""What a study notes beside its scores, as plain data that is kept and judged without torch."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_datasize.curve.advice.class_curves import prior_shift
+from pytest_datasize.curve.advice.labels import HeldOut, held_out, suspects
+from pytest_datasize.curve.advice.neighbours import Agreement
+from pytest_datasize.curve.advice.redundancy import redundancy
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.study.thumbnails import thumbnail
+from pytest_datasize.trials.plan import Plan
+
+MOST_SUSPECTS: Final = 50
+MOST_PICTURES: Final = 24
+MOST_GROUPS: Final = 12
+MOST_OF_A_GROUP: Final = 3
+
+
+def findings(
+    image_sets: Sequence[ImageSet],
+    labels: NDArray[np.int64],
+    plan: Plan,
+    probabilities: Sequence[Sequence[NDArray[np.floating]]],
+    near: Agreement | None,
+) -> dict[str, Any]:
+    """Gather what the advice needs from the held-out predictions at the largest size.
+
+    Parameters
+    ----------
+    image_sets, labels, plan
+        As in :class:`pytest_datasize.trials.work.Work`.
+    probabilities
+        Per size, per repeat: class probabilities of the repeat's test images.
+    near
+        How often neighbours in the embedding share a label; None where there is no embedding.
+    """
+    images = image_sets[0]
+    classes = len(images.classes)
+    repeats = plan.repeats[: max(map(len, probabilities))]
+    last = probabilities[-1]
+    tested = [repeat.test for repeat, _ in zip(repeats, last, strict=False)]
+    sizes = [
+        np.mean([np.bincount(labels[r.order[:n]], minlength=classes) for r in repeats], axis=0)
+        for n in plan.sizes
+    ]
+    rows = np.concatenate(tested)
+    judged = np.unique(rows)  # of a large pool not every image is tested
+    places = [np.searchsorted(judged, part) for part in tested]
+    seen = held_out(labels[judged], places, last, classes)
+    found = {
+        "class_sizes": [[round(float(n), 2) for n in row] for row in sizes],
+        "tested": np.bincount(labels[rows], minlength=classes).tolist(),
+        "prior_shift": prior_shift(labels[rows], np.concatenate(last), classes),
+        "labels": _labels(image_sets, labels, judged, seen),
+        "redundancy": _redundancy(images, judged, seen),
+        "neighbours": None,
+    }
+    if near is not None:
+        found["neighbours"] = {**asdict(near), "skill": near.skill, "domain": near.domain}
+    return found
+
+
+def _labels(
+    image_sets: Sequence[ImageSet],
+    labels: NDArray[np.int64],
+    judged: NDArray[np.int64],
+    seen: HeldOut,
+) -> dict[str, Any]:
+    doubtful = suspects(labels[judged], seen)
+    names = image_sets[0].classes
+    listed = []
+    for place, one in enumerate(doubtful[:MOST_SUSPECTS]):
+        images, row = _place(image_sets, int(judged[one.row]))
+        listed.append(
+            {
+                "image": images.name(row),
+                "label": names[one.label],
+                "likely": names[one.likely],
+                "probability": one.probability,
+                "picture": thumbnail(images, row) if place < MOST_PICTURES else None,
+            }
+        )
+    return {"judged": len(judged), "number": len(doubtful), "suspects": listed}
+
+
+def _redundancy(
+    images: ImageSet, judged: NDArray[np.int64], seen: HeldOut
+) -> dict[str, Any] | None:
+    """Tell of near-copies in the pool; None where no one has looked for them."""
+    if images.near is None:
+        return None
+    own = np.full(len(images), np.nan)
+    ours = np.flatnonzero(judged < len(images))
+    rows = judged[ours]
+    own[rows] = seen.probabilities[ours, images.labels[rows]]
+    order = np.argsort(images.near, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(images.near[order])) + 1)
+    groups = sorted((part for part in parts if len(part) > 1), key=len, reverse=True)
+    return {
+        **asdict(redundancy(images.near, images.labels, own)),
+        "number": len(groups),
+        "contested": sum(len(set(images.labels[part].tolist())) > 1 for part in groups),
+        "groups": [
+            {
+                "images": len(part),
+                "shown": [_shown(images, int(row)) for row in part[:MOST_OF_A_GROUP]],
+            }
+            for part in groups[:MOST_GROUPS]
+        ],
+    }
+
+
+def _shown(images: ImageSet, row: int) -> dict[str, Any]:
+    return {
+        "image": images.name(row),
+        "label": images.classes[images.labels[row]],
+        "picture": thumbnail(images, row),
+    }
+
+
+def _place(image_sets: Sequence[ImageSet], row: int) -> tuple[ImageSet, int]:
+    for images in image_sets:
+        if row < len(images):
+            return images, row
+        row -= len(images)
+    raise IndexError(row)

@@ -1,0 +1,72 @@
+"""Prepare what trials need: the embeddings of the images, and the outcomes that are known."""
+
+import numpy as np
+
+from pytest_datasize.embedding.device import trained_in
+from pytest_datasize.embedding.embed import Embeddings, embed
+from pytest_datasize.embedding.embedder import Embedder, Space
+from pytest_datasize.embedding.features import Features
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.study.context import StudyContext
+from pytest_datasize.trials.plan import Plan
+from pytest_datasize.trials.work import Outcome, Work, pack, unpack
+
+
+def embedded(
+    context: StudyContext, image_sets: tuple[ImageSet, ...], space: Space | None = None
+) -> Embeddings:
+    """Embed images with the backbone of a study, in a space that was settled before if any."""
+    return embed(
+        image_sets,
+        Embedder(context.backbone.loaded, context.device, context.options["precision"], space),
+        context.store,
+        lambda done, total: context.on_progress("embedding images", done, total),
+    )
+
+
+def work_of(
+    context: StudyContext,
+    sets: tuple[ImageSet, ...],
+    plan: Plan,
+    space: Space | None,
+    features: Features | None,
+) -> Work:
+    """Gather what the trials of a plan need, and what is known of them.
+
+    Parameters
+    ----------
+    context
+        Whose trials.
+    sets
+        The pool, and after it the test images where they are given apart.
+    plan
+        Which of them each trial trains on.
+    space, features
+        What their embeddings depend on, and they themselves; None without any.
+    """
+    device = context.device
+    # heads cost less than looking them up; whatever trains longer is kept trial by trial
+    key = None if features is not None else context.trials_key()
+    kept = context.store.trials(key) if key else {}
+
+    def on_trial(size: int, repeat: int, outcome: Outcome) -> None:
+        if key:
+            context.store.put_trial(key, size, repeat, pack(outcome))
+        context.on_trial(size, repeat, outcome)
+
+    return Work(
+        plan=plan,
+        image_sets=sets,
+        labels=np.concatenate([part.labels for part in sets]),
+        n_classes=len(sets[0].classes),
+        backbone=context.backbone.loaded,
+        device=device,
+        store=context.store,
+        precision=space.precision if space else trained_in(device),
+        seed=context.options["seed"],
+        on_progress=context.on_progress,
+        features=features,
+        options=context.training(),
+        finished={**{at: unpack(value) for at, value in kept.items()}, **context.finished},
+        on_trial=on_trial,
+    )

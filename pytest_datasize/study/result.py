@@ -1,0 +1,288 @@
+"""What a study plans and what it finds: plain evidence, judged by targets."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pytest_datasize.curve.advice.class_curves import ClassCurves, fit_classes
+from pytest_datasize.curve.learning_curve import LearningCurve
+from pytest_datasize.curve.outcomes import Outcomes, Scores
+from pytest_datasize.curve.self_check import Advice, advise
+from pytest_datasize.curve.verdict import TRUSTED_RANGE, Judgement, Verdict, judge
+from pytest_datasize.errors import TrainingError
+from pytest_datasize.images.image_set import Finding
+from pytest_datasize.requirement.registries import METRICS, WORST_CLASS
+from pytest_datasize.requirement.requirement import Requirement
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study would train, and what that would cost.
+
+    Attributes
+    ----------
+    source
+        Where the images come from.
+    class_counts
+        Class name → number of images.
+    total, available, n_test
+        Images in all; that can be trained on; behind one score.
+    sizes, repeats, n_trials
+        Training sizes, repeats per size, models to train.
+    backbone, strategy, device, image_size
+        What is trained, where, on images of which side (pixels).
+    seconds
+        Estimated wall time, from a few timed batches; None where a trainer's time is unknown.
+    forwards, backwards
+        Images that pass (part of) a network, and images whose gradient is computed.
+    stored
+        Bytes of embeddings or activations that are kept.
+    shed
+        What a budget leaves out; empty for nothing.
+    """
+
+    source: str
+    class_counts: Mapping[str, int]
+    total: int
+    available: int
+    n_test: int
+    sizes: tuple[int, ...]
+    repeats: int
+    n_trials: int
+    backbone: str
+    strategy: str
+    device: str
+    image_size: int
+    seconds: float | None
+    forwards: int = 0
+    backwards: int = 0
+    stored: int = 0
+    shed: str = ""
+
+
+@dataclass(frozen=True)
+class StudyCheck:
+    """What a look at every image found.
+
+    Attributes
+    ----------
+    source, test_source
+        Where the images come from, and the test images where they are given apart.
+    class_counts
+        Class name → number of images to train on or to split, copies counted once.
+    total
+        Images in all.
+    available
+        Images that could be trained on; None when no split can be made.
+    findings
+        (level, finding) pairs, see :mod:`pytest_datasize.requirement.checks`.
+    """
+
+    source: str
+    test_source: str | None
+    class_counts: Mapping[str, int]
+    total: int
+    available: int | None
+    findings: tuple[tuple[str, Finding], ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop a gate."""
+        return tuple(finding for level, finding in self.findings if level == "error")
+
+
+class _Fitted(Mapping[str, LearningCurve]):
+    """Curves that are fitted when they are first asked for: few of them are."""
+
+    def __init__(self, outcomes: Mapping[str, Outcomes], law: str) -> None:
+        self._outcomes, self._law = outcomes, law
+        self._curves: dict[str, LearningCurve] = {}
+
+    def __getitem__(self, name: str) -> LearningCurve:
+        if name not in self._curves:
+            self._curves[name] = self._outcomes[name].curve(self._law)
+        return self._curves[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outcomes)
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+
+@dataclass(frozen=True, repr=False)
+class StudyResult:
+    """The evidence: scores measured at every size, and the learning curves through them.
+
+    Attributes
+    ----------
+    source, notes
+        Where the images come from, and what a reader should know about them.
+    class_counts
+        Class name → number of images.
+    total, available
+        Images in all; images that can be trained on once the test images are set aside.
+    n_test
+        Test images behind one score.
+    sizes
+        Training sizes, ascending.
+    repeats, sampling, test_source
+        Repeats that were run, how subsamples were drawn, where the test images are from.
+    n_trials, n_trials_planned
+        Models that were trained, and that the fixed plan has.
+    outcomes
+        Metric → scores of all trials and the luck in them; for ``recall_per_class`` those of the
+        class that scores worst.
+    class_outcomes
+        Class name → the same, of its recall.
+    law
+        Family of the curves.
+    backbone, weights_source, weights_hash, image_size, precision, strategy, device, seed
+        How the scores were obtained.
+    timings
+        Stage → wall time in seconds when it was measured: ``decode_and_embed``, ``heads``,
+        ``outcomes``.
+    findings
+        What was noted beside the scores, see :mod:`pytest_datasize.study.findings`.
+    """
+
+    source: str
+    notes: tuple[str, ...]
+    class_counts: Mapping[str, int]
+    total: int
+    available: int
+    n_test: int
+    sizes: tuple[int, ...]
+    repeats: int
+    sampling: str
+    test_source: str
+    n_trials: int
+    n_trials_planned: int
+    outcomes: Mapping[str, Outcomes]
+    class_outcomes: Mapping[str, Outcomes]
+    law: str
+    backbone: str
+    weights_source: str
+    weights_hash: str
+    image_size: int
+    precision: str
+    strategy: str
+    device: str
+    seed: int
+    timings: Mapping[str, float]
+    findings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<StudyResult: {self.source}, {self.available} of {self.total} images available, "
+            f"{self.n_trials} trials of {self.strategy} with {self.backbone}>"
+        )
+
+    @property
+    def scores(self) -> Mapping[str, Scores]:
+        """Metric → one tuple of repeats per size, as the metric's author means them."""
+        return {metric: found.given for metric, found in self.outcomes.items()}
+
+    @cached_property
+    def curves(self) -> Mapping[str, LearningCurve]:
+        """Metric → learning curve, fitted when it is first asked for."""
+        return _Fitted(self.outcomes, self.law)
+
+    @cached_property
+    def class_curves(self) -> Mapping[str, LearningCurve]:
+        """Class name → learning curve of its recall."""
+        return _Fitted(self.class_outcomes, self.law)
+
+    @cached_property
+    def grown_classes(self) -> ClassCurves | None:
+        """The recalls of all classes, fitted together; None where too little was noted for it."""
+        if not self.findings:
+            return None
+        shift = self.findings["prior_shift"]
+        return fit_classes(
+            self.class_outcomes,
+            np.array(self.findings["class_sizes"]),
+            None if shift is None else np.array(shift),
+        )
+
+    @property
+    def n_test_distinct(self) -> int:
+        """Different test images behind all scores of one size."""
+        return next(iter(self.outcomes.values())).n_test
+
+    def verdict(
+        self,
+        confidence: float | None = None,
+        trusted_range: float = TRUSTED_RANGE,
+        **targets: float,
+    ) -> Verdict:
+        """Judge targets by this evidence.
+
+        Parameters
+        ----------
+        confidence
+            How sure the verdict must be, in (0.5, 1); None lets the median decide.
+        trusted_range
+            Times the largest measured size beyond which a number is an extrapolation.
+        **targets
+            Metric → score to reach, in (0, 1).
+
+        Raises
+        ------
+        RequirementError
+            Unknown metric, or a target outside its bounds.
+        TrainingError
+            A trainer of one's own does not score the metric.
+        """
+        asked: dict[str, Any] = {"trusted_range": trusted_range}
+        if confidence is not None:
+            asked["confidence"] = confidence
+        bounds = {name: o.given_bounds for name, o in self.outcomes.items() if name not in METRICS}
+        if bounds:
+            asked["bounds"] = bounds
+        requirement = Requirement.parse((), {**targets, **asked}, "verdict")
+        self.check(requirement.targets)
+        return Verdict(
+            tuple(
+                judge(
+                    metric,
+                    target,
+                    self._curves_of(metric),
+                    self.available,
+                    confidence,
+                    trusted_range,
+                    self.outcomes[metric].sign,
+                )
+                for metric, target in requirement.targets.items()
+            )
+        )
+
+    def check(self, targets: Iterable[str]) -> None:
+        """Make sure that the trials scored the metrics asked for.
+
+        Raises
+        ------
+        TrainingError
+            They did not: a trainer returned other scores.
+        """
+        missing = [metric for metric in targets if metric not in self.outcomes]
+        if missing:
+            raise TrainingError(
+                f"{self.backbone} scored {', '.join(sorted(self.outcomes))}, not "
+                f"{', '.join(missing)}. Return that score too, or return class probabilities, "
+                "from which every metric can be told."
+            )
+
+    def advice(self, judgement: Judgement) -> Advice:
+        """Say how far to trust a judgement, and what would decide it."""
+        if judgement.class_name is None:
+            metric = judgement.metric
+            return advise(self.outcomes[metric], self.curves[metric], judgement)
+        name = judgement.class_name
+        return advise(self.class_outcomes[name], self.class_curves[name], judgement)
+
+    def _curves_of(self, metric: str) -> Mapping[Any, LearningCurve]:
+        return self.class_curves if metric == WORST_CLASS else {None: self.curves[metric]}

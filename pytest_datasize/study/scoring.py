@@ -1,0 +1,179 @@
+"""Train the trials of a plan, score them, and gather the evidence."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+
+from pytest_datasize.curve.advice.neighbours import agreement, sampled
+from pytest_datasize.curve.outcomes import Outcomes, bare, gather
+from pytest_datasize.embedding import device as devices
+from pytest_datasize.images.groups import numbers
+from pytest_datasize.requirement.registries import METRICS, WORST_CLASS
+from pytest_datasize.study.findings import findings
+from pytest_datasize.study.result import StudyResult
+from pytest_datasize.study.stopping import looks
+from pytest_datasize.trials.parameters import parameters
+from pytest_datasize.trials.plan import MOST_TESTED, Plan
+from pytest_datasize.trials.work import Trials, Work
+
+
+def measure(
+    work: Work,
+    strategy: Callable[[Work, tuple[int, int]], Trials],
+    timings: dict[str, float],
+    notes: Sequence[str] = (),
+    until: Callable[[StudyResult, float], bool] | None = None,
+) -> StudyResult:
+    """Train and score all trials, or as many repeats as are needed.
+
+    Parameters
+    ----------
+    work
+        The plan and all that its trials need.
+    strategy
+        Trains and scores the trials of some repeats.
+    timings
+        Stage → seconds spent so far; grows.
+    notes
+        What a reader should know of the plan.
+    until
+        See :meth:`pytest_datasize.study.study.Study.run`.
+    """
+    plan, backbone, device, options = work.plan, work.backbone, work.device, work.options
+    images, test, labels = work.image_sets[0], work.image_sets[1:], work.labels
+    found: list[list[Any]] = [[] for _ in plan.sizes]
+    told = list(notes)
+    done = loose = 0
+    for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
+        trials = strategy(work, (done, stop))
+        for known, new in zip(found, trials.scores or trials.probabilities, strict=True):
+            known += new
+        told += trials.notes
+        loose += trials.unconverged
+        start = time.perf_counter()
+        outcomes, by_class = (
+            (_bare_outcomes(work, found), {}) if trials.scores else _outcomes(work, found)
+        )
+        spent = {**trials.seconds, "outcomes": time.perf_counter() - start}
+        for stage, seconds in spent.items():
+            timings[stage] = timings.get(stage, 0.0) + seconds
+        n_trials = len(plan.trials(0, stop))
+        result = StudyResult(
+            source=images.source,
+            notes=(*images.notes, *dict.fromkeys([*told, *_unconverged(loose, n_trials)])),
+            class_counts=images.class_counts,
+            total=len(labels),
+            available=plan.available,
+            n_test=plan.n_test,
+            sizes=plan.sizes,
+            repeats=stop,
+            sampling=options["sampling"],
+            test_source=test[0].source
+            if test
+            else _set_aside(plan, options["test_fraction"], len(labels)),
+            n_trials=n_trials,
+            n_trials_planned=len(plan.trials()),
+            outcomes=outcomes,
+            class_outcomes=by_class,
+            law=options["law"],
+            backbone=backbone.name,
+            weights_source=backbone.weights_source,
+            weights_hash=backbone.weights_hash,
+            image_size=backbone.image_size,
+            precision=work.precision,
+            strategy=options["strategy"],
+            device=work.device_name or devices.describe(device),
+            seed=options["seed"],
+            timings=timings,
+        )
+        done = stop
+        if until and until(result, stop / len(plan.repeats)):
+            break
+    if by_class:  # a trainer's bare scores say nothing of single images
+        result = replace(result, findings=_findings(work, found))
+    return result
+
+
+def _set_aside(plan: Plan, fraction: float, total: int) -> str:
+    share = f"{fraction:g} of" if fraction * total <= MOST_TESTED else f"{plan.n_test:,} of"
+    return f"{share} the images in every repeat"
+
+
+def _unconverged(loose: int, heads: int) -> tuple[str, ...]:
+    return (f"{loose} of {heads} heads did not converge",) if loose else ()
+
+
+def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
+    """Note what the advice needs; embeddings only where the strategy has made them anyway."""
+    near = None
+    if work.features is not None:
+        rows = sampled(len(work.image_sets[0]))
+        features = work.features[torch.from_numpy(rows).to(work.features.device)].cpu().numpy()
+        near = agreement(features, work.labels[rows])
+    return {
+        **findings(work.image_sets, work.labels, work.plan, probabilities, near),
+        "parameters": parameters(work),
+    }
+
+
+def _outcomes(work: Work, probabilities: Any) -> tuple[dict[str, Outcomes], dict[str, Outcomes]]:
+    """Return metric → outcomes, and class name → outcomes of its recall."""
+    images, labels, plan = work.image_sets[0], work.labels, work.plan
+    groups = numbers(*work.image_sets)
+    n_repeats = max(map(len, probabilities))
+    tested = [repeat.test for repeat in plan.repeats[:n_repeats]]
+    pool = len(images)
+    outcomes = {}
+    for metric in METRICS:
+        if metric != WORST_CLASS:
+            values = _scored(metric_function(metric), labels, tested, probabilities)
+            outcomes[metric] = gather(plan.sizes, values, tested, pool, groups)
+    by_class = {}
+    hits = _scored(metric_function(WORST_CLASS), labels, tested, probabilities)
+    for index, name in enumerate(images.classes):
+        rows = [part[labels[part] == index] for part in tested]
+        column = [[repeat[index] for repeat in repeats] for repeats in hits]
+        by_class[name] = gather(plan.sizes, column, rows, pool, groups)
+    outcomes[WORST_CLASS] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
+    return outcomes, by_class
+
+
+def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
+    """Outcomes of a trainer that scores for itself."""
+    plan, images, options = work.plan, work.image_sets[0], work.options
+    tested = [repeat.test for repeat in plan.repeats[: max(map(len, scores))]]
+    bounds, direction = options["bounds"] or {}, options["direction"] or {}
+    return {
+        metric: bare(
+            plan.sizes,
+            [[repeat[metric] for repeat in repeats] for repeats in scores],
+            tested,
+            len(images),
+            bounds.get(metric, (0.0, 1.0)),
+            direction.get(metric) == "lower",
+        )
+        for metric in sorted(scores[0][0])
+    }
+
+
+def metric_function(metric: str) -> Callable[..., Any]:
+    """Return the function of a metric, from the table of metrics."""
+    module, _, name = METRICS[metric].partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+def _scored(contribute: Callable[..., Any], labels: Any, tested: Any, probabilities: Any) -> Any:
+    """Contributions of every trial, per size and repeat.
+
+    The whole pool with a fixed test set is trained once: fewer repeats than test parts.
+    """
+    return [
+        [contribute(labels[rows], p) for rows, p in zip(tested, repeats, strict=False)]
+        for repeats in probabilities
+    ]

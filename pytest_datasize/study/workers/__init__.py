@@ -1,0 +1,1 @@
+"""The tasks that a study dispatches to the workers of an engine."""

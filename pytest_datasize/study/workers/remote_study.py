@@ -1,0 +1,121 @@
+"""Rebuild a study inside a worker process, local or remote."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import ImageSet, Loaded, Raw
+from pytest_datasize.requirement.registries import LOCAL
+from pytest_datasize.store import Store, key_of
+from pytest_datasize.study.context import StudyContext
+
+if TYPE_CHECKING:
+    from pytest_datasize.embedding.backbone import Backbone
+
+
+@dataclass(frozen=True, eq=False)
+class RemoteStudy:
+    """A context, as a worker makes it again.
+
+    Attributes
+    ----------
+    make
+        The class of the context.
+    given
+        Its arguments.
+    store
+        Folder of the store here.
+    mark
+        Name of a file in it, by which a worker knows that it sees the same folder.
+    sample
+        The first images as bytes, where images are sent; None where workers read them themselves.
+    listing
+        What :func:`listing` says of the images here.
+    refresh, verify
+        As in the store here, for the embedding; later tasks count on what it has left.
+    """
+
+    given: Mapping[str, Any]
+    store: Path
+    mark: str
+    sample: tuple[Raw, ...] | None
+    listing: str
+    refresh: bool = False
+    verify: bool = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether this process sees the store."""
+        return (self.store / self.mark).exists()
+
+    def context(self, state: dict[Any, Any]) -> StudyContext:
+        """Return the study of this worker, built once."""
+        name = (self.mark, self.refresh, self.verify)
+        if state.get("name") != name:
+            folder = self.store if self.shared else None
+            store = Store(folder, refresh=self.refresh, verify=self.verify)
+            state.clear()
+            given = {**self.given, "engine": LOCAL}  # a worker has no workers of its own
+            state.update(name=name, context=StudyContext(given, store=store))
+        context: StudyContext = state["context"]
+        return context
+
+    def parts(self, state: dict[Any, Any]) -> list[ImageSet]:
+        """Return the images as this worker reads them, part by part.
+
+        Raises
+        ------
+        DatasetError
+            They are others than those here.
+        """
+        if "parts" not in state:
+            raw = self.context(state).pool.raw
+            if listing(raw) != self.listing:
+                raise DatasetError(
+                    f"{raw.images.source}: a worker finds other images there. Did they change "
+                    "while the gate ran, or is this another folder on its machine?"
+                )
+            state["parts"] = [part for part in raw if part]
+        parts: list[ImageSet] = state["parts"]
+        return parts
+
+    def first(self, state: dict[Any, Any]) -> ImageSet:
+        """Return the first images, which half precision is tried on."""
+        if self.sample is not None:
+            return sent(self.sample, self.context(state))
+        from pytest_datasize.embedding.embedder import first_of
+
+        return first_of(self.parts(state))
+
+
+def sent(raws: tuple[Raw, ...], context: StudyContext) -> ImageSet:
+    """Return images that came with the work; a worker needs no labels."""
+    return ImageSet(
+        source="images that were sent",
+        classes=("",),
+        labels=np.zeros(len(raws), dtype=np.int64),
+        read=lambda row: raws[row],
+        name=lambda row: f"image {row}",
+        max_pixels=context.options["max_pixels"],
+    )
+
+
+def listing(loaded: Loaded) -> str:
+    """Name images by number and labels: what a worker must find as well, to mean the same rows."""
+    return key_of([[images.classes, images.labels.tolist()] for images in loaded if images])
+
+
+def kept_views(context: StudyContext) -> "Sequence[Backbone]":
+    """Return the backbones of augmented views whose embeddings the store keeps.
+
+    Those of a transform of the user's own cannot be told from another's in the next session.
+    """
+    if context.options["augment"] is not True:
+        return ()
+    from pytest_datasize.embedding.views import views
+
+    return views(context.backbone.loaded, True)[1:]

@@ -1,0 +1,79 @@
+"""Test parts of whole groups: stratified as well as groups allow, and disjoint for as long."""
+
+from math import floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import ImageSet
+
+_SPLIT = 3  # purpose of the random stream; the plan has its own
+
+
+class GroupSplits:
+    """Deals the groups of a data set into test parts, each of about the share that is asked for.
+
+    As without groups, 1 / ``fraction`` consecutive repeats test on different images. Every part
+    has images of every class; a class of few groups lends one to several parts.
+
+    Parameters
+    ----------
+    images
+        Labelled images with groups.
+    fraction
+        Share of the images that every part should have, in (0, 1).
+    seed
+        Seed of the random streams.
+
+    Raises
+    ------
+    DatasetError
+        A class has a single group: it cannot be trained and tested on.
+    """
+
+    def __init__(self, images: ImageSet, fraction: float, seed: int) -> None:
+        assert images.groups is not None
+        self._used, self._numbers = np.unique(images.groups, return_inverse=True)
+        self._counts = np.zeros((len(self._used), len(images.classes)))
+        np.add.at(self._counts, (self._numbers, images.labels), 1)
+        alone = np.flatnonzero((self._counts > 0).sum(axis=0) < 2)
+        if alone.size:
+            raise DatasetError(
+                f"{images.source}: all images of class {images.classes[alone[0]]!r} are of one "
+                "group, which cannot be trained and tested on; at least 2 groups of every class "
+                "are needed."
+            )
+        self._fraction, self._seed = fraction, seed
+        self._folds = max(1, floor(1 / fraction + 1e-9))
+        self._blocks: dict[int, NDArray[np.int64]] = {}
+
+    def test(self, repeat: int) -> NDArray[np.int64]:
+        """Return the rows that a repeat is tested on, ascending."""
+        block, fold = divmod(repeat, self._folds)
+        generator = np.random.default_rng([self._seed, _SPLIT, block])
+        if block not in self._blocks:
+            self._blocks[block] = self._dealt(generator)
+        chosen = self._blocks[block] == fold
+        lending = np.random.default_rng([self._seed, _SPLIT, block, fold])
+        while (lacking := np.flatnonzero(~self._counts[chosen].any(axis=0))).size:
+            having = np.flatnonzero((self._counts[:, lacking[0]] > 0) & ~chosen)
+            chosen[lending.choice(having)] = True
+        return np.flatnonzero(chosen[self._numbers])
+
+    def _dealt(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Give every group to the part that it brings nearest to its share of every class."""
+        share: NDArray[np.floating] = self._counts / self._counts.sum(axis=0)
+        rest = max(1.0 - self._folds * self._fraction, 0.0)
+        targets = np.array([self._fraction] * self._folds + [rest] * (rest > 1e-9))
+        filled = np.zeros((len(targets), share.shape[1]))
+        dealt = np.empty(len(share), dtype=np.int64)
+        # the largest first, since the small ones even out; by how much is up to chance
+        order = np.argsort(-share.max(axis=1) * generator.uniform(0.5, 1.0, len(share)))
+        for group in order:
+            before = filled - targets[:, None]
+            cost = ((2 * before + share[group]) * share[group]).sum(axis=1)
+            part = generator.choice(np.flatnonzero(cost <= cost.min() + 1e-12))
+            filled[part] += share[group]
+            dealt[group] = part
+        return dealt

@@ -1,0 +1,207 @@
+"""One batch of heads: the strength of each chosen, fitted to convergence, its test rows scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pytest_datasize.embedding.features import Features
+from pytest_datasize.trials.heads.principal_axes import PrincipalAxes, eigh, row_space, with_ones
+from pytest_datasize.trials.heads.softmax_regression import Problem, minimise
+
+DEFAULT_STRENGTH = 10.0
+"""Strength where the rarest class has one training image, so that nothing can be held out."""
+
+_SEARCH = (5e-2, 60)  # tolerance and most iterations while strengths are compared
+_FINAL = (1e-3, 1000)  # the same in each round of the fit that is returned
+_ROUNDS = (1, 1, 1, 8, 8, 8)  # line steps: stricter where three rounds have not settled a fit
+_BLOCK = 4096  # rows squared, or scored, at a time
+_SEARCH_BYTES = 12 << 20  # logits of the strengths that a CPU compares at the same time
+GPU_BATCH_BYTES = 2 << 30  # rows and logits in one batch: as much as keeps a GPU busy
+
+
+@dataclass(frozen=True, eq=False)
+class HeadTask:
+    """One trial: the rows a head is trained on and the rows it is scored on.
+
+    Attributes
+    ----------
+    train, test : ndarray of int64, shapes [n] and [m]
+        Row indices into the features.
+    seed : int
+        Seed of the inner splits that choose the strength.
+    views : int
+        Views of every training image: `train` holds the plain rows of all images first, then as
+        many rows of a further view of the same images in the same order, and so on. All views of
+        an image fall on one side of every inner split, and only plain rows vote on the strength.
+    """
+
+    train: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+    seed: int
+    views: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """Outcome of one trial.
+
+    Attributes
+    ----------
+    probabilities : ndarray of float32, shape [m, C]
+        Class probabilities of the test rows.
+    strength : float
+        Chosen L2 strength ``s``: the head minimises ``mean log-loss + s/2 |W|^2`` (bias free) on
+        features divided by the root of their mean variance in the training rows. In scikit-learn's
+        terms ``C = 1 / (s n)``.
+    converged : bool
+        Whether the gradient fell to the tolerance; False only after longer, stricter retries.
+    iterations : int
+        Iterations of the final fit, the search for the strength not counted.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    strength: float
+    converged: bool
+    iterations: int
+
+
+def fit_batch(
+    pool: Features | PrincipalAxes,
+    labels: Tensor,
+    tasks: Sequence[HeadTask],
+    splits: Sequence[npt.NDArray[np.bool_]],
+    grid: Sequence[float],
+    n_classes: int,
+    n_features: int,
+    floor: float,
+) -> list[FittedHead]:
+    """Choose the strength of B trials of one shape, fit them and score their test rows."""
+    device = labels.device
+    train = torch.from_numpy(np.stack([task.train for task in tasks])).to(device)
+    test = torch.from_numpy(np.stack([task.test for task in tasks])).to(device)
+    held = torch.from_numpy(np.stack(splits)).to(device)
+    if isinstance(pool, PrincipalAxes):
+        rows = pool.take(train)
+        asked: Iterator[Tensor] = map(pool.take, torch.split(test, _BLOCK, dim=1))
+    else:
+        rows, others = row_space(pool[train].float(), pool[test].float(), max(floor, 1e-30))
+        asked = iter([others])
+    second = _mean_square(rows)
+    variance = (second - rows.mean(1).square())[:, :-1].sum(-1).clamp_min(floor).clamp_min(1e-30)
+    b = len(rows)
+    n = rows.shape[1]
+    target = functional.one_hot(labels[train], n_classes).to(rows.dtype)
+    target = target.transpose(1, 2)[:, :, None].contiguous()
+    problem = Problem(rows, target, second)
+    # Strength times the trial's mean variance is the same as scaling its features.
+    ridge = (variance / n_features)[:, None].repeat(1, rows.shape[2])
+    ridge[:, -1] = 0.0  # the bias
+    levels = rows.new_tensor(grid)
+    k, s = held.shape[1], len(grid)
+
+    start = None
+    if s == 1 or k == 0:
+        index = (levels / DEFAULT_STRENGTH).log().abs().argmin().expand(b)
+    else:
+        weight = functional.normalize((~held).to(rows.dtype), p=1.0, dim=-1)
+        weight = weight.repeat_interleave(s, 1)[:, None]
+        penalty = (levels[:, None] * ridge[:, None]).repeat(1, k, 1)[:, None]
+        votes = held.repeat_interleave(s, 1)
+        votes[..., n // tasks[0].views :] = False  # of the held-out rows only plain ones vote
+        loss, fitted = rows.new_empty(b, k * s), rows.new_empty(b, n_classes, k * s, rows.shape[2])
+        most = _SEARCH_BYTES if device.type == "cpu" else GPU_BATCH_BYTES
+        step = max(1, most // (4 * b * n * n_classes))
+        for part in torch.split(torch.arange(k * s, device=device), step):
+            fit = minimise(problem, weight[:, :, part], penalty[:, :, part], *_SEARCH)
+            lost = torch.logsumexp(fit.logits, 1) - (fit.logits * target).sum(1)
+            loss[:, part] = (lost * votes[:, part]).sum(-1)
+            fitted[:, :, part] = fit.weights
+        index = loss.view(b, k, s).sum(1).argmin(-1)  # the grid falls: a tie goes to the stronger
+        mean = fitted.view(b, n_classes, k, s, -1).mean(2)
+        start = mean.take_along_dim(index[:, None, None, None], 2)
+
+    penalty = (levels[index, None] * ridge)[:, None, None]
+    weight = rows.new_full((b, 1, 1, n), 1.0 / n)
+    used = torch.zeros_like(index)
+    for line_steps in _ROUNDS:
+        fit = minimise(problem, weight, penalty, *_FINAL, start=start, line_steps=line_steps)
+        used += fit.iterations[:, 0]
+        start = fit.weights  # for another round
+        if not fit.iterations.any():  # none has moved under a preconditioner taken where it stands
+            break
+    # test rows are taken last, a block at a time: of a large pool they weigh as much as the fits
+    scores = torch.cat([fit.weights[:, :, 0] @ some.transpose(1, 2) for some in asked], dim=2)
+    probabilities = torch.softmax(scores, 1).transpose(1, 2).contiguous().cpu().numpy()
+    converged = fit.converged[:, 0].tolist()
+    outcome = zip(probabilities, index.tolist(), converged, used.tolist(), strict=True)
+    return [FittedHead(p, grid[i], done, steps) for p, i, done, steps in outcome]
+
+
+@torch.inference_mode()
+def head_weights(
+    features: Tensor,
+    labels: Tensor,
+    rows: npt.NDArray[np.int64],
+    strength: float,
+    n_classes: int,
+) -> tuple[Tensor, Tensor, float]:
+    """Fit one head of a known strength, as weights for the features as they are.
+
+    Parameters
+    ----------
+    features : Tensor, shape [N, D]
+        Embeddings.
+    labels : Tensor, int64, shape [N]
+        Classes.
+    rows : ndarray of int64, shape [n]
+        Rows to train on.
+    strength : float
+        As :attr:`FittedHead.strength`.
+    n_classes : int
+        Number of classes C.
+
+    Returns
+    -------
+    weight : Tensor, float32, shape [C, D]
+    bias : Tensor, float32, shape [C]
+    penalty : float
+        Strength in units of the features: the head minimises ``mean log-loss + penalty/2 |W|^2``.
+    """
+    index = torch.from_numpy(rows).to(features.device)
+    chosen = features[index].float()
+    centre = chosen.mean(0)
+    chosen = chosen - centre
+    penalty = strength * max(float(chosen.square().mean()), 1e-30)
+    if wide := 2 * len(rows) < chosen.shape[1]:  # then the fit needs no more axes than rows
+        values, vectors = eigh((chosen @ chosen.T).cpu())
+        root = values.clamp_min(max(1e-6 * float(values[-1]), 1e-30)).sqrt()
+        axes = chosen.T @ (vectors / root).to(chosen.device)
+        chosen = (vectors * root).to(chosen.device)
+    padded = with_ones(chosen)[None]
+    target = functional.one_hot(labels[index], n_classes).to(padded.dtype).T[None, :, None]
+    problem = Problem(padded, target.contiguous(), padded.square().mean(1))
+    ridge = padded.new_full((1, 1, 1, padded.shape[2]), penalty)
+    ridge[..., -1] = 0.0
+    equal = padded.new_full((1, 1, 1, len(rows)), 1.0 / len(rows))
+    weights = minimise(problem, equal, ridge, *_FINAL).weights[0, :, 0]
+    weight = weights[:, :-1] @ axes.T if wide else weights[:, :-1]
+    return weight, weights[:, -1] - weight @ centre, penalty
+
+
+def _mean_square(rows: Tensor) -> Tensor:
+    """Mean square of each column (B, n, D) → (B, D), without a second copy of many rows."""
+    n = rows.shape[1]
+    if n <= _BLOCK:
+        return rows.square().mean(1)
+    total = torch.zeros_like(rows[:, 0])
+    squares = rows[:, :_BLOCK].square()  # one buffer for all: the next would not fit in its place
+    for block in torch.split(rows, _BLOCK, dim=1):
+        total += torch.square(block, out=squares[:, : block.shape[1]]).sum(1)
+    return total / n

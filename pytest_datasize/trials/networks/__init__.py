@@ -1,0 +1,1 @@
+"""Networks that train (part of) the backbone."""

@@ -1,0 +1,287 @@
+"""Train one network on stored activations: minibatches, early stopping, best weights restored.
+
+A network trains in evaluation mode where BatchNorm keeps its statistics, so that nothing in it
+draws from torch's global generator; what is random here comes from a generator of the trial. A
+trial therefore gives the same bits in any thread and beside any other.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pytest_datasize.trials.networks.activations import Activations
+from pytest_datasize.trials.networks.memory import Portions, autocast
+from pytest_datasize.trials.recipe import Recipe
+
+_SCORING_BATCH = 64
+
+
+class Network(nn.Module):
+    """What is trained: (part of) a backbone, dropout, and a linear head.
+
+    Parameters
+    ----------
+    top
+        Activations → (N, D) embeddings.
+    n_features, n_classes
+        D, and the number of classes.
+    """
+
+    def __init__(self, top: nn.Module, n_features: int, n_classes: int) -> None:
+        super().__init__()
+        self.top = top
+        # torch's own start would draw from its global generator
+        self.head: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, n_features, n_classes
+        )
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, activations: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return logits; ``keep`` (N, D) multiplies the features (dropout)."""
+        features = self.top(activations)
+        logits: Tensor = self.head(features if keep is None else features * keep)
+        return logits
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images of one trial, as rows of the data set.
+
+    Attributes
+    ----------
+    train, validation, test
+        Rows to learn from, to stop by, and to score.
+    """
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+class InterruptedTrialError(Exception):
+    """Training was told to stop."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains the networks of one study.
+
+    Attributes
+    ----------
+    activations
+        All views of all images; a step takes one view of each of its images, at random.
+    labels
+        int64 tensor: labels of the images.
+    recipe
+        How to train.
+    device
+        Where.
+    stop
+        Asked before each step; true ends training with :class:`InterruptedTrialError`.
+    portions
+        How many images go through the network at a time.
+    """
+
+    activations: Activations
+    labels: Tensor
+    recipe: Recipe
+    device: torch.device
+    stop: Callable[[], bool] = lambda: False
+    portions: Portions = field(default_factory=Portions)
+
+    def fit(
+        self,
+        network: Network,
+        parameters: Sequence[nn.Parameter],
+        rows: Rows,
+        generator: np.random.Generator,
+        *,
+        rate: float,
+        epochs: int,
+        patience: int,
+        training_mode: bool = False,
+        decay: float = 0.0,
+    ) -> int:
+        """Train some parameters; the network then holds the best weights that were seen.
+
+        Parameters
+        ----------
+        network, parameters
+            What is trained, and which of its parameters.
+        rows
+            The trial's images.
+        generator
+            Of batches, views and dropout.
+        rate, epochs, patience
+            Adam's rate; most epochs; epochs without a gain after which to stop.
+        training_mode
+            Whether BatchNorm learns statistics (from scratch) or keeps them.
+        decay
+            Strength of the L2 penalty on the head's weights, and nothing else.
+
+        Returns
+        -------
+        int
+            Epoch whose weights were kept; 0 for those before the first.
+        """
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimiser = torch.optim.Adam(parameters, lr=rate, fused=self.device.type != "mps")
+        first = kept = self._look(network, rows.validation, 0)
+        for epoch in range(1, epochs + 1):
+            network.train(training_mode)
+            for batch in self._batches(rows.train, generator):
+                self._step(network, optimiser, batch, generator, decay)
+            network.eval()
+            look = self._look(network, rows.validation, epoch)
+            if look.value < kept.value or (training_mode and kept is first):
+                kept = look
+            elif epoch - kept.epoch >= patience:
+                break
+        if not training_mode and self.recipe.cautious and not kept.surely_below(first):
+            kept = first
+        network.load_state_dict(kept.weights)
+        network.eval()
+        return kept.epoch
+
+    @torch.inference_mode()
+    def probabilities(self, network: Network, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Return class probabilities of plain images, (len(rows), C)."""
+        found = torch.softmax(self._logits(network, rows), 1).double().cpu().numpy()
+        outcome: NDArray[np.floating] = found
+        return outcome
+
+    def _logits(self, network: Network, rows: NDArray[np.int64]) -> Tensor:
+        parts: list[Tensor] = []
+
+        def score(portion: NDArray[np.int64]) -> None:
+            with autocast(self.device):
+                parts.append(network(self.activations.batch(portion, self.device)).float())
+
+        for first in range(0, len(rows), _SCORING_BATCH):
+            undo = partial(parts.__delitem__, slice(len(parts), None))
+            self.portions.run(rows[first : first + _SCORING_BATCH], score, undo)
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def _look(self, network: Network, rows: NDArray[np.int64], epoch: int) -> "_Look":
+        """Score the images that early stopping watches."""
+        logits, labels = self._logits(network, rows).cpu(), self.labels[torch.from_numpy(rows)]
+        losses = functional.cross_entropy(logits, labels, reduction="none").double()
+        value = float(losses.mean())
+        if not np.isfinite(value):
+            value = float("inf")
+        elif self.recipe.monitor == "auc":
+            value = -_auc(torch.softmax(logits, 1), labels)
+        return _Look(epoch, value, losses, copy.deepcopy(network.state_dict()))
+
+    def _batches(
+        self, rows: NDArray[np.int64], generator: np.random.Generator
+    ) -> list[NDArray[np.int64]]:
+        """One epoch, every image once: batches of (image, row of its view), (n, 2)."""
+        size = min(self.recipe.batch, len(rows))
+        passes = max(1, -(-self.recipe.least_steps * size // len(rows)))
+        firsts = self.activations.firsts
+        batches = []
+        for _ in range(passes):
+            order = generator.permutation(rows)
+            view = generator.integers(len(firsts), size=len(order)) if len(firsts) > 1 else 0
+            pairs = np.stack([order, order + firsts[view]], axis=1)
+            # of nearly equal size: no step on a single image
+            batches += np.array_split(pairs, -(-len(order) // size))
+        return batches
+
+    def _step(
+        self,
+        network: Network,
+        optimiser: torch.optim.Optimizer,
+        batch: NDArray[np.int64],
+        generator: np.random.Generator,
+        decay: float,
+    ) -> None:
+        if self.stop():
+            raise InterruptedTrialError
+        keep = None
+        if share := self.recipe.dropout:
+            drawn = generator.random((len(batch), network.head.in_features)) >= share
+            keep = torch.from_numpy(drawn / np.float32(1.0 - share)).float()
+
+        def learn(places: NDArray[np.int64]) -> None:
+            images, rows = batch[places].T
+            labels = self.labels[torch.from_numpy(images)].to(self.device)
+            kept = None if keep is None else keep[torch.from_numpy(places)].to(self.device)
+            with autocast(self.device):
+                logits = network(self.activations.batch(rows, self.device), kept)
+            loss = functional.cross_entropy(logits.float(), labels, reduction="sum") / len(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+
+        optimiser.zero_grad(set_to_none=True)
+        self.portions.run(np.arange(len(batch)), learn, optimiser.zero_grad)
+        if decay:
+            penalty: Tensor = decay / 2 * network.head.weight.square().sum()
+            penalty.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A network as it was after an epoch, and how it did on the images that are watched."""
+
+    epoch: int
+    value: float
+    losses: Tensor
+    weights: dict[str, Any]
+
+    def surely_below(self, first: "_Look") -> bool:
+        """Whether the loss fell by more than the luck of the images explains: a standard error.
+
+        A few images to stop by favour some epoch of any training; the head on frozen features is
+        then the better bet.
+        """
+        gain = first.losses - self.losses
+        deviation = float(gain.std(correction=0))
+        return bool(float(gain.mean()) > deviation / len(gain) ** 0.5)
+
+
+def _auc(probabilities: Tensor, labels: Tensor) -> float:
+    """Area under the ROC curve over all decisions pooled, as Keras' AUC for one-hot labels."""
+    from scipy.stats import rankdata
+
+    own = functional.one_hot(labels, probabilities.shape[1]).bool().flatten().numpy()
+    ranks = rankdata(probabilities.flatten().numpy())
+    n, m = own.sum(), (~own).sum()
+    return float((ranks[own].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def split(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], share: float, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Part a training subsample into images to learn from and images to stop by, by class.
+
+    Every class keeps at least one image to learn from, and gives one to stop by if it has two.
+
+    Examples
+    --------
+    >>> rows, labels = np.arange(10), np.array([0, 1] * 5)
+    >>> fit, watch = split(rows, labels, 0.2, np.random.default_rng(0))
+    >>> len(fit), sorted(labels[watch].tolist())
+    (8, [0, 1])
+    """
+    held = []
+    for label in np.unique(labels[rows]):
+        members = generator.permutation(rows[labels[rows] == label])
+        count = min(len(members) - 1, max(1, round(share * len(members))))
+        held.append(members[:count])
+    watch = np.sort(np.concatenate(held))
+    return rows[~np.isin(rows, watch)], watch

@@ -1,0 +1,283 @@
+"""Which images each trial trains on and is scored on: sizes, repeats, nested subsamples, seeds.
+
+Pure numpy. Seeds derive from (seed, purpose, repeat), so that adding repeats changes no
+earlier one, and no global random state is read or changed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.trials.group_splits import GroupSplits
+
+N_SIZES = 8
+FEW_PER_CLASS = 5  # the smallest default size; two per class is the least a size may have
+LEAST_PER_CLASS = 2
+
+MOST_TRAINED = 100_000
+"""Largest default size: of a larger pool the curve is projected, not walked to its end."""
+
+MOST_TESTED = 20_000
+"""Most images that one repeat sets aside: their luck then moves a share by 0.4 points at most."""
+
+_SPLIT, _ORDER = 0, 1  # purposes of a random stream
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One seeded permutation of the pool, and the images held out from it.
+
+    Attributes
+    ----------
+    order
+        int64 array of shape (largest size,): rows of the pool; the subsample of size n is the
+        prefix of length n, so that subsamples are nested and drawn without replacement.
+    test
+        int64 array of shape (n_test,): rows that score every trial of this repeat.
+    """
+
+    order: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained: every repeat at every size.
+
+    Attributes
+    ----------
+    sizes
+        Training sizes, ascending; the largest is at most ``available``.
+    repeats
+        The seeded permutations with their test images.
+    available
+        Number of images that may be trained on, once the test images are set aside; where groups
+        make the repeats differ, in the repeat that has the fewest.
+    n_test
+        Test images behind one score; where groups make the repeats differ, rounded down.
+    pools_differ
+        Whether every repeat holds other images out, so that pools differ.
+    """
+
+    sizes: tuple[int, ...]
+    repeats: tuple[Repeat, ...]
+    available: int
+    n_test: int
+
+    pools_differ: bool
+
+    def trials(self, start: int = 0, stop: int | None = None) -> list[tuple[int, int, Repeat]]:
+        """Every model to train, as (size, number of the repeat, repeat), the smallest first.
+
+        Of the repeats from ``start`` up to ``stop`` (all of them by default).
+        With a fixed test set all repeats have one pool, and the whole of it is the same
+        training set whatever its order: that size is trained once.
+        """
+        return [
+            (size, number, repeat)
+            for size in self.sizes
+            for number, repeat in list(enumerate(self.repeats))[start:stop]
+            if self.pools_differ or number == 0 or size < self.available
+        ]
+
+
+def draw(
+    images: ImageSet,
+    *,
+    n_fixed_test: int = 0,
+    sizes: Sequence[int | float] | None = None,
+    repeats: int = 10,
+    test_fraction: float = 0.2,
+    sampling: str = "stratified",
+    seed: int = 0,
+) -> Plan:
+    """Draw the plan.
+
+    Images of one group (``images.groups``) never stand on both sides of a split. Whole groups are
+    set aside, and subsamples are filled group after group in random order, as data are collected:
+    a small subsample has few groups.
+
+    Without a test set of its own (``n_fixed_test`` = 0) every repeat sets a stratified part
+    aside. The parts of 1 / ``test_fraction`` consecutive repeats do not overlap, as in repeated
+    k-fold cross-validation: test luck is then averaged over (nearly) the whole data set instead
+    of over a few draws.
+
+    Parameters
+    ----------
+    images
+        The labelled images.
+    n_fixed_test
+        Number of test images given apart; they are the rows after those of ``images``.
+    sizes
+        Training sizes as whole numbers, or as shares of the pool; None for about eight
+        geometric ones, up to the whole pool or :data:`MOST_TRAINED`.
+    repeats
+        Repeats per size.
+    test_fraction
+        Share set aside in each repeat, in (0, 1); at most :data:`MOST_TESTED` images in all.
+    sampling
+        ``stratified`` (class shares as in the pool), ``balanced`` (equal until a class is
+        used up) or ``replacement`` (independent draws from the pool, so that images come
+        several times and a rare class may be missing).
+    seed
+        Seed of all random streams.
+
+    Raises
+    ------
+    DatasetError
+        A class has too few images, or a size is outside what the pool can give.
+    """
+    test_fraction = min(test_fraction, MOST_TESTED / max(len(images), 1))
+    if images.groups is not None:
+        return _grouped(
+            images, images.groups, n_fixed_test, sizes, repeats, test_fraction, sampling, seed
+        )
+    labels, n_classes = images.labels, len(images.classes)
+    parts = [np.flatnonzero(labels == label) for label in range(n_classes)]
+    held_out = [0 if n_fixed_test else max(1, round(len(p) * test_fraction)) for p in parts]
+    for name, part, test in zip(images.classes, parts, held_out, strict=True):
+        if len(part) - test < LEAST_PER_CLASS:
+            raise DatasetError(
+                f"{images.source}: class {name!r} has {len(part)} images; at least "
+                f"{LEAST_PER_CLASS + max(test, 0)} are needed to train on {LEAST_PER_CLASS}"
+                + ("." if n_fixed_test else f" and test on {test}.")
+            )
+    available = len(labels) - sum(held_out)
+    chosen = _sizes(sizes, available, n_classes, images.source)
+    drawn = []
+    for repeat in range(repeats):
+        rows = (
+            np.arange(len(labels), len(labels) + n_fixed_test)
+            if n_fixed_test
+            else _test_rows(parts, held_out, test_fraction, repeat, seed)
+        )
+        generator = np.random.default_rng([seed, _ORDER, repeat])
+        order = _order(parts, rows, sampling, generator)
+        if chosen[-1] < available:  # of a huge pool, what no trial takes is not kept
+            order = order[: chosen[-1]].copy()
+        drawn.append(Repeat(order, rows))
+    n_test = len(drawn[0].test)
+    return Plan(chosen, tuple(drawn), available, n_test, not n_fixed_test)
+
+
+def _grouped(
+    images: ImageSet,
+    groups: NDArray[np.int64],
+    n_fixed_test: int,
+    sizes: Sequence[int | float] | None,
+    repeats: int,
+    test_fraction: float,
+    sampling: str,
+    seed: int,
+) -> Plan:
+    """Draw the plan with whole groups on either side of every split."""
+    labels, n_classes = images.labels, len(images.classes)
+    parts = [np.flatnonzero(labels == label) for label in range(n_classes)]
+    rows = np.arange(len(labels), len(labels) + n_fixed_test)
+    splits = GroupSplits(images, test_fraction, seed) if not n_fixed_test else None
+    drawn = []
+    for repeat in range(repeats):
+        generator = np.random.default_rng([seed, _ORDER, repeat])
+        test = splits.test(repeat) if splits else rows
+        left = [np.setdiff1d(part, test, assume_unique=True) for part in parts]
+        for name, part in zip(images.classes, left, strict=True):
+            if len(part) < LEAST_PER_CLASS:
+                raise DatasetError(
+                    f"{images.source}: with whole groups set aside for testing, class {name!r} is "
+                    f"left with {len(part)} images to train on; at least {LEAST_PER_CLASS} are "
+                    "needed. Collect more groups of it, or set a smaller test_fraction."
+                )
+        drawn.append(Repeat(_order(parts, test, sampling, generator, groups), test))
+    available = min(len(repeat.order) for repeat in drawn)
+    drawn = [Repeat(repeat.order[:available], repeat.test) for repeat in drawn]
+    chosen = _sizes(sizes, available, n_classes, images.source)
+    n_test = sum(len(repeat.test) for repeat in drawn) // len(drawn)
+    return Plan(chosen, tuple(drawn), available, n_test, not n_fixed_test)
+
+
+def _sizes(
+    asked: Sequence[int | float] | None, available: int, n_classes: int, source: str
+) -> tuple[int, ...]:
+    least = LEAST_PER_CLASS * n_classes
+    if asked is None:
+        first = max(least, min(FEW_PER_CLASS * n_classes, available // N_SIZES))
+        last = min(available, max(MOST_TRAINED, least * N_SIZES))
+        found = tuple(sorted({round(n) for n in np.geomspace(first, last, N_SIZES)}))
+        if len(found) < 3:
+            raise DatasetError(
+                f"{source}: {available} images to train on are too few for a learning curve "
+                f"over {n_classes} classes; at least {least + 2} are needed."
+            )
+        return found
+    sizes = sorted({round(n * available) if isinstance(n, float) else n for n in asked})
+    wrong = [n for n in sizes if not least <= n <= available]
+    if wrong or len(sizes) < 3:
+        what = f"{wrong[0]} is outside" if wrong else f"{sizes} are fewer than 3 sizes within"
+        raise DatasetError(
+            f"sizes: {what} {least} ({LEAST_PER_CLASS} per class) to {available} (all images of "
+            f"{source} that can be trained on)."
+        )
+    return tuple(sizes)
+
+
+def _test_rows(
+    parts: Sequence[NDArray[np.int64]],
+    held_out: Sequence[int],
+    fraction: float,
+    repeat: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Slice the next stratified part off a permutation that serves 1/fraction repeats."""
+    folds = max(1, floor(1 / fraction + 1e-9))
+    block, fold = divmod(repeat, folds)
+    generator = np.random.default_rng([seed, _SPLIT, block])
+    chosen = []
+    for part, size in zip(parts, held_out, strict=True):
+        shuffled = generator.permutation(part)
+        chosen.append(np.take(shuffled, np.arange(fold * size, (fold + 1) * size), mode="wrap"))
+    return np.sort(np.concatenate(chosen))
+
+
+def _order(
+    parts: Sequence[NDArray[np.int64]],
+    test: NDArray[np.int64],
+    sampling: str,
+    generator: np.random.Generator,
+    groups: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Shuffle the pool such that every prefix has the class shares that are asked for.
+
+    Each image gets a position in [0, 1): the r-th of its class's m images stands at
+    (r + 1/2) / m when stratified, at r when balanced; ties are broken at random. The first
+    two of every class come before all others, so that no trial lacks a class.
+
+    With groups, the images of a class follow group after group, and all classes take the groups
+    in one order: a prefix then holds as few groups as its images can come from.
+    """
+    if sampling == "replacement":
+        everything = np.setdiff1d(np.concatenate(parts), test, assume_unique=True)
+        draws: NDArray[np.int64] = generator.choice(everything, size=len(everything))
+        return draws
+    rows, positions = [], []
+    if groups is not None:
+        turn = generator.permutation(int(groups.max()) + 1)
+    for part in parts:
+        pool = generator.permutation(np.setdiff1d(part, test, assume_unique=True))
+        if groups is not None:
+            pool = pool[np.argsort(turn[groups[pool]], kind="stable")]
+        rank = np.arange(len(pool), dtype=np.float64)
+        if sampling == "balanced":
+            position = rank
+        else:
+            position = (rank + 0.5) / len(pool)
+            position[:LEAST_PER_CLASS] = rank[:LEAST_PER_CLASS] * 1e-9
+        rows.append(pool)
+        positions.append(position)
+    joined = np.concatenate(rows)
+    ties = generator.random(len(joined))
+    return joined[np.lexsort((ties, np.concatenate(positions)))].astype(np.int64)

@@ -1,0 +1,201 @@
+"""Strategy: a training loop of one's own, run once per trial; the gate then speaks of its model."""
+
+import random
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pytest_datasize.errors import DatasizeError, TrainingError
+from pytest_datasize.requirement.user_code import named, resolved
+from pytest_datasize.trials.strategies.trial_images import Pictures, TrialImages
+from pytest_datasize.trials.work import (
+    Ledger,
+    Outcome,
+    Trial,
+    Trials,
+    Work,
+    trial_generator,
+    whole_repeats,
+)
+
+_SEED = 15  # purpose of a random stream
+
+UNIT = (0.0, 1.0)
+"""Bounds of a score that says nothing else of itself."""
+
+
+def run(work: Work, span: tuple[int, int]) -> Trials:
+    """Call the trainer for all trials of some repeats, one after the other.
+
+    Parameters
+    ----------
+    work
+        The plan and all that its trials need. Options: ``trainer``, and ``bounds`` (metric →
+        (low, high)) of scores that are not in [0, 1].
+    span
+        First repeat to run, and the one after the last.
+
+    Raises
+    ------
+    TrainingError
+        The trainer raised, or returned what is no score; the message names the trial.
+    """
+    ledger = Ledger(work, span)
+    trainer = resolved(work.options["trainer"])
+    pictures = work.made.setdefault("own_training", Pictures(work.image_sets))
+    start = time.perf_counter()
+    done, names = ledger.resumed, _names(work.finished.values())
+    for trial in whole_repeats(ledger):
+        outcome = _train(trainer, trial, work, pictures, names)
+        names = names or _names([outcome])
+        ledger.add(*trial[:2], outcome)
+        done += 1
+        work.on_progress("training models", done, ledger.total)
+    return ledger.trials({"own_training": time.perf_counter() - start})
+
+
+def _names(outcomes: Any) -> frozenset[str]:
+    """Metrics that a trial scored; every later one must score the same."""
+    found = [outcome for outcome in outcomes if isinstance(outcome, Mapping)]
+    return frozenset(found[0]) if found else frozenset()
+
+
+def _train(
+    trainer: Callable[..., Any],
+    trial: Trial,
+    work: Work,
+    pictures: Pictures,
+    names: frozenset[str],
+) -> Outcome:
+    size, number, repeat = trial
+    seed = int(trial_generator(work.seed, _SEED, size, number).integers(2**31))
+    classes = work.image_sets[0].classes
+    train, test = (
+        TrialImages(work.labels[rows], classes, pictures, rows)
+        for rows in (repeat.order[:size], repeat.test)
+    )
+    where = f"{named(work.options['trainer'])}, trial with {size} images, repeat {number}"
+    try:
+        with _seeded(seed):
+            found = trainer(train, test, seed=seed, device=work.device)
+    except DatasizeError:
+        raise
+    except Exception as problem:
+        frame = traceback.extract_tb(problem.__traceback__)[-1]
+        raise TrainingError(
+            f"{where} (seed {seed}): raised {type(problem).__name__}: {problem} "
+            f"({frame.filename}:{frame.lineno})"
+        ) from problem
+    if isinstance(found, Mapping):
+        return _scores(found, where, names, work.options.get("bounds") or {})
+    if names:
+        raise TrainingError(f"{where}: returned {type(found).__name__}, earlier trials scores.")
+    return _probabilities(found, where, len(test), classes)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed every global generator for a trainer that seeds none; leave them as they were."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
+
+
+def _scores(
+    found: Mapping[Any, Any],
+    where: str,
+    names: frozenset[str],
+    bounds: Mapping[str, tuple[float, float]],
+) -> dict[str, float]:
+    if not found:
+        raise TrainingError(f"{where}: returned no scores; expected {{'accuracy': 0.87}}.")
+    scores = {}
+    for name, value in found.items():
+        try:
+            score = float(value)
+        except (TypeError, ValueError):
+            raise TrainingError(
+                f"{where}: {name!r} is a {type(value).__name__}; expected a number."
+            ) from None
+        if not isinstance(name, str) or not isfinite(score):
+            raise TrainingError(f"{where}: scored {name}={score}; expected a finite number.")
+        low, high = bounds.get(name, UNIT)
+        if not low <= score <= high:
+            raise TrainingError(
+                f"{where}: scored {name}={score:g}, outside {low:g} to {high:g}. Declare what it "
+                f"is, such as bounds={{{name!r}: (0, None)}} and direction={{{name!r}: 'lower'}}, "
+                "or return a score in [0, 1]."
+            )
+        scores[name] = score
+    if names and (differing := _differing(set(scores), names)):
+        raise TrainingError(f"{where}: {differing}")
+    return scores
+
+
+def _differing(scores: Set[str], names: Set[str]) -> str:
+    if scores == names:
+        return ""
+    missing, more = sorted(names - scores), sorted(scores - names)
+    what = f"lacks {', '.join(missing)}" if missing else f"adds {', '.join(more)}"
+    return f"{what}; every trial must score the same metrics, here {', '.join(sorted(names))}."
+
+
+def other_metrics(outcome: Outcome, earlier: Outcome) -> str:
+    """Say how a trial's outcome differs in kind from an earlier one's; empty where it does not.
+
+    Examples
+    --------
+    >>> other_metrics({"accuracy": 0.5}, {"accuracy": 0.6, "auc": 0.7})
+    'lacks auc; every trial must score the same metrics, here accuracy, auc.'
+    """
+    if isinstance(outcome, Mapping) and isinstance(earlier, Mapping):
+        return _differing(set(outcome), set(earlier))
+    if isinstance(outcome, Mapping) or isinstance(earlier, Mapping):
+        return "some trials return scores, others outcomes of single images; all must do the same."
+    return ""
+
+
+def _probabilities(
+    found: Any, where: str, n_test: int, classes: tuple[str, ...]
+) -> NDArray[np.floating]:
+    """Check class probabilities (n_test, C), or turn predicted labels (n_test,) into them."""
+    if isinstance(found, torch.Tensor):
+        found = found.detach().cpu().numpy()
+    try:
+        array = np.asarray(found)
+    except ValueError:
+        array = np.asarray(None)
+    n_classes = len(classes)
+    if array.shape == (n_test,) and array.dtype.kind in "iub":
+        labels = array.astype(np.int64)
+    elif array.shape == (n_test,) and array.dtype.kind in "OU" and set(array) <= set(classes):
+        labels = np.array([classes.index(name) for name in array], dtype=np.int64)
+    elif array.shape == (n_test, n_classes) and array.dtype.kind in "fiu":
+        if not np.isfinite(array).all():
+            raise TrainingError(f"{where}: some probabilities are not finite numbers.")
+        probabilities: NDArray[np.floating] = array.astype(np.float64)
+        return probabilities
+    else:
+        raise TrainingError(
+            f"{where}: returned {type(found).__name__} of shape {array.shape}; expected scores "
+            f"({{'accuracy': 0.87}}), predicted labels of shape ({n_test},) or class "
+            f"probabilities of shape ({n_test}, {n_classes})."
+        )
+    if not ((labels >= 0) & (labels < n_classes)).all():
+        raise TrainingError(f"{where}: predicted a label outside 0 to {n_classes - 1}.")
+    one_hot: NDArray[np.floating] = np.eye(n_classes)[labels]
+    return one_hot

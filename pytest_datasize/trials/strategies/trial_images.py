@@ -1,0 +1,109 @@
+"""What a training loop of one's own is given: the images of one trial, decoded, with labels."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.decode import decode
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.undecodable import UndecodableError
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class Pictures:
+    """All images of a study, decoded when they are asked for; shared by its trials.
+
+    Parameters
+    ----------
+    image_sets
+        The pool, and after it the test images where they are given apart.
+    """
+
+    def __init__(self, image_sets: Sequence[ImageSet]) -> None:
+        self._places = [(images, row) for images in image_sets for row in range(len(images))]
+        self._resized: dict[int, tuple[Pixels, np.ndarray[Any, np.dtype[np.bool_]]]] = {}
+        self._lock = Lock()
+
+    def picture(self, row: int) -> Image.Image:
+        """Return an image as 8-bit RGB.
+
+        Raises
+        ------
+        DatasetError
+            It cannot be decoded.
+        """
+        images, index = self._places[row]
+        try:
+            return decode(images.read(index), images.max_pixels)
+        except UndecodableError as problem:
+            raise DatasetError(f"{images.name(index)}: {problem}") from None
+
+    def resized(self, rows: NDArray[np.int64], side: int) -> Pixels:
+        """Return images as (n, side, side, 3), each decoded once however many trials ask."""
+        with self._lock:
+            if side not in self._resized:
+                shape = (len(self._places), side, side, 3)
+                self._resized[side] = np.empty(shape, np.uint8), np.zeros(shape[0], np.bool_)
+            kept, known = self._resized[side]
+            for row in rows[~known[rows]]:
+                kept[row] = np.asarray(self.picture(int(row)).resize((side, side)))
+                known[row] = True
+            return kept[rows]
+
+
+@dataclass(frozen=True)
+class TrialImages:
+    """Labelled images of one trial: a sequence of (image, label), and a map-style torch Dataset.
+
+    Attributes
+    ----------
+    labels
+        int64 array of shape (n,): indices into ``classes``.
+    classes
+        Class names.
+    transform
+        Applied to the PIL image of every item; None gives uint8 arrays (H, W, 3).
+
+    Examples
+    --------
+    >>> pixels = np.zeros((3, 8, 8), dtype=np.uint8)
+    >>> source = ImageSet("x", ("a", "b"), np.array([0, 1, 1]), lambda i: pixels[i], str)
+    >>> train = TrialImages(np.array([0, 1]), ("a", "b"), Pictures([source]), np.array([2, 0]))
+    >>> train[0][0].shape, train.pixels(4).shape, len(train), [label for _, label in train]
+    ((8, 8, 3), (2, 4, 4, 3), 2, [0, 1])
+    """
+
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    _pictures: Pictures = field(repr=False)
+    _rows: NDArray[np.int64] = field(repr=False)
+    transform: Callable[[Image.Image], Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        picture = self._pictures.picture(int(self._rows[index]))
+        image = np.asarray(picture) if self.transform is None else self.transform(picture)
+        return image, int(self.labels[index])
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        return (self[index] for index in range(len(self)))
+
+    def pixels(self, side: int) -> Pixels:
+        """Return all images at once, resized: uint8 (n, side, side, 3).
+
+        They are decoded once for all trials, and kept in memory at that size.
+        """
+        return self._pictures.resized(self._rows, side)
+
+    def with_transform(self, transform: Callable[[Image.Image], Any]) -> "TrialImages":
+        """Return the same images, each item (transform(PIL image), label)."""
+        return TrialImages(self.labels, self.classes, self._pictures, self._rows, transform)

@@ -1,0 +1,253 @@
+"""What every strategy is given, and what it gives back."""
+
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pytest_datasize.embedding.backbone import Backbone
+from pytest_datasize.embedding.features import Features
+from pytest_datasize.embedding.threads import n_threads
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.store import Store
+from pytest_datasize.trials.plan import Plan, Repeat
+
+Progress = Callable[[str, int, int], None]
+
+Outcome = NDArray[np.floating] | Mapping[str, float]
+"""What a trial gives: class probabilities of its test images (n_test, C), or bare scores."""
+
+Key = tuple[int, int]
+"""A trial within a plan: training size, number of the repeat."""
+
+Trial = tuple[int, int, Repeat]
+"""The same with its permutation of the pool, as :meth:`Plan.trials` lists it."""
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that the trials of a plan need.
+
+    Attributes
+    ----------
+    plan
+        Rows of the joined image sets to train and to test on.
+    image_sets
+        The pool, and after it the test images where they are given apart.
+    labels
+        int64 array: labels of all images of all sets in order.
+    n_classes
+        Number of classes; a label is below it.
+    backbone
+        The pretrained model and its preprocessing.
+    device
+        Where it runs.
+    store
+        Knows embeddings of before; new ones are added.
+    precision
+        What the backbone calculates in, or ``auto``.
+    seed
+        Seed of whatever a strategy draws at random; mix it with a purpose and the repeat.
+    on_progress
+        Called with (stage, done, in all).
+    features
+        Embeddings of all images of all sets in order, float16 rows of shape (N, D) that arrive on
+        the device; None for strategies that make none.
+    options
+        Option name → value, for what only some strategies know: ``augment``, ``unfreeze``, ...
+    finished
+        Outcomes that are known already, from an earlier run; these trials are not trained.
+    on_trial
+        Called in the calling thread with (size, repeat, outcome) as each trial ends, so that
+        what is finished can be kept even if the rest never is.
+    device_name
+        What to call the device in reports; empty for the name of ``device``.
+    made
+        What a strategy has made for all trials and needs again for the next repeats.
+    """
+
+    plan: Plan
+    image_sets: tuple[ImageSet, ...]
+    labels: NDArray[np.int64]
+    n_classes: int
+    backbone: Backbone
+    device: torch.device
+    store: Store
+    precision: str
+    seed: int
+    on_progress: Progress
+    features: Features | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    finished: Mapping[Key, Outcome] = field(default_factory=dict)
+    on_trial: Callable[[int, int, Outcome], None] = lambda size, repeat, outcome: None
+    device_name: str = ""
+    made: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The outcome of every trial of some repeats of a plan.
+
+    Attributes
+    ----------
+    probabilities
+        Per size, per repeat: class probabilities of the repeat's test images, (n_test, C); empty
+        where the trials gave bare scores.
+    seconds
+        Stage → wall time in seconds.
+    notes
+        What a reader of the report should know.
+    unconverged
+        Number of heads that have not converged.
+    scores
+        Per size, per repeat: name → score, where a trial gave no outcomes of single images.
+    """
+
+    probabilities: tuple[tuple[NDArray[np.floating], ...], ...]
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+    unconverged: int = 0
+    scores: tuple[tuple[Mapping[str, float], ...], ...] = ()
+
+
+class Ledger:
+    """The trials of a span of repeats: what is known of them, and what is left to train.
+
+    Parameters
+    ----------
+    work, span
+        What the strategy was given.
+    """
+
+    def __init__(self, work: Work, span: tuple[int, int]) -> None:
+        self._work = work
+        self._all = work.plan.trials(*span)
+        self._known = {
+            (size, number): work.finished[size, number]
+            for size, number, _ in self._all
+            if (size, number) in work.finished
+        }
+        self.resumed = len(self._known)
+
+    @property
+    def pending(self) -> list[Trial]:
+        """Trials that are left, the smallest first, as :meth:`Plan.trials` lists them."""
+        return [trial for trial in self._all if trial[:2] not in self._known]
+
+    @property
+    def total(self) -> int:
+        """Number of trials of the span."""
+        return len(self._all)
+
+    def add(self, size: int, number: int, outcome: Outcome) -> None:
+        """Take the outcome of a trial, and hand it on at once."""
+        self._known[size, number] = outcome
+        self._work.on_trial(size, number, outcome)
+
+    def trials(
+        self, seconds: dict[str, float], notes: Sequence[str] = (), unconverged: int = 0
+    ) -> Trials:
+        """Return all outcomes in the order of the plan."""
+        by_size: dict[int, list[Outcome]] = {size: [] for size in self._work.plan.sizes}
+        for size, number, _ in self._all:
+            by_size[size].append(self._known[size, number])
+        found = tuple(tuple(outcomes) for outcomes in by_size.values())
+        if self.resumed:
+            notes = (*notes, f"{self.resumed} of {self.total} trials were known from before")
+        bare = any(isinstance(outcome, Mapping) for outcomes in found for outcome in outcomes)
+        if bare:
+            return Trials((), seconds, tuple(notes), 0, found)  # type: ignore[arg-type]
+        return Trials(found, seconds, tuple(notes), unconverged)  # type: ignore[arg-type]
+
+
+def whole_repeats(ledger: Ledger) -> list[Trial]:
+    """Order what is left by repeat, so that what an interruption leaves is a curve.
+
+    Within a repeat the largest come first: no thread ends long after the others.
+    """
+    return sorted(ledger.pending, key=lambda trial: (trial[1], -trial[0]))
+
+
+class Stop(threading.Event):
+    """Set when training should end; a trial asks it before every step."""
+
+
+def spread(
+    function: Callable[[_T, Stop], _R], items: Sequence[_T], threads: int
+) -> Iterator[tuple[_T, _R]]:
+    """Run a function over items in threads of one core each; yield (item, result) as they end.
+
+    When anything raises (Ctrl-C too), the items at work are told to stop and the rest never start.
+
+    Parameters
+    ----------
+    function
+        Called with an item and the event that tells it to stop.
+    items
+        In the order in which they start.
+    threads
+        Threads; 0 works in the calling thread, as a GPU wants it.
+    """
+    stop = Stop()
+    if threads == 0:
+        for item in items:
+            yield item, function(item, stop)
+        return
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        running: dict[Future[_R], _T] = {pool.submit(function, i, stop): i for i in items}
+        while running:
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in [future for future in running if future in ended]:
+                yield running.pop(future), future.result()
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)  # the workers set it for threads yet to come, too
+
+
+def workers(device: torch.device) -> int:
+    """Trials at work at a time: one for every core, or one that has a GPU to itself."""
+    return n_threads() if device.type == "cpu" else 0
+
+
+def trial_generator(seed: int, purpose: int, size: int, number: int) -> np.random.Generator:
+    """Random stream of one trial: adding sizes or repeats changes no other one."""
+    return np.random.default_rng([seed, purpose, size, number])
+
+
+def pack(outcome: Outcome) -> bytes:
+    """Write an outcome as bytes: scores as JSON, probabilities as numpy's own format.
+
+    Examples
+    --------
+    >>> unpack(pack({"loss": 0.25}))
+    {'loss': 0.25}
+    >>> unpack(pack(np.eye(2))).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    if isinstance(outcome, Mapping):
+        return b"s" + json.dumps(dict(outcome)).encode()
+    stream = io.BytesIO()
+    np.save(stream, outcome, allow_pickle=False)
+    return b"p" + stream.getvalue()
+
+
+def unpack(packed: bytes) -> Outcome:
+    """Read what :func:`pack` wrote."""
+    if packed[:1] == b"s":
+        scores: dict[str, float] = json.loads(packed[1:])
+        return scores
+    probabilities: NDArray[np.floating] = np.load(io.BytesIO(packed[1:]), allow_pickle=False)
+    return probabilities
