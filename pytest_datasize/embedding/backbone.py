@@ -48,6 +48,9 @@ class Backbone:
         Names everything an embedding depends on: weights, architecture, preprocessing.
     given
         What was asked for: its architecture is that of a model from scratch.
+    widths
+        Widths of the blocks that features consist of, the last layer's first; empty where all are
+        of the last layer. See :mod:`pytest_datasize.embedding.stages`.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Backbone:
     files: tuple[Path, ...]
     key: str
     given: str | nn.Module
+    widths: tuple[int, ...] = ()
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Turn uint8 pixels (..., 3, S, S) into the float32 input that the weights expect."""

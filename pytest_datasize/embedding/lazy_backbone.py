@@ -81,4 +81,9 @@ class LazyBackbone:
 
             with fork_rng(devices=[]):
                 return load(name, RANDOM, side)
-        return load(name, weights, side)
+        loaded = load(name, weights, side)
+        if self._options["features"] == "stages":
+            from pytest_datasize.embedding.stages import with_stages
+
+            return with_stages(loaded)
+        return loaded

@@ -172,6 +172,18 @@ class StudyOptions(TypedDict, total=False):
             choices=tuple(STRATEGIES),
         ),
     ]
+    features: Annotated[
+        str | None,
+        Option(
+            Scope.EMBEDDING,
+            validators.choice("auto", "last", "stages"),
+            "one of: auto, last, stages",
+            "what a head on the frozen backbone sees: its last layer, or that and all stages "
+            "(auto: all stages, unless a strategy or a preset is given)",
+            "auto",
+            choices=("auto", "last", "stages"),
+        ),
+    ]
     augment: Annotated[
         Any,
         Option(

@@ -93,6 +93,9 @@ class StudyContext:
         }
         if self.options["dataset"] is None:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
+        if self.options["features"] == "auto":  # what is named by its strategy stays what it was
+            named = self.preset is not None or given.get("strategy") is not None
+            self.options["features"] = "last" if named else "stages"
         trained = given.get("trainer") is not None
         _settle_training(self.options, given.get("strategy") if trained else values["strategy"])
         self.store = Store() if store is None else store

@@ -12,6 +12,7 @@ import torch
 from pytest_datasize.curve.advice.neighbours import agreement, sampled
 from pytest_datasize.curve.outcomes import Outcomes, bare, gather
 from pytest_datasize.embedding import device as devices
+from pytest_datasize.embedding.stages import last_layer
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.requirement.registries import METRICS, WORST_CLASS
 from pytest_datasize.study.findings import findings
@@ -113,7 +114,8 @@ def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
     near = None
     if work.features is not None:
         rows = sampled(len(work.image_sets[0]))
-        features = work.features[torch.from_numpy(rows).to(work.features.device)].cpu().numpy()
+        found = work.features[torch.from_numpy(rows).to(work.features.device)]
+        features = last_layer(found, work.backbone).cpu().numpy()
         near = agreement(features, work.labels[rows])
     return {
         **findings(work.image_sets, work.labels, work.plan, probabilities, near),

@@ -244,12 +244,17 @@ class Study:
         """
         import torch
 
+        from pytest_datasize.embedding.stages import last_layer
         from pytest_datasize.study.prepare import embedded
 
         found = embedded(self.context, image_sets)
         ends = np.cumsum([len(part) for part in image_sets])[:-1]
         rows = np.split(np.arange(len(found.features)), ends)
-        return tuple(found.features[torch.from_numpy(part)].cpu().numpy() for part in rows)
+        backbone = self.context.backbone.loaded
+        return tuple(
+            last_layer(found.features[torch.from_numpy(part)], backbone).cpu().numpy()
+            for part in rows
+        )
 
     def _known(self, stops: str | None) -> Any:
         """Return stored evidence, as JSON."""

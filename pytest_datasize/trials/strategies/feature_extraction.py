@@ -13,6 +13,7 @@ from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.embedding.views import views
 from pytest_datasize.store import Store
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
+from pytest_datasize.trials.heads.main_axes import main_axes
 from pytest_datasize.trials.work import Ledger, Trials, Work
 
 
@@ -46,7 +47,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     labels = np.concatenate([work.labels, *[work.labels[:n_pool]] * (len(firsts) - 1)])
     with torch_threads(n_threads()):
         heads = fit_heads(
-            features,
+            main_axes(features, work.backbone.widths),
             torch.from_numpy(labels).to(work.device),
             tasks,
             work.n_classes,
