@@ -24,6 +24,9 @@ class Progress:
         """Show it, if enough time has passed since the last time."""
         if self._reporter is None:
             return
+        if not total:
+            self._show(f"datasize: {stage}", live=False)
+            return
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._start, self._last = stage, now, now
@@ -36,9 +39,12 @@ class Progress:
         line = f"datasize: {stage} {done:,} of {total:,}, {rate:,.0f}/s"
         if not finished:
             line += f", {(total - done) / rate:,.0f} s left" if rate else ""
+        self._show("" if finished and live else line, live)
+
+    def _show(self, line: str, live: bool) -> None:
         with self._capture.global_and_fixture_disabled():
             self._reporter.ensure_newline()
             if live:
-                self._reporter.rewrite("" if finished else line, erase=True)
+                self._reporter.rewrite(line, erase=True)
             else:
                 self._reporter.write_line(line)

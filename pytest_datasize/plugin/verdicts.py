@@ -132,7 +132,7 @@ def judged(store: "Store", asked: Asked, evidence: Evidence) -> list[Record]:
     if asked.locked is not None:
         return asked.locked
     if known := known_verdict(store, asked, evidence):
-        return with_transfer(known, evidence)
+        return with_waits(with_transfer(known, evidence), evidence)
     from pytest_datasize.reports.records.record import records
 
     verdict = evidence.result.verdict(
@@ -143,7 +143,13 @@ def judged(store: "Store", asked: Asked, evidence: Evidence) -> list[Record]:
     found = [{**one, "subject": about} for one in records(verdict, evidence.result, *money)]
     if key := evidence.study.key():
         store.put("verdict", asked.verdict_key(key), found)
-    return with_transfer(found, evidence)
+    return with_waits(with_transfer(found, evidence), evidence)
+
+
+def with_waits(records: list[Record], evidence: Evidence) -> list[Record]:
+    """Note how long this session waited for others, which is no part of a verdict that is kept."""
+    waits = [f"{text[0].upper()}{text[1:]}." for text in evidence.study.waits]
+    return [{**record, "notes": [*record["notes"], *waits]} for record in records]
 
 
 def with_transfer(records: list[Record], evidence: Evidence) -> list[Record]:

@@ -5,7 +5,8 @@ face that people use. Nothing heavy is imported before something must be measure
 study is found in the store by the contents of its images alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_datasize.embedding.lazy_backbone import LazyBackbone
@@ -43,7 +44,7 @@ class StudyContext:
     on_trial
         Called with (size, repeat, outcome) as each trial ends.
     on_progress
-        Called with (stage, done, in all).
+        Called with (stage, done, in all); in all is 0 where the stage is a sentence of its own.
 
     Attributes
     ----------
@@ -59,6 +60,8 @@ class StudyContext:
         The published recipe that the options come from, or None.
     augmentation
         Name of the augmentation; None if another session could not tell which it is.
+    waits
+        What this study waited for, in sentences.
 
     Raises
     ------
@@ -105,6 +108,7 @@ class StudyContext:
         self.on_progress = on_progress
         self.pool = Pool(self.options, self.store, n_threads(), on_progress)
         self.backbone = LazyBackbone(self.options, self.store)
+        self.waits: list[str] = []
 
     # -- keys ---------------------------------------------------------------------------------
 
@@ -126,6 +130,26 @@ class StudyContext:
         """Return the key of all that a single trial depends on; None if it cannot be named."""
         options = self._key_of_options(cache_keys.TRIAL)
         return options and key_of([options, self.pool.fingerprint()])
+
+    @contextmanager
+    def claim(self, key: str | None, work: str) -> Iterator[None]:
+        """Do something alone among the processes that share the store.
+
+        Parameters
+        ----------
+        key
+            Names what is done by all that its result depends on; None where no other process
+            could find the result.
+        work
+            What the holder of the claim does, as in "embeds these images".
+        """
+        if key is None:
+            yield
+            return
+        with self.store.claim(key, work, lambda text: self.on_progress(text, 0, 0)) as waited:
+            if waited:
+                self.waits.append(waited)
+            yield
 
     def _key_of_options(self, scopes: tuple[Scope, ...]) -> str | None:
         return cache_keys.key_of_options(

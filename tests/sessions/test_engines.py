@@ -68,7 +68,7 @@ def session(repository, *arguments, **environment):
         env={**os.environ, "TMPDIR": str(temporary), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
