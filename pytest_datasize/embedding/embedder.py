@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from pytest_datasize.embedding.reader import Decoded, decoded
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.images.content_hash import known_contents
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.requirement.versions import EMBEDDING, text_of
 from pytest_datasize.store import Store
 
 CPU_BATCH, GPU_BATCH = 8, 64
@@ -97,7 +97,7 @@ class Embedder:
             names = known_contents(self._first, store)
             if None in names:
                 names = [one.content for one in self._read()]
-            trial = f"{self._key('')}|timm {version('timm')}|{HALF_TOLERANCE}|{names}"
+            trial = f"{self._key('')}|{HALF_TOLERANCE}|{names}"
             known = store.get("inference", trial)
             if known is None:
                 model = self.ready()
@@ -218,7 +218,7 @@ class Embedder:
     def _key(self, precision: str) -> str:
         """Everything but the image that an embedding depends on."""
         machine = platform.machine() if self.device.type == "cpu" else self.device.type
-        arithmetic = f"torch {torch.__version__} ({_ARITHMETIC})"
+        arithmetic = f"{text_of(EMBEDDING)} ({_ARITHMETIC})"
         return f"{self.backbone.key}|{machine}|{precision}|{arithmetic}"
 
 
