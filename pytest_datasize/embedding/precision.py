@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.fusion import Site, fuse, watch
 
@@ -111,7 +112,9 @@ def _fused(
     all. Noise is one of the images, since the others may be black.
     """
     side = backbone.image_size
-    noise = torch.randint(256, (1, 3, side, side), generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(
+        256, (1, 3, side, side), generator=torch.Generator().manual_seed(FIXED_NOISE)
+    )
     shown = backbone.normalise(noise.to(sample.device))
     images = torch.cat([sample, shown]).contiguous(memory_format=torch.channels_last)
     try:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.requirement.versions import DECODING, text_of
 
 Raw = bytes | np.ndarray[Any, Any]
 """An image before decoding: the bytes of a file, or an (H, W[, C]) array of pixels."""
@@ -164,8 +165,14 @@ class ImageSet:
 
     @cached_property
     def stamps(self) -> tuple[str | None, ...]:
-        """Stamp of every image, taken once: before any of them is read."""
-        return tuple(self.stamp(row) for row in range(len(self)))
+        """Stamp of every image, taken once: before any of them is read.
+
+        It names the decoders and their limit, too: what an image is called, remembered by its
+        stamp, depends on them.
+        """
+        reading = f"{self.max_pixels}|{text_of(DECODING)}"
+        found = (self.stamp(row) for row in range(len(self)))
+        return tuple(None if stamp is None else f"{stamp}|{reading}" for stamp in found)
 
     @cached_property
     def class_counts(self) -> dict[str, int]:

@@ -24,6 +24,7 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.decode import decode
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.undecodable import UndecodableError, told
+from pytest_datasize.requirement.versions import DECODING, text_of
 from pytest_datasize.store import Store
 
 ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
@@ -45,7 +46,7 @@ _FLAT: Final = 2.0
 _LEAST_POOL: Final = 20
 _SAMPLE: Final = 500
 _CELLS: Final = 1 << 23
-_SPACE: Final = "perceptual hash 1"
+_FORMAT: Final = "perceptual hash 1"
 
 _frequency = np.arange(_BITS)
 _COSINES: Final = np.cos(
@@ -97,13 +98,18 @@ def hashes_of(squares: list[bytes]) -> ByteArray:
     return np.packbits(signs.reshape(len(grey), -1), axis=1)
 
 
+def _space() -> str:
+    """Return the name under which stores keep hashes; pictures are resized by their decoder."""
+    return f"{_FORMAT}|{text_of(DECODING)}"
+
+
 def remember(store: Store, squares: Mapping[str, bytes]) -> None:
     """Keep the hashes of images whose contents and squares are known."""
     _, known = _fetch(store, list(squares))
     new = [name for name, there in zip(squares, known, strict=True) if not there]
     if new:
         made = hashes_of([squares[name] for name in new])
-        store.rows(_SPACE).add(new, made.view(np.float16))
+        store.rows(_space()).add(new, made.view(np.float16))
 
 
 def perceptual_hashes(images: ImageSet, store: Store, threads: int = 1) -> ByteArray:
@@ -128,14 +134,14 @@ def perceptual_hashes(images: ImageSet, store: Store, threads: int = 1) -> ByteA
 
 def trust(store: Store, contents: Sequence[str]) -> None:
     """Count hashes that a worker of this session has kept as its own."""
-    store.rows(_SPACE).trust(contents)
+    store.rows(_space()).trust(contents)
 
 
 def _fetch(store: Store, contents: Sequence[str]) -> tuple[ByteArray, BoolArray]:
     """Return the stored hashes, and which there are; they lie beside the embeddings, as bits."""
-    rows = store.rows(_SPACE)
+    rows = store.rows(_space())
     if rows.width is None:
-        store.set_width(_SPACE, _BITS)
+        store.set_width(_space(), _BITS)
     found = np.empty((len(contents), _BITS), dtype=np.float16)
     known = rows.fetch(contents, found)
     return found.view(np.uint8), known

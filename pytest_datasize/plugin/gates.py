@@ -17,6 +17,7 @@ from pytest_datasize.plugin.junit import note_properties
 from pytest_datasize.plugin.study_options import (
     OF_A_STUDY,
     deployment,
+    frozen,
     session_key,
     study_options,
 )
@@ -56,12 +57,19 @@ class Gate:
     """What is known about one marked test; grows as it is set up and called."""
 
     asked: tuple[Asked, ...]
+    markers: tuple[pytest.Mark, ...] = ()  # kept alive: their values are compared by id
+    content: Any = None  # of the markers, when they were read
     evidence: list[Evidence | None] = field(default_factory=list)  # None: nothing is trained
     conditions: list[dict[str, Any]] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
 _GATE = pytest.StashKey[Gate]()
+
+
+def _content(markers: tuple[pytest.Mark, ...]) -> Any:
+    """Return what markers say, to be compared with what they say later."""
+    return [[frozen(marker.args), frozen(marker.kwargs)] for marker in markers]
 
 
 class Gates:
@@ -86,10 +94,11 @@ class Gates:
         """Read the markers of a test; raise :class:`RequirementError` when one is wrong.
 
         Called when the test is collected and again before its set-up: a conftest.py may have
-        added a marker in between.
+        added, replaced or changed a marker in between.
         """
-        markers = list(item.iter_markers(MARKER))
-        if _GATE in item.stash and len(item.stash[_GATE].asked) == len(markers):
+        markers = tuple(item.iter_markers(MARKER))
+        content = _content(markers)
+        if _GATE in item.stash and item.stash[_GATE].content == content:
             return
         if not isinstance(item, pytest.Function):
             raise RequirementError(f"{item.nodeid}: only test functions can be datasize gates.")
@@ -100,7 +109,7 @@ class Gates:
             requirement = Requirement.parse(marker.args, marker.kwargs, item.nodeid)
             layer = Layer("marker", requirement.options, base)
             asked.append(Asked(requirement, self.settings(layer, yaml), yaml))
-        item.stash[_GATE] = Gate(tuple(asked))
+        item.stash[_GATE] = Gate(tuple(asked), markers, content)
         if EVIDENCE_FIXTURE not in item.fixturenames:
             # a list of its own: parametrised tests share one, and not all need carry the marker
             item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
@@ -291,9 +300,11 @@ class Gates:
     def decide(self, item: pytest.Item) -> None:
         """Judge the evidence; fail the test in its call phase when it does not suffice."""
         gate = item.stash.get(_GATE, None)
-        if gate is None or len(gate.evidence) != len(list(item.iter_markers(MARKER))):
+        now = _content(tuple(item.iter_markers(MARKER)))
+        if gate is None or gate.content != now or len(gate.evidence) != len(gate.asked):
             pytest.fail(
-                "the datasize marker came too late to be judged; add it before the test is set up",
+                "the datasize marker was added or changed too late to be judged; do so before the "
+                "test is set up",
                 pytrace=False,
             )
         from pytest_datasize.plugin.decision import decided

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pytest_datasize.study.result import StudyResult
     from pytest_datasize.study.study import Study
 
+VERDICT_SCOPES = (Scope.VERDICT, Scope.ADVICE)
+"""What a cached verdict depends on beside its evidence and targets."""
+
 Record = dict[str, Any]
 _T = TypeVar("_T")
 
@@ -48,7 +51,7 @@ class Asked:
         from pytest_datasize.reports.records.result_file import SCHEMA
         from pytest_datasize.store import key_of
 
-        asked = {name: self.settings[name] for name in names_of(Scope.VERDICT, Scope.ADVICE)}
+        asked = {name: self.settings[name] for name in names_of(*VERDICT_SCOPES)}
         return key_of([SCHEMA, evidence, self.requirement.targets, asked])
 
 

@@ -45,6 +45,8 @@ class StudyContext:
         Called with (size, repeat, outcome) as each trial ends.
     on_progress
         Called with (stage, done, in all); in all is 0 where the stage is a sentence of its own.
+    token
+        See :class:`pytest_datasize.embedding.lazy_backbone.LazyBackbone`.
 
     Attributes
     ----------
@@ -78,6 +80,7 @@ class StudyContext:
         finished: "Mapping[Key, Outcome] | None" = None,
         on_trial: "Callable[[int, int, Outcome], None]" = lambda size, repeat, outcome: None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+        token: str | None = None,
     ) -> None:
         allowed = names_of(*STUDY_SCOPES)
         for name in given:
@@ -107,7 +110,7 @@ class StudyContext:
         self.on_trial = on_trial
         self.on_progress = on_progress
         self.pool = Pool(self.options, self.store, n_threads(), on_progress)
-        self.backbone = LazyBackbone(self.options, self.store)
+        self.backbone = LazyBackbone(self.options, self.store, token)
         self.waits: list[str] = []
 
     # -- keys ---------------------------------------------------------------------------------
@@ -165,9 +168,7 @@ class StudyContext:
             Images or weights cannot be read.
         """
         images, test = self.pool.once
-        options = cache_keys.as_data(self.options)
-        backbone = self.options["backbone"]
-        options["backbone"] = backbone if isinstance(backbone, str) else self.backbone.loaded.key
+        options = cache_keys.as_data(self.options, self.backbone)
         number = len(images) + (len(test) if test else 0)
         fingerprint = self.pool.fingerprint()
         return {"images": {"number": number, "fingerprint": fingerprint}, "options": options}

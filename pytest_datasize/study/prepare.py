@@ -7,6 +7,7 @@ from pytest_datasize.embedding.embed import Embeddings, embed
 from pytest_datasize.embedding.embedder import Embedder, Space
 from pytest_datasize.embedding.features import Features
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.store import Store
 from pytest_datasize.study.context import StudyContext
 from pytest_datasize.trials.plan import Plan
 from pytest_datasize.trials.work import Outcome, Work, pack, unpack
@@ -16,11 +17,14 @@ def embedded(
     context: StudyContext, image_sets: tuple[ImageSet, ...], space: Space | None = None
 ) -> Embeddings:
     """Embed images with the backbone of a study, in a space that was settled before if any."""
+    backbone = context.backbone.loaded
     return embed(
         image_sets,
-        Embedder(context.backbone.loaded, context.device, context.options["precision"], space),
+        Embedder(backbone, context.device, context.options["precision"], space),
         context.store,
         lambda done, total: context.on_progress("embedding images", done, total),
+        # workers have settled the space, and hand their embeddings over in the common store
+        keep=context.store if backbone.named or space else Store(),
     )
 
 

@@ -18,7 +18,7 @@ from pytest_datasize.study.findings import findings
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.stopping import looks
 from pytest_datasize.trials.parameters import parameters
-from pytest_datasize.trials.plan import MOST_TESTED, Plan
+from pytest_datasize.trials.plan import MOST_TESTED, WITH_REPLACEMENT, Plan
 from pytest_datasize.trials.work import Trials, Work
 
 
@@ -59,6 +59,11 @@ def measure(
         outcomes, by_class = (
             (_bare_outcomes(work, found), {}) if trials.scores else _outcomes(work, found)
         )
+        if options["sampling"] == WITH_REPLACEMENT:
+            outcomes, by_class = (
+                _drawn_with_replacement(outcomes),
+                _drawn_with_replacement(by_class),
+            )
         spent = {**trials.seconds, "outcomes": time.perf_counter() - start}
         for stage, seconds in spent.items():
             timings[stage] = timings.get(stage, 0.0) + seconds
@@ -159,6 +164,10 @@ def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
         )
         for metric in sorted(scores[0][0])
     }
+
+
+def _drawn_with_replacement(outcomes: dict[str, Outcomes]) -> dict[str, Outcomes]:
+    return {name: replace(each, replacement=True) for name, each in outcomes.items()}
 
 
 def metric_function(metric: str) -> Callable[..., Any]:

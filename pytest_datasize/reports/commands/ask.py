@@ -108,6 +108,7 @@ def fitted(record: Record) -> "LearningCurve":
             fit["n_test"],
             law=record["law"],
             pool=fit["pool"],
+            replacement=record["sampling"] == "replacement",
             bounds=(-math.inf if low is None else low, math.inf if high is None else high),
             test_covariance=fit["test_covariance"],
             split_variance=fit["split_variance"],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_datasize.errors import DatasizeError, RequirementError
+from pytest_datasize.study.cache_keys import UNNAMED
 
 NAME = "datasize.lock.json"
 SCHEMA = 2
@@ -51,6 +52,13 @@ def find(
     if entry is None:
         raise DatasizeError(f"--datasize=locked: {path.name} has no entry {name}. {_AGAIN}")
     was, now = entry["subject"], json.loads(json.dumps(subject))
+    for option, value in now["options"].items():
+        if value == UNNAMED:
+            raise DatasizeError(
+                f"--datasize=locked: {option} is {UNNAMED}, so the record cannot be compared with "
+                "it. Give a function of a module, a 'module:function' or a name; or judge without "
+                "--datasize=locked."
+            )
     for part, what in (("images", "data"), ("deployment", "images of the deployment")):
         if was.get(part) != now.get(part):
             before, after = (side.get(part, {}).get("number", 0) for side in (was, now))

@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_datasize.embedding.threads import THREADS, WORKER, n_threads
 from pytest_datasize.errors import EngineError
+from pytest_datasize.requirement.versions import EVIDENCE, versions
 from pytest_datasize.study.engines import MOST_TRIES, Task
 from pytest_datasize.study.engines.answers import Failure, answered, pickled
 
@@ -283,11 +284,8 @@ def _hush(ray: Any) -> None:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
     # 2.8.0+cu128 and 2.8.0+cpu are the same torch
-    names = ("pytest-datasize", "timm", "torch", "numpy")
-    return {name: version(name).partition("+")[0] for name in names}
+    return {name: found.partition("+")[0] for name, found in versions(EVIDENCE).items()}
 
 
 def _differing(there: Mapping[str, str]) -> str:

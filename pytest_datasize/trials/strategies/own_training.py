@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.errors import DatasizeError, TrainingError
 from pytest_datasize.requirement.user_code import named, resolved
 from pytest_datasize.trials.strategies.trial_images import Pictures, TrialImages
@@ -21,11 +22,8 @@ from pytest_datasize.trials.work import (
     Trial,
     Trials,
     Work,
-    trial_generator,
     whole_repeats,
 )
-
-_SEED = 15  # purpose of a random stream
 
 UNIT = (0.0, 1.0)
 """Bounds of a score that says nothing else of itself."""
@@ -75,7 +73,7 @@ def _train(
     names: frozenset[str],
 ) -> Outcome:
     size, number, repeat = trial
-    seed = int(trial_generator(work.seed, _SEED, size, number).integers(2**31))
+    seed = int(stream(work.seed, Purpose.TRAINER_SEED, size, number).integers(2**31))
     classes = work.image_sets[0].classes
     train, test = (
         TrialImages(work.labels[rows], classes, pictures, rows)
