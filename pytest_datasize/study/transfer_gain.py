@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_datasize.store import key_of
+from pytest_datasize.study.splits import same_splits
 
 if TYPE_CHECKING:
     from pytest_datasize.study.context import StudyContext
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def transfer_gain(context: "StudyContext") -> dict[str, Any] | None:
-    """Say what transfer adds here; None unless both strategies ran on these images before.
+    """Say what transfer adds here; None unless both strategies ran on the same splits before.
 
     Raises
     ------
@@ -22,7 +23,7 @@ def transfer_gain(context: "StudyContext") -> dict[str, Any] | None:
         context.store.get("scores", _key(context, strategy))
         for strategy in ("feature_extraction", "from_scratch")
     ]
-    if None in known:
+    if None in known or not same_splits(*(part.get("splits", ()) for part in known)):
         return None
     from pytest_datasize.curve.advice.gain import transfer_gain
 
@@ -36,7 +37,10 @@ def keep_scores(context: "StudyContext", result: "StudyResult") -> None:
     if (found := result.scores.get("accuracy")) and context.augmentation is not None:
         scores = {str(size): list(s) for size, s in zip(result.sizes, found, strict=True)}
         key = _key(context, context.options["strategy"])
-        context.store.put("scores", key, {"scores": scores, "n_test": result.n_test})
+        splits = list(result.splits)
+        context.store.put(
+            "scores", key, {"scores": scores, "n_test": result.n_test, "splits": splits}
+        )
 
 
 def _key(context: "StudyContext", strategy: str) -> str:
