@@ -79,7 +79,7 @@ def _clear_errors(path: Path) -> Iterator[None]:
 def _csv_lines(path: Path) -> Generator[tuple[int, list[str]]]:
     """Yield (line number, cells) of the rows that hold anything."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
+        first = next((line for line in file if line.strip()), "")
         file.seek(0)
         delimiter = max("\t,;|", key=first.count)
         rows = csv.reader(file, delimiter=delimiter, strict=True)
