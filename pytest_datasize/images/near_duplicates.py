@@ -7,25 +7,23 @@ saved again, brightened, shrunk, mirrored, turned or cropped around the middle
 not find all copies: this says which images are surely copies, not which surely are none. Where
 over half of the images have a near-duplicate (frames of videos) that is what is usual, and only
 ``group`` says what belongs together.
+
+What was found is stored, so an unchanged image set needs neither its hashes nor what makes them.
 """
 
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.duplicates import MOST_NAMED
-from pytest_datasize.images.hash_search import (
-    LEAST_POOL,
-    MOST_OF_A_BUCKET,
-    HashIndex,
-    usual_limit,
-)
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
-from pytest_datasize.images.perceptual_hash import ByteArray, perceptual_hashes
 from pytest_datasize.store import Store, key_of
+
+if TYPE_CHECKING:
+    from pytest_datasize.images.perceptual_hash import ByteArray
 
 _VERSION: Final = 1
 """Of what counts as a near-duplicate: results of another version are not used."""
@@ -42,16 +40,18 @@ class NearDuplicates(NamedTuple):
         Groups of two rows of the pool or more, ascending, that are linked however indirectly.
     twins
         (row of a test image, row of the image of the pool that is nearest to it), ascending.
-    partly
-        Whether so many images look alike that not all likely pairs were compared.
+    searched
+        ``all`` pairs, ``some`` where thousands look so alike that not all likely pairs were
+        compared, ``few`` where too few images say what is usual, and ``alike`` where looking the
+        same is usual: nothing is searched in the last two cases.
     """
 
     groups: tuple[tuple[int, ...], ...] = ()
     twins: tuple[tuple[int, int], ...] = ()
-    partly: bool = False
+    searched: Literal["all", "some", "few", "alike"] = "all"
 
 
-def find(pool: ByteArray, test: ByteArray | None = None) -> NearDuplicates:
+def find(pool: "ByteArray", test: "ByteArray | None" = None) -> NearDuplicates:
     """Find near-duplicates.
 
     Parameters
@@ -66,10 +66,12 @@ def find(pool: ByteArray, test: ByteArray | None = None) -> NearDuplicates:
     >>> find(hashes).groups
     ((3, 7),)
     """
+    from pytest_datasize.images.hash_search import LEAST_POOL, HashIndex, usual_limit
+
     whole = np.ascontiguousarray(pool[:, 0])
     within = usual_limit(whole)
     if not within:
-        return NearDuplicates()
+        return NearDuplicates(searched="few" if len(pool) < LEAST_POOL else "alike")
     index = HashIndex(whole, within)
     labels = np.arange(len(pool))
     for window in range(pool.shape[1]):
@@ -89,7 +91,7 @@ def find(pool: ByteArray, test: ByteArray | None = None) -> NearDuplicates:
         rows = np.flatnonzero(nearest < none)
         twins = [*zip(rows.tolist(), (nearest[rows] % len(pool)).tolist(), strict=True)]
         partly = index.partly + other.partly
-    return NearDuplicates(_groups(labels), tuple(twins), partly > 0)
+    return NearDuplicates(_groups(labels), tuple(twins), "some" if partly else "all")
 
 
 def find_stored(loaded: Loaded, store: Store, threads: int = 1) -> NearDuplicates:
@@ -113,6 +115,8 @@ def find_stored(loaded: Loaded, store: Store, threads: int = 1) -> NearDuplicate
     key = key_of([_VERSION, *(part.digests for part in parts)])
     if found := store.get(_KIND, key):
         return _from_json(found)
+    from pytest_datasize.images.perceptual_hash import perceptual_hashes
+
     result = find(*(perceptual_hashes(part, store, threads) for part in parts))
     store.put(_KIND, key, result._asdict())
     return result
@@ -143,7 +147,7 @@ def separated(loaded: Loaded, found: NearDuplicates) -> Loaded:
     """
     images, test = loaded
     near = _numbered(len(images), found.groups)
-    findings = _not_searched(images, test, found)
+    findings = _not_searched(images, found)
     images = replace(images, near=near, findings=(*images.findings, *findings))
     if test is None:
         return Loaded(_together(images, found.groups) if found.groups else images)
@@ -161,24 +165,20 @@ def separated(loaded: Loaded, found: NearDuplicates) -> Loaded:
     return Loaded(replace(images, findings=(*images.findings, finding)), kept)
 
 
-def _not_searched(
-    images: ImageSet, test: ImageSet | None, found: NearDuplicates
-) -> tuple[Finding, ...]:
+def _not_searched(images: ImageSet, found: NearDuplicates) -> tuple[Finding, ...]:
     """Say where near-duplicates may be left because the search was not made, or in part."""
-    if len(images) < LEAST_POOL:
-        text = (
-            f"near-duplicates were not looked for: {len(images)} images are too few to know how "
-            f"much different ones usually differ ({LEAST_POOL} are needed)"
-        )
-    elif found.partly:
-        text = (
-            "near-duplicates were looked for in part: so many images look alike that some were "
-            f"compared with {MOST_OF_A_BUCKET:,} likely ones only; `group` can say what belongs "
-            "together"
-        )
-    else:
+    if found.searched == "all":
         return ()
-    return (Finding("alike" if test is None else "near_duplicates", text),)
+    group = "`group` can say what belongs together"
+    text = {
+        "few": f"near-duplicates were not looked for: {len(images)} images are too few to know by "
+        "how much different ones usually differ",
+        "alike": "near-duplicates were not looked for: most images have ten or more that look the "
+        f"same; {group}",
+        "some": "near-duplicates were looked for in part: thousands of images look so alike that "
+        f"not all pairs were compared; {group}",
+    }[found.searched]
+    return (Finding("alike", text),)  # a note, also where test images are given
 
 
 def _together(images: ImageSet, near: tuple[tuple[int, ...], ...]) -> ImageSet:
@@ -242,4 +242,4 @@ def _numbered(n: int, groups: tuple[tuple[int, ...], ...]) -> NDArray[np.int64]:
 
 def _from_json(plain: dict[str, Any]) -> NearDuplicates:
     groups, twins = ([tuple(rows) for rows in plain[name]] for name in ("groups", "twins"))
-    return NearDuplicates(tuple(groups), tuple(twins), plain["partly"])
+    return NearDuplicates(tuple(groups), tuple(twins), plain["searched"])

@@ -97,7 +97,7 @@ def test_near_duplicates_are_found_among_many_images():
     found = find(hashes, test)
     assert found.groups == ((3, n - 1),)
     assert found.twins == ((0, 7), (1, n - 2))
-    assert not found.partly
+    assert found.searched == "all"
 
 
 def test_a_search_that_was_made_in_part_says_so():

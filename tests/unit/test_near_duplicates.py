@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 from support import shapes, write_folder
 
 from pytest_datasize import DatasetError, Study
-from pytest_datasize.images import near_duplicates, pool
+from pytest_datasize.images import hash_search, near_duplicates, pool
 from pytest_datasize.images.image_set import ImageSet, Loaded
 from pytest_datasize.images.near_duplicates import NearDuplicates, find, separated
 from pytest_datasize.images.perceptual_hash import hashes_of, squares_of
@@ -72,8 +72,9 @@ def test_chains_of_near_duplicates_are_one_group(textiles):
 @pytest.mark.parametrize(
     ("images", "found", "text"),
     [
-        (labelled(8), NearDuplicates(), "were not looked for: 8 images are too few"),
-        (labelled(60), NearDuplicates(partly=True), "were looked for in part"),
+        (labelled(8), NearDuplicates(searched="few"), "not looked for: 8 images are too few"),
+        (labelled(60), NearDuplicates(searched="some"), "were looked for in part"),
+        (labelled(60), NearDuplicates(searched="alike"), "not looked for: most images have ten"),
     ],
 )
 def test_a_search_that_was_not_made_is_reported(images, found, text):
@@ -82,6 +83,13 @@ def test_a_search_that_was_not_made_is_reported(images, found, text):
     assert text in finding.text
     loaded = separated(Loaded(images, labelled(6, 60)), found)
     assert [text in finding.text for finding in loaded.images.findings] == [True]
+
+
+def test_why_nothing_was_searched():
+    hashes = np.random.default_rng(0).integers(0, 256, (60, 5, 32), dtype=np.uint8) | 0x80
+    assert find(hashes).searched == "all"
+    assert find(hashes[:8]).searched == "few"
+    assert find(np.repeat(hashes[:4], 15, axis=0)).searched == "alike"
 
 
 class Columns:
@@ -138,7 +146,7 @@ def test_groups_of_near_duplicates_are_part_of_the_fingerprint(with_copies):
 
 def test_what_counts_as_a_near_duplicate_is_part_of_the_fingerprint(with_copies, monkeypatch):
     before = Study(str(with_copies)).fingerprint()
-    monkeypatch.setattr(near_duplicates, "usual_limit", lambda hashes: 0)
+    monkeypatch.setattr(hash_search, "usual_limit", lambda hashes: 0)
     assert Study(str(with_copies)).fingerprint() != before
 
 
