@@ -147,6 +147,8 @@ class StudyResult:
         ``outcomes``.
     findings
         What was noted beside the scores, see :mod:`pytest_datasize.study.findings`.
+    splits
+        Names of the repeats' splits: equal where the same images were tested and left to train on.
     """
 
     source: str
@@ -174,6 +176,7 @@ class StudyResult:
     seed: int
     timings: Mapping[str, float]
     findings: Mapping[str, Any] = field(default_factory=dict)
+    splits: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""Measure what a study asks: embed, keep near-duplicates apart, draw, train, score."""
+"""Measure what a study asks: embed, separate near-duplicates, draw, train, score."""
 
 import hashlib
 import time
@@ -10,20 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_datasize.embedding.embed import Embeddings
-from pytest_datasize.embedding.features import Features, chosen
-from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.findings import settle
-from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
-from pytest_datasize.images.near_duplicates import comparable, keep_apart
-from pytest_datasize.images.perceptual_hash import perceptual_hashes
+from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.undecodable import UndecodableError
-from pytest_datasize.requirement.checks import level_of
 from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES, STRATEGIES
 from pytest_datasize.store import key_of
-from pytest_datasize.study.prepare import embedded, work_of
+from pytest_datasize.study.prepare import embedded, images_to_split, work_of
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.scoring import measure
+from pytest_datasize.study.splits import split_names
 from pytest_datasize.trials.cost import estimate, trim_to_budget
 
 if TYPE_CHECKING:
@@ -121,8 +116,11 @@ def _measured(
     if embeddings is not None:
         timings["decode_and_embed"] = embeddings.seconds
         space = embeddings.space
-    images, test, features = _apart(context, embeddings)
-    del embeddings
+    images, test = images_to_split(context)
+    features = None
+    if embeddings is not None:
+        features = embeddings.of([*images.digests, *(test.digests if test else ())])
+    del embeddings  # or its rows, in the order of the files, would be kept as well
     sets = (images, test) if test else (images,)
     work = work_of(context, sets, context.draw(images, test), space, features)
     if workers:
@@ -134,37 +132,9 @@ def _measured(
         plan, note = trim_to_budget(work.plan, cost, budget)
         work, notes = replace(work, plan=plan), (*notes, note) if note else notes
     result = measure(work, strategy, timings, notes, until)
+    names = split_names(work.plan, sets, context.pool.fingerprint(), result.repeats)
+    result = replace(result, splits=names)
     return _with_fit(result) if context.preset and context.preset.fits else result
-
-
-def _apart(
-    context: "StudyContext", embeddings: Embeddings | None
-) -> tuple[ImageSet, ImageSet | None, Features | None]:
-    """Let no near-duplicate stand on the other side of a split.
-
-    Where that leaves too few images for a split, they stay as they are, which is told.
-    """
-    plain, levels = context.pool.once, context.pool.levels
-    images, test = plain
-    digests = [*images.digests, *(test.digests if test else ())]
-    features = None if embeddings is None else embeddings.of(digests)
-    check = "near_duplicates" if test else "alike"
-    if level_of(check, levels) == "ignore" or not comparable(plain):
-        return images, test, features
-    parts = [perceptual_hashes(p, context.store, n_threads()) for p in (images, test) if p]
-    seen = None if features is None else features[:].cpu().numpy()
-    apart, rows = keep_apart(plain, seen, np.concatenate(parts))
-    new = apart.images.findings[len(images.findings) :]
-    settle(Loaded(replace(images, findings=new)), levels)
-    try:
-        context.draw(*apart)
-    except DatasetError as problem:
-        told = Finding(check, f"near-duplicates were not kept apart: {problem}")
-        findings = (*images.findings, *new, told)
-        return replace(images, findings=findings, near=apart.images.near), test, features
-    if features is not None and len(rows) < len(features):
-        features = chosen(features, rows)
-    return *apart, features
 
 
 def _with_fit(result: StudyResult) -> StudyResult:

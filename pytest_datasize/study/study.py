@@ -102,11 +102,12 @@ class Study:
             What :meth:`run` would raise before it trains.
         """
         from pytest_datasize.embedding import device as devices
+        from pytest_datasize.study.prepare import images_to_split
         from pytest_datasize.study.result import StudyPlan
         from pytest_datasize.trials.cost import estimate, trim_to_budget
 
         context = self.context
-        images, test = context.pool.once
+        images, test = images_to_split(context)
         plan = context.draw(images, test)
         backbone, strategy = context.backbone.loaded, context.options["strategy"]
         sets = (images, test) if test else (images,)

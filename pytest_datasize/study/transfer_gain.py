@@ -8,6 +8,7 @@ from pytest_datasize.requirement.versions import EVIDENCE as VERSIONS
 from pytest_datasize.requirement.versions import versions
 from pytest_datasize.store import key_of
 from pytest_datasize.study import cache_keys
+from pytest_datasize.study.splits import same_splits
 
 if TYPE_CHECKING:
     from pytest_datasize.study.context import StudyContext
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def transfer_gain(context: "StudyContext") -> dict[str, Any] | None:
-    """Say what transfer adds here; None unless both strategies ran on these images before.
+    """Say what transfer adds here; None unless both strategies ran on the same splits before.
 
     Raises
     ------
@@ -24,7 +25,7 @@ def transfer_gain(context: "StudyContext") -> dict[str, Any] | None:
     """
     keys = [_key(context, strategy) for strategy in ("feature_extraction", "from_scratch")]
     known: list[Any] = [context.store.get("scores", key) if key else None for key in keys]
-    if None in known:
+    if None in known or not same_splits(*(part.get("splits", ()) for part in known)):
         return None
     from pytest_datasize.curve.advice.gain import transfer_gain
 
@@ -38,7 +39,10 @@ def keep_scores(context: "StudyContext", result: "StudyResult") -> None:
     key = _key(context, context.options["strategy"])
     if key and (found := result.scores.get("accuracy")):
         scores = {str(size): list(s) for size, s in zip(result.sizes, found, strict=True)}
-        context.store.put("scores", key, {"scores": scores, "n_test": result.n_test})
+        splits = list(result.splits)
+        context.store.put(
+            "scores", key, {"scores": scores, "n_test": result.n_test, "splits": splits}
+        )
 
 
 def _key(context: "StudyContext", strategy: str) -> str | None:

@@ -111,7 +111,10 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
         findings=findings,
         stamp=Chosen(column.stamp, chosen),
     )
-    return images if group is None else with_groups(images, [plain[group][row] for row in rows])
+    if group is None:
+        return images
+    of_rows = plain[group][:]  # once: a column that is not kept is read anew each time
+    return with_groups(images, [of_rows[row] for row in rows])
 
 
 class _Column:
@@ -165,7 +168,7 @@ def _label_column(kinds: dict[str, str], source: str) -> str:
     classes = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     if len(classes) == 1:
         return classes[0]
-    by_name = tables.column({name: [] for name in classes or kinds}, tables.LABELS)
+    by_name = tables.column(classes or kinds, tables.LABELS)
     if by_name is not None:
         return by_name
     return _one(classes, "label", kinds, source)

@@ -76,10 +76,10 @@ def _in_folder(folder: Path) -> list[Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in tables.SUFFIXES and path.is_file():
             try:
-                table = tables.read(path)
+                columns = tables.columns(path)
             except DatasetError:
                 continue  # some other table
-            if tables.column(table, tables.PATHS) and tables.column(table, tables.LABELS):
+            if tables.column(columns, tables.PATHS) and tables.column(columns, tables.LABELS):
                 found.append(path)
     return found
 

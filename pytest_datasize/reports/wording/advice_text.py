@@ -55,7 +55,7 @@ def _facts(record: Record, advice: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if found is None:
         yield (
             "copies",
-            "near-copies were not looked for: the check is ignored, or the images are too many",
+            "near-copies were not looked for: the check is ignored",
         )
     elif not found["number"]:
         yield "copies", copies(found)
