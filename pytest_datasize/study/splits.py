@@ -26,12 +26,12 @@ def split_names(
         Number of repeats that were run.
     """
     digests = np.array([digest for part in image_sets for digest in part.digests])
-    different = repeats if plan.pools_differ else 1
+    fixed = len(image_sets) > 1  # every repeat tests on the images that are given for it
     names = tuple(
-        key_of([fingerprint, plan.pools_differ, sorted(digests[repeat.test].tolist())])
-        for repeat in plan.repeats[:different]
+        key_of([fingerprint, fixed, sorted(digests[repeat.test].tolist())])
+        for repeat in plan.repeats[: 1 if fixed else repeats]
     )
-    return names if plan.pools_differ else names * repeats
+    return names * repeats if fixed else names
 
 
 def same_splits(one: Sequence[str], other: Sequence[str]) -> bool:
