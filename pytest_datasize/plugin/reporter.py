@@ -4,6 +4,7 @@ Made at every pytest start, so what a report needs is imported when it is writte
 raises becomes one line: hours of training must not end in an internal error.
 """
 
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -160,9 +161,15 @@ class Reporter:
                 self._write(name, path)
 
     def _try(self, failure: str, action: Callable[..., None], *arguments: Any) -> None:
-        """Do one thing; whatever it raises becomes one line at the end of the session."""
+        """Do one thing; whatever it raises becomes one line at the end of the session.
+
+        Warnings stay warnings: ``filterwarnings = error`` is meant for tests, and a deprecation
+        inside a plotting library or a tracker must not cost a report.
+        """
         try:
-            action(*arguments)
+            with warnings.catch_warnings():
+                warnings.simplefilter("default")
+                action(*arguments)
         except (Exception, SystemExit) as problem:  # a disk may fill up while a gate trains
             from pytest_datasize.reports.records.text import problem_text
 
