@@ -73,7 +73,7 @@ def represents(
         return {**record, "failed": record["verdict"] != "met", "subject": about}
     found = representation(study, sides, false_alarms)
     met = found["p_value"] > false_alarms
-    told = (
+    found_text = (
         f"a classifier tells them apart with accuracy {found['accuracy']:.3f} "
         f"({found['accuracy_low']:.3f} to {found['accuracy_high']:.3f}; 0.5 is chance), "
         f"p = {found['p_value']:.3g}"
@@ -84,9 +84,9 @@ def represents(
         else "the images are not like those of the deployment"
     )
     if met and found["mmd_p_value"] <= false_alarms:
-        told += (
+        found_text += (
             f"; but the maximum mean discrepancy differs, p = {found['mmd_p_value']:.3g}: look at "
             "the mix of classes"
         )
     check = cast(Represents, {"kind": "represents", "false_alarms": false_alarms, **found})
-    return {**condition_record(met, f"{said}: {told}", check), "subject": about}
+    return {**condition_record(met, f"{said}: {found_text}", check), "subject": about}

@@ -25,7 +25,7 @@ LIGHT = {
     "available": "#1a6b35",
     "required": "#8a3ea8",
 }
-"""Role → colour on white; each stands out from it by 4.5 to 1 where it colours text."""
+"""Role → colour on white; contrast of at least 4.5 to 1 where it colours text."""
 
 _GEOMETRY = re.compile(r'\b(?:d|x|y|transform|width|height)="[^"]*"')
 _LONG = re.compile(r"(\.\d\d)\d+")

@@ -33,7 +33,7 @@ NEEDED = ("jinja2", "matplotlib")
 """Packages of the extra ``html``: the gate itself does without them."""
 
 MOST_CLASSES = 60
-"""Classes in a panel, the weakest first; a page with thousands of rows helps no one."""
+"""Classes in a panel, the weakest first; a page with thousands of rows is not read."""
 
 PICTURE = r"data:image/jpeg;base64,[A-Za-z0-9+/=]{1,8192}"
 """What a picture in a record may be: a file may have been edited."""

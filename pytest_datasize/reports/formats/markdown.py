@@ -51,7 +51,7 @@ def escaped(text: str) -> str:
     'a&#124;b&#96;&#60;i&#62;?&#64;&#8288;all'
     """
     safe = _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", one_line(text))
-    return safe.replace("&#64;", "&#64;&#8288;")  # a name from the data must call no one
+    return safe.replace("&#64;", "&#64;&#8288;")  # a name from the data must notify nobody
 
 
 def code(text: str) -> str:

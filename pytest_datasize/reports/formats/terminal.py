@@ -208,7 +208,7 @@ def _rules(reporter: Any, requirements: Sequence[GateRecord]) -> None:
 
 
 def _changes(reporter: Any, requirements: Sequence[GateRecord]) -> None:
-    """What changed since the baseline; that there is none yet stands in the notes."""
+    """What changed since the baseline; a missing baseline is reported in the notes."""
     compared = [(one, change) for one in requirements if (change := one["baseline"])]
     if not any(change["found"] for _, change in compared):
         return

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Prices = float | Mapping[str, float] | None
 
 MOST_CLASSES = 100
-"""With more classes no allocation is searched, and the weakest are listed: no one reads more."""
+"""With more classes no allocation is searched, and only the weakest are listed: more are not read."""
 
 WITHOUT_INTERVAL: Mapping[str, str] = {
     "images of each class to collect": "a choice, not an estimate; their sum has an interval",
@@ -42,7 +42,7 @@ WITHOUT_INTERVAL: Mapping[str, str] = {
     "parameters per image": "counted",
     "repeats or test images that would decide": "rough: the spread behind it is an estimate itself",
 }
-"""Number in the advice → why no interval stands beside it."""
+"""Number in the advice → why it has no interval."""
 
 _OTHERS = "*"
 """Key of the price of all classes that have none of their own."""

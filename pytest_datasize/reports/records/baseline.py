@@ -36,7 +36,7 @@ class Baseline(NamedTuple):
     Attributes
     ----------
     path
-        The file it stands in.
+        Its file.
     records
         Requirement → its record.
     exists
@@ -225,8 +225,8 @@ def _distance_of_required(old: _Images, new: _Images) -> float:
         lower, upper = (old, new) if new.required is None else (new, old)
         sign = math.inf if upper is new else -math.inf
         most, least = lower.high, upper.low
-        apart = most is not None and (least is None or least > most)
-        return sign if apart else 0.0
+        disjoint = most is not None and (least is None or least > most)
+        return sign if disjoint else 0.0
     return _distance(_logarithms(old), _logarithms(new))
 
 

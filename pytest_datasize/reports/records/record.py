@@ -203,10 +203,10 @@ def _self_check(trust: "Trust") -> SelfCheck | None:
 
 
 def _remedies(trust: "Trust") -> Remedies | None:
-    found = trust.remedies
+    found = trust.deciding
     return None if found is None else cast(Remedies, {**asdict(found), "text": str(found)})
 
 
 def _whole(images: float) -> int | None:
-    """Write infinitely many as null; the verdict stands beside it."""
+    """Write infinitely many as null; the verdict says why."""
     return None if math.isinf(images) else int(images)

@@ -1,7 +1,7 @@
 """The types of all records: what a session measures, what reports read, what the JSON file holds.
 
 A record is plain JSON data, so that it leaves a worker process and becomes a file as it is. Five
-kinds exist; ``metric`` and ``verdict`` tell them apart, see
+kinds exist; ``metric`` and ``verdict`` distinguish them, see
 :mod:`pytest_datasize.reports.records.selection`. ``result.schema.json`` publishes the same shapes;
 a test compares the two.
 """

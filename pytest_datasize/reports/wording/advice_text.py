@@ -270,7 +270,7 @@ def more(record: GateRecord) -> Iterator[str]:
     if not advice:
         return
     found = advice.get("redundancy")
-    if found and found["number"] and not record["failed"]:  # of a failed one it is told anyway
+    if found and found["number"] and not record["failed"]:  # a failed one shows it anyway
         yield f"  copies   {copies(found)}"
     for topic, sentence in facts(record):
         yield f"  {topic:<8} {one_line(sentence)}"

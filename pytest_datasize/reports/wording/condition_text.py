@@ -5,7 +5,7 @@ from pytest_datasize.reports.records.text import one_line
 
 
 def details(record: ConditionRecord) -> list[str]:
-    """Return what stands below the first line of a condition that is not met."""
+    """Return the lines below the first line of a condition that is not met."""
     check = record["check"]
     if check["kind"] == "images_per_class":
         return [f"  counted    decodable images, copies once, in {one_line(check['source'])}"]
