@@ -11,7 +11,7 @@ def places(item: pytest.Item, count: int) -> list[tuple[str, int]]:
     """Return file (relative to the root directory) and line of each of `count` requirements.
 
     Markers carry no line of their own, so the decorators are looked up in the file; one that
-    cannot be found there (a marker added by a hook, or kept in a variable) gets the line of its test.
+    cannot be found there (a marker added by a hook, or kept in a variable) gets its test's line.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Prices = float | Mapping[str, float] | None
 
 MOST_CLASSES = 100
-"""With more classes no allocation is searched, and only the weakest are listed: more are not read."""
+"""With more classes no allocation is searched, and only the weakest are listed."""
 
 WITHOUT_INTERVAL: Mapping[str, str] = {
     "images of each class to collect": "a choice, not an estimate; their sum has an interval",
