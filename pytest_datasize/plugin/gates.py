@@ -338,8 +338,10 @@ class Gates:
         broken = call.excinfo is not None and not call.excinfo.errisinstance(
             (pytest.skip.Exception, pytest.xfail.Exception)
         )
-        broken |= any(record["verdict"] == "error" for record in gate.records)
-        if broken and report.when != "teardown" and hasattr(report, "wasxfail"):
+        not_judged = (report.when == "setup" and broken) or (
+            report.when == "call" and any(r["verdict"] == "error" for r in gate.records)
+        )
+        if not_judged and hasattr(report, "wasxfail"):
             # xfail expects a data set that is too small, not one that cannot be judged
             del report.wasxfail
             report.outcome = "failed"
