@@ -1,6 +1,7 @@
 """Progress while a gate trains: a live line on a terminal, a line every few seconds in a log."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -42,9 +43,20 @@ class Progress:
         self._show("" if finished and live else line, live)
 
     def _show(self, line: str, live: bool) -> None:
-        with self._capture.global_and_fixture_disabled():
-            self._reporter.ensure_newline()
-            if live:
-                self._reporter.rewrite(line, erase=True)
-            else:
-                self._reporter.write_line(line)
+        assert self._reporter is not None
+        try:
+            with self._uncaptured():
+                self._reporter.ensure_newline()
+                if live:
+                    self._reporter.rewrite(line, erase=True)
+                else:
+                    self._reporter.write_line(line)
+        except Exception:  # a closed terminal must not end the training
+            self._reporter = None
+
+    def _uncaptured(self) -> AbstractContextManager[None]:
+        """Let a line through to the terminal; with ``-p no:capture`` nothing holds it back."""
+        if self._capture is None:
+            return nullcontext()
+        manager: AbstractContextManager[None] = self._capture.global_and_fixture_disabled()
+        return manager

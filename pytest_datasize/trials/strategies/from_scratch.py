@@ -109,7 +109,7 @@ def untrained(backbone: Backbone, seed: int) -> Features:
         A module that was given has layers which do not say how they start.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
         if isinstance(backbone.given, nn.Module):
             inner = copy.deepcopy(backbone.given)
             for path, module in inner.named_modules():

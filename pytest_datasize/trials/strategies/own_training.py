@@ -81,7 +81,7 @@ def _train(
     )
     where = f"{named(work.options['trainer'])}, trial with {size} images, repeat {number}"
     try:
-        with _seeded(seed):
+        with _seeded(seed, torch.device(work.device)):
             found = trainer(train, test, seed=seed, device=work.device)
     except DatasizeError:
         raise
@@ -99,18 +99,43 @@ def _train(
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed every global generator for a trainer that seeds none; leave them as they were."""
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators for a trainer that seeds none; leave them as they were.
+
+    Of torch's generators that of the CPU and of the device in use: another GPU may belong to
+    another process, and reading its generator takes memory there.
+    """
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
+    with _torch_seeded(seed, device):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def _torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        if device.type not in ("cuda", "mps"):
+            yield
+        elif device.type == "mps":
+            state = torch.mps.get_rng_state()
+            torch.mps.manual_seed(seed)
+            try:
+                yield
+            finally:
+                torch.mps.set_rng_state(state)
+        else:
+            with (
+                torch.random.fork_rng(devices=[device], device_type="cuda"),
+                torch.cuda.device(device),
+            ):
+                torch.cuda.manual_seed(seed)
+                yield
 
 
 def _scores(
