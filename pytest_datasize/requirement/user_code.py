@@ -4,6 +4,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -90,5 +91,11 @@ def _home(value: Any) -> str | None:
 
 
 def _installed(path: str) -> bool:
+    return path.startswith(_places())
+
+
+@cache
+def _places() -> tuple[str, ...]:
+    """Return where installed packages lie; ``sysconfig`` computes it anew in every call."""
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return any(path.startswith(f"{place}/") for place in places if place)
+    return tuple(f"{place}/" for place in places if place)
