@@ -4,6 +4,10 @@ import os
 import sys
 from pathlib import Path
 
+# before numpy: threads of several workers on few cores would wait for one another, and use the
+# time of a core while they do
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from support import CONFTEST, shapes, write_folder
 

@@ -57,10 +57,11 @@ ODD_NAMES = (
 """Names of classes that break careless reports."""
 
 CONFTEST = """
-import pytest, torch
+import pytest
 
 @pytest.fixture(scope="session")
 def datasize_backbone():
+    import torch
     # four column means: a real module, small enough for a test
     return torch.nn.Sequential(torch.nn.AvgPool2d((24, 6)), torch.nn.Flatten())
 """

@@ -46,7 +46,7 @@ def test_by_parametrising(datasize_study, strategy, augment):
 """
     )
     arguments = [] if workers == "0" else ["-n", workers]
-    result = repository.runpytest_subprocess(*arguments)
+    result = repository.runpytest(*arguments)
     result.assert_outcomes(passed=5, failed=1)
     result.stdout.fnmatch_lines(
         [

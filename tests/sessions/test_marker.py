@@ -128,7 +128,7 @@ def test_a_wrong_marker_is_a_collection_error_before_any_training(repository, fo
         )
     repository.makepyfile(test_right=GATE + "@datasize.requires(accuracy=0.6)\ndef test_a(): ...\n")
     arguments = [] if workers == "0" else ["-n", workers]
-    result = repository.runpytest_subprocess("-p", "no:randomly", *arguments)
+    result = repository.runpytest("-p", "no:randomly", *arguments)
     text = result.stdout.str()
     outcomes = result.parseoutcomes()
     assert outcomes["errors"] >= len(WRONG)

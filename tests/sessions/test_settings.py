@@ -50,9 +50,7 @@ def test_a_wrong_option_is_a_usage_error(repository, arguments, says):
 def test_an_unknown_yaml_key_stops_the_gate_by_name(repository, workers):
     repository.makepyfile(IT)
     (repository.path / "datasize.yaml").write_text("defaults: {repets: 3}\n")
-    result = repository.runpytest_subprocess(
-        "test_an_unknown_yaml_key_stops_the_gate_by_name.py", *workers
-    )
+    result = repository.runpytest("test_an_unknown_yaml_key_stops_the_gate_by_name.py", *workers)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*datasize.yaml: defaults: unknown key 'repets'; did you mean*"])
 
