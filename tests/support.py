@@ -67,6 +67,11 @@ def datasize_backbone():
 """
 
 
+def stored_embeddings(store: Path) -> int:
+    """Return in how many files a store keeps embeddings or hashes of images."""
+    return len(list(store.glob("embeddings/*.f16")))
+
+
 def named(loaded: Loaded) -> Loaded:
     """Decode every image, name it by its pixels, and count it once."""
     parts = [replace(part, digests=read_contents(part, Store())) for part in loaded if part]

@@ -26,6 +26,7 @@ OPTIONS = {
 only_ray = pytest.mark.parametrize("workers", ["ray"], indirect=True)
 
 
+@pytest.mark.slow
 def test_a_node_may_die_in_the_middle(cluster, ray, tmp_path):
     """It dies while one of its actors is at a trial, which is repeated elsewhere."""
     node = next(iter(cluster.worker_nodes))
@@ -83,6 +84,7 @@ def test_images_are_sent_to_workers_that_do_not_see_the_data_set(ray, locally):
         run("fine_tuning", ray_upload=True, **ray)
 
 
+@pytest.mark.slow
 def test_gpus_are_shared_out_with_the_cores_that_go_with_them(cluster, ray):
     node = cluster.add_node(num_cpus=6, num_gpus=2)
     try:

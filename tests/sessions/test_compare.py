@@ -19,7 +19,7 @@ def datasize_backbone():
 """
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_the_report_has_the_table(repository, workers):
     repository.makepyfile(
         GATE
