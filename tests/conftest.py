@@ -14,10 +14,27 @@ from support import CONFTEST, shapes, write_folder
 pytest_plugins = ["pytester"]
 
 
-def pytest_configure(config):
-    """Keep the tests of an ``xdist_group`` on one worker, which starts their cluster once."""
-    if config.getoption("dist", "no") == "load":
-        config.option.dist = "loadgroup"
+TOGETHER = {
+    "tests/engines/": "workers",
+    "tests/sessions/test_engines.py": "workers",
+    "tests/sessions/test_example.py": "example",
+}
+"""Tests → name of the group that one worker of pytest-xdist runs.
+
+They share what is expensive to start or to fill, and two clusters at once starve each other.
+"""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Distribute tests one by one, but for those that belong together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return next((TOGETHER[start] for start in TOGETHER if nodeid.startswith(start)), nodeid)
+
+    return Groups(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,6 @@ from engine_studies import Between, evidence, run
 from pytest_datasize.study.engines import Engines
 
 
-def pytest_collection_modifyitems(items):
-    """Run these tests on one worker of pytest-xdist: two clusters at once starve each other."""
-    for item in items:
-        if item.path.parent.name == "engines":
-            item.add_marker(pytest.mark.xdist_group("workers"))
-
-
 @pytest.fixture(scope="session")
 def locally():
     """Kind → its evidence, found in this process."""

@@ -9,8 +9,7 @@ import tempfile
 import pytest
 from engine_studies import embedded
 
-# each of these sessions has workers of its own; beside another of them both starve
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workers")]
+pytestmark = pytest.mark.slow
 GATES = """
 from pytest_datasize import datasize
 import theirs
