@@ -48,7 +48,7 @@ class Actor:
         return versions()
 
     def answer(self, named: str, packed: Sequence[Any], item: Any) -> Any:
-        """Do a item of a task, which is fetched only if it is another one than last time."""
+        """Do an item of a task, which is fetched only if it is another one than last time."""
         import pickle
 
         import ray
