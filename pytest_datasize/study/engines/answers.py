@@ -1,4 +1,4 @@
-"""What goes to workers and comes back: tasks that can be pickled, and failures that can be shown."""
+"""What goes to workers and comes back: tasks that can be pickled, failures that can be shown."""
 
 import pickle
 import traceback
