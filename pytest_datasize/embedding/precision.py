@@ -39,7 +39,7 @@ class Inference:
     precision
         Name of the dtype, such as ``bfloat16``.
     sites
-        Where layers are melted into its convolutions; empty where none are.
+        Where layers are fused into its convolutions; empty where none are.
     """
 
     model: nn.Module
@@ -74,7 +74,7 @@ def prepare(
         ``float32``, ``bfloat16``, ``float16``, or ``auto``: the half precision that the hardware
         is fast in, if the embeddings stay within :data:`HALF_TOLERANCE`.
     sites
-        Where an earlier check of ``precision`` found that layers can be melted; None checks.
+        Where an earlier check of ``precision`` found that layers can be fused; None checks.
     """
     sample = sample.to(device).contiguous(memory_format=torch.channels_last)
 

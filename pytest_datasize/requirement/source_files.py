@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
@@ -160,7 +161,13 @@ def _spec(name: str, path: Any) -> Any:
 
 
 def _installed(path: str) -> bool:
-    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    inside = any(path.startswith(f"{place}/") for place in places if place)
     # of this environment, or of one that it builds on
-    return inside or not {"site-packages", "dist-packages"}.isdisjoint(PurePath(path).parts)
+    packages = {"site-packages", "dist-packages"}
+    return path.startswith(_places()) or not packages.isdisjoint(PurePath(path).parts)
+
+
+@cache
+def _places() -> tuple[str, ...]:
+    """Return where installed packages lie; ``sysconfig`` computes it anew in every call."""
+    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return tuple(f"{place}/" for place in places if place)

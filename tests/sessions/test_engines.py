@@ -9,6 +9,7 @@ import tempfile
 import pytest
 from engine_studies import embedded
 
+pytestmark = pytest.mark.slow
 GATES = """
 from pytest_datasize import datasize
 import theirs

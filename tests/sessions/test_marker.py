@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support import stored_embeddings
 
 GATE = "from pytest_datasize import datasize\nimport pytest\n"
 
@@ -127,17 +128,19 @@ def test_a_wrong_marker_is_a_collection_error_before_any_training(repository, fo
             **{f"test_{number}": f"{GATE}\n@{form}({arguments})\ndef test_it_{number}(): ...\n"}
         )
     repository.makepyfile(test_right=GATE + "@datasize.requires(accuracy=0.6)\ndef test_a(): ...\n")
-    arguments = [] if workers == "0" else ["-n", workers]
-    result = repository.runpytest_subprocess("-p", "no:randomly", *arguments)
+    arguments = ["--datasize-store=kept", *([] if workers == "0" else ["-n", workers])]
+    result = repository.runpytest("-p", "no:randomly", *arguments)
     text = result.stdout.str()
     outcomes = result.parseoutcomes()
     assert outcomes["errors"] >= len(WRONG)
     assert "passed" not in outcomes
     assert "INTERNALERROR" not in text
-    assert "datasize: embedding" not in text
+    assert stored_embeddings(repository.path / "kept") == 0
     for number, says in enumerate(WRONG.values()):
         assert says in text
         assert f"test_{number}.py::test_it_{number}: " in text
+    repository.runpytest("--datasize-store=kept", "test_right.py").assert_outcomes(passed=1)
+    assert stored_embeddings(repository.path / "kept") > 0  # where a gate measures they are seen
 
 
 def test_a_wrong_marker_on_a_class_is_told_once(repository):
