@@ -5,9 +5,8 @@
 
 Of the images (of many, 2,000 are drawn) 150 are planted again: as they are, saved again, brighter,
 mirrored, cropped and so on; once in the pool, where they must become groups with their originals,
-and once among test images given apart, where they must be left out. In brackets stand those that
-the embedding alone and the perceptual hash alone find. `others` are images without a planted twin
-that were flagged: some may be copies in the data itself.
+and once among test images given separately, where they must be left out. `others` are images
+without a planted twin that were flagged: some may be copies in the data itself.
 """
 
 from __future__ import annotations
@@ -23,13 +22,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from pytest_datasize import Study
 from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.images.content_hash import read_contents
 from pytest_datasize.images.duplicates import unique
 from pytest_datasize.images.image_set import ImageSet, Loaded
-from pytest_datasize.images.near_duplicates import keep_apart
-from pytest_datasize.images.perceptual_hash import perceptual_hashes
+from pytest_datasize.images.near_duplicates import find_stored, separated
 from pytest_datasize.store import Store
 
 IMAGES = 2000
@@ -110,31 +107,19 @@ def image_set(pictures: list[Image.Image], labels: Any, names: list[str]) -> Ima
     return ImageSet("benchmark", classes, labels, arrays.__getitem__, names.__getitem__)
 
 
-class Bench:
-    """Names, embeds and hashes what it is given, each image once."""
+def found(store: Store, images: ImageSet, test: ImageSet | None = None) -> set[str]:
+    """Return who is left of a pair in the same place.
 
-    def __init__(self) -> None:
-        self.store = Store()
-        self.study = Study((np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1]), store=self.store)
-
-    def found(self, images: ImageSet, test: ImageSet | None = None) -> list[set[str]]:
-        """Return who is left of a pair in the same place: by both ways, and by each alone.
-
-        Of a pool, one image of each group of near-copies stays; of test images, those that have
-        no near-copy in the pool.
-        """
-        parts = [
-            replace(part, digests=read_contents(part, self.store, n_threads()))
-            for part in (images, test)
-            if part
-        ]
-        once = unique(Loaded(*parts))
-        features = np.concatenate(self.study.embed(*filter(None, once)))
-        hashes = np.concatenate([perceptual_hashes(p, self.store) for p in filter(None, once)])
-        return [
-            _left(keep_apart(once, *given)[0])
-            for given in ((features, hashes), (features, None), (None, hashes))
-        ]
+    Of a pool, one image of each group of near-duplicates stays; of test images, those that have
+    no near-duplicate in the pool.
+    """
+    parts = [
+        replace(part, digests=read_contents(part, store, n_threads()))
+        for part in (images, test)
+        if part
+    ]
+    once = unique(Loaded(*parts))
+    return _left(separated(once, find_stored(once, store, n_threads())))
 
 
 def _left(loaded: Loaded) -> set[str]:
@@ -152,10 +137,10 @@ def _left(loaded: Loaded) -> set[str]:
 
 def tables(pictures: list[Image.Image], labels: Any) -> None:
     """Plant every change, and count."""
-    bench = Bench()
+    store = Store()
     order = np.random.default_rng(1).permutation(len(pictures))
     twins, fresh, rest = np.split(order, [PLANTED, 2 * PLANTED])
-    print(f"{len(pictures):,} images, {PLANTED} planted again; found by both (embedding, hash)")
+    print(f"{len(pictures):,} images, {PLANTED} planted again; found")
     print(f"{'':22}{'in the pool':>18}{'others':>8}{'among test images':>20}{'others':>8}")
 
     def chosen(rows: Any, kind: str, change: Change = CHANGES["exactly the same"]) -> ImageSet:
@@ -164,7 +149,7 @@ def tables(pictures: list[Image.Image], labels: Any) -> None:
         )
 
     for name, change in CHANGES.items():
-        cells = []
+        cells: list[int] = []
         copies = chosen(twins, "copy", change)
         for images, test, given in (
             (joined(chosen(order, "image"), copies), None, order),
@@ -174,17 +159,13 @@ def tables(pictures: list[Image.Image], labels: Any) -> None:
                 fresh,
             ),
         ):
-            counts = []
-            for left in bench.found(images, test):
-                hits = sum(f"copy {row}" not in left for row in twins)
-                # of an exact pair the original may be the one that was left out
-                gone = sum(f"image {row}" not in left for row in given)
-                swapped = sum(f"copy {row}" in left and f"image {row}" not in left for row in twins)
-                counts.append((hits + swapped * (test is None), gone - swapped * (test is None)))
-            (both, others), (one, _), (other, _) = counts
-            cells.append(f"{both} ({one}, {other})")
-            cells.append(str(others))
-        print(f"{name:22}{cells[0]:>18}{cells[1]:>8}{cells[2]:>20}{cells[3]:>8}", flush=True)
+            left = found(store, images, test)
+            hits = sum(f"copy {row}" not in left for row in twins)
+            # of an exact pair the original may be the one that was left out
+            gone = sum(f"image {row}" not in left for row in given)
+            swapped = sum(f"copy {row}" in left and f"image {row}" not in left for row in twins)
+            cells += [hits + swapped * (test is None), gone - swapped * (test is None)]
+        print("{:22}{:>18}{:>8}{:>20}{:>8}".format(name, *cells), flush=True)
 
 
 def joined(one: ImageSet, other: ImageSet) -> ImageSet:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,63 @@ from trainers import columns
 
 from pytest_datasize import Study
 from pytest_datasize.store.index import NAME
+from pytest_datasize.study.engines import Engines
 from pytest_datasize.study.result_json import to_json
 from pytest_datasize.study.stopping import Certainty
 
 SIZES = (12, 24, 40)
+
+
+class Between(Engines):
+    """Workers of other engines, with a folder of a test's own; it may change what goes to and fro.
+
+    Parameters
+    ----------
+    lender
+        Whose workers: they are not ended with this object.
+    on_task, on_answer
+        Task → the task that is sent instead; answer → the answer that is yielded instead.
+    """
+
+    def __init__(self, lender, on_task=lambda task: task, on_answer=lambda answer: answer):
+        super().__init__()
+        self._lender, self._on_task, self._on_answer = lender, on_task, on_answer
+
+    def get(self, options):
+        """Return an engine whose workers are the lender's."""
+        self._lent = self._lender.get(options)
+        return self
+
+    def workers(self):
+        """Return how many items are at work at a time."""
+        return self._lent.workers()
+
+    def map(self, task, items):
+        """Yield (item, answer)."""
+        for item, answer in self._lent.map(self._on_task(task), items):
+            yield item, self._on_answer(answer)
+
+    def close(self):
+        """End nothing."""
+
+
+def between(options, **changes):
+    """Return options of workers with something between them and the study."""
+    return {**options, "engines": Between(options["engines"], **changes)}
+
+
+def remote(**changes):
+    """Return what changes the study that every task carries."""
+
+    def change(task):
+        return replace(task, remote=replace(task.remote, **changes))
+
+    return change
+
+
+def refuse(task):
+    """Send no task at all."""
+    raise AssertionError(f"{type(task).__name__} was sent to workers")
 
 
 def network() -> torch.nn.Module:

@@ -57,13 +57,19 @@ ODD_NAMES = (
 """Names of classes that break careless reports."""
 
 CONFTEST = """
-import pytest, torch
+import pytest
 
 @pytest.fixture(scope="session")
 def datasize_backbone():
+    import torch
     # four column means: a real module, small enough for a test
     return torch.nn.Sequential(torch.nn.AvgPool2d((24, 6)), torch.nn.Flatten())
 """
+
+
+def stored_embeddings(store: Path) -> int:
+    """Return in how many files a store keeps embeddings or hashes of images."""
+    return len(list(store.glob("embeddings/*.f16")))
 
 
 def named(loaded: Loaded) -> Loaded:

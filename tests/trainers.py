@@ -32,6 +32,35 @@ def helped(train, test, *, seed, device):
     return columns(train, test, seed=seed, device=device)
 
 
+def spawned(train, test, *, seed, device):
+    """A DataLoader whose process is spawned, as on macOS and Windows."""
+    return _in_worker("spawn", train, test, seed, device)
+
+
+def forkserved(train, test, *, seed, device):
+    """A DataLoader whose process comes from a fork server, as since Python 3.14."""
+    return _in_worker("forkserver", train, test, seed, device)
+
+
+def _in_worker(method, train, test, seed, device):
+    import torch
+
+    if len(train) == 8 and method not in _STARTED:  # once: a process takes seconds to start
+        _STARTED.add(method)
+        loader = torch.utils.data.DataLoader(
+            train.with_transform(np.array),
+            batch_size=3,
+            num_workers=1,
+            multiprocessing_context=method,
+        )
+        images = np.concatenate([batch.numpy() for batch, _ in loader])
+        assert np.array_equal(images, np.stack([image for image, _ in train]))
+    return columns(train, test, seed=seed, device=device)
+
+
+_STARTED: set[str] = set()
+
+
 def broken(train, test, *, seed, device):
     """Raise."""
     raise ZeroDivisionError("their bug")

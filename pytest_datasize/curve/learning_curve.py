@@ -84,6 +84,7 @@ class LearningCurve:
         *,
         law: str = "power",
         pool: int | None = None,
+        replacement: bool = False,
         test_covariance: ArrayLike | None = None,
         train_covariance: ArrayLike | None = None,
         split_variance: ArrayLike | None = None,
@@ -108,6 +109,9 @@ class LearningCurve:
         pool : int, optional
             Number of images that all repeats are drawn from. By default unlimited, unless the
             largest size alone has a single run: then that run is taken to use the whole pool.
+        replacement : bool
+            Whether they are drawn from the pool with replacement, so that even repeats of its whole
+            size differ.
         test_covariance : array_like, shape (K, K), optional
             Covariance of the mean scores from the sampling of test items, in the order of `sizes`.
             Replaces the binomial formula, which only holds for accuracy.
@@ -154,6 +158,7 @@ class LearningCurve:
             scale,
             n_test=n_test,
             pool=pool,
+            replacement=replacement,
             bounds=bounds,
             test_covariance=test,
             train_covariance=train,

@@ -39,6 +39,7 @@ def means_covariance(
     *,
     n_test: int | None,
     pool: int | None,
+    replacement: bool = False,
     bounds: tuple[float, float],
     test_covariance: FloatArray | None,
     train_covariance: FloatArray | None,
@@ -56,6 +57,8 @@ def means_covariance(
         Working scale of the law.
     n_test, pool : int or None
         Test items behind the scores; images in the pool that all repeats are drawn from.
+    replacement : bool
+        Whether they are drawn with replacement: no repeat is then the whole pool.
     bounds : (float, float)
         Range of the score; the binomial formula needs it finite.
     test_covariance, train_covariance : array, shape (K, K), or None
@@ -67,12 +70,13 @@ def means_covariance(
     slope = scale.slope(means)
     slopes = np.outer(slope, slope)
     binomial = None if n_test is None else _binomial(means, n_test, bounds, slopes)
-    run = _run_variance(sizes, scores, slope, scale, binomial, pool, split_variance)
+    whole = None if replacement else pool  # a size at which all repeats are the same images
+    run = _run_variance(sizes, scores, slope, scale, binomial, whole, split_variance)
 
     if train_covariance is not None:
         covariance = train_covariance * slopes
     elif pool is not None:
-        covariance = _pool_covariance(sizes, scores, run, pool)
+        covariance = _pool_covariance(sizes, scores, run, pool, replacement)
     else:
         covariance = _repeat_covariance(scores, run, slope)
 
@@ -81,7 +85,7 @@ def means_covariance(
     elif binomial is not None:
         # Items on which repeats disagree (churn) are seen in the repeats' variance already; repeats
         # that vary by far more than the test set explains probably had a test set each.
-        churn = 0.0 if pool == sizes[-1] else run[-1] / binomial[-1, -1]
+        churn = 0.0 if whole == sizes[-1] else run[-1] / binomial[-1, -1]
         covariance = covariance + binomial / (1.0 + churn) ** 2
     return covariance + _TINY * np.eye(len(means))
 
@@ -104,13 +108,13 @@ def _run_variance(
     slope: FloatArray,
     scale: Scale,
     binomial: FloatArray | None,
-    pool: int | None,
+    whole: int | None,
     split_variance: FloatArray | None,
 ) -> FloatArray:
     """Variance of one run at every size: each size's own estimate, drawn to a smooth one."""
     # Repeats on the whole pool share all images: they say nothing about the luck of images.
     freedom = np.array(
-        [0.0 if n == pool else len(s) - 1.0 for n, s in zip(sizes, scores, strict=True)]
+        [0.0 if n == whole else len(s) - 1.0 for n, s in zip(sizes, scores, strict=True)]
     )
     spread = np.array([s.var(ddof=1) if len(s) > 1 else 0.0 for s in scores])
     own = (spread if split_variance is None else spread - split_variance) * slope**2
@@ -144,19 +148,24 @@ def _repeat_covariance(
 
 
 def _pool_covariance(
-    sizes: FloatArray, scores: Sequence[FloatArray], run: FloatArray, pool: int
+    sizes: FloatArray, scores: Sequence[FloatArray], run: FloatArray, pool: int, replacement: bool
 ) -> FloatArray:
-    """Repeats drawn from one pool without replacement.
+    """Repeats drawn from one pool, which is a draw itself.
 
     A score that is a sum over training images splits into the luck of the pool, the same at every
-    size, and a rest that vanishes when the whole pool is used: every repeat is then the same run.
+    size, and a rest. Drawn without replacement, the rest vanishes when the whole pool is used:
+    every repeat is then the same run. Drawn with replacement, repeats stay independent given the
+    pool, and the rest does not shrink.
     Scores are not quite such sums, so that only a share of the pool's luck is the same at every
     size; taken as wholly so, the flatness of a curve near the whole pool would count as exact.
     """
     runs = np.array([len(s) for s in scores])
-    left = np.maximum(1.0 - sizes / pool, 0.0)
-    alone = run / np.maximum(left, 0.3)
     luck = run[-1] * (sizes[-1] / pool) ** _VARIANCE_DECAY
-    rest = (1.0 - _POOL_SHARED) * run * (sizes / pool) / runs
-    covariance: FloatArray = np.diag(alone * left / runs + rest) + _POOL_SHARED * luck
+    if replacement:
+        alone = run / runs + (1.0 - _POOL_SHARED) * luck
+    else:
+        left = np.maximum(1.0 - sizes / pool, 0.0)
+        rest = (1.0 - _POOL_SHARED) * run * (sizes / pool) / runs
+        alone = run / np.maximum(left, 0.3) * left / runs + rest
+    covariance: FloatArray = np.diag(alone) + _POOL_SHARED * luck
     return covariance

@@ -41,6 +41,8 @@ class Outcomes:
     sign
         -1 where lower is better: ``scores`` and ``bounds`` are then of the negative, since a
         learning curve rises.
+    replacement
+        Whether the repeats are drawn with replacement.
     """
 
     sizes: tuple[int, ...]
@@ -51,6 +53,7 @@ class Outcomes:
     pool: int
     bounds: tuple[float, float] = (0.0, 1.0)
     sign: int = 1
+    replacement: bool = False
 
     @property
     def given(self) -> Scores:
@@ -83,6 +86,7 @@ class Outcomes:
             self.n_test,
             law=law,
             pool=self.pool,
+            replacement=self.replacement,
             bounds=self.bounds,
             test_covariance=self.test_covariance,
             split_variance=self.split_variance,

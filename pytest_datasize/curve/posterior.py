@@ -3,8 +3,8 @@
 On the working scale of :mod:`pytest_datasize.curve.laws`, mean scores are normal given a curve,
 and the unknown level at the largest size N is integrated out in closed form. What is left is a
 sum over a grid of curves and over how closely real curves follow their law: a mixture of normals
-at every size, whose quantiles are stored. Reading score, probability and required size from one table keeps
-them consistent.
+at every size, whose quantiles are stored. Reading score, probability and required size from one
+table keeps them consistent.
 """
 
 from __future__ import annotations

@@ -27,14 +27,14 @@ class Advice:
     test_images
         Test images with which score and target could be told apart at 90 %; None where they can
         be already, or never could.
-    remedies
+    deciding
         What would decide an undecided judgement; None for a decided one.
     """
 
     check: "SelfCheck | None"
     test_margin: float
     test_images: int | None
-    remedies: "Remedies | None"
+    deciding: "DecidingAdvice | None"
 
 
 def advise(outcomes: Outcomes, curve: LearningCurve, judgement: Judgement) -> Advice:
@@ -44,9 +44,9 @@ def advise(outcomes: Outcomes, curve: LearningCurve, judgement: Judgement) -> Ad
         check=_given(self_check(outcomes, curve.law), outcomes.sign),
         test_margin=margin(outcomes),
         test_images=images_to_tell(outcomes, judgement.score, judgement.target),
-        remedies=None
+        deciding=None
         if confidence is None
-        else remedies(
+        else deciding_advice(
             outcomes, curve, outcomes.sign * judgement.target, judgement.available, confidence
         ),
     )
@@ -135,7 +135,7 @@ def images_to_tell(outcomes: Outcomes, score: float, target: float) -> int | Non
 
 
 @dataclass(frozen=True)
-class Remedies:
+class DecidingAdvice:
     """What would decide an undecided verdict, each by itself; None where it would not.
 
     Attributes
@@ -162,9 +162,9 @@ class Remedies:
         return ", or ".join(way for way in ways if way) or "a backbone with a better score"
 
 
-def remedies(
+def deciding_advice(
     outcomes: Outcomes, curve: LearningCurve, target: float, available: int, confidence: float
-) -> Remedies:
+) -> DecidingAdvice:
     """Say what would narrow the interval enough, or lift the score.
 
     The variance of the projected score is split into the luck of the test images, that of the
@@ -178,7 +178,7 @@ def remedies(
     spread = float(np.var(outcomes.scores[-1], ddof=1)) if repeats > 1 else 0.0
     training = max(spread - float(outcomes.split_variance[-1]), 0.0) / repeats
     enough = curve.required_interval(target, 2 * confidence - 1).high
-    return Remedies(
+    return DecidingAdvice(
         repeats=_scaled(repeats, training, variance, wanted, most=1000),
         test_images=_scaled(outcomes.n_test, luck, variance, wanted, most=1_000_000),
         training_images=int(enough) if enough <= 100 * available else None,

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.embedding import weights as weight_files
 from pytest_datasize.embedding.device import torch_threads
 from pytest_datasize.errors import BackboneError
@@ -43,9 +45,13 @@ class Backbone:
     content
         Names what was loaded: the weights, and the configuration where that is a file, too.
     files
-        Files that it was read from; none for a module.
+        Files that decide what is loaded, see :attr:`Weights.files`; none for a module.
     key
-        Names everything an embedding depends on: weights, architecture, preprocessing.
+        Names everything an embedding depends on: weights, architecture, preprocessing. It holds no
+        place of a file.
+    named
+        Whether the key is the same in another session; False for a module that cannot be told from
+        another one with equal weights: nothing that depends on it may be kept.
     given
         What was asked for: its architecture is that of a model from scratch.
     widths
@@ -65,6 +71,7 @@ class Backbone:
     files: tuple[Path, ...]
     key: str
     given: str | nn.Module
+    named: bool = True
     widths: tuple[int, ...] = ()
 
     def normalise(self, pixels: Tensor) -> Tensor:
@@ -85,7 +92,10 @@ class Backbone:
 
 
 def load(
-    backbone: str | nn.Module, weights: str = "auto", image_size: int | None = None
+    backbone: str | nn.Module,
+    weights: str = "auto",
+    image_size: int | None = None,
+    token: str = "",
 ) -> Backbone:
     """Build the backbone and load its weights; nothing is trained.
 
@@ -98,6 +108,8 @@ def load(
         ``auto``, ``hub``, ``embedded`` or a file; only for timm names. :data:`RANDOM` for none.
     image_size
         Side of the input in pixels; None for the backbone's own.
+    token
+        Names a module that has no other name, among processes that share it; empty for a new one.
 
     Raises
     ------
@@ -106,6 +118,7 @@ def load(
         architecture does not take.
     """
     files: tuple[Path, ...] = ()
+    named_by_content = True
     if isinstance(backbone, nn.Module):
         if weights != "auto":
             raise BackboneError(f"weights={weights!r}: a module brings its own weights.")
@@ -116,11 +129,11 @@ def load(
     elif weights == RANDOM:
         name, model = backbone, architecture(backbone, image_size)
         source = "random weights, fresh in every trial"
-        weights_hash = content = ""
-        identity = backbone
+        weights_hash, (content, files) = "", _configuration(backbone)
+        identity = weight_files.portable_name(backbone)
     else:
         name, (model, found) = backbone, _from_timm(backbone, weights, image_size)
-        source, weights_hash, identity = found.source, found.hash, name
+        source, weights_hash, identity = found.source, found.hash, weight_files.portable_name(name)
         content, files = found.content, found.files
     model.eval().requires_grad_(False)
     config = timm_data.resolve_model_data_config(model)
@@ -130,7 +143,9 @@ def load(
     features = Features(model)
     if isinstance(backbone, nn.Module):
         # equal weights do not make equal modules: what forward does may differ
-        identity += f"|{_behaviour(features, side)}"
+        behaviour = _behaviour(features, side)
+        named_by_content = behaviour is not None
+        identity += f"|{behaviour or f'unnamed {token or secrets.token_hex(8)}'}"
     return Backbone(
         name=name,
         model=features,
@@ -144,6 +159,7 @@ def load(
         files=files,
         key=f"{identity}|{content}|{sorted(config.items())}",
         given=backbone,
+        named=named_by_content,
     )
 
 
@@ -185,24 +201,23 @@ def pooled(features: Any, name: str) -> Tensor:
 def _from_timm(
     name: str, choice: str, image_size: int | None
 ) -> tuple[nn.Module, weight_files.Weights]:
-    if name.startswith("hf-hub:"):
-        name = f"local-dir:{_snapshot(name.removeprefix('hf-hub:'))}"
-    if name.startswith("local-dir:"):
-        folder = Path(name.removeprefix("local-dir:"))
-        files = [path for path in sorted(folder.glob("*")) if path.suffix in _SUFFIXES]
-        if not (folder / "config.json").is_file() or not files:
-            raise BackboneError(
-                f"backbone {name!r}: expected config.json and a weights file "
-                f"({', '.join(_SUFFIXES)}) in {folder}."
-            )
+    if (place := folder_of(name)) is not None:
+        folder, watched = place
+        found = weight_files.in_folder(folder)
+        found = replace(found, watched=(*found.watched, *watched))
         if choice != "auto":
             raise BackboneError(f"weights={choice!r}: backbone {name!r} brings its own weights.")
-        usual = [path for path in files if path.stem in ("model", "pytorch_model")]
-        chosen = weight_files.from_file((usual or files)[-1])
-        found = replace(chosen, config=folder / "config.json")
         _read_weights(found)  # refuses what is not weights alone, before timm reads it
+        # name the file: timm would look for one itself, and take another one some day
+        overlay = {"source": None, "file": str(found.file), "custom_load": False}
         try:
-            return _create(name, image_size, pretrained=True), found
+            model = _create(
+                f"{weight_files.LOCAL_DIR}{folder}",
+                image_size,
+                pretrained=True,
+                pretrained_cfg_overlay=overlay,
+            )
+            return model, found
         except Exception as problem:
             raise BackboneError(f"backbone {name!r} cannot be loaded: {_short(problem)}") from None
     if not timm.is_model(name):
@@ -216,7 +231,28 @@ def _from_timm(
     return _with_weights(name, found, image_size), found
 
 
-_SUFFIXES = (".bin", ".pth", ".safetensors")
+def folder_of(name: str) -> tuple[Path, tuple[Path, ...]] | None:
+    """Return the folder of a backbone that brings its weights, and what to watch; else None.
+
+    Raises
+    ------
+    BackboneError
+        A repository of the hub is not in the local cache, and cannot be fetched.
+    """
+    if name.startswith(weight_files.LOCAL_DIR):
+        return Path(name.removeprefix(weight_files.LOCAL_DIR)), ()
+    if name.startswith(weight_files.HF_HUB):
+        repository = name.removeprefix(weight_files.HF_HUB)
+        return _snapshot(repository), (weight_files.hub_reference(repository),)
+    return None
+
+
+def _configuration(name: str) -> tuple[str, tuple[Path, ...]]:
+    """Return the hash of the file that describes an architecture, and what to watch."""
+    if (place := folder_of(name)) is None:
+        return "", ()
+    config = place[0] / weight_files.CONFIG
+    return weight_files.hash_of(config), (config, *place[1])
 
 
 def _with_weights(name: str, found: weight_files.Weights, image_size: int | None) -> nn.Module:
@@ -293,9 +329,9 @@ def architecture(name: str, image_size: int | None) -> nn.Module:
     BackboneError
         There is none of that name.
     """
-    if name.startswith("hf-hub:"):
-        name = f"local-dir:{_snapshot(name.removeprefix('hf-hub:'))}"
-    if not name.startswith("local-dir:") and not timm.is_model(name):
+    if (place := folder_of(name)) is not None:
+        name = f"{weight_files.LOCAL_DIR}{place[0]}"
+    elif not timm.is_model(name):
         raise BackboneError(f"backbone {name!r} is not a timm model{_nearest(name)}")
     try:
         return _create(name, image_size, pretrained=False)
@@ -311,8 +347,8 @@ def _short(problem: BaseException) -> str:
 
 def _snapshot(repository: str) -> Path:
     folder = Path()
-    for name in ("config.json", "model.safetensors"):
-        path, reason = weight_files.hub_file(repository, name)
+    for names in ((weight_files.CONFIG,), weight_files.HUB_FILES):
+        path, reason = weight_files.hub_file(repository, *names)
         if path is None:
             raise BackboneError(
                 f"backbone 'hf-hub:{repository}': {reason}. Bring the repository here and name it "
@@ -331,14 +367,14 @@ def _nearest(name: str) -> str:
 
 
 @torch.inference_mode()
-def _behaviour(model: nn.Module, side: int) -> str:
-    """Name what a module does, by what it makes of noise; what fails on noise is named alike."""
-    noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+def _behaviour(model: nn.Module, side: int) -> str | None:
+    """Name what a module does, by what it makes of noise; None where it fails on noise."""
+    noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(FIXED_NOISE))
     try:
         with torch_threads(1):
             made = copy.deepcopy(model).cpu()(noise)
     except Exception:
-        return "fails"  # embedding the images will say why
+        return None  # it may need a GPU; if not, embedding the images will say why
     return hashlib.sha256(made.float().numpy().tobytes()).hexdigest()[:16]
 
 

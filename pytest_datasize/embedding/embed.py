@@ -69,6 +69,7 @@ def embed(
     store: Store,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     *,
+    keep: Store | None = None,
     bound: int | None = None,
     forward_in_workers: bool | None = None,
 ) -> Embeddings:
@@ -88,6 +89,8 @@ def embed(
         Knows files and embeddings of before, and learns the others as they are made.
     on_progress
         Called with (images done, images in all).
+    keep
+        Store of the embeddings themselves, if another one than that of the files.
     bound
         Bytes of embeddings held in memory, of more only the places in the store's files; None for
         :data:`MEMORY_BOUND`.
@@ -104,13 +107,14 @@ def embed(
     start = time.perf_counter()
     if forward_in_workers is None:
         forward_in_workers = embedder.device.type == "cpu"
+    keep = store if keep is None else keep
     reader = Reader(image_sets, embedder.backbone.crop, store)
     with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
         run = _Run(reader, embedder, pool, forward_in_workers, on_progress)
         try:
             run.begin()  # the model is made ready meanwhile
-            space = embedder.settle(first_of(image_sets), store)
-            table = _Table(reader.contents, store, space, MEMORY_BOUND if bound is None else bound)
+            space = embedder.settle(first_of(image_sets), keep)
+            table = _Table(reader.contents, keep, space, MEMORY_BOUND if bound is None else bound)
             run.fill(table)
         except BaseException:
             pool.shutdown(cancel_futures=True)

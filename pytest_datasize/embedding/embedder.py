@@ -2,13 +2,13 @@
 
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.device import torch_threads
 from pytest_datasize.embedding.fusion import Site
@@ -17,6 +17,7 @@ from pytest_datasize.embedding.reader import Decoded, decoded
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.images.content_hash import known_contents
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.requirement.versions import EMBEDDING, text_of
 from pytest_datasize.store import Store
 
 CPU_BATCH, GPU_BATCH = 8, 64
@@ -96,7 +97,7 @@ class Embedder:
             names = known_contents(self._first, store)
             if None in names:
                 names = [one.content for one in self._read()]
-            trial = f"{self._key('')}|timm {version('timm')}|{HALF_TOLERANCE}|{names}"
+            trial = f"{self._key('')}|{HALF_TOLERANCE}|{names}"
             known = store.get("inference", trial)
             if known is None:
                 model = self.ready()
@@ -191,7 +192,7 @@ class Embedder:
         pixels = [] if known else [one.pixels for one in self._read() if one.pixels is not None]
         if not pixels:  # or nothing can be read, which is said elsewhere, of all images
             shape = 3, *[self.backbone.image_size] * 2
-            noise = torch.Generator().manual_seed(0)
+            noise = torch.Generator().manual_seed(FIXED_NOISE)
             pixels = [torch.randint(256, shape, dtype=torch.uint8, generator=noise)]
         return pixels
 
@@ -217,7 +218,7 @@ class Embedder:
     def _key(self, precision: str) -> str:
         """Everything but the image that an embedding depends on."""
         machine = platform.machine() if self.device.type == "cpu" else self.device.type
-        arithmetic = f"torch {torch.__version__} ({_ARITHMETIC})"
+        arithmetic = f"{text_of(EMBEDDING)} ({_ARITHMETIC})"
         return f"{self.backbone.key}|{machine}|{precision}|{arithmetic}"
 
 

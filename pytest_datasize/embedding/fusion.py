@@ -1,14 +1,19 @@
-"""Layers of a frozen model melted into the convolutions that they stand beside.
+"""Fuse BatchNorm, activation and padding into the preceding convolution (CPU inference).
 
 A BatchNorm layer in evaluation mode is a scale and a shift, which its convolution can do. On the
-CPU oneDNN clamps or bends what a convolution makes before it is written to memory, and pads what
-it reads; as layers of their own both are a pass over activations that no cache holds. It also wants
-weights in an order of its own, which is made once here and not in every call. Which layer feeds
-which is watched while the model runs, so that no graph need be traced.
+CPU oneDNN applies an activation to what a convolution computes before it is written to memory, and
+pads what it reads; as layers of their own both are a pass over activations that no cache holds. It
+also wants weights in an order of its own, which is made once here and not in every call. Which
+layer feeds which is observed while the model runs, so that no graph need be traced.
+
+PyTorch has no public function for the part that oneDNN does. Its private operators are used in the
+versions that :data:`ONEDNN_VERSIONS` states, after a try; elsewhere, and wherever an operator
+fails, the public convolution is called and only BatchNorm is fused.
 """
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -26,16 +31,66 @@ _BY_ONEDNN: dict[type[nn.Module], str] = {
     nn.SiLU: "swish",
 }
 
+ONEDNN_VERSIONS = ((2, 6), (2, 15))
+"""First version of PyTorch whose private operators are used, and the first one that is not."""
+
+
+class OneDNN(NamedTuple):
+    """PyTorch's private operators, tried once in this process.
+
+    Attributes
+    ----------
+    convolve
+        Convolution and activation in one.
+    reorder
+        Weights → weights in oneDNN's order.
+    dtypes
+        What they calculate in. Not float16: what overflows must stay visible, and clamping makes a
+        number of it.
+    """
+
+    convolve: Callable[..., Tensor]
+    reorder: Callable[..., Tensor]
+    dtypes: tuple[torch.dtype, ...]
+
+
+@cache
+def onednn() -> OneDNN | None:
+    """Return the operators; None where this PyTorch has others or none, or they are wrong."""
+    first, last = ONEDNN_VERSIONS
+    try:
+        if not first <= tuple(map(int, torch.__version__.split(".")[:2])) < last:
+            return None
+        space = torch.ops.mkldnn
+        half = space._is_mkldnn_bf16_supported()
+        dtypes = (torch.float32, torch.bfloat16) if half else (torch.float32,)
+        found = OneDNN(space._convolution_pointwise, space._reorder_convolution_weight, dtypes)
+        return found if _is_right(found) else None
+    except Exception:  # no such operator, another signature, or whatever a build of its own raises
+        return None
+
+
+@torch.no_grad()
+def _is_right(operators: OneDNN) -> bool:
+    """Compare the operators with the public convolution, on a few numbers."""
+    images, weight = torch.linspace(-1, 1, 48).view(1, 3, 4, 4), torch.linspace(-1, 1, 54)
+    weight, bias, shape = weight.view(2, 3, 3, 3), torch.tensor([0.5, -0.5]), [1, 1]
+    expected = functional.conv2d(images, weight, bias, padding=1).clamp(-0.5, 1)
+    plain = shape, shape, shape, 1
+    ordered = operators.reorder(weight, *plain, list(images.shape))
+    bend = "hardtanh", [-0.5, 1.0], ""
+    return torch.allclose(operators.convolve(images, ordered, bias, *plain, *bend), expected)
+
 
 class Site(NamedTuple):
-    """A convolution, and the layers that take nothing but what it made, by their names.
+    """A convolution, and the layers that take nothing but its output, by their names.
 
     Attributes
     ----------
     convolution
         The layer.
     norm, activation
-        What follows and can be melted into it; None where nothing can.
+        What follows and can be fused into it; None where nothing can.
     sides
         Height and width of its input.
     """
@@ -107,7 +162,7 @@ def watch(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[Site, ...]]:
 
 
 def fuse(model: nn.Module, sites: Sequence[Site]) -> bool:
-    """Melt layers into the convolutions before them.
+    """Fuse layers into the convolutions before them.
 
     Parameters
     ----------
@@ -119,7 +174,7 @@ def fuse(model: nn.Module, sites: Sequence[Site]) -> bool:
     Returns
     -------
     bool
-        Whether anything was melted.
+        Whether anything was fused.
 
     Examples
     --------
@@ -149,7 +204,7 @@ def fuse(model: nn.Module, sites: Sequence[Site]) -> bool:
 
 
 class FusedConvolution(nn.Module):
-    """A convolution that pads its input and bends its output itself.
+    """A convolution that pads its input and applies the activation itself.
 
     Parameters
     ----------
@@ -176,33 +231,30 @@ class FusedConvolution(nn.Module):
         kind = "none" if activation is None else _BY_ONEDNN[type(activation)]
         limits = [getattr(activation, name, None) for name in ("min_val", "max_val")]
         self._bend = kind, limits if kind == "hardtanh" else [], ""
-        # not float16: what overflows must stay visible, and clamping makes a number of it
-        bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        self._fast = (torch.float32, torch.bfloat16) if bfloat16 else (torch.float32,)
         self._packed: tuple[Any, Tensor] | None = None
+        self._failed = False
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what the layers made that this one stands for."""
+        """Return what the fused layers would return."""
         if self._sides not in (None, tuple(images.shape[-2:])):
             raise RuntimeError(f"fused for inputs of {self._sides}, got {tuple(images.shape)}")
-        if images.dtype in self._fast:
-            weight = self._weight_for(images)
-            found: Tensor = torch.ops.mkldnn._convolution_pointwise(
-                images, weight, self.bias, *self._shape, *self._bend
-            )
-            return found
+        operators = None if self._failed else onednn()
+        if operators is not None and images.dtype in operators.dtypes:
+            try:
+                weight = self._weight_for(images, operators)
+                return operators.convolve(images, weight, self.bias, *self._shape, *self._bend)
+            except Exception:  # private: a shape that they refuse is no reason to stop
+                self._failed = True
         padding, stride, *rest = self._shape
         made = functional.conv2d(images, self.weight, self.bias, stride, padding, *rest)
         bent: Tensor = self.activation(made)
         return bent
 
-    def _weight_for(self, images: Tensor) -> Tensor:
+    def _weight_for(self, images: Tensor, operators: OneDNN) -> Tensor:
         """Return the weights in oneDNN's order for images of that kind."""
         kind, packed = (images.dtype, images.shape), self._packed
         if packed is None or packed[0] != kind:  # threads may do so at the same time
-            weight = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, *self._shape, list(images.shape)
-            )
+            weight = operators.reorder(self.weight, *self._shape, list(images.shape))
             self._packed = packed = kind, weight
         return packed[1]
 
@@ -213,7 +265,7 @@ def _followers(
     once: set[nn.Module],
     names: dict[nn.Module, str],
 ) -> tuple[str | None, str | None]:
-    """Names of the norm and the activation that can be melted into a convolution."""
+    """Names of the norm and the activation that can be fused into a convolution."""
     follower = fed.get(convolution)
     norm = follower if isinstance(follower, nn.BatchNorm2d) else None
     activation = follower if norm is None else _own_activation(norm)
@@ -250,10 +302,9 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
 
 
 def _suits_onednn(convolution: nn.Conv2d) -> bool:
-    wanted = "_convolution_pointwise", "_reorder_convolution_weight"
     return (
         convolution.weight.device.type == "cpu"
-        and all(hasattr(torch.ops.mkldnn, name) for name in wanted)  # not every build has it
+        and onednn() is not None
         and convolution.padding_mode == "zeros"
         and not isinstance(convolution.padding, str)
         and (not isinstance(convolution, Conv2dSame) or _widens(convolution))

@@ -1,14 +1,20 @@
-"""The backbone of one study: known by the file it came from last time, loaded when it is needed."""
+"""The backbone of one study: known by the files it came from, loaded when it is needed."""
 
+import secrets
 from collections.abc import Mapping
-from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_datasize.embedding import weights as weight_files
+from pytest_datasize.errors import BackboneError
 from pytest_datasize.images.image_set import file_stamp
+from pytest_datasize.requirement.versions import EMBEDDING, versions
 from pytest_datasize.store import Store, key_of
 
 if TYPE_CHECKING:
     from pytest_datasize.embedding.backbone import Backbone
+
+_BY_TRAINER = "made by the trainer"
 
 
 class LazyBackbone:
@@ -20,10 +26,14 @@ class LazyBackbone:
         What the study was asked: backbone, weights, strategy, trainer, image size.
     store
         Knows which file weights came from before.
+    token
+        Names a module that has no other name; None for a new one. Processes that work on one study
+        share it.
     """
 
-    def __init__(self, options: Mapping[str, Any], store: Store) -> None:
+    def __init__(self, options: Mapping[str, Any], store: Store, token: str | None = None) -> None:
         self._options, self._store = options, store
+        self.token = secrets.token_hex(8) if token is None else token
         self._loaded: Backbone | None = None
 
     @property
@@ -41,7 +51,10 @@ class LazyBackbone:
 
     @property
     def name(self) -> str | None:
-        """Cached name of backbone and weights; None if the weights file has changed since.
+        """Name of backbone and weights, the same in every session and folder.
+
+        None if another session could not tell what it is, or while it is not known: files of the
+        backbone have changed since they were last loaded.
 
         Raises
         ------
@@ -50,23 +63,69 @@ class LazyBackbone:
         """
         asked = self._options["backbone"]
         if self._options["strategy"] == "own_training":
-            return "made by the trainer"
+            return _BY_TRAINER
         if not isinstance(asked, str):
-            return self.loaded.key
-        if self._options["strategy"] == "from_scratch":
-            return f"{asked}|random"
-        key = key_of([asked, self._options["weights"], version("timm")])
+            return self.loaded.key if self.loaded.named else None
+        scratch = self._options["strategy"] == "from_scratch"
+        name = f"{weight_files.portable_name(asked)}{'|random' if scratch else ''}"
+        if scratch and not asked.startswith((weight_files.LOCAL_DIR, weight_files.HF_HUB)):
+            return name
+        key = key_of([asked, self._options["weights"], scratch, versions(EMBEDDING)])
         known = self._store.get("weights", key)
         if self._loaded is not None:
             stamps = [[str(file), file_stamp(file)] for file in self._loaded.files]
             found = {"files": stamps, "is": self._loaded.content}
             if found != known:
                 self._store.put("weights", key, found)
-            return f"{self._loaded.name}|{self._loaded.content}"
+            return f"{name}|{self._loaded.content}"
         files = known.get("files") if known else None
         if files and all(file_stamp(file) == stamp for file, stamp in files):
-            return f"{asked}|{known['is']}"
+            return f"{name}|{known['is']}"
         return None
+
+    @property
+    def asked(self) -> str | None:
+        """Name of what was asked for, for records that are compared in other folders; no torch.
+
+        A folder is named by the hashes of its files, a module by its key, whatever the strategy
+        makes of it; None for a module that another session could not tell from others.
+
+        Raises
+        ------
+        BackboneError
+            The folder or the module cannot be used.
+        """
+        asked = self._options["backbone"]
+        if self._options["strategy"] == "own_training":
+            return _BY_TRAINER
+        if not isinstance(asked, str):
+            return self.loaded.key if self.loaded.named else None
+        if not asked.startswith(weight_files.LOCAL_DIR):
+            return asked
+        folder = Path(asked.removeprefix(weight_files.LOCAL_DIR))
+        try:
+            files = weight_files.in_folder(folder).read
+        except BackboneError:
+            if self._options["strategy"] != "from_scratch":
+                raise
+            files = (folder / weight_files.CONFIG,)  # weights are not needed
+        return f"{weight_files.portable_name(asked)}|{'+'.join(map(self.hash_of, files))}"
+
+    def hash_of(self, file: Path) -> str:
+        """Return the hash of a file's content, remembered while the file does not change.
+
+        Raises
+        ------
+        BackboneError
+            It cannot be read.
+        """
+        stamp = file_stamp(file)
+        found: str | None = self._store.get("weights", stamp) if stamp else None
+        if found is None:
+            found = weight_files.hash_of(file)
+            if stamp:
+                self._store.put("weights", stamp, found)
+        return found
 
     def _load(self) -> "Backbone":
         from pytest_datasize.embedding.backbone import RANDOM, load
@@ -81,7 +140,7 @@ class LazyBackbone:
 
             with fork_rng(devices=[]):
                 return load(name, RANDOM, side)
-        loaded = load(name, weights, side)
+        loaded = load(name, weights, side, self.token)
         if self._options["features"] == "stages":
             from pytest_datasize.embedding.stages import with_stages
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.fusion import Site, fuse, watch
 
@@ -38,7 +39,7 @@ class Inference:
     precision
         Name of the dtype, such as ``bfloat16``.
     sites
-        Where layers are melted into its convolutions; empty where none are.
+        Where layers are fused into its convolutions; empty where none are.
     """
 
     model: nn.Module
@@ -73,7 +74,7 @@ def prepare(
         ``float32``, ``bfloat16``, ``float16``, or ``auto``: the half precision that the hardware
         is fast in, if the embeddings stay within :data:`HALF_TOLERANCE`.
     sites
-        Where an earlier check of ``precision`` found that layers can be melted; None checks.
+        Where an earlier check of ``precision`` found that layers can be fused; None checks.
     """
     sample = sample.to(device).contiguous(memory_format=torch.channels_last)
 
@@ -112,7 +113,9 @@ def _fused(
     all. Noise is one of the images, since the others may be black.
     """
     side = backbone.image_size
-    noise = torch.randint(256, (1, 3, side, side), generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(
+        256, (1, 3, side, side), generator=torch.Generator().manual_seed(FIXED_NOISE)
+    )
     shown = backbone.normalise(noise.to(sample.device))
     images = torch.cat([sample, shown]).contiguous(memory_format=torch.channels_last)
     try:
@@ -152,7 +155,7 @@ def _difference(
     except Exception:  # whatever a module of anybody's raises: in float32 it did not
         return float("inf")
     blocks = [reference.shape[1]] if not widths else list(widths)
-    pairs = zip(found.split(blocks, 1), reference.split(blocks, 1), strict=True)
+    pairs = zip(torch.split(found, blocks, 1), torch.split(reference, blocks, 1), strict=True)
     value = max(
         float(((ours - true).norm(dim=1) / true.norm(dim=1).clamp_min(1e-12)).mean())
         for ours, true in pairs

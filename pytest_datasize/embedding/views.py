@@ -128,7 +128,7 @@ def _transformed(augment: Any, picture: Image.Image, seed: list[int]) -> Image.I
     """Apply a user's transform, which draws from torch's generator; leave that as it was."""
     state = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
     with _GLOBAL_STATE, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(state)
+        torch.default_generator.manual_seed(state)  # torch.manual_seed would seed every GPU
         try:
             found = augment(picture)
         except Exception as problem:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,31 +23,49 @@ class Weights:
         Which, and where from.
     config
         The file that says which architecture they are of; None where the name does.
+    watched
+        Files and folders that need not exist, and whose change may lead to another weights file.
     """
 
     file: Path
     source: str
     config: Path | None = None
+    watched: tuple[Path, ...] = ()
 
     @cached_property
     def hash(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the file."""
-        return _hash(self.file)
+        return hash_of(self.file)
 
     @property
     def content(self) -> str:
         """What names all that was loaded: the hash, and that of the configuration."""
-        return self.hash if self.config is None else f"{self.hash}+{_hash(self.config)}"
+        return self.hash if self.config is None else f"{self.hash}+{hash_of(self.config)}"
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """The files that are read."""
+        return (self.file,) if self.config is None else (self.file, self.config)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files that were read."""
-        return (self.file,) if self.config is None else (self.file, self.config)
+        """Those, and what decides which ones they are: to be checked for changes."""
+        return (*self.read, *self.watched)
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+def hash_of(path: Path) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of a file.
+
+    Raises
+    ------
+    BackboneError
+        It cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError as problem:
+        raise BackboneError(f"weights file {path}: cannot be read: {problem.strerror}.") from None
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,26 @@ EMBEDDED: dict[str, EmbeddedPackage] = {
 }
 """Architecture → package with its ImageNet weights, for places that no model hub reaches."""
 
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+WORDS = ("auto", "hub", "embedded")
+"""Where weights come from, in place of the path of a file."""
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+CONFIG = "config.json"
+
+LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
+"""What names a backbone that brings its own weights, before a folder and before a repository."""
+
+_FOLDER_FILES = (
+    *HUB_FILES,
+    "pytorch_model.pth",
+    "model.pth",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+)
+_FOLDER_SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".bin")  # timm's order, as above
+_SHARDS = "*.index.json"
 _PROBE_SECONDS = 5.0
 
 
@@ -81,7 +118,7 @@ def find(architecture: str, hub_id: str | None, choice: str) -> Weights:
     BackboneError
         There are none to be had; the text names three ways out.
     """
-    if choice not in ("auto", "hub", "embedded"):
+    if choice not in WORDS:
         return from_file(Path(choice))
     reason = ""
     if choice in ("auto", "hub"):
@@ -90,7 +127,9 @@ def find(architecture: str, hub_id: str | None, choice: str) -> Weights:
             return found
     if choice in ("auto", "embedded"):
         if found := _from_package(architecture):
-            return found
+            # the hub comes first: its files may arrive in the cache
+            watched = (hub_reference(hub_id),) if choice == "auto" and hub_id else ()
+            return replace(found, watched=watched)
         reason = reason or "no installed package carries them"
     raise BackboneError(_three_ways_out(architecture, reason))
 
@@ -103,6 +142,55 @@ def from_file(path: Path) -> Weights:
             "auto, hub, embedded."
         )
     return Weights(path, f"file {path}")
+
+
+def in_folder(folder: Path) -> Weights:
+    """Find the weights in a folder: the file that timm would load, by name and then by suffix.
+
+    Raises
+    ------
+    BackboneError
+        There is no configuration or no weights file, or the weights are in several parts.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("config.json", "pytorch_model.bin", "model.safetensors"):
+    ...         _ = (Path(folder) / name).write_text("")
+    ...     in_folder(Path(folder)).file.name
+    'model.safetensors'
+    """
+    usual = (folder / name for name in _FOLDER_FILES)
+    others = (path for suffix in _FOLDER_SUFFIXES for path in sorted(folder.glob(f"*{suffix}")))
+    found = next((path for path in usual if path.exists()), None)
+    if found is None and (parts := sorted(folder.glob(_SHARDS))):
+        raise BackboneError(
+            f"{folder}: the weights are in several files, listed in {parts[0].name}. Save them as "
+            f"one {HUB_FILES[0]}."
+        )
+    found = found or next(others, None)
+    config = folder / CONFIG
+    if found is None or not config.is_file():
+        raise BackboneError(
+            f"backbone '{LOCAL_DIR}{folder}': expected {CONFIG} and a weights file "
+            f"({', '.join(_FOLDER_SUFFIXES)}) in {folder}."
+        )
+    return replace(from_file(found), config=config, watched=(folder,))
+
+
+def portable_name(name: str) -> str:
+    """Name a backbone without the place of its folder, whose content is named instead."""
+    return LOCAL_DIR.rstrip(":") if name.startswith(LOCAL_DIR) else name
+
+
+def hub_reference(repository: str) -> Path:
+    """Return the file in the local hub cache that says which revision of a repository is used."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = repo_folder_name(repo_id=repository, repo_type="model")
+    return Path(constants.HF_HUB_CACHE) / folder / "refs" / "main"
 
 
 def hub_file(repository: str, *names: str) -> tuple[Path | None, str]:
@@ -137,8 +225,11 @@ def hub_file(repository: str, *names: str) -> tuple[Path | None, str]:
 def _from_hub(hub_id: str | None) -> tuple[Weights | None, str]:
     if not hub_id:
         return None, "timm knows no hub repository for this name"
-    path, reason = hub_file(hub_id, *_HUB_FILES)
-    return (Weights(path, f"hub {hub_id}"), "") if path else (None, reason)
+    path, reason = hub_file(hub_id, *HUB_FILES)
+    if path is None:
+        return None, reason
+    # another file may be added beside it, or another revision become the current one
+    return Weights(path, f"hub {hub_id}", None, (path.parent, hub_reference(hub_id))), ""
 
 
 def _reachable(endpoint: str) -> bool:

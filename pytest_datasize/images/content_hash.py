@@ -9,6 +9,10 @@ from pytest_datasize.images.undecodable import UndecodableError, told
 from pytest_datasize.store import Store
 
 MOST_NAMED = 200
+
+BATCH = 256
+"""Images whose contents are written to the store at a time."""
+
 _POINTER = "run `git lfs pull`"
 
 
@@ -67,18 +71,32 @@ def read_contents(
         return content
 
     learnt: dict[str, str] = {}
+
+    def keep() -> None:
+        # the hashes first: of a file whose content is known they need not be made again
+        made = {content: squares.pop(content) for content in set(new) if content in squares}
+        perceptual_hash.remember(store, made)
+        store.remember(learnt)
+        new.clear()
+        learnt.clear()
+
+    new: list[str] = []
     with ThreadPoolExecutor(threads) as pool:
         try:
             for row, content in zip(missing, pool.map(read, missing), strict=True):
                 contents[row] = content
-                if content and (stamp := images.stamps[row]):
-                    learnt[stamp] = content
+                if content:
+                    new.append(content)
+                    if stamp := images.stamps[row]:
+                        learnt[stamp] = content
                 on_done(row + 1)
+                if len(new) >= BATCH:
+                    keep()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    store.remember(learnt)
-    perceptual_hash.remember(store, squares)
+        finally:
+            keep()  # what was read before an interruption is not read again
     if unreadable:
         raise DatasetError(unreadable_text(sorted(unreadable), len(images)))
     return tuple(content or "" for content in contents)

@@ -4,16 +4,19 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.requirement.versions import DECODING, text_of
 
 Raw = bytes | np.ndarray[Any, Any]
 """An image before decoding: the bytes of a file, or an (H, W[, C]) array of pixels."""
 
+
+_T = TypeVar("_T")
 
 MAX_PIXELS = 178_956_970
 """Largest image that is decoded unless asked for: Pillow's own limit, half a gigabyte as RGB."""
@@ -62,6 +65,28 @@ class Reading:
     max_pixels: int = MAX_PIXELS
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen(Generic[_T]):
+    """A function of the rows of an image set, as a function of places in a choice of them.
+
+    Examples
+    --------
+    >>> Chosen(str, np.array([7, 9]))(1)
+    '9'
+    """
+
+    function: Callable[[int], _T]
+    rows: NDArray[np.int64]
+
+    def __call__(self, index: int) -> _T:
+        """Return the value of the row at a place."""
+        return self.function(int(self.rows[index]))
+
+
+def no_stamp(index: int) -> None:
+    """Return None: only reading tells whether an image has changed."""
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Labelled images that are read one at a time, so that nothing ever holds all of them.
@@ -75,7 +100,9 @@ class ImageSet:
     labels
         int64 array of shape (N,).
     read
-        Index → the image before decoding. Called from several threads.
+        Index → the image before decoding. Called from several threads. This and the other
+        functions can be pickled where they are methods or objects of module-level classes, so
+        that images reach processes that are spawned.
     name
         Index → what to call the image in a message.
     findings
@@ -106,7 +133,7 @@ class ImageSet:
     name: Callable[[int], str]
     findings: tuple[Finding, ...] = ()
     digests: tuple[str, ...] = ()
-    stamp: Callable[[int], str | None] = lambda index: None
+    stamp: Callable[[int], str | None] = no_stamp
     key: Callable[[int], str] | None = None
     groups: NDArray[np.int64] | None = None
     group_names: tuple[str, ...] = ()
@@ -124,14 +151,13 @@ class ImageSet:
     def part(self, rows: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
         """Return the images of some rows, in their order."""
         chosen = np.asarray(rows, dtype=np.int64)
-        key = self.key
         return replace(
             self,
             labels=self.labels[chosen],
-            read=lambda index: self.read(int(chosen[index])),
-            name=lambda index: self.name(int(chosen[index])),
-            stamp=lambda index: self.stamp(int(chosen[index])),
-            key=None if key is None else lambda index: key(int(chosen[index])),
+            read=Chosen(self.read, chosen),
+            name=Chosen(self.name, chosen),
+            stamp=Chosen(self.stamp, chosen),
+            key=None if self.key is None else Chosen(self.key, chosen),
             groups=None if self.groups is None else self.groups[chosen],
             near=None if self.near is None else self.near[chosen],
             digests=tuple(self.digests[row] for row in chosen) if self.digests else (),
@@ -139,8 +165,14 @@ class ImageSet:
 
     @cached_property
     def stamps(self) -> tuple[str | None, ...]:
-        """Stamp of every image, taken once: before any of them is read."""
-        return tuple(self.stamp(row) for row in range(len(self)))
+        """Stamp of every image, taken once: before any of them is read.
+
+        It names the decoders and their limit, too: what an image is called, remembered by its
+        stamp, depends on them.
+        """
+        reading = f"{self.max_pixels}|{text_of(DECODING)}"
+        found = (self.stamp(row) for row in range(len(self)))
+        return tuple(None if stamp is None else f"{stamp}|{reading}" for stamp in found)
 
     @cached_property
     def class_counts(self) -> dict[str, int]:
@@ -178,6 +210,17 @@ def one_line(name: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in name
     )
+
+
+@dataclass(frozen=True, eq=False)
+class SafeName:
+    """Names of images, each by :func:`one_line` fit to be shown."""
+
+    name: Callable[[int], str]
+
+    def __call__(self, index: int) -> str:
+        """Return the name of an image."""
+        return one_line(self.name(index))
 
 
 def few(names: Sequence[str], most: int = 3) -> str:

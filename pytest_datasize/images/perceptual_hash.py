@@ -1,18 +1,16 @@
-"""What an image shows, in 255 bits that saving again, brightening or mirroring hardly change.
+"""What an image shows, in bits that saving again, brightening or mirroring hardly change.
 
 The signs of the lowest 16 x 16 frequencies of the image as 32 x 32 grey squares (Zauner 2010,
 "Implementation and Benchmarking of Perceptual Image Hash Functions", with four times the bits and
-the sign for the median). A mirrored or turned image has the same frequencies but for their signs
-and their order, so that its hash follows from that of the image, and copies made by augmentation
-are found at no cost.
+the sign for the median). An image has five such hashes: of the whole, and of windows around its
+middle that leave out 3 to 10.5 % of both sides. A copy that was cropped has, as a whole, nearly the
+hash of one of the windows of its original.
 
-How near is near depends on the data, as with embeddings: photographs of one part in one pose share
-most of their bits. So a pair counts where it differs in less than a quarter of the bits that an
-image and its tenth nearest neighbour usually differ in, and in no more than :data:`MOST_BITS`. The
-tenth, so that a pool of which every image was written out several times does not pass for normal.
+The arithmetic is of whole numbers, so that every machine finds the same bits: the groups that
+follow from them are part of cache keys and of lock files.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -24,65 +22,63 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.decode import decode
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.undecodable import UndecodableError, told
+from pytest_datasize.requirement.versions import DECODING, text_of
 from pytest_datasize.store import Store
 
 ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
-MOST_BITS: Final = 24
-"""Bits of 255 that a copy may differ in; of 2,000 different textiles no two differ in under 84."""
+WINDOWS: Final = (1.0, 0.97, 0.945, 0.92, 0.895)
+"""Shares of both sides that are hashed, around the middle: a copy that was cropped by up to about
+11 % differs from one of them by 1.5 % of its side at most, which turns some 20 bits."""
 
-SHARE_OF_NEIGHBOURS: Final = 0.25
-"""Bits that a copy may differ in, as a share of what near neighbours usually do."""
+SIDE: Final = 16
+"""Frequencies along each side; a hash has their square in bits, the first of which is no sign."""
 
-_NEIGHBOUR: Final = 10
+_SQUARES: Final = 32
+_FLAT: Final = 2
+"""Spread of grey levels of 255 below which an image shows too little to recognise it by."""
 
-_SIDE: Final = 32
-_BITS: Final = 16
-_FLAT: Final = 2.0
-"""Spread of grey levels of 255 below which an image shows too little to be told from another."""
+_SCALE: Final = 4096  # of the cosines: sums of products stay whole numbers below 2**53
+_FORMAT: Final = "perceptual hash 2"
+_BATCH: Final = 256
 
-_LEAST_POOL: Final = 20
-_SAMPLE: Final = 500
-_CELLS: Final = 1 << 23
-_SPACE: Final = "perceptual hash 1"
 
-_frequency = np.arange(_BITS)
-_COSINES: Final = np.cos(
-    np.pi * (np.arange(_SIDE) + 0.5) * _frequency[:, None] / _SIDE, dtype=np.float32
-)
-_DOWN, _ACROSS = np.meshgrid(_frequency, _frequency, indexing="ij")
-_STILL: Final = np.flatnonzero((_DOWN % 2 == 0) & (_ACROSS % 2 == 0) & (_DOWN + _ACROSS > 0))
-"""Bits that no mirror changes: they find the pairs, the others tell whether they are copies."""
+def _cosines(share: float) -> NDArray[np.float64]:
+    """Cosines of a window, over all 32 squares: between them the image is interpolated (cubic)."""
+    frequency, place = np.arange(SIDE)[:, None], np.arange(_SQUARES)
+    cosines: NDArray[np.float64] = np.cos(np.pi * (place + 0.5) * frequency / _SQUARES)
+    taken = np.zeros((_SQUARES, _SQUARES))
+    for row, at in enumerate((place + 0.5 - _SQUARES / 2) * share + _SQUARES / 2 - 0.5):
+        first = int(np.floor(at))
+        t = at - first
+        weights = (
+            -t + 2 * t**2 - t**3,
+            2 - 5 * t**2 + 3 * t**3,
+            t + 4 * t**2 - 3 * t**3,
+            t**3 - t**2,
+        )
+        for square, weight in zip(range(first - 1, first + 3), weights, strict=True):
+            taken[row, min(max(square, 0), _SQUARES - 1)] += weight / 2
+    return np.rint(_SCALE * cosines @ taken)
 
-_MIRRORS: Final = np.packbits(
-    np.stack(
-        [
-            np.zeros_like(_DOWN),
-            _ACROSS % 2,  # left and right
-            _DOWN % 2,  # top and bottom
-            (_DOWN + _ACROSS) % 2,  # both: half a turn
-        ]
-    ).reshape(4, -1),
-    axis=1,
-)
-_TURNED: Final = np.arange(_BITS**2).reshape(_BITS, _BITS).T.ravel()
-_ONES: Final = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(
-    axis=1, dtype=np.uint8
-)
+
+_COSINES: Final = tuple(map(_cosines, WINDOWS))
+_MARGINS: Final = tuple(round((1 - share) / 2 * _SQUARES) for share in WINDOWS)
 
 
 def squares_of(picture: Image.Image) -> bytes:
-    """Return an image as 32 x 32 grey squares, 1,024 bytes: what its hash is made of."""
+    """Return an image as 32 x 32 grey squares, 1,024 bytes: what its hashes are made of."""
     # coarser and faster ways of shrinking would see a mirrored image differently
-    small = picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    small = picture.resize((_SQUARES, _SQUARES), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return small.convert("L").tobytes()
 
 
-def hashes_of(squares: list[bytes]) -> ByteArray:
-    """Return the hashes of images, shape (N, 32).
+def hashes_of(squares: Sequence[bytes]) -> ByteArray:
+    """Return the hashes of images and of their :data:`WINDOWS`, shape (N, 5, 32).
 
-    The first bit, which stands for the mean brightness, says whether there is anything to see.
+    The first bit, which would be the sign of the mean brightness, says whether there is anything to
+    recognise.
 
     Examples
     --------
@@ -91,10 +87,27 @@ def hashes_of(squares: list[bytes]) -> ByteArray:
     >>> bool((some[0] == some[1]).all())
     True
     """
-    grey = np.frombuffer(b"".join(squares), np.uint8).reshape(-1, _SIDE, _SIDE).astype(np.float32)
-    signs = _COSINES @ grey @ _COSINES.T > 0.5
-    signs[:, 0, 0] = grey.std(axis=(1, 2)) >= _FLAT
-    return np.packbits(signs.reshape(len(grey), -1), axis=1)
+    grey = np.frombuffer(b"".join(squares), np.uint8).reshape(-1, _SQUARES, _SQUARES)
+    wide = grey.astype(np.float64)
+    hashes = np.empty((len(grey), len(WINDOWS), SIDE**2 // 8), dtype=np.uint8)
+    for number, (cosines, margin) in enumerate(zip(_COSINES, _MARGINS, strict=True)):
+        signs = cosines @ wide @ cosines.T > _SCALE**2 // 2
+        signs[:, 0, 0] = _shows(grey[:, margin : _SQUARES - margin, margin : _SQUARES - margin])
+        hashes[:, number] = np.packbits(signs.reshape(len(grey), -1), axis=1)
+    return hashes
+
+
+def _shows(grey: ByteArray) -> BoolArray:
+    """Whether the standard deviation of the grey levels is large enough, in whole numbers."""
+    levels = grey.reshape(len(grey), -1).astype(np.int64)
+    n = levels.shape[1]
+    spread: BoolArray = n * (levels**2).sum(axis=1) - levels.sum(axis=1) ** 2 >= (_FLAT * n) ** 2
+    return spread
+
+
+def _space() -> str:
+    """Return the name under which stores keep hashes; pictures are resized by their decoder."""
+    return f"{_FORMAT}|{text_of(DECODING)}"
 
 
 def remember(store: Store, squares: Mapping[str, bytes]) -> None:
@@ -103,11 +116,11 @@ def remember(store: Store, squares: Mapping[str, bytes]) -> None:
     new = [name for name, there in zip(squares, known, strict=True) if not there]
     if new:
         made = hashes_of([squares[name] for name in new])
-        store.rows(_SPACE).add(new, made.view(np.float16))
+        store.rows(_space()).add(new, made.reshape(len(new), -1).view(np.float16))
 
 
 def perceptual_hashes(images: ImageSet, store: Store, threads: int = 1) -> ByteArray:
-    """Return the hashes of images whose contents are known, shape (N, 32).
+    """Return the hashes of images whose contents are known, shape (N, 5, 32).
 
     Images that were decoded before have theirs in the store; others are decoded here.
 
@@ -117,28 +130,30 @@ def perceptual_hashes(images: ImageSet, store: Store, threads: int = 1) -> ByteA
         An image cannot be read any more.
     """
     hashes, known = _fetch(store, images.digests)
-    if not known.all():
-        missing = np.flatnonzero(~known)
-        with ThreadPoolExecutor(threads) as pool:
-            squares = list(pool.map(lambda row: _squares(images, int(row)), missing))
-        remember(store, {images.digests[r]: s for r, s in zip(missing, squares, strict=True)})
-        hashes[missing] = hashes_of(squares)
+    missing = np.flatnonzero(~known)
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(missing), _BATCH):
+            rows = missing[start : start + _BATCH]
+            squares = list(pool.map(lambda row: _squares(images, int(row)), rows))
+            remember(store, {images.digests[r]: s for r, s in zip(rows, squares, strict=True)})
+            hashes[rows] = hashes_of(squares)
     return hashes
 
 
 def trust(store: Store, contents: Sequence[str]) -> None:
     """Count hashes that a worker of this session has kept as its own."""
-    store.rows(_SPACE).trust(contents)
+    store.rows(_space()).trust(contents)
 
 
 def _fetch(store: Store, contents: Sequence[str]) -> tuple[ByteArray, BoolArray]:
     """Return the stored hashes, and which there are; they lie beside the embeddings, as bits."""
-    rows = store.rows(_SPACE)
+    width = len(WINDOWS) * SIDE**2 // 16
+    rows = store.rows(_space())
     if rows.width is None:
-        store.set_width(_SPACE, _BITS)
-    found = np.empty((len(contents), _BITS), dtype=np.float16)
+        store.set_width(_space(), width)
+    found = np.empty((len(contents), width), dtype=np.float16)
     known = rows.fetch(contents, found)
-    return found.view(np.uint8), known
+    return found.view(np.uint8).reshape(len(contents), len(WINDOWS), -1), known
 
 
 def _squares(images: ImageSet, row: int) -> bytes:
@@ -146,79 +161,3 @@ def _squares(images: ImageSet, row: int) -> bytes:
         return squares_of(decode(images.read(row), images.max_pixels))
     except UndecodableError as problem:
         raise DatasetError(told(images.name(row), problem)) from None
-
-
-def limit(pool: ByteArray) -> int:
-    """Return the number of bits from which on two images are no copies.
-
-    Parameters
-    ----------
-    pool
-        Hashes of the images of the pool, (N, 32).
-    """
-    if len(pool) < _LEAST_POOL:
-        return 0
-    rows = np.unique(np.linspace(0, len(pool) - 1, _SAMPLE).astype(np.int64))
-    signs = _signs(pool)
-    alike = signs[rows] @ signs.T
-    alike[np.arange(len(rows)), rows] = -np.inf
-    alike.partition(len(pool) - _NEIGHBOUR, axis=1)
-    differing = (_BITS**2 - alike[:, len(pool) - _NEIGHBOUR]) / 2
-    return min(MOST_BITS + 1, int(np.ceil(SHARE_OF_NEIGHBOURS * float(np.median(differing)))))
-
-
-def copies(images: ByteArray, pool: ByteArray, within: int | None = None) -> NDArray[np.int64]:
-    """Find the pairs that show the same, mirrored or turned or as it is.
-
-    Parameters
-    ----------
-    images, pool
-        Hashes, (M, 32) and (N, 32).
-    within
-        Bits from which on a pair is none; None for :func:`limit`.
-
-    Returns
-    -------
-    ndarray of int64, shape (P, 2)
-        Rows of both.
-    """
-    allowed = limit(pool) if within is None else within
-    seen = _told_apart(images), _told_apart(pool)
-    if not allowed or not all(map(len, seen)):
-        return np.empty((0, 2), dtype=np.int64)
-    found = [
-        np.stack([seen[0][one], seen[1][other]], axis=1)
-        for turned in (pool[seen[1]], _turned(pool[seen[1]]))
-        for one, other in _pairs(images[seen[0]], turned, allowed)
-    ]
-    return np.unique(np.concatenate(found), axis=0)
-
-
-def _told_apart(hashes: ByteArray) -> NDArray[np.int64]:
-    """Rows of the images that show anything."""
-    return np.flatnonzero(hashes[:, 0] & 0x80)
-
-
-def _pairs(
-    images: ByteArray, pool: ByteArray, allowed: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield rows of pairs that differ in less bits than allowed, mirrored as may be."""
-    known, asked = _signs(pool)[:, _STILL], _signs(images)[:, _STILL]
-    least = len(_STILL) - 2 * (allowed // 2)  # a quarter of the bits, and the steadiest
-    step = max(1, _CELLS // len(pool))
-    for start in range(0, len(images), step):
-        one, other = np.nonzero(asked[start : start + step] @ known.T >= least)
-        one += start
-        differing = images[one] ^ pool[other]
-        fewest = np.min([_ONES[differing ^ mirror].sum(axis=1) for mirror in _MIRRORS], axis=0)
-        near = fewest < allowed
-        yield one[near], other[near]
-
-
-def _signs(hashes: ByteArray) -> NDArray[np.floating]:
-    return np.unpackbits(hashes, axis=1).astype(np.float32) * 2.0 - 1.0
-
-
-def _turned(hashes: ByteArray) -> ByteArray:
-    """Hashes of the images mirrored along their diagonal."""
-    return np.packbits(np.unpackbits(hashes, axis=1)[:, _TURNED], axis=1)

@@ -1,4 +1,4 @@
-"""The images of one study, from what was asked for to every image once and known by its content."""
+"""The images of one study: loaded, each once and known by its content, near-duplicates grouped."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +9,9 @@ from pytest_datasize.images.duplicates import unique
 from pytest_datasize.images.findings import refuse, settle, small_classes
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.images.image_set import ImageSet, Loaded, Reading
+from pytest_datasize.images.near_duplicates import find_stored, separated
 from pytest_datasize.images.sources import load as sources
-from pytest_datasize.requirement.checks import must_decode, parse_levels
+from pytest_datasize.requirement.checks import level_of, must_decode, parse_levels
 from pytest_datasize.store import Store, key_of
 
 _OF_THE_READING = ("group", "allow_outside", "max_pixels")
@@ -43,6 +44,8 @@ class Pool:
         self.levels = parse_levels(options["checks"])
         self._raw: Loaded | None = None
         self._unique: Loaded | None = None
+        self._separated: Loaded | None = None
+        self._fingerprint: str | None = None
         self.contents: tuple[tuple[str, ...], ...] = ()
         """What each raw image's content is called, part by part, once it is known."""
 
@@ -93,6 +96,17 @@ class Pool:
         images = replace(images, findings=(*images.findings, *small_classes(images)))
         self._unique = settle(Loaded(images, test), self.levels)
 
+    @property
+    def separated(self) -> Loaded:
+        """Every image once, with near-duplicates where no split can divide them.
+
+        The same whatever is done with the images: it depends on their pixels and on the levels of
+        the checks, which may say that near-duplicates are ignored.
+        """
+        if self._separated is None:
+            self._separated = self._without_near_duplicates()
+        return self._separated
+
     def looked_at(self, levels: Mapping[str, str]) -> Loaded:
         """Return every image once, with all that a look at each one finds."""
         return unique(self._looked(self._read(levels)))
@@ -100,16 +114,35 @@ class Pool:
     def fingerprint(self) -> str:
         """Name the images: what they show, their labels and groups, which are for testing.
 
-        It does not depend on the names, the order or the dates of files.
+        Near-duplicates count as they are grouped or left out. It does not depend on the names, the
+        order or the dates of files.
         """
-        images, test = self.once
-        return key_of(
-            [
-                [images.classes, images.labels.tolist(), images.digests],
-                [test.labels.tolist(), test.digests] if test else None,
-                _renumbered(numbers(images, test)),
-            ]
-        )
+        if self._fingerprint is None:
+            images, test = self.separated
+            self._fingerprint = key_of(
+                [
+                    [images.classes, images.labels.tolist(), images.digests],
+                    [test.labels.tolist(), test.digests] if test else None,
+                    _renumbered(numbers(images, test)),
+                    _renumbered(images.near),
+                ]
+            )
+        return self._fingerprint
+
+    def take_fingerprint(self, fingerprint: str) -> None:
+        """Use the fingerprint that another process has found for the same images."""
+        self._fingerprint = fingerprint
+
+    def _without_near_duplicates(self) -> Loaded:
+        plain = self.once
+        check = "alike" if plain.test is None else "near_duplicates"
+        if level_of(check, self.levels) == "ignore":
+            return plain
+        found = separated(plain, find_stored(plain, self._store, self._threads))
+        before = plain.images.findings
+        new = replace(found.images, findings=found.images.findings[len(before) :])
+        settled = settle(Loaded(new), self.levels).images.findings
+        return found._replace(images=replace(found.images, findings=(*before, *settled)))
 
     def _read(self, levels: Mapping[str, str]) -> Loaded:
         reading = Reading(*(self._options[name] for name in _OF_THE_READING))

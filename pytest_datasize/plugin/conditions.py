@@ -1,22 +1,25 @@
 """Conditions of a gate that train nothing: enough images in every class, and the right ones."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from pytest_datasize.curve.advice.rules import rule_of, short_classes
 from pytest_datasize.errors import DatasizeError
-from pytest_datasize.reports.records.record import plain_record
-from pytest_datasize.reports.records.text import each_text, sendable
+from pytest_datasize.reports.records.record import condition_record
+from pytest_datasize.reports.records.record_types import (
+    ConditionRecord,
+    ImagesPerClass,
+    Represents,
+    Subject,
+)
 
 if TYPE_CHECKING:
     from pytest_datasize.study.study import Study
 
-Record = dict[str, Any]
-
 _MOST_NAMED = 5
 
 
-def images_per_class(study: "Study", asked: int | str, strategy: str) -> Record:
+def images_per_class(study: "Study", asked: int | str, strategy: str) -> ConditionRecord:
     """Count the decodable, different images of every class; import no torch."""
     images = study.images()
     rule = rule_of(asked, strategy)
@@ -30,7 +33,7 @@ def images_per_class(study: "Study", asked: int | str, strategy: str) -> Record:
         if short
         else f"every class has {fewest:,} images at least, {rule.images:,} asked; {rule.reason}"
     )
-    check = {
+    check: ImagesPerClass = {
         "kind": "images_per_class",
         "images_per_class": rule.images,
         "reason": rule.reason,
@@ -38,15 +41,15 @@ def images_per_class(study: "Study", asked: int | str, strategy: str) -> Record:
         "short": short,
         "source": images.source,
     }
-    return _record(not short, message, check)
+    return condition_record(not short, message, check)
 
 
 def represents(
     study: "Study",
     deployment: Any,
     false_alarms: float,
-    locked: Callable[[dict[str, Any]], list[Record]] | None = None,
-) -> Record:
+    locked: Callable[[Subject], list[ConditionRecord]] | None = None,
+) -> ConditionRecord:
     """Compare the images with those of the deployment.
 
     Parameters
@@ -64,13 +67,13 @@ def represents(
     from pytest_datasize.study.representation import representation, sides_of, subject
 
     sides = sides_of(study, deployment)
-    about = subject(study, sides, false_alarms)
+    about = cast(Subject, subject(study, sides, false_alarms))
     if locked is not None:
         [record] = locked(about)
         return {**record, "failed": record["verdict"] != "met", "subject": about}
     found = representation(study, sides, false_alarms)
     met = found["p_value"] > false_alarms
-    told = (
+    found_text = (
         f"a classifier tells them apart with accuracy {found['accuracy']:.3f} "
         f"({found['accuracy_low']:.3f} to {found['accuracy_high']:.3f}; 0.5 is chance), "
         f"p = {found['p_value']:.3g}"
@@ -81,15 +84,9 @@ def represents(
         else "the images are not like those of the deployment"
     )
     if met and found["mmd_p_value"] <= false_alarms:
-        told += (
+        found_text += (
             f"; but the maximum mean discrepancy differs, p = {found['mmd_p_value']:.3g}: look at "
             "the mix of classes"
         )
-    check = {"kind": "represents", "false_alarms": false_alarms, **found}
-    return {**_record(met, f"{said}: {told}", check), "subject": about}
-
-
-def _record(met: bool, message: str, check: Mapping[str, Any]) -> Record:
-    plain = plain_record("", "met" if met else "unmet", message)
-    record: Record = each_text({**plain, "failed": not met, "check": dict(check)}, sendable)
-    return record
+    check = cast(Represents, {"kind": "represents", "false_alarms": false_alarms, **found})
+    return {**condition_record(met, f"{said}: {found_text}", check), "subject": about}

@@ -137,6 +137,9 @@ def datasize_result(request: pytest.FixtureRequest) -> "StudyResult":
         result: StudyResult = evidence[0].result
         return result
     except DatasizeError as problem:
+        from pytest_datasize.plugin.unforeseen import add_traceback
+
+        add_traceback(request.node, "setup", problem)
         wrong = str(problem)
     pytest.fail(wrong, pytrace=False)
 

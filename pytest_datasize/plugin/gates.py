@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -17,18 +17,22 @@ from pytest_datasize.plugin.junit import note_properties
 from pytest_datasize.plugin.study_options import (
     OF_A_STUDY,
     deployment,
+    frozen,
     session_key,
     study_options,
 )
+from pytest_datasize.plugin.unforeseen import add_traceback, guarded
 from pytest_datasize.plugin.verdicts import (
     Asked,
     Evidence,
-    committed,
-    guarded,
-    judged,
+    committed_condition,
+    final_records,
     known_verdict,
     locked_verdict,
+    verdict_of,
 )
+from pytest_datasize.reports.records.record_types import ConditionRecord, PlainRecord, Record
+from pytest_datasize.reports.records.selection import is_judged
 from pytest_datasize.reports.records.text import printable, sendable
 from pytest_datasize.requirement.options import OPTIONS, nearest
 from pytest_datasize.requirement.requirement import Requirement
@@ -56,12 +60,19 @@ class Gate:
     """What is known about one marked test; grows as it is set up and called."""
 
     asked: tuple[Asked, ...]
+    markers: tuple[pytest.Mark, ...] = ()  # kept alive: their values are compared by id
+    content: Any = None  # of the markers, when they were read
     evidence: list[Evidence | None] = field(default_factory=list)  # None: nothing is trained
-    conditions: list[dict[str, Any]] = field(default_factory=list)
-    records: list[dict[str, Any]] = field(default_factory=list)
+    conditions: list[ConditionRecord] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
 
 
 _GATE = pytest.StashKey[Gate]()
+
+
+def _content(markers: tuple[pytest.Mark, ...]) -> Any:
+    """Return what markers say, to be compared with what they say later."""
+    return [[frozen(marker.args), frozen(marker.kwargs)] for marker in markers]
 
 
 class Gates:
@@ -86,10 +97,11 @@ class Gates:
         """Read the markers of a test; raise :class:`RequirementError` when one is wrong.
 
         Called when the test is collected and again before its set-up: a conftest.py may have
-        added a marker in between.
+        added, replaced or changed a marker in between.
         """
-        markers = list(item.iter_markers(MARKER))
-        if _GATE in item.stash and len(item.stash[_GATE].asked) == len(markers):
+        markers = tuple(item.iter_markers(MARKER))
+        content = _content(markers)
+        if _GATE in item.stash and item.stash[_GATE].content == content:
             return
         if not isinstance(item, pytest.Function):
             raise RequirementError(f"{item.nodeid}: only test functions can be datasize gates.")
@@ -100,7 +112,7 @@ class Gates:
             requirement = Requirement.parse(marker.args, marker.kwargs, item.nodeid)
             layer = Layer("marker", requirement.options, base)
             asked.append(Asked(requirement, self.settings(layer, yaml), yaml))
-        item.stash[_GATE] = Gate(tuple(asked))
+        item.stash[_GATE] = Gate(tuple(asked), markers, content)
         if EVIDENCE_FIXTURE not in item.fixturenames:
             # a list of its own: parametrised tests share one, and not all need carry the marker
             item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
@@ -159,6 +171,7 @@ class Gates:
                     trains = bool(asked.requirement.targets)
                     gate.evidence.append(self._gathered(request, order, asked) if trains else None)
         except DatasizeError as problem:
+            add_traceback(item, "setup", problem)
             broken = str(problem)
         if broken:  # outside the except block, or pytest would show a chain of exceptions
             if not gate.records:
@@ -206,11 +219,12 @@ class Gates:
 
     def _conditions(
         self, request: pytest.FixtureRequest, order: int, asked: Asked
-    ) -> list[dict[str, Any]]:
+    ) -> list[ConditionRecord]:
         """Return the records of what is asked besides scores."""
         from pytest_datasize.plugin import conditions
 
-        settings, found = asked.settings, []
+        settings = asked.settings
+        found: list[ConditionRecord] = []
         if settings["images_per_class"] is None and not settings["represents"]:
             return []
         options = study_options(request, settings, asked.yaml)
@@ -222,7 +236,7 @@ class Gates:
             field = deployment(request, settings, asked.yaml)
             nodeid = sendable(request.node.nodeid)
             known = (
-                partial(committed, self.config.rootpath, nodeid, order, kind="represents")
+                partial(committed_condition, self.config.rootpath, nodeid, order, kind="represents")
                 if self.locked
                 else None
             )
@@ -291,27 +305,41 @@ class Gates:
     def decide(self, item: pytest.Item) -> None:
         """Judge the evidence; fail the test in its call phase when it does not suffice."""
         gate = item.stash.get(_GATE, None)
-        if gate is None or len(gate.evidence) != len(list(item.iter_markers(MARKER))):
+        now = _content(tuple(item.iter_markers(MARKER)))
+        if gate is None or gate.content != now or len(gate.evidence) != len(gate.asked):
             pytest.fail(
-                "the datasize marker came too late to be judged; add it before the test is set up",
+                "the datasize marker was added or changed too late to be judged; do so before the "
+                "test is set up",
                 pytrace=False,
             )
-        from pytest_datasize.plugin.decision import decided
+        broken = ""
+        try:
+            gate.records, failure = guarded(self._decided, item, gate)
+        except DatasizeError as problem:
+            add_traceback(item, "call", problem)
+            broken = str(problem)
+        if broken:  # outside the except block, or pytest would show a chain of exceptions
+            gate.records = [self._plain_record(item, "error", broken)]
+            pytest.fail(printable(broken), pytrace=False)
+        if failure:
+            pytest.fail(printable(failure), pytrace=False)
+
+    def _decided(self, item: pytest.Item, gate: Gate) -> tuple[list[Record], str]:
+        """Return the records of a gate, and the text of its failure (empty when it is met)."""
         from pytest_datasize.reports.wording import explain
 
-        gate.records = decided(
+        records = final_records(
             item,
             [asked.settings for asked in gate.asked],
             [
-                judged(self.store, asked, evidence) if evidence else []
+                verdict_of(self.store, asked, evidence) if evidence else []
                 for asked, evidence in zip(gate.asked, gate.evidence, strict=True)
             ],
             self.baseline,
             gate.conditions,
         )
-        failures = [record for record in gate.records if record["failed"]]
-        if failures:
-            pytest.fail(printable(explain.failure(failures)), pytrace=False)
+        failures = [record for record in records if record["failed"]]
+        return records, explain.failure(failures) if failures else ""
 
     def amend(
         self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
@@ -321,19 +349,21 @@ class Gates:
         broken = call.excinfo is not None and not call.excinfo.errisinstance(
             (pytest.skip.Exception, pytest.xfail.Exception)
         )
-        if broken and report.when == "setup" and hasattr(report, "wasxfail"):
+        not_judged = (report.when == "setup" and broken) or (
+            report.when == "call" and any(r["verdict"] == "error" for r in gate.records)
+        )
+        if not_judged and hasattr(report, "wasxfail"):
             # xfail expects a data set that is too small, not one that cannot be judged
             del report.wasxfail
             report.outcome = "failed"
         if report.when == "call" or (report.when == "setup" and not report.passed):
             if not gate.records:  # another fixture failed or skipped before this gate was judged
                 reason = f"not judged: {call.excinfo.exconly()}" if call.excinfo else "not judged"
-                verdict = "error" if broken else "skipped"
-                gate.records = [self._plain_record(item, verdict, reason)]
+                gate.records = [self._plain_record(item, "error" if broken else "skipped", reason)]
             if report.skipped and hasattr(report, "wasxfail"):
                 for record in gate.records:  # nothing that anyone must act on
                     record["failed"] = False
-                    if "notes" in record:
+                    if is_judged(record):
                         record["notes"].append(f"xfail, as expected: {sendable(report.wasxfail)}")
             report.datasize = gate.records  # type: ignore[attr-defined]
             note_properties(item, report, gate.records)
@@ -347,7 +377,9 @@ class Gates:
         return Baseline.read(self.config.invocation_params.dir / path)
 
     @staticmethod
-    def _plain_record(item: pytest.Item, verdict: str, message: str) -> dict[str, Any]:
+    def _plain_record(
+        item: pytest.Item, verdict: Literal["error", "skipped"], message: str
+    ) -> PlainRecord:
         from pytest_datasize.plugin.source_lines import places
         from pytest_datasize.reports.records.record import plain_record
 

@@ -3,12 +3,13 @@
 Properties of a whole suite would be lost under pytest-xdist, so each belongs to its test case.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from pytest_datasize.reports.records.record_numbers import NUMBERS
+from pytest_datasize.reports.records.record_types import Record
+from pytest_datasize.reports.records.selection import is_judged
 from pytest_datasize.reports.records.text import one_line
 
 PREFIX = "datasize."
@@ -16,15 +17,15 @@ _FIELDS = ("verdict", "target", *NUMBERS)
 
 
 def note_properties(
-    item: pytest.Item, report: pytest.TestReport, records: Sequence[dict[str, Any]]
+    item: pytest.Item, report: pytest.TestReport, records: Sequence[Record]
 ) -> None:
-    """Put the numbers on a test and its report; those of an earlier attempt make room."""
+    """Put the numbers on a test and its report; those of an earlier attempt are replaced."""
     others = [pair for pair in item.user_properties if not str(pair[0]).startswith(PREFIX)]
     item.user_properties[:] = [*others, *properties(records)]
     report.user_properties = list(item.user_properties)
 
 
-def properties(records: Sequence[dict[str, Any]]) -> Iterator[tuple[str, object]]:
+def properties(records: Sequence[Record]) -> Iterator[tuple[str, object]]:
     """Yield name and value of every property.
 
     Names read ``datasize.<metric>.<field>``; those of a test's second requirement begin with
@@ -37,13 +38,14 @@ def properties(records: Sequence[dict[str, Any]]) -> Iterator[tuple[str, object]
     [('datasize.verdict', 'skipped')]
     """
     for record in records:
-        if record["metric"] is None:
+        if not is_judged(record):
             yield f"{PREFIX}verdict", record["verdict"]
             continue
         which = f"{record['order'] + 1}." if record["order"] else ""
         start = f"{PREFIX}{which}{record['metric']}."
+        values: Mapping[str, object] = record
         for field in _FIELDS:
-            value = record[field]
+            value = values[field]
             yield f"{start}{field}", "none" if value is None else value
         if record["class"] is not None:
             yield f"{start}class", one_line(record["class"])

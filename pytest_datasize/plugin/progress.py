@@ -1,6 +1,7 @@
 """Progress while a gate trains: a live line on a terminal, a line every few seconds in a log."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -24,6 +25,9 @@ class Progress:
         """Show it, if enough time has passed since the last time."""
         if self._reporter is None:
             return
+        if not total:
+            self._show(f"datasize: {stage}", live=False)
+            return
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._start, self._last = stage, now, now
@@ -36,9 +40,23 @@ class Progress:
         line = f"datasize: {stage} {done:,} of {total:,}, {rate:,.0f}/s"
         if not finished:
             line += f", {(total - done) / rate:,.0f} s left" if rate else ""
-        with self._capture.global_and_fixture_disabled():
-            self._reporter.ensure_newline()
-            if live:
-                self._reporter.rewrite("" if finished else line, erase=True)
-            else:
-                self._reporter.write_line(line)
+        self._show("" if finished and live else line, live)
+
+    def _show(self, line: str, live: bool) -> None:
+        assert self._reporter is not None
+        try:
+            with self._uncaptured():
+                self._reporter.ensure_newline()
+                if live:
+                    self._reporter.rewrite(line, erase=True)
+                else:
+                    self._reporter.write_line(line)
+        except Exception:  # a closed terminal must not end the training
+            self._reporter = None
+
+    def _uncaptured(self) -> AbstractContextManager[None]:
+        """Let a line through to the terminal; with ``-p no:capture`` nothing holds it back."""
+        if self._capture is None:
+            return nullcontext()
+        manager: AbstractContextManager[None] = self._capture.global_and_fixture_disabled()
+        return manager

@@ -1,17 +1,23 @@
 """PYTEST_DONT_REWRITE: gathers the records of a session, writes its reports, publishes them.
 
-Made at every pytest start, so what a report needs is imported when it is written.
+Made at every pytest start, so what a report needs is imported when it is written. Whatever a report
+raises becomes one line: hours of training must not end in an internal error.
 """
 
+import warnings
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_datasize.errors import DatasizeError
 from pytest_datasize.plugin.session import gates_of
 from pytest_datasize.reports.registry import PUBLISHERS, REPORTS
+
+if TYPE_CHECKING:
+    from pytest_datasize.reports.records.record_types import Record, RunContent
 
 
 def add_options(group: Any, parser: pytest.Parser) -> None:
@@ -59,9 +65,11 @@ class Reporter:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.records: list[dict[str, Any]] = []
+        self.records: list[Record] = []
         self.comparisons: list[tuple[str, str]] = []
         self.notes: list[str] = []
+        self.problems: list[str] = []
+        self.run: RunContent | None = None
         self.published = published(config)
         here = config.invocation_params.dir
         self.paths = {
@@ -79,8 +87,11 @@ class Reporter:
 
     def _check(self) -> None:
         """Find out before hours of training what would go wrong after them."""
-        if self.paths or self.baseline:
-            from pytest_datasize.reports.records.files import check_writable
+        wanted = {f"--datasize-{name}": path for name, path in self.paths.items()}
+        if self.first and self.baseline:
+            wanted["--datasize-baseline"] = self.baseline
+        if self.lock:
+            wanted["--datasize-lock"] = self.lock
         try:
             if self.lock:
                 from pytest_datasize.reports.records import lock
@@ -96,16 +107,14 @@ class Reporter:
                     check(path)
         except DatasizeError as problem:
             raise pytest.UsageError(str(problem)) from None
-        wanted = {f"--datasize-{name}": path for name, path in self.paths.items()}
-        if self.first and self.baseline:
-            wanted["--datasize-baseline"] = self.baseline
+        if wanted:
+            from pytest_datasize.reports.records.files import check_writable
         for option, path in wanted.items():
             try:
                 check_writable(path)
-            except OSError as problem:
-                raise pytest.UsageError(
-                    f"{option}={path}: cannot be written: {problem.strerror}"
-                ) from None
+            except (OSError, ValueError) as problem:  # ValueError: a null character in the path
+                said = getattr(problem, "strerror", None) or problem
+                raise pytest.UsageError(f"{option}={path}: cannot be written: {said}") from None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -119,62 +128,122 @@ class Reporter:
                 if name == "datasize_comparison"
             ]
         if found and self.config.getoption("htmlpath", None):  # pytest-html writes a page
-            from pytest_datasize.reports.formats.pytest_html import add_extras
+            self._try("the page of pytest-html lacks a curve", self._add_extras, report, found)
 
-            add_extras(report, found)
+    @staticmethod
+    def _add_extras(report: pytest.TestReport, found: "list[Record]") -> None:
+        from pytest_datasize.reports.formats.pytest_html import add_extras
+
+        add_extras(report, found)
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        """Write the files that were asked for."""
-        # a test that is run again or reports in parts still is one gate: the last word counts
-        last = {
-            (r["nodeid"], r["order"], str(r["metric"] or r.get("check", {}).get("kind"))): r
-            for r in self.records
-        }
+        """Write what was asked for, the JSON file first: all else can be drawn from it later."""
+        # a test that is run again or reports in parts still is one gate: the last report counts
+        last = {_key(record): record for record in self.records}
         self.records = [last[key] for key in sorted(last)]
-        if any(record["metric"] is not None for record in self.records):
-            from pytest_datasize.reports.records import past_runs
-
-            past_runs.remember(gates_of(self.config).store, self.records, self.config.rootpath)
-        if self.config.option.collectonly or not (
-            self.paths or self.first or self.lock or (self.records and self.published)
-        ):
+        judged = any(record["metric"] is not None for record in self.records)
+        wanted = self.paths or self.first or self.lock or (self.records and self.published)
+        collected_only = self.config.option.collectonly
+        if wanted and not collected_only:
+            self._try("no report can be written", self._make_run, int(exitstatus))
+        if self.run is not None and "json" in self.paths:
+            self._write("json", self.paths["json"])
+        if self.lock and not collected_only:
+            self._try(f"--datasize-lock: {self.lock}: not written", self._write_lock, self.lock)
+        if judged:
+            self._try("history: this run is not kept", self._remember)
+        if self.run is None:
             return
+        if self.first and self.baseline and judged:
+            self._try(f"--datasize-baseline={self.baseline}: not written", self._write_baseline)
+        for name, path in self.paths.items():
+            if name != "json":
+                self._write(name, path)
+
+    def _try(self, failure: str, action: Callable[..., None], *arguments: Any) -> None:
+        """Do one thing; whatever it raises becomes one line at the end of the session.
+
+        Warnings stay warnings: ``filterwarnings = error`` is meant for tests, and a deprecation
+        inside a plotting library or a tracker must not cost a report.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("default")
+                action(*arguments)
+        except (Exception, SystemExit) as problem:  # a disk may fill up while a gate trains
+            from pytest_datasize.reports.records.text import problem_text
+
+            self.problems.append(f"{failure}: {problem_text(problem)}")
+
+    def _make_run(self, exit_status: int) -> None:
         from pytest_datasize.reports.records import result_file
 
-        if self.lock:
-            from pytest_datasize.reports.records import lock
+        self.run = result_file.content(self.records, exit_status, self.config.rootpath)
 
-            lock.write(self.lock, self.records)
-        self.run = result_file.content(self.records, int(exitstatus), self.config.rootpath)
-        for name, path in self.paths.items():
-            self._write(name, path)
-        judged = any(record["metric"] is not None for record in self.records)
-        if self.first and self.baseline and judged:
+    def _write(self, name: str, path: Path) -> None:
+        def write() -> None:
+            import_module(REPORTS[name][0]).write(path, self.run)
+            self.notes.append(f"written: {path}")
+
+        self._try(f"--datasize-{name}={path}: not written", write)
+
+    def _write_lock(self, path: Path) -> None:
+        from pytest_datasize.reports.records import lock
+
+        lock.write(path, self.records)
+
+    def _write_baseline(self) -> None:
+        from pytest_datasize.reports.records import result_file
+
+        if self.baseline and self.run:
             result_file.write(self.baseline, self.run)
             self.notes.append(f"no baseline yet: this run is recorded as one in {self.baseline}")
 
-    def _write(self, name: str, path: Path) -> None:
-        try:
-            import_module(REPORTS[name][0]).write(path, self.run)
-        except OSError as problem:  # a disk may fill up while a gate trains
-            self.notes.append(f"--datasize-{name}={path}: not written: {problem}")
-        else:
-            self.notes.append(f"written: {path}")
+    def _remember(self) -> None:
+        from pytest_datasize.reports.records import past_runs
+
+        past_runs.remember(gates_of(self.config).store, self.records, self.config.rootpath)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print what was found, and publish it where the environment is set up for that."""
         if self.comparisons:
-            from pytest_datasize.reports.formats import terminal
+            self._try("the comparisons cannot be shown", self._compare, terminalreporter)
+        if self.records:
+            self._try("the summary cannot be shown", self._show, terminalreporter)
+        if terminalreporter.verbosity >= 0 and self.records:
+            self._say(terminalreporter, self.notes)
+        if self.run is not None and self.records:
+            for name in self.published:
+                self._try(f"{name}: not published", self._publish, name, terminalreporter)
+        # failures are shown with -q, too
+        self._say(terminalreporter, [f"datasize: {problem}" for problem in self.problems])
 
-            terminal.write_comparisons(terminalreporter, self.comparisons)
-        if not self.records:
-            return
+    @staticmethod
+    def _say(terminalreporter: Any, lines: list[str]) -> None:
+        if lines:
+            from pytest_datasize.reports.records.text import one_line
+
+            terminalreporter.ensure_newline()
+        for line in lines:
+            terminalreporter.write_line(one_line(line))
+
+    def _compare(self, terminalreporter: Any) -> None:
         from pytest_datasize.reports.formats import terminal
 
-        terminal.write(terminalreporter, self.records, self.notes)
-        if self.config.option.collectonly:
-            return
-        for name in self.published:
-            module = import_module(PUBLISHERS[name])
-            if module.configured():
-                module.publish(self.run, self.config.rootpath, terminalreporter.write_line)
+        terminal.write_comparisons(terminalreporter, self.comparisons)
+
+    def _show(self, terminalreporter: Any) -> None:
+        from pytest_datasize.reports.formats import terminal
+
+        terminal.write(terminalreporter, self.records)
+
+    def _publish(self, name: str, terminalreporter: Any) -> None:
+        module = import_module(PUBLISHERS[name])
+        if module.configured():
+            module.publish(self.run, self.config.rootpath, terminalreporter.write_line)
+
+
+def _key(record: "Record") -> tuple[str, int, str]:
+    """Name what a record answers: the test, the requirement in it, the metric or condition."""
+    check: Any = record.get("check")
+    return record["nodeid"], record["order"], str(record["metric"] or (check or {}).get("kind"))

@@ -1,4 +1,4 @@
-"""Where a requirement stands in its file, so that an annotation points at the decorator."""
+"""Where a requirement is written in its file, so that an annotation points at the decorator."""
 
 import ast
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ def places(item: pytest.Item, count: int) -> list[tuple[str, int]]:
     """Return file (relative to the root directory) and line of each of `count` requirements.
 
     Markers carry no line of their own, so the decorators are looked up in the file; one that
-    cannot be found there (a marker added by a hook, or kept in a variable) stands at its test.
+    cannot be found there (a marker added by a hook, or kept in a variable) gets its test's line.
 
     Parameters
     ----------

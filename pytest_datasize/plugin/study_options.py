@@ -43,6 +43,8 @@ def study_options(
             f"{CONFIG_NAME}."
         )
     _choose_training(request, settings, values)
+    if "strategy" not in settings.layers and values["strategy"] == OPTIONS["strategy"].default:
+        values["strategy"] = None  # what no one has named may have more than its name promises
     for name in ("dataset", "test_dataset", "weights", "backbone"):
         base = settings.base(name, request.config.rootpath)
         values[name] = located(name, values[name], base, yaml)
@@ -87,17 +89,28 @@ def session_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
     must keep the options alive, too, because objects are keyed by their ``id``.
     """
     return tuple(
-        (name, hashable(value))
+        (name, frozen(value))
         for name, value in options.items()
         if OPTIONS[name].scope is not Scope.RUNTIME
     )
 
 
-def hashable(value: Any) -> Any:
-    """Return a hashable form of an option's value: plain values by value, objects by ``id``."""
+def frozen(value: Any) -> Any:
+    """Return a hashable form of a value as it is now: plain data by value, objects by ``id``.
+
+    Examples
+    --------
+    >>> sizes = [10, 20]
+    >>> before = frozen({"sizes": sizes})
+    >>> sizes.append(40)
+    >>> before, before == frozen({"sizes": sizes})
+    (('dict', (('sizes', ('list', (10, 20))),)), False)
+    """
     if isinstance(value, dict):
-        return tuple(sorted(value.items()))
-    plain = isinstance(value, (str, int, float, type(None))) or (
-        isinstance(value, tuple) and all(isinstance(entry, (int, float)) for entry in value)
-    )
-    return value if plain else ("object", id(value))
+        items = sorted(value.items(), key=lambda item: str(item[0]))
+        return "dict", tuple((key, frozen(inner)) for key, inner in items)
+    if isinstance(value, (list, tuple)):
+        return type(value).__name__, tuple(map(frozen, value))
+    if isinstance(value, (bool, float)):  # True == 1 == 1.0, which are different settings
+        return type(value).__name__, value
+    return value if isinstance(value, (str, int, type(None))) else ("object", id(value))

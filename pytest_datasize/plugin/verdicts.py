@@ -1,24 +1,44 @@
-"""What one requirement asks, what it is judged by, and the verdict: now, before, or committed."""
+"""The verdict on one requirement, measured, cached or committed, and the session's part in it.
 
-import traceback
-from collections.abc import Callable
+Records of the same evidence are equal in every session; the baseline, the place in a file and what
+an undecided verdict does to the test are the session's own.
+"""
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
-from pytest_datasize.errors import DatasetError, DatasizeError, DatasizeWarning, TrainingError
+import pytest
+
+from pytest_datasize.errors import DatasizeError, DatasizeWarning
+from pytest_datasize.plugin.source_lines import places
+from pytest_datasize.plugin.unforeseen import guarded
+from pytest_datasize.reports.records.derived import with_derived
+from pytest_datasize.reports.records.record_types import (
+    ConditionRecord,
+    GateRecord,
+    Json,
+    Record,
+    Subject,
+    TransferGain,
+)
+from pytest_datasize.reports.records.text import each_text, sendable
 from pytest_datasize.requirement.options import Scope, names_of
 from pytest_datasize.requirement.requirement import Requirement
 from pytest_datasize.requirement.settings import Settings, YamlConfig
 from pytest_datasize.study.stopping import Certainty
 
 if TYPE_CHECKING:
+    from pytest_datasize.reports.records.baseline import Baseline
     from pytest_datasize.store import Store
     from pytest_datasize.study.result import StudyResult
     from pytest_datasize.study.study import Study
 
-Record = dict[str, Any]
-_T = TypeVar("_T")
+VERDICT_SCOPES = (Scope.VERDICT, Scope.ADVICE)
+"""What a cached verdict depends on beside its evidence and targets."""
 
 
 @dataclass
@@ -28,7 +48,7 @@ class Asked:
     requirement: Requirement
     settings: Settings
     yaml: YamlConfig
-    locked: list[Record] | None = None  # its records in the committed file
+    locked: list[GateRecord] | None = None  # its records in the committed file
 
     @property
     def confidence(self) -> float | None:
@@ -48,7 +68,7 @@ class Asked:
         from pytest_datasize.reports.records.result_file import SCHEMA
         from pytest_datasize.store import key_of
 
-        asked = {name: self.settings[name] for name in names_of(Scope.VERDICT, Scope.ADVICE)}
+        asked = {name: self.settings[name] for name in names_of(*VERDICT_SCOPES)}
         return key_of([SCHEMA, evidence, self.requirement.targets, asked])
 
 
@@ -83,7 +103,7 @@ class Evidence:
         return self._result
 
 
-def known_verdict(store: "Store", asked: Asked, evidence: Evidence) -> list[Record] | None:
+def known_verdict(store: "Store", asked: Asked, evidence: Evidence) -> list[GateRecord] | None:
     """Return the records of a verdict that was given on the same evidence before."""
     key = evidence.study.key()
     found = key and store.get("verdict", asked.verdict_key(key))
@@ -94,7 +114,7 @@ def known_verdict(store: "Store", asked: Asked, evidence: Evidence) -> list[Reco
 
 def locked_verdict(
     root: Path, nodeid: str, order: int, asked: Asked, evidence: Evidence
-) -> list[Record]:
+) -> list[GateRecord]:
     """Return the records of the verdict in the committed file.
 
     Raises
@@ -103,23 +123,28 @@ def locked_verdict(
         It has none on the same images, requirement and options.
     """
     about = subject(asked, evidence)
-    found = committed(root, nodeid, order, about)
+    from pytest_datasize.reports.records import lock
+
+    found = cast(list[GateRecord], lock.find(root / lock.NAME, nodeid, order, about))
     return [{**record, "subject": about} for record in found]
 
 
-def committed(
-    root: Path, nodeid: str, order: int, about: dict[str, Any], kind: str = ""
-) -> list[Record]:
-    """Return the records in the committed file; see ``find`` in the module ``lock``."""
+def committed_condition(
+    root: Path, nodeid: str, order: int, about: Subject, kind: str
+) -> list[ConditionRecord]:
+    """Return a condition's record in the committed file; see ``find`` in the module ``lock``."""
     from pytest_datasize.reports.records import lock
 
-    return lock.find(root / lock.NAME, nodeid, order, about, kind)
+    found = lock.find(root / lock.NAME, nodeid, order, about, kind)
+    return cast(list[ConditionRecord], found)
 
 
-def subject(asked: Asked, evidence: Evidence) -> dict[str, Any]:
-    """Say what a verdict is about: the images, the options, and what is asked of them."""
+def subject(asked: Asked, evidence: Evidence) -> Subject:
+    """Return what a verdict depends on: the images, the options, and what is asked of them."""
+    found = evidence.study.subject()
     return {
-        **evidence.study.subject(),
+        "images": found["images"],
+        "options": found["options"],
         "asked": {
             **asked.requirement.targets,
             **{name: asked.settings[name] for name in names_of(Scope.VERDICT)},
@@ -127,12 +152,12 @@ def subject(asked: Asked, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def judged(store: "Store", asked: Asked, evidence: Evidence) -> list[Record]:
-    """Return the records of a requirement, judged now or before."""
+def verdict_of(store: "Store", asked: Asked, evidence: Evidence) -> list[GateRecord]:
+    """Return the records of a requirement: committed, cached, or computed now."""
     if asked.locked is not None:
         return asked.locked
     if known := known_verdict(store, asked, evidence):
-        return with_transfer(known, evidence)
+        return with_waits(with_transfer(known, evidence), evidence)
     from pytest_datasize.reports.records.record import records
 
     verdict = evidence.result.verdict(
@@ -140,37 +165,107 @@ def judged(store: "Store", asked: Asked, evidence: Evidence) -> list[Record]:
     )
     about = subject(asked, evidence)
     money = asked.settings["cost_per_image"], asked.settings["image_budget"]
-    found = [{**one, "subject": about} for one in records(verdict, evidence.result, *money)]
+    found: list[GateRecord] = [
+        {**one, "subject": about} for one in records(verdict, evidence.result, *money)
+    ]
     if key := evidence.study.key():
         store.put("verdict", asked.verdict_key(key), found)
-    return with_transfer(found, evidence)
+    return with_waits(with_transfer(found, evidence), evidence)
 
 
-def with_transfer(records: list[Record], evidence: Evidence) -> list[Record]:
-    """Add what transfer adds: known once another strategy ran on the images, whenever that is."""
-    if not any(record["advice"] for record in records):
+def with_waits(records: list[GateRecord], evidence: Evidence) -> list[GateRecord]:
+    """Note how long this session waited for others, which is no part of a verdict that is kept."""
+    waits = [f"{text[0].upper()}{text[1:]}." for text in evidence.study.waits]
+    return [{**record, "notes": [*record["notes"], *waits]} for record in records]
+
+
+def with_transfer(records: list[GateRecord], evidence: Evidence) -> list[GateRecord]:
+    """Add the gain of transfer, which is known once another strategy ran on the same images."""
+    if not any(record.get("advice") for record in records):
         return records
     from pytest_datasize.study.transfer_gain import transfer_gain
 
-    gain = transfer_gain(evidence.study.context)
+    gain = cast(TransferGain | None, transfer_gain(evidence.study.context))
     return [
-        {**record, "advice": record["advice"] and {**record["advice"], "transfer": gain}}
+        {**record, "advice": {**advice, "transfer": gain}}
+        if (advice := record.get("advice"))
+        else record
         for record in records
     ]
 
 
-def guarded(function: Callable[..., _T], *arguments: Any) -> _T:
-    """Call into a study; what no one foresaw is an error of ours, told without a traceback."""
-    try:
-        return function(*arguments)
-    except DatasizeError:
-        raise
-    except DatasizeWarning as warning:
-        raise DatasetError(f"{warning} (a warning, which pytest's filters make an error)") from None
-    except Exception as problem:
-        frame = traceback.extract_tb(problem.__traceback__)[-1]
-        raise TrainingError(
-            f"unexpected {type(problem).__name__}: {problem} "
-            f"({Path(frame.filename).name}:{frame.lineno}). "
-            "The gate was not judged; please report this."
-        ) from problem
+def final_records(
+    item: pytest.Item,
+    settings: Sequence[Settings],
+    found: Sequence[Iterable[GateRecord]],
+    baseline: "Baseline | None",
+    conditions: Sequence[ConditionRecord] = (),
+) -> list[Record]:
+    """Return the records of a test; ``failed`` in each says whether it fails the test.
+
+    Parameters
+    ----------
+    item
+        The test.
+    settings
+        Those of each of its requirements, in reading order.
+    found
+        The records of each; they stay as they are.
+    baseline
+        An earlier run to compare with.
+    conditions
+        Records of what was judged without training; each says whether it failed.
+    """
+    where = places(item, len(settings))
+    nodeid = sendable(item.nodeid)
+    final: list[Record] = []
+    for condition in conditions:
+        file, line = where[condition["order"]]
+        final.append({**condition, "nodeid": nodeid, "file": file, "line": line})
+    for order, (mine, records) in enumerate(zip(settings, found, strict=True)):
+        file, line = where[order]
+        for record in _of_session(mine, records, baseline, (nodeid, order)):
+            final.append({**record, "file": file, "line": line})
+    return final
+
+
+def _of_session(
+    settings: Settings,
+    found: Iterable[GateRecord],
+    baseline: "Baseline | None",
+    place: tuple[str, int],
+) -> Iterator[GateRecord]:
+    """Complete the records of one requirement."""
+    values = {name: _plain(value) for name, value in settings.values.items()}
+    for known in found:
+        record = with_derived(known)
+        record["nodeid"], record["order"] = place
+        record["failed"] = record["verdict"] != "sufficient"
+        record["notes"] = list(record["notes"])
+        record["settings"] = each_text(values, sendable)
+        record["baseline"] = None
+        if record["verdict"] == "undecided" and settings["undecided"] == "warn":
+            warnings.warn(DatasizeWarning(record["message"]), stacklevel=1)
+            record["failed"] = False
+        if baseline is not None:
+            change = baseline.change(record, settings["max_increase"], settings["confidence"])
+            record["baseline"] = change
+            record["failed"] |= change["exceeded"]
+        elif settings["max_increase"] is not None:
+            record["notes"].append(
+                "max_increase was not judged: give --datasize-baseline=PATH to compare with"
+            )
+        yield record
+
+
+def _plain(value: Any) -> Json:
+    """Write an option's value: itself where JSON has it, an open end as null, else its type."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    return f"<{type(value).__name__}>"

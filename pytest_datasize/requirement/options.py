@@ -518,9 +518,24 @@ class GateOptions(StudyOptions, total=False):
     ]
 
 
-OPTIONS: dict[str, Option] = {
-    name: annotation.__metadata__[0] for name, annotation in GateOptions.__annotations__.items()
-}
+def table_of(options: type) -> dict[str, Option]:
+    """Return option name → how it is checked, from a class of annotations.
+
+    Raises
+    ------
+    TypeError
+        An entry has no scope: nobody could say which cached results depend on it.
+    """
+    found: dict[str, Option] = {}
+    for name, annotation in options.__annotations__.items():
+        [option] = getattr(annotation, "__metadata__", (None,))
+        if not isinstance(option, Option) or not isinstance(option.scope, Scope):
+            raise TypeError(f"option {name!r}: expected an Option with a Scope, found {option!r}")
+        found[name] = option
+    return found
+
+
+OPTIONS: dict[str, Option] = table_of(GateOptions)
 """Option name → how it is checked; the same for every layer of the settings."""
 
 STUDY_SCOPES = (

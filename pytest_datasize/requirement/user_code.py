@@ -1,15 +1,17 @@
 """A function of the user's own as what it is: imported by name, named, and known by its source."""
 
 import hashlib
+import pickle
+import pickletools
 import sys
-import sysconfig
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.requirement.source_files import Sources, sources_of
+from pytest_datasize.requirement.versions import versions_of_modules
 
 
 def resolved(function: Any, option: str = "trainer") -> Callable[..., Any]:
@@ -54,41 +56,101 @@ def named(function: Any) -> str:
 def code_of(function: Any) -> str | None:
     """Name a function by the source it is made of; None where that cannot be told.
 
-    That is its own file, and every file of the same project that it imports, directly or not:
-    installed packages are known by their versions instead. What a function holds besides its
-    source, a closure or the state of an object, cannot be told.
+    That is its own file, and every file of the same project that it imports, directly or not,
+    wherever in a file the import is. Installed packages are known by :func:`packages_of`. What a
+    function holds besides its source, a closure or the state of an object, cannot be told.
     """
     called = resolved(function)
-    if getattr(called, "__closure__", None) or not hasattr(called, "__qualname__"):
+    found = _sources(called)
+    if found is None or not found.files:
         return None
-    files: dict[str, bytes] = {}
-    waiting = [called.__module__]
-    while waiting:
-        module = sys.modules.get(waiting.pop())
-        path = getattr(module, "__file__", None)
-        if module is None or not path or path in files or _installed(path):
-            continue
-        try:
-            files[path] = Path(path).read_bytes()
-        except OSError:
+    code = getattr(called, "__code__", None)
+    place = [called.__qualname__]
+    if code is not None and "<" in called.__qualname__:  # others in the file are named like it
+        place.append(f"line {code.co_firstlineno} {' '.join(code.co_names)}")
+    values = [*(getattr(called, "__defaults__", None) or ())]
+    values += sorted((getattr(called, "__kwdefaults__", None) or {}).items())
+    if not all(map(_plain, values)):
+        if "<locals>" in called.__qualname__:
             return None
-        for value in vars(module).values():
-            other = value.__name__ if isinstance(value, ModuleType) else _home(value)
-            if other:
-                waiting.append(other)
-    if not files:
+    else:
+        place.append(repr(values))
+    return _hashed(place, found)
+
+
+def packages_of(function: Any) -> dict[str, str]:
+    """Return package → version of the installed packages that a function's sources import."""
+    found = _sources(resolved(function))
+    return {} if found is None else versions_of_modules(found.packages)
+
+
+def content_of(value: Any) -> str | None:
+    """Name a function or an object, such as a transform, for a record that people compare.
+
+    Parameters
+    ----------
+    value
+        A function, ``module:function``, or an object that can be pickled.
+
+    Returns
+    -------
+    str or None
+        Its name, what it shows of its state, and the code that the project has of it; None where
+        another session could not tell it from others.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> content_of(Fraction(1, 3)), content_of(lambda picture: picture)
+    ('fractions.Fraction Fraction(1, 3)', None)
+    """
+    if isinstance(value, str) or hasattr(value, "__code__"):
+        code = code_of(value)
+        return code and f"{named(value)} {code}"
+    text = " ".join(repr(value).split())
+    try:
+        packed = pickle.dumps(value, protocol=4)
+    except Exception:  # whatever the object raises: it cannot be told
         return None
-    content = hashlib.sha256(called.__qualname__.encode())
-    for source in sorted(hashlib.sha256(source).digest() for source in files.values()):
-        content.update(source)
-    return content.hexdigest()[:32]
+    found = Sources()
+    for home in _modules_in(packed):
+        part = sources_of(home, None, {})
+        if part is None:
+            return None
+        found.files |= part.files
+    if found.files:  # how much of their state they show is up to their author
+        text += f" {hashlib.sha256(packed).hexdigest()[:16]}"
+    if " at 0x" in text:
+        return None
+    return f"{named(value)} {text}{f' {_hashed([], found)}' if found.files else ''}"
 
 
-def _home(value: Any) -> str | None:
-    name = getattr(value, "__module__", None)
-    return name if isinstance(name, str) else None
+def _sources(called: Any) -> Sources | None:
+    """Find the files behind a function or class; None where it is more than its source."""
+    owner = getattr(called, "__self__", None)
+    bound = owner is not None and not isinstance(owner, (type, ModuleType))
+    if bound or getattr(called, "__closure__", None) or not hasattr(called, "__qualname__"):
+        return None
+    if isinstance(called, FunctionType):
+        if vars(called):
+            return None
+        # by its own file: two conftest.py have one name, and only one of them is the module
+        return sources_of(called.__module__, called.__code__.co_filename, called.__globals__)
+    return sources_of(called.__module__, None, {})
 
 
-def _installed(path: str) -> bool:
-    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return any(path.startswith(f"{place}/") for place in places if place)
+def _hashed(place: list[str], found: Sources) -> str:
+    files = sorted((name, hashlib.sha256(data).hexdigest()) for name, data in found.files.items())
+    return hashlib.sha256(repr([place, files]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _modules_in(packed: bytes) -> set[str]:
+    """Return the modules whose classes and functions a pickle may name."""
+    words = (argument for _, argument, _ in pickletools.genops(packed))
+    return {word for word in words if isinstance(word, str) and word in sys.modules}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_plain, value))
+    return isinstance(value, (str, bytes, int, float, type(None)))

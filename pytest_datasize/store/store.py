@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,28 +213,33 @@ class Store:
     # -- several processes ---------------------------------------------------------------------
 
     @contextmanager
-    def claim(self, key: str) -> Iterator[None]:
+    def claim(
+        self, key: str, work: str, on_wait: Callable[[str], None] = lambda text: None
+    ) -> Iterator[str]:
         """Hold a piece of work alone: another process that wants the same waits, then finds it.
 
-        The operating system lets go of the claim of a process that dies.
-        """
-        if self.folder is None:
-            yield
-            return
-        from filelock import FileLock
+        Where nothing is shared, as with ``refresh``, nobody waits.
 
-        lock = FileLock(self.folder / f"{key_of(key)}.lock")
-        try:
-            lock.acquire()
-        except (
-            OSError
-        ):  # a folder that cannot be written: nothing is shared, so nothing to wait for
-            yield
+        Parameters
+        ----------
+        key
+            Names the work by everything that its result depends on.
+        work, on_wait
+            As in :func:`pytest_datasize.store.claims.claimed`.
+
+        Yields
+        ------
+        str
+            How long and for whom this process has waited; empty where it has not.
+        """
+        if self.folder is None or self.refresh:
+            yield ""
             return
-        try:
-            yield
-        finally:
-            lock.release()
+        from pytest_datasize.store.claims import FOLDER as CLAIMS
+        from pytest_datasize.store.claims import claimed
+
+        with claimed(self.folder / CLAIMS / key_of(key), work, on_wait) as waited:
+            yield waited
 
 
 def _short(stamp: str) -> bytes:

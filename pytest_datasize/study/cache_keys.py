@@ -5,16 +5,17 @@ and the versions of what calculates. Nothing here lists options by name, but for
 keyed by their content instead of their value.
 """
 
-import hashlib
 import math
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_datasize.errors import BackboneError
+from pytest_datasize.embedding.lazy_backbone import LazyBackbone
+from pytest_datasize.embedding.weights import WORDS
 from pytest_datasize.requirement.options import Scope, names_of
-from pytest_datasize.requirement.user_code import code_of, named
+from pytest_datasize.requirement.user_code import code_of, content_of, named, packages_of
+from pytest_datasize.requirement.versions import EVIDENCE as VERSIONS
+from pytest_datasize.requirement.versions import versions
 from pytest_datasize.store import key_of
 
 TRIAL: Final = (Scope.EMBEDDING, Scope.DRAW, Scope.TRIAL)
@@ -24,6 +25,9 @@ EVIDENCE: Final = (*TRIAL, Scope.PLAN, Scope.EVIDENCE)
 """What the evidence of a study depends on."""
 
 _BY_CONTENT: Final = ("backbone", "weights", "trainer", "augment")
+
+UNNAMED: Final = "an object that another session could not tell from others"
+"""In place of an option's value in a record: nothing can be compared with it."""
 
 
 def key_of_options(
@@ -59,27 +63,36 @@ def key_of_options(
             chosen["trainer"] = code_of(options["trainer"])
             if chosen["trainer"] is None:
                 return None
-    versions = {name: version(name) for name in ("pytest-datasize", "timm", "torch", "numpy")}
-    return key_of([versions, chosen, model])
+            chosen["packages"] = packages_of(options["trainer"])
+    return key_of([versions(VERSIONS), chosen, model])
 
 
-def as_data(options: Mapping[str, Any]) -> dict[str, Any]:
+def as_data(options: Mapping[str, Any], backbone: LazyBackbone) -> dict[str, Any]:
     """Return the options that change what is measured as plain data, for people to compare.
+
+    What is a file or a function is named by its content, so that the data are the same in every
+    folder and on every machine; what cannot be named is :data:`UNNAMED`.
+
+    Parameters
+    ----------
+    options
+        Option name → value.
+    backbone
+        Names the backbone and its weights by their content.
 
     Raises
     ------
     BackboneError
         The file of weights cannot be read.
     """
-    found = {
-        name: plain(options[name])
-        for name in names_of(*EVIDENCE)
-        if name not in ("backbone", "weights")
-    }
-    if (trainer := options["trainer"]) is not None:
-        found["trainer"] = f"{named(trainer)} {code_of(trainer) or ''}".rstrip()
-    if (weights := options["weights"]) not in ("auto", "hub", "embedded"):
-        found["weights"] = _file_hash(Path(weights))
+    found = {name: plain(options[name]) for name in names_of(*EVIDENCE) if name not in _BY_CONTENT}
+    found["backbone"] = backbone.asked or UNNAMED
+    for name in ("trainer", "augment"):
+        value = options[name]
+        known = value is None or isinstance(value, bool)
+        found[name] = value if known else content_of(value) or UNNAMED
+    weights = options["weights"]
+    found["weights"] = weights if weights in WORDS else backbone.hash_of(Path(weights))
     return found
 
 
@@ -98,11 +111,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [plain(inner) for inner in value]
     return value if isinstance(value, (str, int, type(None))) else named(value)
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-    except OSError as problem:
-        raise BackboneError(f"weights file {path}: cannot be read: {problem.strerror}.") from None

@@ -8,10 +8,11 @@ import numpy as np
 
 from pytest_datasize.curve.learning_curve import Ceiling, Interval, LearningCurve
 from pytest_datasize.curve.verdict import LEVEL, count
-from pytest_datasize.errors import RequirementError
+from pytest_datasize.errors import DatasetError, RequirementError
 from pytest_datasize.requirement.options import nearest
 from pytest_datasize.requirement.registries import STRATEGIES
 from pytest_datasize.study.result import StudyResult
+from pytest_datasize.study.splits import same_splits
 
 SHARES = (1.0, 0.5, 0.13)
 """Shares of the data in the decrement table; the flowers study's Large, Medium and Small."""
@@ -213,7 +214,9 @@ def compare(
     Raises
     ------
     RequirementError
-        A strategy is unknown or stands twice.
+        A strategy is unknown or given twice.
+    DatasetError
+        The strategies were not tested on the same images.
     """
     for name in strategies:
         if name.removesuffix(AUGMENTED) not in STRATEGIES:
@@ -228,8 +231,14 @@ def compare(
         name: run(name.removesuffix(AUGMENTED), name.endswith(AUGMENTED)) for name in strategies
     }
     first = next(iter(results.values()))
-    for result in results.values():
+    for name, result in results.items():
         result.check([metric])
+        if not same_splits(first.splits, result.splits):
+            raise DatasetError(
+                f"datasize_compare: {name} and {strategies[0]} were not trained and tested on the "
+                f"same images of {first.source}, so their scores cannot be compared. Did the "
+                "images change meanwhile? Run again when they are complete."
+            )
     return Comparison(metric, target, first.available, first.source, results)
 
 

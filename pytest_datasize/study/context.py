@@ -5,7 +5,8 @@ face that people use. Nothing heavy is imported before something must be measure
 study is found in the store by the contents of its images alone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_datasize.embedding.lazy_backbone import LazyBackbone
@@ -14,7 +15,7 @@ from pytest_datasize.errors import RequirementError
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.pool import Pool
 from pytest_datasize.requirement.options import OPTIONS, STUDY_SCOPES, Scope, names_of, nearest
-from pytest_datasize.requirement.registries import LOCAL
+from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES, LOCAL
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.study import cache_keys
 from pytest_datasize.study.engines import Engines
@@ -43,7 +44,9 @@ class StudyContext:
     on_trial
         Called with (size, repeat, outcome) as each trial ends.
     on_progress
-        Called with (stage, done, in all).
+        Called with (stage, done, in all); in all is 0 where the stage is a sentence of its own.
+    token
+        See :class:`pytest_datasize.embedding.lazy_backbone.LazyBackbone`.
 
     Attributes
     ----------
@@ -59,6 +62,8 @@ class StudyContext:
         The published recipe that the options come from, or None.
     augmentation
         Name of the augmentation; None if another session could not tell which it is.
+    waits
+        What this study waited for, in sentences.
 
     Raises
     ------
@@ -75,6 +80,7 @@ class StudyContext:
         finished: "Mapping[Key, Outcome] | None" = None,
         on_trial: "Callable[[int, int, Outcome], None]" = lambda size, repeat, outcome: None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+        token: str | None = None,
     ) -> None:
         allowed = names_of(*STUDY_SCOPES)
         for name in given:
@@ -93,11 +99,10 @@ class StudyContext:
         }
         if self.options["dataset"] is None:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
-        if self.options["features"] == "auto":  # what is named by its strategy stays what it was
-            named = self.preset is not None or given.get("strategy") is not None
-            self.options["features"] = "last" if named else "stages"
         trained = given.get("trainer") is not None
         _settle_training(self.options, given.get("strategy") if trained else values["strategy"])
+        named = self.preset is not None or given.get("strategy") is not None
+        _settle_features(self.options, named)
         self.store = Store() if store is None else store
         self.engines = engines
         if self.options["engine"] != LOCAL and self.store.folder is None:
@@ -107,7 +112,8 @@ class StudyContext:
         self.on_trial = on_trial
         self.on_progress = on_progress
         self.pool = Pool(self.options, self.store, n_threads(), on_progress)
-        self.backbone = LazyBackbone(self.options, self.store)
+        self.backbone = LazyBackbone(self.options, self.store, token)
+        self.waits: list[str] = []
 
     # -- keys ---------------------------------------------------------------------------------
 
@@ -130,6 +136,26 @@ class StudyContext:
         options = self._key_of_options(cache_keys.TRIAL)
         return options and key_of([options, self.pool.fingerprint()])
 
+    @contextmanager
+    def claim(self, key: str | None, work: str) -> Iterator[None]:
+        """Do something alone among the processes that share the store.
+
+        Parameters
+        ----------
+        key
+            Names what is done by all that its result depends on; None where no other process
+            could find the result.
+        work
+            What the holder of the claim does, as in "embeds these images".
+        """
+        if key is None:
+            yield
+            return
+        with self.store.claim(key, work, lambda text: self.on_progress(text, 0, 0)) as waited:
+            if waited:
+                self.waits.append(waited)
+            yield
+
     def _key_of_options(self, scopes: tuple[Scope, ...]) -> str | None:
         return cache_keys.key_of_options(
             self.options, scopes, self.augmentation, self.backbone.name
@@ -144,9 +170,7 @@ class StudyContext:
             Images or weights cannot be read.
         """
         images, test = self.pool.once
-        options = cache_keys.as_data(self.options)
-        backbone = self.options["backbone"]
-        options["backbone"] = backbone if isinstance(backbone, str) else self.backbone.loaded.key
+        options = cache_keys.as_data(self.options, self.backbone)
         number = len(images) + (len(test) if test else 0)
         fingerprint = self.pool.fingerprint()
         return {"images": {"number": number, "fingerprint": fingerprint}, "options": options}
@@ -197,6 +221,14 @@ def _with_preset(
         values["augment"] = presets.augmentation(str(given["preset"]))
         augmentation = f"that of {given['preset']}"
     return preset, augmentation, values
+
+
+def _settle_features(options: dict[str, Any], named: bool) -> None:
+    """Settle what heads see; a strategy or preset that is given by name stays what it was."""
+    if options["features"] == "auto":
+        options["features"] = "last" if named else "stages"
+    if options["strategy"] not in EMBEDDING_STRATEGIES:
+        options["features"] = "last"  # networks have the whole backbone
 
 
 def _settle_training(options: dict[str, Any], strategy: str | None) -> None:

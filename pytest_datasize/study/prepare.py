@@ -1,4 +1,6 @@
-"""Prepare what trials need: the embeddings of the images, and the outcomes that are known."""
+"""Prepare what trials need: images, their embeddings, and the outcomes that are known."""
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -6,21 +8,50 @@ from pytest_datasize.embedding.device import trained_in
 from pytest_datasize.embedding.embed import Embeddings, embed
 from pytest_datasize.embedding.embedder import Embedder, Space
 from pytest_datasize.embedding.features import Features
-from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
+from pytest_datasize.store import Store
 from pytest_datasize.study.context import StudyContext
 from pytest_datasize.trials.plan import Plan
 from pytest_datasize.trials.work import Outcome, Work, pack, unpack
+
+
+def images_to_split(context: StudyContext) -> Loaded:
+    """Return every image once, near-duplicates grouped or left out of the test images.
+
+    Where that leaves too few images for the plan, they are not separated; a finding says so.
+
+    Raises
+    ------
+    DatasetError
+        Images cannot be read, or a check of the level ``error`` found something.
+    """
+    plain, separated = context.pool.once, context.pool.separated
+    if separated is plain:
+        return plain
+    try:
+        context.draw(*separated)
+    except DatasetError as problem:
+        check = "alike" if plain.test is None else "near_duplicates"
+        finding = Finding(check, f"near-duplicates are not separated: {problem}")
+        findings = (*separated.images.findings, finding)
+        near = separated.images.near
+        return Loaded(replace(plain.images, findings=findings, near=near), plain.test)
+    return separated
 
 
 def embedded(
     context: StudyContext, image_sets: tuple[ImageSet, ...], space: Space | None = None
 ) -> Embeddings:
     """Embed images with the backbone of a study, in a space that was settled before if any."""
+    backbone = context.backbone.loaded
     return embed(
         image_sets,
-        Embedder(context.backbone.loaded, context.device, context.options["precision"], space),
+        Embedder(backbone, context.device, context.options["precision"], space),
         context.store,
         lambda done, total: context.on_progress("embedding images", done, total),
+        # workers have settled the space, and hand their embeddings over in the common store
+        keep=context.store if backbone.named or space else Store(),
     )
 
 

@@ -147,6 +147,11 @@ class StudyResult:
         ``outcomes``.
     findings
         What was noted beside the scores, see :mod:`pytest_datasize.study.findings`.
+    splits
+        Names of the repeats' splits: equal where the same images were tested and left to train on.
+    features
+        What the heads of a frozen backbone saw, such as "last layer and 5 stages"; empty for other
+        strategies.
     """
 
     source: str
@@ -174,6 +179,8 @@ class StudyResult:
     seed: int
     timings: Mapping[str, float]
     findings: Mapping[str, Any] = field(default_factory=dict)
+    features: str = ""
+    splits: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (

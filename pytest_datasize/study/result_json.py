@@ -20,7 +20,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
 def from_json(plain: dict[str, Any]) -> StudyResult:
     """Return the result that :func:`to_json` was given."""
     given = dict(plain)
-    for name in ("notes", "sizes"):
+    for name in ("notes", "sizes", "splits"):
         given[name] = tuple(given[name])
     for name in ("outcomes", "class_outcomes"):
         given[name] = {key: _outcomes_from_json(value) for key, value in given[name].items()}

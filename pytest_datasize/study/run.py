@@ -1,5 +1,6 @@
-"""Measure what a study asks: embed, keep near-duplicates apart, draw, train, score."""
+"""Measure what a study asks: embed, separate near-duplicates, draw, train, score."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,31 +10,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_datasize.embedding.embed import Embeddings
-from pytest_datasize.embedding.features import Features, chosen
-from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.findings import settle
-from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
-from pytest_datasize.images.near_duplicates import comparable, keep_apart
-from pytest_datasize.images.perceptual_hash import perceptual_hashes
-from pytest_datasize.requirement.checks import level_of
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES, STRATEGIES
-from pytest_datasize.study.prepare import embedded, work_of
+from pytest_datasize.store import key_of
+from pytest_datasize.study.prepare import embedded, images_to_split, work_of
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.scoring import measure
+from pytest_datasize.study.splits import split_names
 from pytest_datasize.trials.cost import estimate, trim_to_budget
 
 if TYPE_CHECKING:
     from pytest_datasize.study.context import StudyContext
     from pytest_datasize.study.workers.dispatch import Dispatcher
 
+_NAMED_BY = 8  # images that tell data sets without files from each other, for a claim
+
 
 def measured(
     context: "StudyContext",
     until: Callable[[StudyResult, float], bool] | None,
     workers: "Dispatcher | None",
+    known: Callable[[], StudyResult | None],
+    keep: Callable[[StudyResult], None],
 ) -> StudyResult:
-    """Measure a study, whatever is known of its result.
+    """Embed, train and score, or take what another process did while this one waited for it.
 
     Parameters
     ----------
@@ -43,29 +45,82 @@ def measured(
         As in :meth:`pytest_datasize.study.study.Study.run`.
     workers
         Who embeds and trains; None where this process does.
+    known
+        Returns the result if the store has it.
+    keep
+        Keeps a result in the store, if another process could find it there.
 
     Raises
     ------
     DatasetError, BackboneError
         As in :meth:`pytest_datasize.study.study.Study.run`.
     """
-    module, _, function = STRATEGIES[context.options["strategy"]].partition(":")
-    strategy = getattr(import_module(module), function)
-    timings: dict[str, float] = {}
-    features = space = None
+    embeddings: list[Embeddings] = []  # to be emptied: they are not kept while heads train
     if context.options["strategy"] in EMBEDDING_STRATEGIES:
+        embeddings.append(_embedded_pool(context, workers))
+        key = context.evidence_key(context.family())
+    else:
+        key = context.trials_key()  # trials are kept one by one, for other sizes and repeats too
+    with context.claim(key, "measures the same"):
+        if found := known():
+            return found
+        result = _measured(context, until, workers, embeddings)
+        keep(result)
+    return result
+
+
+def _embedded_pool(context: "StudyContext", workers: "Dispatcher | None") -> Embeddings:
+    raw = tuple(part for part in context.pool.raw if part)
+    with context.claim(_embedding_key(context, raw), "embeds these images"):
         start = time.perf_counter()
-        raw = tuple(part for part in context.pool.raw if part)
         if workers:
             raw = workers.embed(raw)
         found = embedded(context, raw, workers.space if workers else None)
-        timings["decode_and_embed"] = time.perf_counter() - start
-        space = found.space
-        context.pool.name(found.contents)
-        images, test, features = _apart(context, found)
-        del found  # or its rows, in the order of the files, would be kept as well
-    else:
-        images, test, _ = _apart(context, None)
+        found = replace(found, seconds=time.perf_counter() - start)
+    context.pool.name(found.contents)
+    return found
+
+
+def _embedding_key(context: "StudyContext", parts: tuple[ImageSet, ...]) -> str:
+    """Name images and what embeds them; read few images, and none whose files have a stamp."""
+    names: list[list[str | None]] = []
+    for images in parts:
+        stamps = list(images.stamps)
+        if None in stamps:
+            rows = np.linspace(0, len(images) - 1, min(len(images), _NAMED_BY)).astype(int)
+            stamps = [str(len(images)), *(_pixels_hash(images, row) for row in rows.tolist())]
+        names.append(stamps)
+    precision = context.options["precision"]
+    return key_of([context.backbone.loaded.key, precision, str(context.device), names])
+
+
+def _pixels_hash(images: ImageSet, row: int) -> str:
+    try:
+        raw = images.read(row)
+    except (DatasetError, UndecodableError):  # is reported with all that cannot be read
+        return ""
+    return hashlib.sha256(raw if isinstance(raw, bytes) else raw.tobytes()).hexdigest()
+
+
+def _measured(
+    context: "StudyContext",
+    until: Callable[[StudyResult, float], bool] | None,
+    workers: "Dispatcher | None",
+    given: list[Embeddings],
+) -> StudyResult:
+    module, _, function = STRATEGIES[context.options["strategy"]].partition(":")
+    strategy = getattr(import_module(module), function)
+    timings: dict[str, float] = {}
+    space = None
+    embeddings = given.pop() if given else None
+    if embeddings is not None:
+        timings["decode_and_embed"] = embeddings.seconds
+        space = embeddings.space
+    images, test = images_to_split(context)
+    features = None
+    if embeddings is not None:
+        features = embeddings.of([*images.digests, *(test.digests if test else ())])
+    del embeddings  # or its rows, in the order of the files, would be kept as well
     sets = (images, test) if test else (images,)
     work = work_of(context, sets, context.draw(images, test), space, features)
     if workers:
@@ -77,37 +132,9 @@ def measured(
         plan, note = trim_to_budget(work.plan, cost, budget)
         work, notes = replace(work, plan=plan), (*notes, note) if note else notes
     result = measure(work, strategy, timings, notes, until)
+    names = split_names(work.plan, sets, context.pool.fingerprint(), result.repeats)
+    result = replace(result, splits=names)
     return _with_fit(result) if context.preset and context.preset.fits else result
-
-
-def _apart(
-    context: "StudyContext", embeddings: Embeddings | None
-) -> tuple[ImageSet, ImageSet | None, Features | None]:
-    """Let no near-duplicate stand on the other side of a split.
-
-    Where that leaves too few images for a split, they stay as they are, which is told.
-    """
-    plain, levels = context.pool.once, context.pool.levels
-    images, test = plain
-    digests = [*images.digests, *(test.digests if test else ())]
-    features = None if embeddings is None else embeddings.of(digests)
-    check = "near_duplicates" if test else "alike"
-    if level_of(check, levels) == "ignore" or not comparable(plain):
-        return images, test, features
-    parts = [perceptual_hashes(p, context.store, n_threads()) for p in (images, test) if p]
-    seen = None if features is None else features[:].cpu().numpy()
-    apart, rows = keep_apart(plain, seen, np.concatenate(parts))
-    new = apart.images.findings[len(images.findings) :]
-    settle(Loaded(replace(images, findings=new)), levels)
-    try:
-        context.draw(*apart)
-    except DatasetError as problem:
-        told = Finding(check, f"near-duplicates were not kept apart: {problem}")
-        findings = (*images.findings, *new, told)
-        return replace(images, findings=findings, near=apart.images.near), test, features
-    if features is not None and len(rows) < len(features):
-        features = chosen(features, rows)
-    return *apart, features
 
 
 def _with_fit(result: StudyResult) -> StudyResult:

@@ -19,7 +19,7 @@ from pytest_datasize.study.findings import findings
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.stopping import looks
 from pytest_datasize.trials.parameters import parameters
-from pytest_datasize.trials.plan import MOST_TESTED, Plan
+from pytest_datasize.trials.plan import MOST_TESTED, WITH_REPLACEMENT, Plan
 from pytest_datasize.trials.work import Trials, Work
 
 
@@ -60,6 +60,11 @@ def measure(
         outcomes, by_class = (
             (_bare_outcomes(work, found), {}) if trials.scores else _outcomes(work, found)
         )
+        if options["sampling"] == WITH_REPLACEMENT:
+            outcomes, by_class = (
+                _drawn_with_replacement(outcomes),
+                _drawn_with_replacement(by_class),
+            )
         spent = {**trials.seconds, "outcomes": time.perf_counter() - start}
         for stage, seconds in spent.items():
             timings[stage] = timings.get(stage, 0.0) + seconds
@@ -87,6 +92,7 @@ def measure(
             weights_hash=backbone.weights_hash,
             image_size=backbone.image_size,
             precision=work.precision,
+            features=_seen(work),
             strategy=options["strategy"],
             device=work.device_name or devices.describe(device),
             seed=options["seed"],
@@ -98,6 +104,14 @@ def measure(
     if by_class:  # a trainer's bare scores say nothing of single images
         result = replace(result, findings=_findings(work, found))
     return result
+
+
+def _seen(work: Work) -> str:
+    """Say what the heads of a frozen backbone see."""
+    if work.features is None:
+        return ""
+    stages = len(work.backbone.widths) - 1
+    return f"last layer and {stages} stages" if stages > 0 else "last layer"
 
 
 def _set_aside(plan: Plan, fraction: float, total: int) -> str:
@@ -161,6 +175,10 @@ def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
         )
         for metric in sorted(scores[0][0])
     }
+
+
+def _drawn_with_replacement(outcomes: dict[str, Outcomes]) -> dict[str, Outcomes]:
+    return {name: replace(each, replacement=True) for name, each in outcomes.items()}
 
 
 def metric_function(metric: str) -> Callable[..., Any]:

@@ -37,7 +37,8 @@ class Study:
     on_trial
         Called with (size, repeat, outcome) as each trial ends.
     on_progress
-        Called with (stage, done, in all).
+        Called with (stage, done, in all); in all is 0 where the stage is a sentence of its own,
+        such as "waiting for process 1, which embeds these images".
     **options
         As in the marker, see :class:`pytest_datasize.requirement.options.StudyOptions`; None for
         the default.
@@ -101,11 +102,12 @@ class Study:
             What :meth:`run` would raise before it trains.
         """
         from pytest_datasize.embedding import device as devices
+        from pytest_datasize.study.prepare import images_to_split
         from pytest_datasize.study.result import StudyPlan
         from pytest_datasize.trials.cost import estimate, trim_to_budget
 
         context = self.context
-        images, test = context.pool.once
+        images, test = images_to_split(context)
         plan = context.draw(images, test)
         backbone, strategy = context.backbone.loaded, context.options["strategy"]
         sets = (images, test) if test else (images,)
@@ -185,17 +187,25 @@ class Study:
 
         context = self.context
         stops = getattr(until, "key", None) if until else ""
-        if found := self._known(stops):
-            return from_json(found)
-        with context.store.claim(context.backbone.loaded.key):
-            if found := self._known(stops):  # measured by the process that held the claim
-                return from_json(found)
-            with dispatcher(context) as workers:
-                result = measured(context, until, workers)
+
+        def known() -> "StudyResult | None":
+            found = self._known(stops)
+            return from_json(found) if found else None
+
+        def keep(result: "StudyResult") -> None:
             if stops is not None:
                 self._keep(to_json(result), stops)
                 keep_scores(context, result)
-        return result
+
+        if found := known():
+            return found
+        with dispatcher(context) as workers:
+            return measured(context, until, workers, known, keep)
+
+    @property
+    def waits(self) -> tuple[str, ...]:
+        """How long :meth:`run` waited for other processes, and for what; a sentence for each."""
+        return tuple(self.context.waits)
 
     def key(self) -> str | None:
         """Return the key of everything that the evidence depends on; None if it is not known.

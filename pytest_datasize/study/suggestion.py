@@ -53,6 +53,7 @@ def suggest(study: "Study", unlabelled: Any, number: int) -> list[Suggestion]:
     import torch
 
     from pytest_datasize.curve.advice.ranking import margins, rank
+    from pytest_datasize.curve.seeds import Purpose, seed_of
     from pytest_datasize.embedding.threads import n_threads
     from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 
@@ -69,7 +70,8 @@ def suggest(study: "Study", unlabelled: Any, number: int) -> list[Suggestion]:
     features = torch.from_numpy(np.concatenate([taught, asked[rows]]))
     labels = np.concatenate([labelled.labels, np.zeros(len(rows), dtype=np.int64)])
     train, test = np.split(np.arange(len(labels)), [len(taught)])
-    task = HeadTask(train, test, seed=study.options["seed"])
+    seed = study.options["seed"]
+    task = HeadTask(train, test, seed_of(seed, Purpose.SUGGESTION_FOLDS))
     [head] = fit_heads(features, torch.from_numpy(labels), [task], len(labelled.classes))
     margin = margins(head.probabilities)
     return [
@@ -78,5 +80,5 @@ def suggest(study: "Study", unlabelled: Any, number: int) -> list[Suggestion]:
             labelled.classes[int(head.probabilities[place].argmax())],
             round(float(margin[place]), 4),
         )
-        for place in rank(asked[rows], head.probabilities, number, study.options["seed"])
+        for place in rank(asked[rows], head.probabilities, number, seed)
     ]

@@ -3,7 +3,13 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pytest_datasize.requirement.options import names_of
+from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES
+from pytest_datasize.requirement.versions import EVIDENCE as VERSIONS
+from pytest_datasize.requirement.versions import versions
 from pytest_datasize.store import key_of
+from pytest_datasize.study import cache_keys
+from pytest_datasize.study.splits import same_splits
 
 if TYPE_CHECKING:
     from pytest_datasize.study.context import StudyContext
@@ -11,18 +17,16 @@ if TYPE_CHECKING:
 
 
 def transfer_gain(context: "StudyContext") -> dict[str, Any] | None:
-    """Say what transfer adds here; None unless both strategies ran on these images before.
+    """Say what transfer adds here; None unless both strategies ran on the same splits before.
 
     Raises
     ------
     DatasetError
         Images cannot be read.
     """
-    known = [
-        context.store.get("scores", _key(context, strategy))
-        for strategy in ("feature_extraction", "from_scratch")
-    ]
-    if None in known:
+    keys = [_key(context, strategy) for strategy in ("feature_extraction", "from_scratch")]
+    known: list[Any] = [context.store.get("scores", key) if key else None for key in keys]
+    if None in known or not same_splits(*(part.get("splits", ()) for part in known)):
         return None
     from pytest_datasize.curve.advice.gain import transfer_gain
 
@@ -33,16 +37,25 @@ def transfer_gain(context: "StudyContext") -> dict[str, Any] | None:
 
 def keep_scores(context: "StudyContext", result: "StudyResult") -> None:
     """Keep what a study found, for others on the same images."""
-    if (found := result.scores.get("accuracy")) and context.augmentation is not None:
+    key = _key(context, context.options["strategy"])
+    if key and (found := result.scores.get("accuracy")):
         scores = {str(size): list(s) for size, s in zip(result.sizes, found, strict=True)}
-        key = _key(context, context.options["strategy"])
-        context.store.put("scores", key, {"scores": scores, "n_test": result.n_test})
+        splits = list(result.splits)
+        context.store.put(
+            "scores", key, {"scores": scores, "n_test": result.n_test, "splits": splits}
+        )
 
 
-def _key(context: "StudyContext", strategy: str) -> str:
-    """Name a strategy on the splits of this study, whatever sizes and repeats it has."""
-    backbone = context.options["backbone"]
-    name = backbone if isinstance(backbone, str) else context.backbone.loaded.key
-    options = ("test_fraction", "sampling", "seed", "image_size")
-    asked = [context.augmentation, *(context.options[option] for option in options)]
-    return key_of([strategy, name, context.pool.fingerprint(), *asked])
+def _key(context: "StudyContext", strategy: str) -> str | None:
+    """Name a strategy on the splits of this study, whatever sizes and repeats it has.
+
+    None where something has no name that another session would find again.
+    """
+    options = {**context.options, "strategy": strategy}
+    if strategy not in EMBEDDING_STRATEGIES:
+        options["features"] = "last"
+    known = cache_keys.as_data(options, context.backbone)
+    asked = {name: known[name] for name in names_of(*cache_keys.TRIAL)}
+    if cache_keys.UNNAMED in asked.values():
+        return None
+    return key_of([asked, versions(VERSIONS), context.pool.fingerprint()])

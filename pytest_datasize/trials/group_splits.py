@@ -5,10 +5,9 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
-
-_SPLIT = 3  # purpose of the random stream; the plan has its own
 
 
 class GroupSplits:
@@ -51,11 +50,11 @@ class GroupSplits:
     def test(self, repeat: int) -> NDArray[np.int64]:
         """Return the rows that a repeat is tested on, ascending."""
         block, fold = divmod(repeat, self._folds)
-        generator = np.random.default_rng([self._seed, _SPLIT, block])
+        generator = stream(self._seed, Purpose.GROUP_SPLIT, block)
         if block not in self._blocks:
             self._blocks[block] = self._dealt(generator)
         chosen = self._blocks[block] == fold
-        lending = np.random.default_rng([self._seed, _SPLIT, block, fold])
+        lending = stream(self._seed, Purpose.GROUP_LENDING, block, fold)
         while (lacking := np.flatnonzero(~self._counts[chosen].any(axis=0))).size:
             having = np.flatnonzero((self._counts[:, lacking[0]] > 0) & ~chosen)
             chosen[lending.choice(having)] = True

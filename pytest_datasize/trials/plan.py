@@ -1,7 +1,7 @@
 """Which images each trial trains on and is scored on: sizes, repeats, nested subsamples, seeds.
 
-Pure numpy. Seeds derive from (seed, purpose, repeat), so that adding repeats changes no
-earlier one, and no global random state is read or changed.
+Pure numpy. Each repeat has random streams of its own (:mod:`pytest_datasize.curve.seeds`), so that
+adding repeats changes no earlier one.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.trials.group_splits import GroupSplits
@@ -22,10 +23,11 @@ LEAST_PER_CLASS = 2
 MOST_TRAINED = 100_000
 """Largest default size: of a larger pool the curve is projected, not walked to its end."""
 
+WITH_REPLACEMENT = "replacement"
+"""The sampling by independent draws, in which images come several times."""
+
 MOST_TESTED = 20_000
 """Most images that one repeat sets aside: their luck then moves a share by 0.4 points at most."""
-
-_SPLIT, _ORDER = 0, 1  # purposes of a random stream
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Repeat:
     ----------
     order
         int64 array of shape (largest size,): rows of the pool; the subsample of size n is the
-        prefix of length n, so that subsamples are nested and drawn without replacement.
+        prefix of length n, so that subsamples are nested. No image comes twice unless it is drawn
+        with replacement.
     test
         int64 array of shape (n_test,): rows that score every trial of this repeat.
     """
@@ -60,29 +63,29 @@ class Plan:
         make the repeats differ, in the repeat that has the fewest.
     n_test
         Test images behind one score; where groups make the repeats differ, rounded down.
-    pools_differ
-        Whether every repeat holds other images out, so that pools differ.
+    whole_differs
+        Whether the largest training set of every repeat is another one: each holds other images
+        out, or draws with replacement.
     """
 
     sizes: tuple[int, ...]
     repeats: tuple[Repeat, ...]
     available: int
     n_test: int
-
-    pools_differ: bool
+    whole_differs: bool
 
     def trials(self, start: int = 0, stop: int | None = None) -> list[tuple[int, int, Repeat]]:
         """Every model to train, as (size, number of the repeat, repeat), the smallest first.
 
         Of the repeats from ``start`` up to ``stop`` (all of them by default).
-        With a fixed test set all repeats have one pool, and the whole of it is the same
-        training set whatever its order: that size is trained once.
+        With a fixed test set all repeats have one pool, and the whole of it, drawn without
+        replacement, is the same training set whatever its order: that size is trained once.
         """
         return [
             (size, number, repeat)
             for size in self.sizes
             for number, repeat in list(enumerate(self.repeats))[start:stop]
-            if self.pools_differ or number == 0 or size < self.available
+            if self.whole_differs or number == 0 or size < self.available
         ]
 
 
@@ -156,13 +159,14 @@ def draw(
             if n_fixed_test
             else _test_rows(parts, held_out, test_fraction, repeat, seed)
         )
-        generator = np.random.default_rng([seed, _ORDER, repeat])
+        generator = stream(seed, Purpose.ORDER, repeat)
         order = _order(parts, rows, sampling, generator)
         if chosen[-1] < available:  # of a huge pool, what no trial takes is not kept
             order = order[: chosen[-1]].copy()
         drawn.append(Repeat(order, rows))
     n_test = len(drawn[0].test)
-    return Plan(chosen, tuple(drawn), available, n_test, not n_fixed_test)
+    differs = not n_fixed_test or sampling == WITH_REPLACEMENT
+    return Plan(chosen, tuple(drawn), available, n_test, differs)
 
 
 def _grouped(
@@ -182,7 +186,7 @@ def _grouped(
     splits = GroupSplits(images, test_fraction, seed) if not n_fixed_test else None
     drawn = []
     for repeat in range(repeats):
-        generator = np.random.default_rng([seed, _ORDER, repeat])
+        generator = stream(seed, Purpose.ORDER, repeat)
         test = splits.test(repeat) if splits else rows
         left = [np.setdiff1d(part, test, assume_unique=True) for part in parts]
         for name, part in zip(images.classes, left, strict=True):
@@ -197,7 +201,8 @@ def _grouped(
     drawn = [Repeat(repeat.order[:available], repeat.test) for repeat in drawn]
     chosen = _sizes(sizes, available, n_classes, images.source)
     n_test = sum(len(repeat.test) for repeat in drawn) // len(drawn)
-    return Plan(chosen, tuple(drawn), available, n_test, not n_fixed_test)
+    differs = not n_fixed_test or sampling == WITH_REPLACEMENT
+    return Plan(chosen, tuple(drawn), available, n_test, differs)
 
 
 def _sizes(
@@ -235,7 +240,7 @@ def _test_rows(
     """Slice the next stratified part off a permutation that serves 1/fraction repeats."""
     folds = max(1, floor(1 / fraction + 1e-9))
     block, fold = divmod(repeat, folds)
-    generator = np.random.default_rng([seed, _SPLIT, block])
+    generator = stream(seed, Purpose.TEST_SPLIT, block)
     chosen = []
     for part, size in zip(parts, held_out, strict=True):
         shuffled = generator.permutation(part)
@@ -259,7 +264,7 @@ def _order(
     With groups, the images of a class follow group after group, and all classes take the groups
     in one order: a prefix then holds as few groups as its images can come from.
     """
-    if sampling == "replacement":
+    if sampling == WITH_REPLACEMENT:
         everything = np.setdiff1d(np.concatenate(parts), test, assume_unique=True)
         draws: NDArray[np.int64] = generator.choice(everything, size=len(everything))
         return draws

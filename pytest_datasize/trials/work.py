@@ -222,11 +222,6 @@ def workers(device: torch.device) -> int:
     return n_threads() if device.type == "cpu" else 0
 
 
-def trial_generator(seed: int, purpose: int, size: int, number: int) -> np.random.Generator:
-    """Random stream of one trial: adding sizes or repeats changes no other one."""
-    return np.random.default_rng([seed, purpose, size, number])
-
-
 def pack(outcome: Outcome) -> bytes:
     """Write an outcome as bytes: scores as JSON, probabilities as numpy's own format.
 

@@ -1,7 +1,7 @@
 """Workers that all tests of engines share."""
 
 import pytest
-from engine_studies import evidence, run
+from engine_studies import Between, evidence, run
 
 from pytest_datasize.study.engines import Engines
 
@@ -28,10 +28,9 @@ def processes():
 
 
 @pytest.fixture
-def pool(processes, monkeypatch):
+def pool(processes):
     """Options of two worker processes; nothing is known of tests before."""
-    monkeypatch.setattr(processes, "_folder", None)
-    return {"engine": "processes", "workers": 2, "engines": processes}
+    return {"engine": "processes", "workers": 2, "engines": Between(processes)}
 
 
 @pytest.fixture(scope="session")
@@ -60,10 +59,9 @@ def actors(cluster):
 
 
 @pytest.fixture
-def ray(cluster, actors, monkeypatch):
+def ray(cluster, actors):
     """Options of these actors; nothing is known of tests before."""
-    monkeypatch.setattr(actors, "_folder", None)
-    return {"engine": "ray", "ray_address": cluster.address, "engines": actors}
+    return {"engine": "ray", "ray_address": cluster.address, "engines": Between(actors)}
 
 
 @pytest.fixture(params=["pool", "ray"])

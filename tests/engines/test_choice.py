@@ -1,18 +1,19 @@
 """Which engine, how many workers, which GPU: nothing here needs a worker of its own."""
 
 import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
-from engine_studies import evidence, run
+from engine_studies import evidence, run, study
 
 from pytest_datasize.embedding.device import resolve
 from pytest_datasize.requirement import validators
 from pytest_datasize.requirement.options import OPTIONS
 from pytest_datasize.requirement.registries import ENGINES
-from pytest_datasize.study.engines import Engines, processes
+from pytest_datasize.study.engines import Engines, processes, ray_cluster
 
+HEAD, BOX, SMALL = {"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}, {"CPU": 6.0, "GPU": 1.0}
 THEIRS = """
 import pickle
 
@@ -44,7 +45,7 @@ def test_an_engine_is_one_file_and_one_line(kind, locally, monkeypatch):
     monkeypatch.setitem(OPTIONS, "engine", OPTIONS["engine"]._replace(check=check))
     engines = Engines()
     assert evidence(run(kind, engine="theirs", engines=engines)) == locally(kind)
-    engine = engines._engine
+    engine = engines.get(study(engine="theirs").options)  # that of the run
     assert type(engine) is module.Theirs
     engines.close()
     assert engine.closed
@@ -120,21 +121,18 @@ def test_processes_that_share_a_machine_take_different_gpus(
     assert resolve("cpu") == torch.device("cpu")
 
 
-def test_cores_that_go_with_a_gpu():
-    ray = pytest.importorskip("pytest_datasize.study.engines.ray_cluster")
-
-    def share(*machines, gpus=1.0, on_cpu=False):
-        cluster = ray.RayCluster.__new__(ray.RayCluster)
-        cluster._gpus, cluster._on_cpu = gpus, on_cpu
-        nodes = [{"Alive": True, "Resources": resources} for resources in machines]
-        nodes.append({"Alive": False, "Resources": {"CPU": 1.0, "GPU": 1.0}})
-        cluster._ray = SimpleNamespace(nodes=lambda: nodes)
-        return cluster._resources()
-
-    head, box, small = {"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0}, {"CPU": 6.0, "GPU": 1.0}
-    assert share(head) == {"num_cpus": 1}
-    assert share(head, box) == {"num_gpus": 1, "num_cpus": 8}
-    assert share(head, box, small) == {"num_gpus": 1, "num_cpus": 6}
-    assert share(box, gpus=0.25) == {"num_gpus": 0.25, "num_cpus": 2}
-    assert share(box, gpus=2.0) == {"num_gpus": 2, "num_cpus": 16}
-    assert share(box, on_cpu=True) == {"num_cpus": 1}
+@pytest.mark.parametrize(
+    ("machines", "gpus", "expected"),
+    [
+        ([HEAD], 1.0, {"num_cpus": 1}),
+        ([HEAD, BOX], 1.0, {"num_gpus": 1, "num_cpus": 8}),
+        ([HEAD, BOX, SMALL], 1.0, {"num_gpus": 1, "num_cpus": 6}),
+        ([BOX], 0.25, {"num_gpus": 0.25, "num_cpus": 2}),
+        ([BOX], 2.0, {"num_gpus": 2, "num_cpus": 16}),
+        ([BOX], 0, {"num_cpus": 1}),
+    ],
+)
+def test_cores_that_go_with_a_gpu(machines, gpus, expected):
+    nodes = [{"Alive": True, "Resources": machine} for machine in machines]
+    nodes.append({"Alive": False, "Resources": {"CPU": 1.0, "GPU": 1.0}})
+    assert ray_cluster.actor_resources(nodes, gpus) == expected

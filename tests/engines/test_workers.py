@@ -2,11 +2,22 @@
 
 import os
 import re
-from dataclasses import replace
 
 import pytest
 import torch
-from engine_studies import SIZES, embedded, evidence, network, repeated, run, shards, study
+from engine_studies import (
+    SIZES,
+    between,
+    embedded,
+    evidence,
+    network,
+    refuse,
+    remote,
+    repeated,
+    run,
+    shards,
+    study,
+)
 from PIL import Image
 from support import shapes, write_folder
 from trainers import Diary, broken, columns, die, helped, scores
@@ -17,7 +28,7 @@ from pytest_datasize.errors import DatasetError, EngineError, TrainingError
 from pytest_datasize.store import Store
 from pytest_datasize.store.index import NAME
 from pytest_datasize.study.engines import Engines
-from pytest_datasize.study.workers import dispatch
+from pytest_datasize.study.workers.tasks import Setup, TrainTask
 
 REPEATS = 2
 
@@ -98,23 +109,21 @@ def test_trials_that_score_different_metrics_are_an_error(pool):
         study(trainer=scores, **pool).run()
 
 
-def test_a_worker_that_finds_other_images_says_so(pool, monkeypatch):
-    monkeypatch.setattr(dispatch, "listing", lambda loaded: "something else")
+def test_a_worker_that_finds_other_images_says_so(pool):
+    elsewhere = between(pool, on_task=remote(listing="something else"))
     for trainer in (None, columns):
         with pytest.raises(DatasetError, match="a worker finds other images there"):
-            study(trainer=trainer, **pool).run()
+            study(trainer=trainer, **elsewhere).run()
 
 
-def test_workers_that_embed_differently_are_refused(pool, monkeypatch):
-    real = dispatch.Dispatcher._settle
+def test_workers_that_embed_differently_are_refused(pool):
+    def another(answer):
+        if isinstance(answer, Setup):
+            return answer._replace(space=answer.space._replace(key="another device"))
+        return answer
 
-    def another(self, copy):
-        place = real(self, copy)
-        return place._replace(space=place.space._replace(key="another device"))
-
-    monkeypatch.setattr(dispatch.Dispatcher, "_settle", another)
     with pytest.raises(EngineError, match=r"workers differ: .*'another device'"):
-        study(**pool).run()
+        study(**between(pool, on_answer=another)).run()
 
 
 # -- the store -------------------------------------------------------------------------------------
@@ -124,19 +133,14 @@ def test_workers_that_embed_differently_are_refused(pool, monkeypatch):
 def test_what_workers_cannot_write_comes_back_and_is_kept(
     kind, workers, tmp_path, monkeypatch, locally
 ):
-    real = dispatch.Dispatcher._remote
-
-    def out_of_sight(self, *args, **flags):
-        return replace(real(self, *args, **flags), store=tmp_path / "on another machine")
-
+    away = tmp_path / "on another machine"
     expected = locally(kind)
-    monkeypatch.setattr(dispatch.Dispatcher, "_remote", out_of_sight)
     with Store(tmp_path / "kept") as store, monkeypatch.context() as patch:
         if kind == "heads":  # views are for this process then
             patch.setattr(Embedder, "forward", None)
-        assert evidence(run(kind, store=store, **workers)) == expected
-    assert not (tmp_path / "on another machine").exists()
-    monkeypatch.setattr(dispatch.Dispatcher, "_remote", None)  # from here on nothing is handed out
+        out_of_sight = between(workers, on_task=remote(store=away))
+        assert evidence(run(kind, store=store, **out_of_sight)) == expected
+    assert not away.exists()
     again = []
     with Store(tmp_path / "kept") as store:
         result = run(kind, store=store, repeats=3, on_trial=lambda *trial: again.append(trial[:2]))
@@ -148,18 +152,32 @@ def test_what_workers_cannot_write_comes_back_and_is_kept(
         assert embedded(tmp_path / "kept") == (images, images)
 
 
-def test_images_are_embedded_once_over_all_workers(workers, tmp_path, monkeypatch):
+def test_images_are_embedded_once_over_all_workers(workers, tmp_path):
+    class ReachedTrialsError(Exception):
+        """The study came to its trials."""
+
+    def stop(task):
+        if isinstance(task, TrainTask):
+            raise ReachedTrialsError
+        return task
+
     for kind in ("heads", "augment"):
-        with Store(tmp_path) as store, monkeypatch.context() as patch:
-            patch.setattr(dispatch.Dispatcher, "_train", None)  # nothing is trained
-            with pytest.raises(TypeError):
-                run(kind, store=store, **workers)
+        with Store(tmp_path) as store, pytest.raises(ReachedTrialsError):
+            run(kind, store=store, **between(workers, on_task=stop))
     named, written = embedded(tmp_path)
     assert named == 90 * 5
     assert written <= 100 * 5  # an exact copy in another worker's share may be embedded twice
     with Store(tmp_path) as store:
         run("augment", store=store, **workers)
     assert embedded(tmp_path) == (named, written)
+
+
+def test_what_is_stored_is_not_sent_to_workers(pool, tmp_path):
+    with Store(tmp_path) as store:
+        found = run("heads", store=store, **pool)
+    with Store(tmp_path) as store:
+        again = run("heads", store=store, **between(pool, on_task=refuse))
+    assert evidence(again) == evidence(found)
 
 
 def test_a_grown_data_set_pays_for_what_is_new(workers, tmp_path):

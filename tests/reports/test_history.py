@@ -6,7 +6,8 @@ import pytest
 from support import ODD_NAMES
 
 from pytest_datasize.plugin.source_lines import decorator_lines
-from pytest_datasize.reports.formats.history import Past, series, svg, table
+from pytest_datasize.reports.formats.history import svg, table
+from pytest_datasize.reports.records.past_runs import Past, series
 
 
 @pytest.fixture

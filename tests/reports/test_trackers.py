@@ -1,19 +1,15 @@
-"""Experiment trackers: a real local MLflow server, Weights & Biases offline; never by accident."""
+"""Experiment trackers: MLflow with a database of its own, Weights & Biases offline."""
 
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from importlib.util import find_spec
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from pytest_datasize.reports.publishers import mlflow, wandb
 from pytest_datasize.reports.records.record_numbers import numbers
+from pytest_datasize.reports.records.selection import judged
 
 
 def test_nothing_is_logged_where_nothing_is_set_up():
@@ -22,48 +18,31 @@ def test_nothing_is_logged_where_nothing_is_set_up():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A local MLflow server over a database of its own."""
-    pytest.importorskip("mlflow", reason="mlflow is not installed")
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    places = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    places += ["--artifacts-destination", str(folder / "artifacts")]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    address = f"http://127.0.0.1:{port}"
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([*command, *places], stdout=log, stderr=log, cwd=folder)
-        try:
-            for _ in range(240):
-                try:
-                    with urllib.request.urlopen(f"{address}/health", timeout=2):
-                        break
-                except (urllib.error.URLError, OSError):
-                    time.sleep(0.5)
-            else:
-                pytest.fail(f"the MLflow server did not start: {(folder / 'log').read_text()}")
-            yield address
-        finally:
-            process.terminate()
-            process.wait(20)
+def mlflow_folder(tmp_path_factory):
+    """Where the tests of this file keep one MLflow database; to create its tables takes seconds."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture
+def database(mlflow_folder, monkeypatch):
+    """An MLflow store of its own, as ``MLFLOW_TRACKING_URI=sqlite:///mlflow.db`` makes it."""
+    monkeypatch.chdir(mlflow_folder)  # artifacts go to ./mlruns
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_folder}/mlflow.db")
+    return os.environ["MLFLOW_TRACKING_URI"]
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mlflow_gets_numbers_curves_and_the_result(odd_run, server, monkeypatch):
+def test_mlflow_gets_numbers_curves_and_the_result(odd_run, database):
     import mlflow as client
 
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     assert mlflow.configured()
     said = []
     mlflow.publish(odd_run, Path("shop"), said.append)
     [line] = said
     assert line.startswith("MLflow: logged to run ")
-    logged = client.tracking.MlflowClient(server)
+    logged = client.tracking.MlflowClient(database)
     run = logged.get_run(line.split()[-1])
-    judged = [record for record in odd_run["requirements"] if record["metric"]]
-    assert run.data.metrics == pytest.approx(numbers(judged))
+    assert run.data.metrics == pytest.approx(numbers(judged(odd_run["requirements"])))
     assert run.data.tags["datasize_strategy"] == "feature_extraction"
     assert run.info.status == "FINISHED"
     names = {entry.path for entry in logged.list_artifacts(run.info.run_id, "datasize")}
@@ -71,9 +50,47 @@ def test_mlflow_gets_numbers_curves_and_the_result(odd_run, server, monkeypatch)
     assert client.active_run() is None
 
 
+def test_a_session_logs_to_mlflow(repository, mlflow_folder, monkeypatch):
+    """Also where warnings are errors: deprecations inside MLflow are not the gate's matter."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_folder}/mlflow.db")
+    repository.makepyfile(
+        "from pytest_datasize import datasize\n"
+        "@datasize.requires(accuracy=0.6)\ndef test_enough(): ...\n"
+    )
+    result = repository.runpytest_subprocess()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["MLflow: logged to run *"])
+    with closing(sqlite3.connect(mlflow_folder / "mlflow.db")) as opened:
+        names = [name for (name,) in opened.execute("SELECT key FROM metrics")]
+    assert "datasize/test_a_session_logs_to_mlflow.py/test_enough/accuracy/required" in names
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (RuntimeError(), "MLflow: not logged: RuntimeError"),
+        (OSError("\n \n"), "MLflow: not logged: OSError"),
+        (ValueError("first\nsecond"), "MLflow: not logged: ValueError: first"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
-def test_a_server_that_is_away_is_told_and_no_more(odd_run, monkeypatch):
+def test_a_failure_of_mlflow_is_one_line_with_or_without_a_text(
+    odd_run, database, monkeypatch, problem, said
+):
+    import mlflow as client
+
+    def fail(*arguments, **named):
+        raise problem
+
+    monkeypatch.setattr(client, "log_metrics", fail)
+    lines = []
+    mlflow.publish(odd_run, Path("shop"), lines.append)
+    assert lines == [said]
+    assert client.active_run() is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_server_that_is_away_is_one_line(odd_run, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     said = []
@@ -82,7 +99,6 @@ def test_a_server_that_is_away_is_told_and_no_more(odd_run, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
 def test_wandb_writes_a_run(odd_run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_PROJECT", "shop")

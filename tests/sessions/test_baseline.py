@@ -40,7 +40,7 @@ def test_a_missing_baseline_is_recorded_and_never_fails(gate):
     assert "no baseline" not in again.stdout.str()
 
 
-@pytest.mark.parametrize("arguments", [[], ["-n2"]])
+@pytest.mark.parametrize("arguments", [[], ["-n1"]])
 def test_a_rise_beyond_what_is_allowed_fails(gate, arguments):
     run(gate)
     baseline(gate, required=1, required_low=1, required_high=1)

@@ -213,5 +213,5 @@ def test_near_copies_are_kept_apart_and_told(pytester, textiles):
     result = pytester.runpytest(*options, "test_split.py")
     result.assert_outcomes(passed=1)
     result.stdout.re_match_lines(
-        [r"\d+ pairs of images in .* are kept on one side of every split.*"]
+        [r"\d+ images in .* in \d+ groups that are kept on one side of every split.*"]
     )

@@ -19,7 +19,7 @@ def datasize_backbone():
 """
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_the_report_has_the_table(repository, workers):
     repository.makepyfile(
         GATE
@@ -46,7 +46,7 @@ def test_by_parametrising(datasize_study, strategy, augment):
 """
     )
     arguments = [] if workers == "0" else ["-n", workers]
-    result = repository.runpytest_subprocess(*arguments)
+    result = repository.runpytest(*arguments)
     result.assert_outcomes(passed=5, failed=1)
     result.stdout.fnmatch_lines(
         [

@@ -9,6 +9,7 @@ import tempfile
 import pytest
 from engine_studies import embedded
 
+pytestmark = pytest.mark.slow
 GATES = """
 from pytest_datasize import datasize
 import theirs
@@ -68,7 +69,7 @@ def session(repository, *arguments, **environment):
         env={**os.environ, "TMPDIR": str(temporary), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -7,14 +7,21 @@ from pathlib import Path
 import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "example_project"
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store for both runs: the one that comes second need not measure again."""
+    return tmp_path_factory.mktemp("store")
 
 
 @pytest.mark.parametrize("real", [False, True])
-def test_the_three_gates_of_the_example(pytester, real):
+def test_the_three_gates_of_the_example(pytester, store, real):
     """Two expected failures; with --runxfail they show what a red gate says."""
     root = pytester.path / "example_project"
     shutil.copytree(EXAMPLE, root, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
-    arguments = ["--runxfail"] if real else []
+    arguments = [f"--datasize-store={store}", *(["--runxfail"] if real else [])]
     result = pytester.runpytest_subprocess(
         root, "--datasize-json=out.json", "-p", "no:cacheprovider", *arguments
     )

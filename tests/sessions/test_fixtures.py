@@ -1,5 +1,6 @@
 """The fixtures that people override and use."""
 
+import json
 from pathlib import Path
 
 from support import CONFTEST, shapes, write_folder
@@ -126,10 +127,21 @@ def test_unreadable_images_are_all_named_and_nothing_is_trained(repository, tmp_
     (folder / "left" / "0000.png").write_bytes(b"")
     (folder / "right" / "0001.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     repository.makepyfile(
-        GATE + f"@datasize.requires(accuracy=0.6, dataset={str(folder)!r})\ndef test_it(): ...\n"
+        GATE
+        + f"""
+def train(train, test, *, seed, device):
+    open("trained", "w").close()
+    return {{"accuracy": 0.5}}
+
+@datasize.requires(accuracy=0.6, trainer=train, dataset={str(folder)!r})
+def test_it(): ...
+
+@datasize.requires(accuracy=0.6, dataset={str(folder)!r})
+def test_heads(): ...
+"""
     )
-    result = repository.runpytest()
-    result.assert_outcomes(errors=1)
+    result = repository.runpytest("--datasize-json=out.json")
+    result.assert_outcomes(errors=2)
     result.stdout.fnmatch_lines(
         [
             "2 of 60 images cannot be read*",
@@ -137,4 +149,10 @@ def test_unreadable_images_are_all_named_and_nothing_is_trained(repository, tmp_
             "*right/0001.png: git-LFS pointer*git lfs pull*",
         ]
     )
-    assert "training heads" not in result.stdout.str()
+    assert not (repository.path / "trained").exists()
+    records = json.loads((repository.path / "out.json").read_text())["requirements"]
+    assert [record["verdict"] for record in records] == ["error", "error"]
+    for name in ("left/0000.png", "right/0001.png"):
+        (folder / name).unlink()
+    repository.runpytest("-k", "test_it").assert_outcomes(failed=1)
+    assert (repository.path / "trained").exists()

@@ -57,6 +57,7 @@ def hugging_face_style(train, test, *, seed, device):
 """
 
 
+@pytest.mark.slow
 def test_three_frameworks(repository):
     repository.makepyfile(theirs=TRAINERS)
     repository.makepyfile(

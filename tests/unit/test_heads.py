@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from pytest_datasize.trials.heads import principal_axes
 from pytest_datasize.trials.heads.head_batch import DEFAULT_STRENGTH, head_weights
 from pytest_datasize.trials.heads.heads import (
     STRENGTHS,
@@ -128,6 +129,29 @@ def test_a_head_does_not_depend_on_the_other_tasks_or_their_order() -> None:
     alone = [fit_heads(x, y, [task], C)[0] for task in tasks]
     assert all(map(same, together, backwards))
     assert all(map(same, together, alone))
+
+
+@pytest.mark.parametrize("pool_bytes", [1 << 30, 0], ids=["axes kept", "axes of a large pool"])
+@pytest.mark.parametrize(("classes", "width"), [(10, 37), (7, 129)])
+def test_no_company_changes_a_head(
+    classes: int, width: int, pool_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Widths and sizes after which the next matrix of a batch starts at an odd address."""
+    monkeypatch.setattr(principal_axes, "_CACHE_BYTES", pool_bytes)
+    rng = np.random.default_rng(classes)
+    y = np.arange(500) % classes
+    rows = rng.normal(size=(classes, width))[y] / 2 + rng.normal(size=(500, width))
+    x, y = torch.tensor(rows, dtype=torch.float32), torch.tensor(y)
+    orders = [rng.permutation(500) for _ in range(3)]
+    tasks = [
+        HeadTask(order[61 : 61 + n], order[:61], seed)
+        for n in (6, 11, 31, 151)
+        for seed, order in enumerate(orders)
+    ]
+    together = fit_heads(x, y, tasks, classes)
+    for head, task in zip(together, tasks, strict=True):
+        assert same(head, fit_heads(x, y, [task], classes)[0])
+    assert all(map(same, together[1::2], fit_heads(x, y, tasks[1::2], classes)))
 
 
 def test_the_number_of_threads_changes_no_bit_and_is_left_as_it_was() -> None:

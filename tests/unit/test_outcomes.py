@@ -5,7 +5,13 @@ import pytest
 
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.outcomes import Outcomes, gather
-from pytest_datasize.curve.self_check import advise, images_to_tell, margin, remedies, self_check
+from pytest_datasize.curve.self_check import (
+    advise,
+    deciding_advice,
+    images_to_tell,
+    margin,
+    self_check,
+)
 from pytest_datasize.curve.verdict import Status, Verdict, judge
 from pytest_datasize.study.stopping import Certainty, decided, level, looks
 
@@ -137,14 +143,14 @@ def test_the_test_margin_falls_with_the_root_of_the_number_of_images():
     assert images_to_tell(few, 0.9, 0.9) is None
 
 
-def test_remedies_decide_what_was_undecided():
+def test_advice_decides_what_was_undecided():
     """What is advised is simulated, and does decide the verdict."""
     outcomes = trials(np.random.default_rng(5), n_images=200)
     curve = outcomes.curve()
     target = curve.predict(320) - 0.025
     judged = judge("accuracy", target, {None: curve}, 320, 0.9)
     assert judged.status is Status.UNDECIDED
-    found = advise(outcomes, curve, judged).remedies
+    found = advise(outcomes, curve, judged).deciding
     assert found.test_images > 200
     assert curve.probability(found.training_images, target) >= 0.9
     assert curve.probability(found.training_images - 1, target) < 0.9
@@ -152,8 +158,8 @@ def test_remedies_decide_what_was_undecided():
     width = np.ptp(more.interval(320)) / np.ptp(curve.interval(320))
     assert width < 0.9
     assert str(found).endswith("training images")
-    assert advise(outcomes, curve, judge("accuracy", 0.5, {None: curve}, 320)).remedies is None
-    hopeless = remedies(outcomes, curve, 0.9999, 320, 0.9)
+    assert advise(outcomes, curve, judge("accuracy", 0.5, {None: curve}, 320)).deciding is None
+    hopeless = deciding_advice(outcomes, curve, 0.9999, 320, 0.9)
     assert hopeless.training_images is None
 
 

@@ -9,16 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
 from pytest_datasize.images.content_hash import read_contents
+from pytest_datasize.images.hash_search import MOST_BITS, HashIndex, usual_limit
 from pytest_datasize.images.image_set import ImageSet
-from pytest_datasize.images.near_duplicates import keep_apart
-from pytest_datasize.images.perceptual_hash import (
-    MOST_BITS,
-    copies,
-    hashes_of,
-    limit,
-    perceptual_hashes,
-    squares_of,
-)
+from pytest_datasize.images.near_duplicates import find
+from pytest_datasize.images.perceptual_hash import hashes_of, perceptual_hashes, squares_of
 from pytest_datasize.store import Store
 
 
@@ -44,6 +38,21 @@ def hashed(pictures):
     return hashes_of([squares_of(picture) for picture in pictures])
 
 
+def whole(hashes):
+    return np.ascontiguousarray(hashes[:, 0])
+
+
+def matched(asked, pool, within=None):
+    """Pairs of rows that are near, as a sorted list."""
+    index = HashIndex(whole(pool), usual_limit(whole(pool)) if within is None else within)
+    found = [
+        pair
+        for some in index.matches(whole(asked))
+        for pair in zip(some.asked.tolist(), some.known.tolist(), strict=True)
+    ]
+    return sorted(set(found))
+
+
 @pytest.fixture(scope="module")
 def pictures(textiles):
     return [Image.open(p).convert("RGB") for p in sorted(textiles.rglob("*.jpg"))[::25]]
@@ -51,15 +60,33 @@ def pictures(textiles):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_changed_copies_of_real_images_are_found_and_nothing_else(pictures, change):
-    pool = hashed(pictures)
-    found = copies(hashed([CHANGES[change](picture) for picture in pictures[:30]]), pool)
-    assert found.tolist() == [[row, row] for row in range(30)]
+    found = matched(
+        hashed([CHANGES[change](picture) for picture in pictures[:30]]), hashed(pictures)
+    )
+    assert found == [(row, row) for row in range(30)]
 
 
-def test_no_two_different_images_are_copies(pictures):
+@pytest.mark.parametrize("side", ["a copy is", "an original is"])
+@pytest.mark.parametrize("share", [0.03, 0.05, 0.08, 0.1])
+def test_crops_around_the_middle_are_found_by_windows(pictures, share, side):
+    def crop(p):
+        across, down = round(p.width * share / 2), round(p.height * share / 2)
+        return p.crop((across, down, p.width - across, p.height - down))
+
+    cropped = [crop(picture) for picture in pictures[:30]]
+    if side == "a copy is":
+        found = find(hashed(pictures), hashed(cropped))
+    else:
+        found = find(hashed(cropped + pictures[30:]), hashed(pictures[:30]))
+    assert set(found.twins) <= {(row, row) for row in range(30)}
+    assert len(found.twins) >= 28
+
+
+def test_no_two_different_images_are_near(pictures):
     pool = hashed(pictures)
-    assert copies(pool, pool).tolist() == [[row, row] for row in range(len(pool))]
-    assert 10 < limit(pool) <= MOST_BITS + 1
+    assert matched(pool, pool) == [(row, row) for row in range(len(pool))]
+    assert 10 < usual_limit(whole(pool)) <= MOST_BITS + 1
+    assert find(pool).groups == ()
 
 
 def test_parts_in_one_pose_have_a_limit_of_their_own(pictures):
@@ -73,29 +100,27 @@ def test_parts_in_one_pose_have_a_limit_of_their_own(pictures):
         pixels[row : row + 8, column : column + 8] -= 25  # the defect, each in its own place
         blemished.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
     pool = hashed(blemished)
-    assert len(copies(pool, pool, MOST_BITS + 1)) > 1000
-    pairs = copies(pool, pool)
-    assert (pairs[:, 0] < pairs[:, 1]).sum() <= 10
+    assert len(matched(pool, pool, MOST_BITS + 1)) > 1000
+    assert sum(one < other for one, other in matched(pool, pool)) <= 10
 
 
 def test_a_pool_written_out_four_times_over_is_found_out(pictures):
     changes = (lambda p: p, CHANGES["JPEG"], CHANGES["brighter"], CHANGES["mirrored"])
     pool = hashed([change(picture) for change in changes for picture in pictures[:40]])
-    links = copies(pool, pool)
-    assert len(links) == 160 * 4
-    assert (links[:, 0] % 40 == links[:, 1] % 40).all()
+    assert find(pool).groups == tuple((row, 40 + row, 80 + row, 120 + row) for row in range(40))
 
 
 def test_flat_images_are_no_copies_of_each_other():
     flat = [Image.new("RGB", (40, 40), (grey, grey, grey)) for grey in range(0, 250, 5)]
     pool = hashed(flat)
-    assert not copies(pool, pool, 24).size
+    assert not matched(pool, pool, MOST_BITS + 1)
+    assert find(pool).groups == ()
 
 
 def test_too_few_images_say_nothing_of_what_is_usual(pictures):
     few = hashed(pictures[:5])
-    assert limit(few) == 0
-    assert not copies(few, few).size
+    assert usual_limit(whole(few)) == 0
+    assert not matched(few, few)
 
 
 @settings(max_examples=25, deadline=None)
@@ -105,7 +130,7 @@ def test_every_turn_and_mirror_of_squares_is_found(seed, turns, mirror):
     pixels = generator.integers(0, 256, (32, 32), dtype=np.uint8)
     other = np.rot90(pixels.T if mirror else pixels, turns)
     one, changed = (hashes_of([np.ascontiguousarray(p).tobytes()]) for p in (pixels, other))
-    assert copies(changed, one, 9).tolist() == [[0, 0]]
+    assert matched(changed, one, 9) == [(0, 0)]
 
 
 def test_hashes_are_kept_by_content_and_come_back_bit_by_bit(tmp_path, textiles):
@@ -128,20 +153,3 @@ def test_hashes_are_kept_by_content_and_come_back_bit_by_bit(tmp_path, textiles)
     with Store() as store:  # another store knows nothing: the images are read again
         assert (perceptual_hashes(named, store, threads=2) == fresh).all()
     assert len(reads) == 60
-
-
-def test_the_hash_keeps_copies_apart_where_nothing_is_embedded(pictures):
-    hashes = hashed([*pictures, *map(ImageOps.mirror, pictures[:5])])
-    n = len(pictures)
-    names = [f"image {row}" for row in range(n + 5)]
-    images = ImageSet("x", ("a", "b"), np.arange(n + 5) % 2, lambda i: b"", names.__getitem__)
-    from pytest_datasize.images.image_set import Loaded
-
-    kept = keep_apart(Loaded(images), None, hashes)[0].images
-    assert (kept.groups[n:] == kept.groups[:5]).all()
-    assert len(set(kept.near.tolist())) == n
-    test = images.part(range(n - 4, n + 5))
-    apart, rows = keep_apart(Loaded(images.part(range(n - 4)), test), None, hashes)
-    assert [apart.test.name(row) for row in range(len(apart.test))] == names[n - 4 : n]
-    assert len(rows) == n
-    assert apart.images.groups is None

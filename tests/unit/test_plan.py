@@ -1,5 +1,7 @@
 """Promises of the plan: nested, stratified, without replacement, reproducible."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -102,6 +104,16 @@ def test_a_fixed_test_set_leaves_the_pool_whole_and_trains_it_once():
     assert plan.available == plan.sizes[-1] == 80
     assert all((repeat.test == np.arange(80, 105)).all() for repeat in plan.repeats)
     assert len(plan.trials()) == 5 * (len(plan.sizes) - 1) + 1
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(80) // 4])
+def test_draws_with_replacement_differ_in_every_repeat_at_every_size(groups):
+    images = replace(image_set(40, 40), groups=groups)
+    plan = draw(images, n_fixed_test=25, repeats=5, sampling="replacement")
+    assert plan.sizes[-1] == plan.available
+    assert len(plan.trials()) == 5 * len(plan.sizes)
+    whole = [repeat.order for size, _, repeat in plan.trials() if size == plan.available]
+    assert len({tuple(sorted(rows)) for rows in whole}) == 5
 
 
 @pytest.mark.parametrize(

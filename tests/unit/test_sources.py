@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import pickle
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -161,6 +162,25 @@ def test_every_layout_gives_the_same_images(tmp_path, layout):
     assert set(again) == set(wanted)
 
 
+@pytest.mark.parametrize("layout", WHOLE)
+def test_images_of_every_layout_can_be_sent_to_another_process(tmp_path, layout):
+    made = WHOLE[layout](tmp_path)
+    assert_same_when_pickled(load(str(made) if isinstance(made, Path) else made).images)
+
+
+def assert_same_when_pickled(images):
+    """A process that is spawned reads the same bytes, also of a part of the images."""
+    for some in (images, images.part([5, 3, 8])):
+        again = pickle.loads(pickle.dumps(some))
+        assert again.labels.tolist() == some.labels.tolist()
+        for row in range(len(some)):
+            assert np.array_equal(again.read(row), some.read(row))
+            assert again.name(row) == some.name(row)
+            assert again.stamp(row) == some.stamp(row)
+            if some.key is not None:
+                assert again.key(row) == some.key(row)
+
+
 SPLIT = {
     "csv": lambda root: write_csv(root, split=True),
     "tables": lambda root: (
@@ -198,6 +218,7 @@ def test_parts_become_pool_and_test_images(tmp_path, layout):
     made = SPLIT[layout](tmp_path)
     pool, test = load(str(made) if isinstance(made, Path) else made)
     assert (len(pool), len(test)) == (16, 8)
+    assert_same_when_pickled(pool)
     assert "already split" in pool.notes[-1]
     read = {decode(test.read(row)).tobytes() for row in range(8)}
     assert read == {decode(png(row)).tobytes() for row in range(16, 24)}
@@ -383,6 +404,7 @@ def test_torchvision_by_name(tmp_path):
     names = [pool.classes[label] for label in pool.labels]
     assert names == [FashionMNIST.classes[label] for label in labels[:30]]
     assert (decode(pool.read(7)).getchannel(0).tobytes()) == pixels[7].tobytes()
+    assert_same_when_pickled(pool)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path):
     names, half = rows(3)
     with pytest.warns(DatasizeWarning, match="cannot open it"):
         store = Store(tmp_path / "file" / "store")
-    with store, store.claim("work"):
+    with store, store.claim("work", "works"):
         store.put("evidence", "key", 1)
         store.set_width("space", 7)
         with pytest.warns(DatasizeWarning, match="cannot write embeddings"):

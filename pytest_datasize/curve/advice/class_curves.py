@@ -23,6 +23,7 @@ from scipy.special import expit, logit
 from pytest_datasize.curve.laws import FloatArray, Scale
 from pytest_datasize.curve.noise import means_covariance
 from pytest_datasize.curve.outcomes import Outcomes
+from pytest_datasize.curve.seeds import Purpose, stream
 
 DRAWS: Final = 400
 """Draws from the posterior that stand for it."""
@@ -180,7 +181,7 @@ def fit_classes(
     ]
     evidence = np.array([cell.log_evidence for cell in cells])
     weights = np.exp(evidence - evidence.max())
-    generator = np.random.default_rng([seed, 7])
+    generator = stream(seed, Purpose.CLASS_CURVES)
     chosen = generator.choice(len(cells), DRAWS, p=weights / weights.sum())
     drawn = np.stack([cells[index].draw(generator) for index in chosen])
     return ClassCurves(
@@ -208,6 +209,7 @@ def _estimated(outcomes: Outcomes, away: FloatArray) -> tuple[FloatArray, FloatA
         scale,
         n_test=outcomes.n_test,
         pool=outcomes.pool,
+        replacement=outcomes.replacement,
         bounds=(0.0, 1.0),
         test_covariance=np.asarray(outcomes.test_covariance, dtype=np.float64),
         train_covariance=None,

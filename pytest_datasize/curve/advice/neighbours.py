@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from pytest_datasize.curve.advice.two_sample import unit
+from pytest_datasize.curve.seeds import Purpose, stream
 
 NEAR: Final = 0.8
 FAR: Final = 0.4
@@ -79,7 +80,7 @@ def agreement(
     """
     asked = np.arange(len(labels))
     if len(labels) > _ASKED:
-        asked = np.random.default_rng([seed, 13]).permutation(len(labels))[:_ASKED]
+        asked = stream(seed, Purpose.ASKED_IMAGES).permutation(len(labels))[:_ASKED]
     nearest, _ = nearest_of(features[asked], features, own=asked)
     hits = int((labels[nearest] == labels[asked]).sum())
     low, high = share_interval(hits, len(asked))
@@ -91,7 +92,7 @@ def sampled(images: int, seed: int = 0) -> NDArray[np.int64]:
     """Return the rows among which neighbours are looked for, ascending: all, or :data:`MOST`."""
     if images <= MOST:
         return np.arange(images)
-    chosen = np.random.default_rng([seed, 17]).choice(images, MOST, replace=False)
+    chosen = stream(seed, Purpose.SAMPLED_IMAGES).choice(images, MOST, replace=False)
     rows: NDArray[np.int64] = np.sort(chosen)
     return rows
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.curve.advice.two_sample import unit
+from pytest_datasize.curve.seeds import Purpose, stream
 
 CANDIDATES: Final = 10
 """Images that are clustered, in times those that can be labelled."""
@@ -60,7 +61,7 @@ def rank(
     if len(kept) <= number:
         return np.asarray(kept, dtype=np.int64)
     rows, weight = unit(features[kept]), (1.0 - margin[kept] + 1e-6).astype(np.float32)
-    centres = _centres(rows, weight, number, np.random.default_rng([seed, 17]))
+    centres = _centres(rows, weight, number, stream(seed, Purpose.RANKING))
     likeness = rows @ centres.T - 0.5 * (centres**2).sum(axis=1)
     cluster, nearness = likeness.argmax(axis=1), likeness.max(axis=1)
     order = np.lexsort((-nearness, cluster))

@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_datasize.curve.seeds import Purpose, stream
+
 LEAST_GROUPS: Final = 10
 """With fewer groups of copies their likeness is not estimated, and the interval is all there is."""
 
@@ -87,7 +89,7 @@ def redundancy(
     used = several[freedom[several] > 0]
     if len(used) < LEAST_GROUPS or spread == 0.0:
         return Redundancy(images, different, different, different, images, measured=False)
-    chosen = np.random.default_rng([seed, 19]).integers(0, len(used), (_DRAWS, len(used)))
+    chosen = stream(seed, Purpose.REDUNDANCY).integers(0, len(used), (_DRAWS, len(used)))
     drawn = within[used][chosen].sum(axis=1) / freedom[used][chosen].sum(axis=1)
     variances = [within[used].sum() / freedom[used].sum(), *np.quantile(drawn, _ENDS)]
     effective, low, high = (

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from pytest_datasize.curve.seeds import Purpose, stream
+
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 MOST: Final = 1500
@@ -93,7 +95,7 @@ def compare(
     >>> compare(one, other + 1.0).p_value
     0.001
     """
-    generator = np.random.default_rng([seed, 11])
+    generator = stream(seed, Purpose.TWO_SAMPLE)
     parts = [_drawn(part, generator) for part in (first, second)]
     n, m = (len(part) for part in parts)
     rows = unit(np.concatenate(parts))

@@ -1,5 +1,6 @@
 """Source: a pair (images, labels) of arrays or tensors."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,15 +33,19 @@ def load(value: Any, reading: Reading) -> Loaded:
     if len(images) != len(labels):
         raise DatasetError(f"{source}: {len(images)} images but {len(labels)} labels.")
     classes, indices = labelled(labels, source)
-    return Loaded(
-        ImageSet(
-            source=source,
-            classes=classes,
-            labels=indices,
-            read=lambda index: pixels(images[index]),
-            name=lambda index: f"image {index} of the array",
-        )
-    )
+    array = _Array(images)
+    return Loaded(ImageSet(source, classes, indices, read=array.read, name=array.name))
+
+
+@dataclass(frozen=True, eq=False)
+class _Array:
+    images: Any
+
+    def read(self, index: int) -> np.ndarray[Any, Any]:
+        return pixels(self.images[index])
+
+    def name(self, index: int) -> str:
+        return f"image {index} of the array"
 
 
 def pixels(image: Any) -> np.ndarray[Any, Any]:

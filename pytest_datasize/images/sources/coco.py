@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet, Loaded, Reading
-from pytest_datasize.images.sources.files import Boundary, of_files
+from pytest_datasize.images.sources.files import Boundary, Files, of_files
 from pytest_datasize.images.sources.manifest import left_out
 from pytest_datasize.images.sources.parts import kind, split
 
@@ -100,9 +100,7 @@ def _read(path: Path, root: Path, reading: Reading) -> ImageSet:
         *left_out(unlabelled, source, "images without a label", "missing_labels"),
         *left_out(absent, source, "files that are not there", "missing_files"),
     )
-    return of_files(
-        source, paths, values, findings, lambda index: paths[index].relative_to(folder).as_posix()
-    )
+    return of_files(source, Files(paths, base=folder), values, findings)
 
 
 def _sections(path: Path, source: str) -> tuple[dict[Any, Any], list[Any], dict[Any, str]]:

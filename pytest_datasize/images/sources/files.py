@@ -2,7 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,48 @@ def content(path: Path) -> bytes:
         ) from None
 
 
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Image files, by number.
+
+    Attributes
+    ----------
+    paths
+        Where they are.
+    keys
+        What ``group`` looks at, for each file.
+    base
+        In place of keys: the folder below which a file's path is its key.
+    """
+
+    paths: Sequence[Path]
+    keys: Sequence[str] = ()
+    base: Path | None = None
+
+    def read(self, index: int) -> bytes:
+        """Return the content of a file."""
+        return content(self.paths[index])
+
+    def name(self, index: int) -> str:
+        """Return its path."""
+        return str(self.paths[index])
+
+    def stamp(self, index: int) -> str | None:
+        """Return its :func:`file_stamp`."""
+        return file_stamp(self.paths[index])
+
+    def key(self, index: int) -> str:
+        """Return what ``group`` looks at."""
+        if self.base is None:
+            return self.keys[index]
+        return self.paths[index].relative_to(self.base).as_posix()
+
+
 def of_files(
     source: str,
-    paths: Sequence[Path],
+    files: Files,
     values: Sequence[Any],
     findings: tuple[Finding, ...],
-    key: Callable[[int], str],
 ) -> ImageSet:
     """Return the image set of files whose labels stand elsewhere.
 
@@ -38,12 +75,10 @@ def of_files(
     ----------
     source
         What a person would call it.
-    paths, values
+    files, values
         The files and their labels, strings or numbers.
     findings
         What was found about them and about those left out.
-    key
-        Index → what ``group`` looks at.
 
     Raises
     ------
@@ -57,11 +92,11 @@ def of_files(
         source=source,
         classes=classes,
         labels=labels,
-        read=lambda index: content(paths[index]),
-        name=lambda index: str(paths[index]),
+        read=files.read,
+        name=files.name,
         findings=findings,
-        stamp=lambda index: file_stamp(paths[index]),
-        key=key,
+        stamp=files.stamp,
+        key=files.key,
     )
 
 

@@ -13,13 +13,12 @@ from pytest_datasize.images.image_set import (
     Loaded,
     Reading,
     few,
-    file_stamp,
     one_line,
 )
 from pytest_datasize.images.sources.files import (
     Boundary,
+    Files,
     Found,
-    content,
     folders,
     hidden,
     hidden_finding,
@@ -115,15 +114,16 @@ def read_classes(
             Finding("empty_class", text, len(empty), tuple(one_line(str(p)) for p in empty)),
         )
     base = roots[0] if len(roots) == 1 else roots[0].parent
+    files = Files(paths, base=base)
     return ImageSet(
         source=source,
         classes=tuple(full),
         labels=np.array(labels, dtype=np.int64),
-        read=lambda index: content(paths[index]),
-        name=lambda index: str(paths[index]),
+        read=files.read,
+        name=files.name,
         findings=findings,
-        stamp=lambda index: file_stamp(paths[index]),
-        key=lambda index: paths[index].relative_to(base).as_posix(),
+        stamp=files.stamp,
+        key=files.key,
     )
 
 

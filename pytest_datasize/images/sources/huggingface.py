@@ -1,14 +1,16 @@
 """Source: Hugging Face ``datasets``: a Dataset or DatasetDict, or a folder of ``save_to_disk``."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import (
+    Chosen,
     ImageSet,
     Loaded,
     Raw,
@@ -98,32 +100,41 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
     classes, labels = labelled([values[row] for row in rows], source)
     if names is not None:
         classes = tuple(names[int(number)] for number in classes)
-    read, stamp = _reader(plain, image, source), _stamps(dataset)
+    column = _Column(plain, image, source, _whole_stamp(dataset))
+    chosen = np.array(rows, dtype=np.int64)
     images = ImageSet(
         source=source,
         classes=classes,
         labels=labels,
-        read=lambda index: read(rows[index]),
-        name=lambda index: f"row {rows[index]} of {source}",
+        read=Chosen(column.read, chosen),
+        name=Chosen(column.name, chosen),
         findings=findings,
-        stamp=lambda index: stamp(rows[index]),
+        stamp=Chosen(column.stamp, chosen),
     )
-    return images if group is None else with_groups(images, [plain[group][row] for row in rows])
+    if group is None:
+        return images
+    of_rows = plain[group][:]  # once: a column that is not kept is read anew each time
+    return with_groups(images, [of_rows[row] for row in rows])
 
 
-def _reader(dataset: Any, column: str, source: str) -> Callable[[int], Raw]:
-    import datasets
+class _Column:
+    """Images of a column, as bytes or files, by row."""
 
-    raw = dataset.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    lock = Lock()
+    def __init__(self, dataset: Any, column: str, source: str, whole: str | None) -> None:
+        import datasets
 
-    def read(index: int) -> Raw:
-        with lock:
+        raw = dataset.select_columns([column])
+        self._raw = raw.cast_column(column, datasets.Image(decode=False))
+        self._column, self._source, self._whole = column, source, whole
+        self._lock = Lock()
+
+    def read(self, index: int) -> Raw:
+        with self._lock:
             try:
-                found = raw[index][column]
+                found = self._raw[index][self._column]
             except Exception as problem:
                 raise UnreadableError(
-                    f"row {index} of {source}: {type(problem).__name__}: {problem}"
+                    f"row {index} of {self._source}: {type(problem).__name__}: {problem}"
                 ) from None
         if found is None:
             return b""
@@ -133,21 +144,31 @@ def _reader(dataset: Any, column: str, source: str) -> Callable[[int], Raw]:
             place = str(found.get("path"))
             if "://" in place or "::" in place:
                 raise UnreadableError(
-                    f"row {index} of {source}: {one_line(place)} is not a file here; nothing is "
-                    "fetched. Save the data set with its images embedded."
+                    f"row {index} of {self._source}: {one_line(place)} is not a file here; nothing "
+                    "is fetched. Save the data set with its images embedded."
                 )
             return content(Path(place))
         array: Raw = pixels(found)
         return array
 
-    return read
+    def name(self, index: int) -> str:
+        return f"row {index} of {self._source}"
+
+    def stamp(self, index: int) -> str | None:
+        return self._whole and f"{self._whole}|{index}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=Lock())
 
 
 def _label_column(kinds: dict[str, str], source: str) -> str:
     classes = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     if len(classes) == 1:
         return classes[0]
-    by_name = tables.column({name: [] for name in classes or kinds}, tables.LABELS)
+    by_name = tables.column(classes or kinds, tables.LABELS)
     if by_name is not None:
         return by_name
     return _one(classes, "label", kinds, source)
@@ -164,11 +185,10 @@ def _one(found: list[str], what: str, kinds: dict[str, str], source: str) -> str
     )
 
 
-def _stamps(dataset: Any) -> Callable[[int], str | None]:
-    """Name a row by the files that hold it and what was done to them; None for rows in memory."""
+def _whole_stamp(dataset: Any) -> str | None:
+    """Name the files of a data set and what was done to them; None for rows in memory."""
     files = [file_stamp(entry["filename"]) for entry in dataset.cache_files]
     fingerprint = getattr(dataset, "_fingerprint", None)
     if not files or None in files or not fingerprint:
-        return lambda index: None
-    whole = f"{'|'.join(map(str, files))}|{fingerprint}"
-    return lambda index: f"{whole}|{index}"
+        return None
+    return f"{'|'.join(map(str, files))}|{fingerprint}"

@@ -15,7 +15,14 @@ import numpy as np
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.findings import refuse
 from pytest_datasize.images.groups import apart, grouped
-from pytest_datasize.images.image_set import ImageSet, Loaded, Reading, aligned, one_line
+from pytest_datasize.images.image_set import (
+    ImageSet,
+    Loaded,
+    Reading,
+    SafeName,
+    aligned,
+    one_line,
+)
 
 __all__ = ["SOURCES", "ImageSet", "Loaded", "Reading", "load"]
 
@@ -97,8 +104,7 @@ def load_one(dataset: Any, reading: Reading | None = None) -> Loaded:
 
 def _safe(images: ImageSet, how: Reading) -> ImageSet:
     """Make names of files fit to be shown."""
-    name = images.name
-    return replace(images, name=lambda index: one_line(name(index)), max_pixels=how.max_pixels)
+    return replace(images, name=SafeName(images.name), max_pixels=how.max_pixels)
 
 
 def _load(dataset: Any, how: Reading) -> Loaded:

@@ -9,7 +9,7 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import Finding, Loaded, Reading, few, one_line
 from pytest_datasize.images.sources import tables
-from pytest_datasize.images.sources.files import Boundary, of_files
+from pytest_datasize.images.sources.files import Boundary, Files, of_files
 from pytest_datasize.images.sources.parts import by_part, kind, split
 
 _EXPECTED = (
@@ -76,10 +76,10 @@ def _in_folder(folder: Path) -> list[Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in tables.SUFFIXES and path.is_file():
             try:
-                table = tables.read(path)
+                columns = tables.columns(path)
             except DatasetError:
                 continue  # some other table
-            if tables.column(table, tables.PATHS) and tables.column(table, tables.LABELS):
+            if tables.column(columns, tables.PATHS) and tables.column(columns, tables.LABELS):
                 found.append(path)
     return found
 
@@ -119,7 +119,8 @@ def _read(path: Path, root: Path, reading: Reading) -> Loaded:
     )
     values = [table[label][row] for row in kept]
     values = [value.strip() if isinstance(value, str) else value for value in values]
-    images = of_files(source, paths, values, findings, lambda index: str(table[place][kept[index]]))
+    keys = [str(table[place][row]) for row in kept]
+    images = of_files(source, Files(paths, keys), values, findings)
     if group_column is not None:
         images = with_groups(images, [table[group_column][row] for row in kept])
     if split_column is None:

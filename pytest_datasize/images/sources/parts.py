@@ -1,7 +1,8 @@
 """A data set that is already split: which part is trained on, and which is tested on."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -97,28 +98,7 @@ def joined(sets: Sequence[ImageSet], source: str) -> ImageSet:
     if len(sets) == 1:
         return replace(sets[0], source=source)
     classes = tuple(sorted({name for images in sets for name in images.classes}))
-    ends = list(accumulate(map(len, sets)))
-
-    def place(index: int) -> tuple[ImageSet, int]:
-        number = int(np.searchsorted(ends, index, side="right"))
-        return sets[number], index - (ends[number - 1] if number else 0)
-
-    def read(index: int) -> Raw:
-        images, row = place(index)
-        return images.read(row)
-
-    def name(index: int) -> str:
-        images, row = place(index)
-        return images.name(row)
-
-    def stamp(index: int) -> str | None:
-        images, row = place(index)
-        return images.stamp(row)
-
-    def key(index: int) -> str:
-        images, row = place(index)
-        return (images.key or images.name)(row)
-
+    row = _Joined(sets, list(accumulate(map(len, sets))))
     labels = [
         np.array([classes.index(name) for name in images.classes], np.int64)[images.labels]
         for images in sets
@@ -138,11 +118,39 @@ def joined(sets: Sequence[ImageSet], source: str) -> ImageSet:
         source=source,
         classes=classes,
         labels=np.concatenate(labels),
-        read=read,
-        name=name,
+        read=row.read,
+        name=row.name,
         findings=tuple(dict.fromkeys(f for images in sets for f in images.findings)),
-        stamp=stamp,
-        key=key,
+        stamp=row.stamp,
+        key=row.key,
         groups=groups,
         group_names=group_names,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Joined:
+    """Rows of several sets, one set after the other; each ends before the row in ``ends``."""
+
+    sets: Sequence[ImageSet]
+    ends: list[int]
+
+    def read(self, index: int) -> Raw:
+        images, row = self._place(index)
+        return images.read(row)
+
+    def name(self, index: int) -> str:
+        images, row = self._place(index)
+        return images.name(row)
+
+    def stamp(self, index: int) -> str | None:
+        images, row = self._place(index)
+        return images.stamp(row)
+
+    def key(self, index: int) -> str:
+        images, row = self._place(index)
+        return (images.key or images.name)(row)
+
+    def _place(self, index: int) -> tuple[ImageSet, int]:
+        number = bisect_right(self.ends, index)
+        return self.sets[number], index - (self.ends[number - 1] if number else 0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, labelled
+from pytest_datasize.images.pickling import refuse_unpicklable
 from pytest_datasize.images.sources.arrays import pixels
 
 
@@ -33,43 +34,61 @@ def load(value: Any, reading: Reading) -> Loaded:
     source = f"{type(value).__name__} with {len(value)} items"
     if not len(value):
         raise DatasetError(f"{source}: the data set is empty.")
-    lock = Lock()  # a Dataset is not promised to be safe in several threads
-
-    def item(index: int) -> tuple[Any, Any]:
-        with lock:
-            try:
-                found = value[index]
-            except Exception as problem:
-                raise DatasetError(
-                    f"{source}: item {index} raised {type(problem).__name__}: {problem}"
-                ) from problem
-        if not isinstance(found, (tuple, list)) or len(found) != 2:
-            raise DatasetError(
-                f"{source}: item {index} is a {type(found).__name__}; expected (image, label)."
-            )
-        return found[0], found[1]
-
-    def read(index: int) -> Raw:
-        return pixels(item(index)[0])
-
-    if not np.array_equal(read(0), read(0)):
+    items = _Items(value, source)
+    if not np.array_equal(items.read(0), items.read(0)):
         raise DatasetError(
             f"{source}: item 0 looks different each time it is read. Leave random transforms out: "
             "a verdict must be the same on every run."
         )
     values = _declared_labels(value)
-    if values is None or any(values[row] != _plain(item(row)[1]) for row in (0, len(value) - 1)):
-        values = [_plain(item(index)[1]) for index in range(len(value))]
+    if values is None or any(values[row] != _plain(items[row][1]) for row in (0, len(value) - 1)):
+        values = [_plain(items[index][1]) for index in range(len(value))]
     classes, labels = labelled(values, source)
     return Loaded(
         ImageSet(
             source=source,
             classes=_class_names(value, classes),
             labels=labels,
-            read=read,
-            name=lambda index: f"item {index} of {type(value).__name__}",
+            read=items.read,
+            name=items.name,
         )
     )
+
+
+class _Items:
+    """Items of a Dataset, which is not promised to be safe in several threads."""
+
+    def __init__(self, dataset: Any, source: str) -> None:
+        self._dataset, self._source = dataset, source
+        self._lock = Lock()
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        with self._lock:
+            try:
+                found = self._dataset[index]
+            except Exception as problem:
+                raise DatasetError(
+                    f"{self._source}: item {index} raised {type(problem).__name__}: {problem}"
+                ) from problem
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            raise DatasetError(
+                f"{self._source}: item {index} is a {type(found).__name__}; expected (image, "
+                "label)."
+            )
+        return found[0], found[1]
+
+    def read(self, index: int) -> Raw:
+        return pixels(self[index][0])
+
+    def name(self, index: int) -> str:
+        return f"item {index} of {type(self._dataset).__name__}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        refuse_unpicklable(self._dataset, f"the data set {self._source}")
+        return {"_dataset": self._dataset, "_source": self._source}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=Lock())
 
 
 def _declared_labels(dataset: Any) -> list[Any] | None:

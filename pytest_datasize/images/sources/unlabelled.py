@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import ImageSet, file_stamp, one_line
+from pytest_datasize.images.image_set import ImageSet, SafeName
 from pytest_datasize.images.sources import load as sources
+from pytest_datasize.images.sources.files import Files
 from pytest_datasize.images.sources.suffixes import SUFFIXES
 
 
@@ -54,18 +55,12 @@ def _folder(root: Path, what: str) -> ImageSet:
             f"{what} {root} holds no images. If they are under version control, fetch them "
             "(`dvc pull`, `git lfs pull`)."
         )
-
-    def read(index: int) -> bytes:
-        try:
-            return paths[index].read_bytes()
-        except OSError as problem:
-            raise DatasetError(f"{paths[index]}: cannot be read: {problem.strerror}.") from None
-
+    files = Files(paths, ())
     return ImageSet(
         source=f"folder {root}",
         classes=("",),
         labels=np.zeros(len(paths), dtype=np.int64),
-        read=read,
-        name=lambda index: one_line(str(paths[index])),
-        stamp=lambda index: file_stamp(paths[index]),
+        read=files.read,
+        name=SafeName(files.name),
+        stamp=files.stamp,
     )

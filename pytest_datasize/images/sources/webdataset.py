@@ -4,6 +4,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -139,17 +140,40 @@ def _read(shards: list[Path], reading: Reading, source: str) -> ImageSet:
     group = of_column(reading.group, columns, source)
     classes, labels = labelled(values, source)
     stamps = {shard: file_stamp(shard) for shard in shards}
+    placed = _Members(images, stamps)
     found = ImageSet(
         source=source,
         classes=classes,
         labels=labels,
-        read=lambda index: read_member(images[index]),
-        name=lambda index: f"{images[index].shard}/{images[index].name}",
+        read=placed.read,
+        name=placed.name,
         findings=findings,
-        stamp=lambda index: _stamp(stamps, images[index]),
-        key=lambda index: images[index].name,
+        stamp=placed.stamp,
+        key=placed.key,
     )
     return found if group is None else with_groups(found, [fact.get(group) for fact in facts])
+
+
+@dataclass(frozen=True, eq=False)
+class _Members:
+    """Images in shards, and the stamp of each shard."""
+
+    images: list[Member]
+    stamps: dict[Path, str | None]
+
+    def read(self, index: int) -> Raw:
+        return read_member(self.images[index])
+
+    def name(self, index: int) -> str:
+        return f"{self.images[index].shard}/{self.images[index].name}"
+
+    def stamp(self, index: int) -> str | None:
+        member = self.images[index]
+        whole = self.stamps[member.shard]
+        return whole and f"{whole}|{member.offset}|{member.size}"
+
+    def key(self, index: int) -> str:
+        return self.images[index].name
 
 
 def read_member(member: Member) -> Raw:
@@ -165,11 +189,6 @@ def read_member(member: Member) -> Raw:
     if len(found) < member.size:
         raise UnreadableError(f"{member.shard}: ends within {one_line(member.name)}; copy it again")
     return found
-
-
-def _stamp(stamps: dict[Path, str | None], member: Member) -> str | None:
-    whole = stamps[member.shard]
-    return whole and f"{whole}|{member.offset}|{member.size}"
 
 
 def _samples(shard: Path) -> dict[str, dict[str, Member]]:

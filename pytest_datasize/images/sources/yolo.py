@@ -5,7 +5,14 @@ from typing import Any
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Reading, one_line
-from pytest_datasize.images.sources.files import Boundary, Found, content, of_files, others_finding
+from pytest_datasize.images.sources.files import (
+    Boundary,
+    Files,
+    Found,
+    content,
+    of_files,
+    others_finding,
+)
 from pytest_datasize.images.sources.folder import read_classes
 from pytest_datasize.images.sources.manifest import left_out
 from pytest_datasize.images.sources.parts import kind, split
@@ -154,7 +161,7 @@ def _part(places: list[Path], names: list[str], boundary: Boundary, source: str)
         *left_out(unlabelled, source, "images without a label", "missing_labels"),
         *left_out(absent, source, "files that are not there", "missing_files"),
     )
-    return of_files(source, paths, values, findings, lambda index: paths[index].name)
+    return of_files(source, Files(paths, [path.name for path in paths]), values, findings)
 
 
 def _label_file(image: Path) -> Path:

@@ -4,16 +4,20 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_datasize.errors import ReportError
+from pytest_datasize.errors import ReportError, RequirementError
 from pytest_datasize.reports.records import result_file
+from pytest_datasize.reports.records.record_types import GateRecord
+from pytest_datasize.reports.records.selection import judged
 from pytest_datasize.reports.wording.explain import subject, sure
+from pytest_datasize.requirement.options import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.learning_curve import LearningCurve
+    from pytest_datasize.reports.records.advice import Prices
 
-Record = dict[str, Any]
+PRICE = "cost_per_image"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--metric", metavar="NAME", help="only this metric")
     parser.add_argument(
-        "--cost-per-image", type=_cost, metavar="COST", help="cost of one more training image"
+        "--cost-per-image",
+        type=_prices,
+        metavar="COST",
+        help="price of one more training image, in all or by class: rust=2,*=0.5 "
+        "(default: what the run was given)",
     )
     parser.add_argument(
         "--level",
@@ -41,18 +49,16 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     """Answer for every requirement that was meant."""
     if options.target is None and options.images is None:
         raise ReportError("nothing is asked; give --target 0.95, --images 5000, or both.")
-    judged = [
-        r for r in result_file.read(options.result)["requirements"] if r["metric"] is not None
-    ]
+    known = judged(result_file.read(options.result)["requirements"])
     meant = [
         record
-        for record in judged
+        for record in known
         if options.test in record["nodeid"] and options.metric in (None, record["metric"])
     ]
     if not meant:
-        known = ", ".join(sorted({f"{r['nodeid']} ({r['metric']})" for r in judged}))
+        names = ", ".join(sorted({f"{r['nodeid']} ({r['metric']})" for r in known}))
         raise ReportError(
-            f"{options.result}: no judged requirement matches. Judged: {known or 'none'}."
+            f"{options.result}: no judged requirement matches. Judged: {names or 'none'}."
         )
     for record in meant:
         say(f"{record['nodeid']}: {subject(record)}")
@@ -61,12 +67,10 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     return 0
 
 
-def answers(record: Record, options: argparse.Namespace) -> list[str]:
+def answers(record: GateRecord, options: argparse.Namespace) -> list[str]:
     """Answer for one requirement, a line each."""
     curve = fitted(record)
-    cost = options.cost_per_image
-    if cost is None:
-        cost = record["settings"].get("cost_per_image")
+    cost = _cost(record, options.cost_per_image)
     lines = []
     if options.images is not None:
         low, high = curve.interval(options.images, options.level)
@@ -84,7 +88,7 @@ def answers(record: Record, options: argparse.Namespace) -> list[str]:
     return lines
 
 
-def fitted(record: Record) -> "LearningCurve":
+def fitted(record: GateRecord) -> "LearningCurve":
     """Fit the curve of a record again: the same scores, noise and law give the same curve.
 
     Raises
@@ -108,6 +112,7 @@ def fitted(record: Record) -> "LearningCurve":
             fit["n_test"],
             law=record["law"],
             pool=fit["pool"],
+            replacement=record["sampling"] == "replacement",
             bounds=(-math.inf if low is None else low, math.inf if high is None else high),
             test_covariance=fit["test_covariance"],
             split_variance=fit["split_variance"],
@@ -125,7 +130,7 @@ def fitted(record: Record) -> "LearningCurve":
 
 
 def _for_target(
-    curve: "LearningCurve", record: Record, options: argparse.Namespace, cost: float | None
+    curve: "LearningCurve", record: GateRecord, options: argparse.Namespace, cost: float | None
 ) -> list[str]:
     target = options.target
     required = curve.required(target)
@@ -143,7 +148,7 @@ def _for_target(
     return lines
 
 
-def _cost_of(images: float, record: Record, cost: float | None) -> str:
+def _cost_of(images: float, record: GateRecord, cost: float | None) -> str:
     """Say how many more images that is, and what they cost."""
     more = max(0, math.ceil(images) - record["available"])
     if more == 0:
@@ -152,10 +157,43 @@ def _cost_of(images: float, record: Record, cost: float | None) -> str:
     return f"; {more:,} more than the {record['available']:,} available{priced}"
 
 
-def _far(images: float, record: Record) -> str:
+def _cost(record: GateRecord, asked: "Prices") -> float | None:
+    """Return the price of one image in today's proportions of the classes.
+
+    Raises
+    ------
+    ReportError
+        A class has no price, or a price has no class.
+    """
+    from pytest_datasize.reports.records.advice import mean_price
+
+    advice = record.get("advice")
+    if asked is None and advice and advice["money"]:
+        return advice["money"]["price"]
+    given = record["settings"].get(PRICE)
+    prices = _checked(given) if asked is None and given is not None else asked
+    if prices is None:
+        return None
+    try:
+        return mean_price(prices, record["class_counts"])
+    except ValueError as problem:
+        raise ReportError(f"{record['nodeid']}: {problem}.") from None
+
+
+def _checked(prices: object) -> "Prices":
+    """Check prices of a file that may have been edited."""
+    try:
+        checked: Prices = OPTIONS[PRICE].parse(PRICE, prices, "settings in the file")
+    except RequirementError as problem:
+        raise ReportError(str(problem)) from None
+    return checked
+
+
+def _far(images: float, record: GateRecord) -> str:
     """Warn of an answer far beyond what was measured."""
     times = images / record["sizes"][-1]
-    if times <= (record["settings"].get("trusted_range") or 4.0):
+    trusted = record["settings"].get("trusted_range")
+    if times <= (trusted if isinstance(trusted, (int, float)) and trusted else 4.0):
         return ""
     return f"  an extrapolation to {times:.1f} times what was measured"
 
@@ -174,8 +212,9 @@ def _images(text: str) -> int:
     return value
 
 
-def _cost(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0")
-    return value
+def _prices(text: str) -> "Prices":
+    try:
+        prices: Prices = OPTIONS[PRICE].parse_text(PRICE, text, "")
+    except RequirementError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+    return prices

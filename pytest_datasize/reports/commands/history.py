@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_datasize.errors import ReportError
-from pytest_datasize.reports.formats.history import series, svg, table
+from pytest_datasize.reports.formats.history import svg, table
 from pytest_datasize.reports.records.files import write_text
 from pytest_datasize.store import DEFAULT_FOLDER
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     """Print the table, and draw."""
-    from pytest_datasize.reports.records.past_runs import past
+    from pytest_datasize.reports.records.past_runs import past, series
     from pytest_datasize.store import Store
 
     if not options.store.is_dir():

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from pytest_datasize.errors import ReportError
+from pytest_datasize.errors import DatasizeError, ReportError
 from pytest_datasize.reports.records import result_file
+from pytest_datasize.reports.records.text import problem_text
 from pytest_datasize.reports.registry import REPORTS
 
 
@@ -34,5 +35,12 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
             module.write(path, content)
         except OSError as problem:
             raise ReportError(f"{path}: cannot be written: {problem.strerror}.") from None
+        except DatasizeError:
+            raise
+        except Exception as problem:  # whatever a report meets in a file that someone edited
+            raise ReportError(
+                f"{path}: not written: {options.result} does not hold what it should "
+                f"({problem_text(problem)})."
+            ) from problem
         say(f"written: {path}")
     return 0

@@ -2,24 +2,21 @@
 
 from typing import Any
 
+from pytest_datasize.reports.records.record_types import CheckRecord
+from pytest_datasize.reports.records.selection import by_data_set, worst_first
 from pytest_datasize.reports.records.text import one_line, printable
-from pytest_datasize.requirement.checks import LEVELS
 
-Record = dict[str, Any]
 MOST_SHOWN = 5
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
-def write(reporter: Any, records: list[Record]) -> None:
+def write(reporter: Any, records: list[CheckRecord]) -> None:
     """Write one block per data set; gates on the same one share it. ``-v`` names everything."""
-    blocks: dict[str, list[Record]] = {}
-    for record in records:
-        blocks.setdefault(repr([record["source"], record["checks"]]), []).append(record)
-    for same in blocks.values():
-        _block(reporter, same[0], list(dict.fromkeys(r["nodeid"] for r in same)))
+    for record, gates in by_data_set(records):
+        _block(reporter, record, gates)
 
 
-def _block(reporter: Any, record: Record, gates: list[str]) -> None:
+def _block(reporter: Any, record: CheckRecord, gates: list[str]) -> None:
     counts = ", ".join(f"{one_line(name)} {n:,}" for name, n in record["class_counts"].items())
     more = f" and {len(gates) - 1} more" if len(gates) > 1 else ""
     reporter.write_line(f"{printable(gates[0])}{more}")
@@ -27,7 +24,7 @@ def _block(reporter: Any, record: Record, gates: list[str]) -> None:
     reporter.write_line(f"  classes  {counts}")
     if record["available"] is not None:
         reporter.write_line(f"  split    {record['available']:,} to train on")
-    found = sorted(record["checks"], key=lambda check: LEVELS.index(check["level"]))
+    found = worst_first(record["checks"])
     for check in found:
         level = check["level"]
         reporter.write(f"  {level:<7}  ", **{_COLOURS[level]: True})

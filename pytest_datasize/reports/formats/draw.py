@@ -8,12 +8,12 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pytest_datasize.reports.records.record_types import GateRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Record = dict[str, Any]
 
 LIGHT = {
     "ink": "#1b1f24",
@@ -25,7 +25,7 @@ LIGHT = {
     "available": "#1a6b35",
     "required": "#8a3ea8",
 }
-"""Role → colour on white; each stands out from it by 4.5 to 1 where it colours text."""
+"""Role → colour on white; contrast of at least 4.5 to 1 where it colours text."""
 
 _GEOMETRY = re.compile(r'\b(?:d|x|y|transform|width|height)="[^"]*"')
 _LONG = re.compile(r"(\.\d\d)\d+")
@@ -41,7 +41,7 @@ _SETTINGS = {
 }
 
 
-def learning_curve(record: Record, name: str, *, logarithmic: bool = True) -> str:
+def learning_curve(record: GateRecord, name: str, *, logarithmic: bool = True) -> str:
     """Draw the learning curve of one judged requirement for a page with both themes.
 
     Parameters
@@ -70,12 +70,12 @@ def learning_curve(record: Record, name: str, *, logarithmic: bool = True) -> st
     return re.sub(r"<svg [^>]*?viewBox", '<svg aria-hidden="true" viewBox', text, count=1)
 
 
-def standalone(record: Record) -> str:
+def standalone(record: GateRecord) -> str:
     """Draw the same as an SVG file of its own, in light colours."""
     return _svg(record, LIGHT, logarithmic=True)
 
 
-def _svg(record: Record, colours: dict[str, str], logarithmic: bool) -> str:
+def _svg(record: GateRecord, colours: dict[str, str], logarithmic: bool) -> str:
     from matplotlib.figure import Figure
 
     with drawing():
@@ -110,7 +110,7 @@ def drawing() -> Iterator[None]:
             fonts.setLevel(level)
 
 
-def _curve(axes: "Axes", record: Record, colours: dict[str, str]) -> None:
+def _curve(axes: "Axes", record: GateRecord, colours: dict[str, str]) -> None:
     """Draw dots, means and the fitted law; beyond the measured sizes dashed and lighter."""
     curve, sizes = record["curve"], record["sizes"]
     n, colour = curve["n"], colours["curve"]
@@ -149,7 +149,7 @@ def _curve(axes: "Axes", record: Record, colours: dict[str, str]) -> None:
     )
 
 
-def _frame(axes: "Axes", record: Record, colours: dict[str, str], logarithmic: bool) -> None:
+def _frame(axes: "Axes", record: GateRecord, colours: dict[str, str], logarithmic: bool) -> None:
     """Set range, scale, grid and titles of the axes."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -183,7 +183,7 @@ def _frame(axes: "Axes", record: Record, colours: dict[str, str], logarithmic: b
         spine.set_color(colours["ink"])
 
 
-def _marks(axes: "Axes", record: Record, colours: dict[str, str]) -> None:
+def _marks(axes: "Axes", record: GateRecord, colours: dict[str, str]) -> None:
     """Draw the target, and the available and required numbers of images, named at their lines."""
     bottom, top = axes.get_ylim()
     left, right = axes.get_xlim()
@@ -197,8 +197,8 @@ def _marks(axes: "Axes", record: Record, colours: dict[str, str]) -> None:
         textcoords="offset points",
         color=colours["target"],
     )
-    for role, where in (("available", 0.03), ("required", 0.12)):
-        n = record[role]
+    numbers = ((record["available"], "available", 0.03), (record["required"], "required", 0.12))
+    for n, role, where in numbers:
         if n is None or not left <= n <= right:
             continue
         axes.axvline(n, color=colours[role], linewidth=1.4, linestyle=(0, (2, 1.5)))
@@ -215,7 +215,7 @@ def _marks(axes: "Axes", record: Record, colours: dict[str, str]) -> None:
         )
 
 
-def _linear_end(record: Record) -> float:
+def _linear_end(record: GateRecord) -> float:
     """Show required and available on a linear axis unless one dwarfs the other."""
     known = max(record["available"], record["sizes"][-1])
     wanted = record["required"] or known

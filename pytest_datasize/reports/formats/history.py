@@ -5,14 +5,16 @@ Takes plain data; where the runs are kept is not known here.
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pytest_datasize.reports.formats.terminal import required
-from pytest_datasize.reports.records.past_runs import Past
+from pytest_datasize.reports.records.past_runs import Past, series
+from pytest_datasize.reports.records.record_numbers import number
+from pytest_datasize.reports.records.record_types import PastRecord
 from pytest_datasize.reports.records.text import one_line
-from pytest_datasize.reports.wording.explain import interval, subject
+from pytest_datasize.reports.wording.explain import interval, required, subject
 
-Record = dict[str, Any]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def table(past: Sequence[Past]) -> str:
@@ -51,16 +53,6 @@ _HEADER = (
     "available",
     "verdict",
 )
-
-
-def series(past: Sequence[Past]) -> list[list[Past]]:
-    """Sort runs by requirement, and the runs of each by time; those not judged are left out."""
-    found: dict[tuple[str, int, str], list[Past]] = {}
-    for run in sorted(past, key=lambda run: run.when):
-        if run.record["metric"] is not None:
-            key = (run.record["nodeid"], run.record.get("order", 0), run.record["metric"])
-            found.setdefault(key, []).append(run)
-    return [found[key] for key in sorted(found)]
 
 
 def _rows(runs: Sequence[Past]) -> list[tuple[str, ...]]:
@@ -129,12 +121,12 @@ def svg(runs: Sequence[Past]) -> str:
 
 
 def _band(
-    axes: Any, places: Sequence[int], records: Sequence[Record], name: str, colour: str
+    axes: "Axes", places: Sequence[int], records: Sequence[PastRecord], name: str, colour: str
 ) -> None:
     """Draw a number over time; an interval without upper end reaches ten times as far."""
-    middle = [record[name] for record in records]
-    low = [record[f"{name}_low"] for record in records]
-    ends = [record[f"{name}_high"] for record in records]
+    middle = [number(record, name) or 0.0 for record in records]
+    low = [number(record, f"{name}_low") or 0.0 for record in records]
+    ends = [number(record, f"{name}_high") for record in records]
     high = [10 * value if end is None else end for value, end in zip(middle, ends, strict=True)]
     axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
     label = "score (90 % interval)" if name != "required" else "required (90 % interval)"

@@ -7,19 +7,33 @@ from pathlib import Path
 from typing import Any
 
 from pytest_datasize.errors import ReportError
-from pytest_datasize.reports.formats.terminal import required
 from pytest_datasize.reports.records.files import write_text
+from pytest_datasize.reports.records.record_types import (
+    Advice,
+    GateRecord,
+    GroupMember,
+    RunContent,
+    Suspect,
+)
+from pytest_datasize.reports.records.selection import (
+    conditions,
+    exceeded_only,
+    failed_first,
+    failures,
+    is_condition,
+    judged,
+    unscored,
+    weakest,
+)
 from pytest_datasize.reports.records.text import each_text, one_line
 from pytest_datasize.reports.wording import advice_text, condition_text, explain
-from pytest_datasize.reports.wording.overview import failures, headline
-
-Record = dict[str, Any]
+from pytest_datasize.reports.wording.overview import headline
 
 NEEDED = ("jinja2", "matplotlib")
 """Packages of the extra ``html``: the gate itself does without them."""
 
 MOST_CLASSES = 60
-"""Classes in a panel, the weakest first; a page with thousands of rows helps no one."""
+"""Classes in a panel, the weakest first; a page with thousands of rows is not read."""
 
 PICTURE = r"data:image/jpeg;base64,[A-Za-z0-9+/=]{1,8192}"
 """What a picture in a record may be: a file may have been edited."""
@@ -43,12 +57,12 @@ def check(path: Path) -> None:
         )
 
 
-def write(path: Path, run: dict[str, Any]) -> None:
+def write(path: Path, run: RunContent) -> None:
     """Write a run as one page."""
     write_text(path, draw(run))
 
 
-def draw(run: dict[str, Any]) -> str:
+def draw(run: RunContent) -> str:
     """Return a run as one page, with curves, tables and how everything was obtained."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -59,48 +73,55 @@ def draw(run: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    shown = each_text(run, one_line)
+    records = judged(shown["requirements"])
+    first_pictures = _first_pictures(records)
     environment.globals.update(
-        explain=explain, required=required, counsel=advice_text, conditioned=condition_text
+        explain=explain,
+        advice_text=advice_text,
+        condition_text=condition_text,
+        exceeded_only=exceeded_only,
     )
     environment.filters["code"] = _breakable
     environment.tests["picture"] = _is_picture
-    shown = each_text(run, one_line)
-    judged = [record for record in shown["requirements"] if record["metric"] is not None]
-    _pictures_once(judged)
-    judged.sort(key=lambda record: not record["failed"])  # what needs an answer comes first
+    environment.tests["pictured_here"] = lambda one: id(one) in first_pictures
+    records = failed_first(records)
     page = environment.get_template("report.html.j2").render(
         run=shown,
         headline=headline(shown["requirements"]),
-        judged=judged,
-        failed=failures(judged),
-        others=[r for r in shown["requirements"] if r["metric"] is None and "check" not in r],
-        conditions=[record for record in shown["requirements"] if "check" in record],
+        judged=records,
+        failed=failures(records),
+        others=[one for one in unscored(shown["requirements"]) if not is_condition(one)],
+        conditions=conditions(shown["requirements"]),
         figures=[
-            _figures(record, i, both=len(judged) <= MOST_CURVES)
-            for i, record in enumerate(judged, 1)
+            _figures(record, i, both=len(records) <= MOST_CURVES)
+            for i, record in enumerate(records, 1)
         ],
-        classes=[_classes(record) for record in judged],
+        classes=[weakest(record, MOST_CLASSES) for record in records],
         most_classes=MOST_CLASSES,
     )
     return page.rstrip() + "\n"
 
 
-def _pictures_once(judged: list[Record]) -> None:
-    """Leave an image's picture where it comes first: requirements share their images."""
-    seen: set[tuple[str, str]] = set()
-    for record in judged:
+def _first_pictures(records: list[GateRecord]) -> set[int]:
+    """Return the ids of the entries that show a picture first: requirements share their images."""
+    seen: set[tuple[str, str | None]] = set()
+    first = set()
+    for record in records:
         for kind, one in _pictured(record.get("advice")):
             picture = one["picture"]
-            fresh = _is_picture(picture) and (kind, picture) not in seen
-            one["shown"] = picture if fresh else None
+            if _is_picture(picture) and (kind, picture) not in seen:
+                first.add(id(one))
             seen.add((kind, picture))
+    return first
 
 
-def _pictured(advice: Record | None) -> Iterator[tuple[str, Record]]:
+def _pictured(advice: Advice | None) -> Iterator[tuple[str, Suspect | GroupMember]]:
     """Yield what the advice shows pictures of: doubtful labels, and near-copies side by side."""
     if advice:
         yield from (("label", one) for one in advice["labels"]["suspects"])
-        for group in (advice.get("redundancy") or {"groups": []})["groups"]:
+        copies = advice.get("redundancy")
+        for group in copies["groups"] if copies else []:
             yield from (("copy", one) for one in group["shown"])
 
 
@@ -109,7 +130,7 @@ def _is_picture(text: str | None) -> bool:
     return bool(text) and re.fullmatch(PICTURE, str(text)) is not None
 
 
-def _figures(record: Record, number: int, *, both: bool) -> list[tuple[str, Any]]:
+def _figures(record: GateRecord, number: int, *, both: bool) -> list[tuple[str, Any]]:
     """Return the curve as (kind of axis, SVG)."""
     from markupsafe import Markup
 
@@ -120,11 +141,6 @@ def _figures(record: Record, number: int, *, both: bool) -> list[tuple[str, Any]
         (kind, Markup(learning_curve(record, f"r{number}{kind}", logarithmic=kind == "log")))  # noqa: S704  (matplotlib's own text: nothing in it comes from the data)
         for kind in kinds
     ]
-
-
-def _classes(record: Record) -> list[dict[str, Any]]:
-    """Return the weakest classes first."""
-    return sorted(record["classes"], key=lambda row: (row["recall"], row["images"]))[:MOST_CLASSES]
 
 
 def _breakable(text: str) -> Any:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pytest_datasize.reports.records.files import write_text
+from pytest_datasize.reports.records.record_numbers import number
+from pytest_datasize.reports.records.record_types import GateRecord, RunContent
+from pytest_datasize.reports.records.selection import judged
 from pytest_datasize.reports.records.text import one_line
-
-Record = dict[str, Any]
 
 _GAUGES = {
     "score": ("score_at_available", "Projected score with all available images."),
@@ -29,26 +29,25 @@ _GAUGES = {
 }
 
 
-def write(path: Path, run: dict[str, Any]) -> None:
+def write(path: Path, run: RunContent) -> None:
     """Write a run."""
     write_text(path, draw(run))
 
 
-def draw(run: dict[str, Any]) -> str:
+def draw(run: RunContent) -> str:
     """Return the numbers of all judged requirements in the OpenMetrics text format."""
-    judged = [record for record in run["requirements"] if record["metric"] is not None]
-    return "\n".join([*_lines(judged), "# EOF"]) + "\n"
+    return "\n".join([*_lines(judged(run["requirements"])), "# EOF"]) + "\n"
 
 
-def _lines(records: list[Record]) -> Iterator[str]:
+def _lines(records: list[GateRecord]) -> Iterator[str]:
     for name, (field, meaning) in _GAUGES.items():
         yield f"# TYPE datasize_{name} gauge"
         yield f"# HELP datasize_{name} {meaning}"
         for record in records:
-            yield f"datasize_{name}{{{_labels(record)}}} {_number(record[field])}"
+            yield f"datasize_{name}{{{_labels(record)}}} {_number(number(record, field))}"
 
 
-def _labels(record: Record) -> str:
+def _labels(record: GateRecord) -> str:
     labels = {
         "test": record["nodeid"],
         "metric": record["metric"],
@@ -66,4 +65,4 @@ def _escaped(text: str) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "+Inf"
-    return repr(int(value)) if float(value).is_integer() else repr(float(value))
+    return repr(int(value)) if value.is_integer() else repr(value)

@@ -2,27 +2,26 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
 
 import pytest
 
 from pytest_datasize.reports.formats.text_plot import UNICODE, plot
-
-Record = dict[str, Any]
+from pytest_datasize.reports.records.record_types import GateRecord, Record
+from pytest_datasize.reports.records.selection import judged
 
 
 def add_extras(report: pytest.TestReport, records: Sequence[Record]) -> None:
     """Add one drawing for each judged requirement to a test's row."""
     from pytest_html import extras
 
-    drawn = [_drawing(record) for record in records if record["metric"] is not None]
+    drawn = [_drawing(record) for record in judged(records)]
     report.extras = [  # type: ignore[attr-defined]
         *getattr(report, "extras", []),
         *(extras.html(text) for text in drawn),
     ]
 
 
-def _drawing(record: Record) -> str:
+def _drawing(record: GateRecord) -> str:
     """Draw with matplotlib where it is installed, else in letters; on white in both themes."""
     if find_spec("matplotlib") is None:
         return f"<pre>{chr(10).join(plot(record, 80, UNICODE))}</pre>"

@@ -5,12 +5,21 @@ from typing import Any
 
 from pytest_datasize.reports.formats import check_report
 from pytest_datasize.reports.formats.text_plot import letters_for, plot
-from pytest_datasize.reports.records.text import one_line, printable
+from pytest_datasize.reports.records.record_types import GateRecord, PlanRecord, Record
+from pytest_datasize.reports.records.selection import (
+    checked,
+    exceeded_only,
+    failures,
+    is_checked,
+    is_planned,
+    judged,
+    planned,
+    unscored,
+)
+from pytest_datasize.reports.records.text import first_line, one_line, printable
 from pytest_datasize.reports.wording import advice_text, explain
-from pytest_datasize.reports.wording.explain import interval
-from pytest_datasize.reports.wording.overview import failures
+from pytest_datasize.reports.wording.explain import interval, required
 
-Record = dict[str, Any]
 _COLOURS = {"sufficient": "green", "planned": "cyan", "skipped": "yellow"}
 _NAME = 40
 """Longest name of a class in a table."""
@@ -25,7 +34,7 @@ _WIDEST = 90
 """... and grows no wider than this."""
 
 
-def write(reporter: Any, records: Sequence[Record], notes: Sequence[str]) -> None:
+def write(reporter: Any, records: Sequence[Record]) -> None:
     """Write the section; with ``-q`` only what did not pass, in one line each.
 
     Parameters
@@ -34,48 +43,38 @@ def write(reporter: Any, records: Sequence[Record], notes: Sequence[str]) -> Non
         pytest's terminal reporter.
     records
         All requirements.
-    notes
-        What else to say at the end: files written, baselines recorded.
     """
     quiet, verbose = reporter.verbosity < 0, reporter.verbosity > 0
-    judged = [record for record in records if record["metric"] is not None]
-    plans = [record for record in records if record["verdict"] == "planned"]
-    looked_at = [record for record in records if "checks" in record]
-    others = [
-        record
-        for record in records
-        if record["metric"] is None and record["verdict"] != "planned" and "checks" not in record
-    ]
-    failed = failures(judged)
+    requirements, plans, data_checks = judged(records), planned(records), checked(records)
+    others = [one for one in unscored(records) if not (is_planned(one) or is_checked(one))]
+    failed = failures(records)
     if quiet:
         others = [r for r in others if r["verdict"] != "met"]
-        judged = [r for r in judged if r["failed"] or r["verdict"] != "sufficient"]
-        if not (judged or plans or others or looked_at):
+        requirements = [r for r in requirements if r["failed"] or r["verdict"] != "sufficient"]
+        if not (requirements or plans or others or data_checks):
             return
     reporter.section("image data sufficiency")
-    if judged:
-        _table(reporter, judged)
-    for record in plans:
-        _plan(reporter, record)
-    check_report.write(reporter, looked_at)
-    for record in others:
-        first = one_line(record["message"].splitlines()[0])
-        reporter.write_line(f"{one_line(record['nodeid'])}: {record['verdict']}: {first}")
+    if requirements:
+        _table(reporter, requirements)
+    for plan in plans:
+        _plan(reporter, plan)
+    check_report.write(reporter, data_checks)
+    for other in others:
+        first = one_line(first_line(other["message"]))
+        reporter.write_line(f"{one_line(other['nodeid'])}: {other['verdict']}: {first}")
     if verbose:
-        for record in judged:
+        for record in requirements:
             _sizes(reporter, record)
     if not quiet:
-        _curves(reporter, judged if verbose else failed[:_PLOTS])
+        _curves(reporter, requirements if verbose else failed[:_PLOTS])
         if len(failed) > _PLOTS and not verbose:
             reporter.write_line(f"(curves of {len(failed) - _PLOTS} more with -v)")
     _what_to_do(reporter, failed)
     if not quiet:
-        _rules(reporter, judged)
-        _changes(reporter, judged)
-        for note in dict.fromkeys(note for record in judged for note in record["notes"]):
+        _rules(reporter, requirements)
+        _changes(reporter, requirements)
+        for note in dict.fromkeys(note for record in requirements for note in record["notes"]):
             reporter.write_line(f"note: {one_line(note)}")
-        for note in notes:
-            reporter.write_line(one_line(note))
 
 
 def write_comparisons(reporter: Any, comparisons: list[tuple[str, str]]) -> None:
@@ -85,7 +84,7 @@ def write_comparisons(reporter: Any, comparisons: list[tuple[str, str]]) -> None
         reporter.write_line(f"{one_line(nodeid)}: {printable(text)}")
 
 
-def _table(reporter: Any, records: list[Record]) -> None:
+def _table(reporter: Any, records: list[GateRecord]) -> None:
     header = (
         "test",
         "metric",
@@ -107,13 +106,10 @@ def _table(reporter: Any, records: list[Record]) -> None:
             reporter.write_line(verdict, **{_COLOURS.get(verdict, "red"): True})
 
 
-def _row(record: Record) -> tuple[str, ...]:
+def _row(record: GateRecord) -> tuple[str, ...]:
     metric = record["metric"]
     if record["class"] is not None:
         metric = f"{metric} [{one_line(record['class'], _NAME)}]"
-    verdict = record["verdict"]
-    if record["baseline"] and record["baseline"]["exceeded"] and verdict == "sufficient":
-        verdict = "rose too far"
     return (
         one_line(record["nodeid"]),
         metric,
@@ -121,19 +117,11 @@ def _row(record: Record) -> tuple[str, ...]:
         interval(record, "score_at_available"),
         required(record),
         f"{record['available']:,} of {record['total']:,}",
-        verdict,
+        "rose too far" if exceeded_only(record) else record["verdict"],
     )
 
 
-def required(record: Record) -> str:
-    """Write the required number of images with its interval."""
-    low, high = record["required_low"], record["required_high"]
-    if record["required"] is None:
-        return "none" if low is None else f"over {low:,}"
-    return f"{record['required']:,} ({low:,} to {f'{high:,}' if high else 'any'})"
-
-
-def _plan(reporter: Any, plan: Record) -> None:
+def _plan(reporter: Any, plan: PlanRecord) -> None:
     sizes = ", ".join(f"{size:,}" for size in plan["sizes"])
     counts = ", ".join(f"{one_line(name, _NAME)} {n:,}" for name, n in plan["class_counts"].items())
     reporter.write_line(f"{one_line(plan['nodeid'])}: {plan['message']}")
@@ -149,32 +137,34 @@ def _plan(reporter: Any, plan: Record) -> None:
         f"on {plan['device']}"
     )
     reporter.write_line(f"  cost     {_cost(plan)}")
-    if plan["shed"]:
-        reporter.write_line(f"  shed     {plan['shed']}")
+    if left_out := plan.get("shed"):
+        reporter.write_line(f"  left out {left_out}")
 
 
-def _cost(plan: Record) -> str:
+def _cost(plan: PlanRecord) -> str:
     if plan["estimated_seconds"] is None:
         return "unknown: the trainer's own"
     return (
-        f"about {plan['estimated_seconds']:.0f} s: {plan['forwards']:,} images forward once, "
-        f"{plan['backwards']:,} backward; {plan['stored_bytes'] / 2**20:,.0f} MiB kept"
+        f"about {plan['estimated_seconds']:.0f} s: {plan.get('forwards', 0):,} images forward "
+        f"once, {plan.get('backwards', 0):,} backward; "
+        f"{plan.get('stored_bytes', 0) / 2**20:,.0f} MiB kept"
     )
 
 
-def _sizes(reporter: Any, record: Record) -> None:
+def _sizes(reporter: Any, record: GateRecord) -> None:
     reporter.write_line("")
     reporter.write_line(f"{one_line(record['nodeid'])}: {record['metric']} by training size")
-    for size, repeats in zip(record["sizes"], record["scores"], strict=True):
-        mean = sum(repeats) / len(repeats)
-        reporter.write_line(f"  {size:>9,}  {mean:.3f}  ({min(repeats):.3f} to {max(repeats):.3f})")
+    ranges = record["derived"]["repeats"]
+    columns = (record["sizes"], record["measured"]["mean"], ranges["least"], ranges["most"])
+    for size, mean, least, most in zip(*columns, strict=True):
+        reporter.write_line(f"  {size:>9,}  {mean:.3f}  ({least:.3f} to {most:.3f})")
     for line in advice_text.more(record):
         reporter.write_line(line)
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["timings"].items())
     reporter.write_line(f"  {seconds}; weights {record['weights']['sha256']}")
 
 
-def _curves(reporter: Any, records: Sequence[Record]) -> None:
+def _curves(reporter: Any, records: Sequence[GateRecord]) -> None:
     writer = reporter._tw
     width = writer.fullwidth
     if width < _ROOM:
@@ -188,7 +178,7 @@ def _curves(reporter: Any, records: Sequence[Record]) -> None:
             reporter.write_line(line)
 
 
-def _what_to_do(reporter: Any, failed: Sequence[Record]) -> None:
+def _what_to_do(reporter: Any, failed: Sequence[GateRecord]) -> None:
     """One sentence for every failed requirement: what failed, how sure, what to do."""
     said: set[str] = set()
     if failed:
@@ -199,7 +189,7 @@ def _what_to_do(reporter: Any, failed: Sequence[Record]) -> None:
         _advice(reporter, record, said)
 
 
-def _advice(reporter: Any, record: Record, said: set[str]) -> None:
+def _advice(reporter: Any, record: GateRecord, said: set[str]) -> None:
     """What to do about it, a line a topic; what was said of the same images is not said again."""
     for topic, sentence in advice_text.headlines(record):
         if sentence not in said:
@@ -207,23 +197,24 @@ def _advice(reporter: Any, record: Record, said: set[str]) -> None:
             reporter.write_line(f"  {topic:<8} {one_line(sentence)}")
 
 
-def _rules(reporter: Any, judged: Sequence[Record]) -> None:
+def _rules(reporter: Any, requirements: Sequence[GateRecord]) -> None:
     """Where a rule of thumb says otherwise than a requirement that is met."""
-    for record in judged:
-        found = (record.get("advice") or {}).get("rule")
+    for record in requirements:
+        advice = record.get("advice")
+        found = advice["rule"] if advice else None
         if found and found["agrees"] is False and not record["failed"]:
             name = f"{record['nodeid']}, {explain.subject(record)}"
             reporter.write_line(f"rule: {one_line(name)}: {advice_text.rule(record, found)}")
 
 
-def _changes(reporter: Any, judged: Sequence[Record]) -> None:
-    """What changed since the baseline; that there is none yet stands in the notes."""
-    compared = [record for record in judged if record["baseline"]]
-    if not any(record["baseline"]["found"] for record in compared):
+def _changes(reporter: Any, requirements: Sequence[GateRecord]) -> None:
+    """What changed since the baseline; a missing baseline is reported in the notes."""
+    compared = [(one, change) for one in requirements if (change := one["baseline"])]
+    if not any(change["found"] for _, change in compared):
         return
     reporter.write_line("")
     reporter.write_line("since the baseline", bold=True)
-    for record in compared:
+    for record, change in compared:
         reporter.write_line(f"{one_line(record['nodeid'])}: {explain.subject(record)}")
-        for line in record["baseline"]["lines"]:
+        for line in change["lines"]:
             reporter.write_line(f"  {one_line(line)}")

@@ -1,9 +1,11 @@
 """A learning curve in letters: for a terminal or a log, where no picture can be shown."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-Record = dict[str, Any]
+from pytest_datasize.reports.records.curve_data import at
+from pytest_datasize.reports.records.record_types import GateRecord
 
 
 class Letters(NamedTuple):
@@ -41,7 +43,7 @@ def letters_for(encoding: str | None) -> Letters:
     return UNICODE
 
 
-def plot(record: Record, width: int, letters: Letters = ASCII, height: int = 11) -> list[str]:
+def plot(record: GateRecord, width: int, letters: Letters = ASCII, height: int = 11) -> list[str]:
     """Draw score over number of training images (logarithmic), as lines of at most `width` letters.
 
     Parameters
@@ -73,7 +75,7 @@ def plot(record: Record, width: int, letters: Letters = ASCII, height: int = 11)
 
     for place in range(columns):
         n = math.exp(first + (last - first) * place / (columns - 1))
-        below, middle, above = (_at(curve, name, n) for name in ("low", "score", "high"))
+        middle, below, above = at(curve, n)
         for line in range(max(row(above), 0), min(row(below), height - 1) + 1):
             grid[line][place] = letters.band
         put(place, middle, letters.curve if n <= 1.01 * record["sizes"][-1] else letters.ahead)
@@ -91,22 +93,12 @@ def plot(record: Record, width: int, letters: Letters = ASCII, height: int = 11)
     return [line.rstrip() for line in lines]
 
 
-def _range(record: Record) -> tuple[float, float]:
+def _range(record: GateRecord) -> tuple[float, float]:
     """Scores to show: the measured means, the curve and the target, with a little room."""
     scores = [*record["measured"]["mean"], *record["curve"]["score"], record["target"]]
     low, high = min(scores), max([*scores, record["score_at_available_high"]])
     room = 0.05 * max(high - low, 0.02)
     return max(low - room, 0.0), min(high + room, 1.0)
-
-
-def _at(curve: dict[str, Any], name: str, n: float) -> float:
-    """Read the curve between its points."""
-    sizes, values = curve["n"], curve[name]
-    after = next((i for i, size in enumerate(sizes) if size >= n), len(sizes) - 1)
-    if after == 0:
-        return float(values[0])
-    share = math.log(n / sizes[after - 1]) / math.log(sizes[after] / sizes[after - 1])
-    return float(values[after - 1] + min(share, 1.0) * (values[after] - values[after - 1]))
 
 
 def _label(line: int, height: int, low: float, high: float) -> str:
@@ -115,11 +107,15 @@ def _label(line: int, height: int, low: float, high: float) -> str:
     return f"{high - (high - low) * line / (height - 1):{_GUTTER - 1}.3f} "
 
 
-def _axis(record: Record, column: Any, columns: int, letters: Letters) -> list[str]:
+def _axis(
+    record: GateRecord, column: Callable[[float], int], columns: int, letters: Letters
+) -> list[str]:
     """The line below the plot, and the numbers that matter under it."""
     base, numbers = [letters.base] * columns, [" "] * (columns + 1)
-    required = record["required"]
-    marks = [(record["available"], "available"), (required, "required")]
+    marks: list[tuple[int | None, str]] = [
+        (record["available"], "available"),
+        (record["required"], "required"),
+    ]
     marks += [(record["curve"]["n"][0], ""), (record["curve"]["n"][-1], "")]
     taken: list[tuple[int, int]] = []
     for n, name in marks:

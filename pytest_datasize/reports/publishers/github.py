@@ -3,12 +3,11 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from pytest_datasize.reports.records.record_types import Record, RunContent
+from pytest_datasize.reports.records.selection import by_gate, is_condition, is_judged
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording import explain
-
-Record = dict[str, Any]
 
 MOST_ANNOTATIONS = 10
 """GitHub shows so many errors of one step."""
@@ -19,7 +18,7 @@ def configured() -> bool:
     return bool(os.environ.get("GITHUB_STEP_SUMMARY") or _annotates())
 
 
-def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None:
+def publish(run: RunContent, root: Path, say: Callable[[str], None]) -> None:
     """Append the run to the job's summary, and annotate what failed.
 
     Parameters
@@ -48,11 +47,7 @@ def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None
 
 def annotations(records: Sequence[Record], root: Path) -> Iterator[str]:
     """Yield one workflow command for every gate that failed, at its decorator's line."""
-    failed = [record for record in records if record["failed"]]
-    gates: dict[tuple[str, int], list[Record]] = {}
-    for record in failed:
-        gates.setdefault((record["nodeid"], record["order"]), []).append(record)
-    shown = list(gates.values())
+    shown = by_gate(record for record in records if record["failed"])
     for number, gate in enumerate(shown[:MOST_ANNOTATIONS]):
         title = _title(gate[0])
         text = " ".join(_text(record) for record in gate)
@@ -68,17 +63,15 @@ def annotations(records: Sequence[Record], root: Path) -> Iterator[str]:
 
 
 def _title(record: Record) -> str:
-    if record["metric"] is not None:
+    if is_condition(record) and record["check"]["kind"] == "represents":
+        return "Not the right images"
+    if is_judged(record) or is_condition(record):
         return "Not enough images"
-    kind = record.get("check", {}).get("kind")
-    titles = {"images_per_class": "Not enough images", "represents": "Not the right images"}
-    return titles.get(kind, "Images could not be judged")
+    return "Images could not be judged"
 
 
 def _text(record: Record) -> str:
-    if record["metric"] is None:
-        return one_line(record["message"])
-    return one_line(explain.sentence(record))
+    return one_line(explain.sentence(record) if is_judged(record) else record["message"])
 
 
 def _annotates() -> bool:

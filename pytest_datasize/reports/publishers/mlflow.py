@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_datasize.reports.records.record_numbers import numbers, parameters, title
+from pytest_datasize.reports.records.record_types import GateRecord, RunContent
+from pytest_datasize.reports.records.selection import judged
+from pytest_datasize.reports.records.text import problem_text
 
 _SET_UP = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID")
 
@@ -25,8 +28,8 @@ def _running() -> bool:
     return module is not None and getattr(module, "active_run", lambda: None)() is not None
 
 
-def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None:
-    """Log to the run that is active, else to one of its own; a server that fails is told, no more.
+def publish(run: RunContent, root: Path, say: Callable[[str], None]) -> None:
+    """Log to the run that is active, else to one of its own; a failure is reported in one line.
 
     Parameters
     ----------
@@ -37,8 +40,8 @@ def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None
     say
         Prints a line.
     """
-    judged = [record for record in run["requirements"] if record["metric"] is not None]
-    if not judged:
+    requirements = judged(run["requirements"])
+    if not requirements:
         return
     try:
         import mlflow
@@ -46,22 +49,22 @@ def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None
         own = None if _running() else mlflow.start_run(run_name=f"pytest-datasize {root.name}")
         try:
             logged = mlflow.active_run().info.run_id
-            mlflow.log_metrics(numbers(judged))
-            mlflow.set_tags(parameters(judged))
+            mlflow.log_metrics(numbers(requirements))
+            mlflow.set_tags(parameters(requirements))
             mlflow.log_text(json.dumps(run, indent=2), "datasize/result.json")
-            _curves(mlflow, judged)
+            _curves(mlflow, requirements)
         finally:
             if own is not None:
                 mlflow.end_run()
         say(f"MLflow: logged to run {logged}")
-    except Exception as problem:  # the verdicts stand, whatever a server does
-        say(f"MLflow: not logged: {type(problem).__name__}: {str(problem).splitlines()[0]}")
+    except Exception as problem:  # the verdicts hold, whatever a server does
+        say(f"MLflow: not logged: {problem_text(problem)}")
 
 
-def _curves(mlflow: Any, judged: list[dict[str, Any]]) -> None:
+def _curves(mlflow: Any, requirements: list[GateRecord]) -> None:
     if find_spec("matplotlib") is None:
         return
     from pytest_datasize.reports.formats.draw import standalone
 
-    for record in judged:
+    for record in requirements:
         mlflow.log_text(standalone(record), f"{title(record)}.svg")

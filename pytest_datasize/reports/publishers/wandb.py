@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_datasize.reports.records.record_numbers import numbers, parameters, title
+from pytest_datasize.reports.records.record_types import GateRecord, RunContent
+from pytest_datasize.reports.records.selection import judged
+from pytest_datasize.reports.records.text import problem_text
 
 _SET_UP = ("WANDB_PROJECT", "WANDB_RUN_ID")
 
@@ -23,8 +26,8 @@ def _active() -> Any:
     return getattr(sys.modules.get("wandb"), "run", None)
 
 
-def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None:
-    """Log to the run that is active, else to one of its own; a server that fails is told, no more.
+def publish(run: RunContent, root: Path, say: Callable[[str], None]) -> None:
+    """Log to the run that is active, else to one of its own; a failure is reported in one line.
 
     Parameters
     ----------
@@ -35,8 +38,8 @@ def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None
     say
         Prints a line.
     """
-    judged = [record for record in run["requirements"] if record["metric"] is not None]
-    if not judged:
+    requirements = judged(run["requirements"])
+    if not requirements:
         return
     try:
         import wandb
@@ -50,22 +53,22 @@ def publish(run: dict[str, Any], root: Path, say: Callable[[str], None]) -> None
         )
         active = own or _active()
         try:
-            active.config.update(parameters(judged), allow_val_change=True)
-            active.log({**numbers(judged), **_curves(wandb, judged)})
+            active.config.update(parameters(requirements), allow_val_change=True)
+            active.log({**numbers(requirements), **_curves(wandb, requirements)})
         finally:
             if own is not None:
                 own.finish()
         say(f"Weights & Biases: logged to run {active.name or active.id}")
-    except Exception as problem:  # the verdicts stand, whatever a server does
-        said = (str(problem) or "no reason given").splitlines()[0]
-        say(f"Weights & Biases: not logged: {type(problem).__name__}: {said}")
+    except Exception as problem:  # the verdicts hold, whatever a server does
+        say(f"Weights & Biases: not logged: {problem_text(problem)}")
 
 
-def _curves(wandb: Any, judged: list[dict[str, Any]]) -> dict[str, Any]:
+def _curves(wandb: Any, requirements: list[GateRecord]) -> dict[str, Any]:
     if find_spec("matplotlib") is None:
         return {}
     from pytest_datasize.reports.formats.draw import standalone
 
     return {
-        f"{title(record)}/curve": wandb.Html(standalone(record), inject=False) for record in judged
+        f"{title(record)}/curve": wandb.Html(standalone(record), inject=False)
+        for record in requirements
     }

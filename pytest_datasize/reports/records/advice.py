@@ -3,13 +3,23 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from pytest_datasize.curve.advice.collection_plan import SCORES, plan_collection, within_budget
 from pytest_datasize.curve.advice.rules import WORD, rule_of, short_classes
 from pytest_datasize.curve.verdict import LEVEL, Status
+from pytest_datasize.reports.records.record_types import (
+    Advice,
+    ClassAdvice,
+    Collection,
+    Money,
+    Parameters,
+    Purchase,
+    Route,
+    RuleOfThumb,
+)
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.advice.class_curves import ClassCurves
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
 Prices = float | Mapping[str, float] | None
 
 MOST_CLASSES = 100
-"""With more classes no allocation is searched, and the weakest are listed: no one reads more."""
+"""With more classes no allocation is searched, and only the weakest are listed."""
 
 WITHOUT_INTERVAL: Mapping[str, str] = {
     "images of each class to collect": "a choice, not an estimate; their sum has an interval",
@@ -32,15 +42,15 @@ WITHOUT_INTERVAL: Mapping[str, str] = {
     "parameters per image": "counted",
     "repeats or test images that would decide": "rough: the spread behind it is an estimate itself",
 }
-"""Number in the advice → why no interval stands beside it."""
+"""Number in the advice → why it has no interval."""
 
 _OTHERS = "*"
 """Key of the price of all classes that have none of their own."""
 
 
-def counsel(
+def advice(
     judged: "Judgement", result: "StudyResult", prices: Prices, budget: float | None
-) -> dict[str, Any] | None:
+) -> Advice | None:
     """Return the advice; None where the evidence holds too little for any.
 
     Parameters
@@ -96,7 +106,33 @@ def _unpriced(prices: Prices, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _classes(curves: "ClassCurves") -> list[dict[str, Any]]:
+def mean_price(prices: float | Mapping[str, float], counts: Mapping[str, float]) -> float:
+    """Return the price of one image in the proportions of the classes.
+
+    Parameters
+    ----------
+    prices
+        Price of one image; class name → price (``*`` for all others).
+    counts
+        Class name → number of images.
+
+    Raises
+    ------
+    ValueError
+        A class has no price.
+
+    Examples
+    --------
+    >>> mean_price({"rust": 4.0, "*": 1.0}, {"rust": 100, "good": 200})
+    2.0
+    """
+    by_class = _prices(prices, tuple(counts))
+    if by_class is None:
+        raise ValueError(_unpriced(prices, tuple(counts)))
+    return sum(n * by_class[name] for name, n in counts.items()) / sum(counts.values())
+
+
+def _classes(curves: "ClassCurves") -> list[ClassAdvice]:
     """Every class's recall today and with twice its images, borrowing strength from the others.
 
     Of very many classes, the weakest.
@@ -104,7 +140,7 @@ def _classes(curves: "ClassCurves") -> list[dict[str, Any]]:
     now = curves.images
     today = curves.recalls(now)
     weakest = np.argsort(np.median(today, axis=0), kind="stable")[:MOST_CLASSES]
-    rows = []
+    rows: list[ClassAdvice] = []
     for index in sorted(weakest.tolist()):
         more_images = now.copy()
         more_images[index] *= 2.0
@@ -134,13 +170,13 @@ def _collection(
     result: "StudyResult",
     curves: "ClassCurves",
     prices: dict[str, float] | None,
-) -> tuple[dict[str, Any] | None, str | None]:
+) -> tuple[Collection | None, str | None]:
     if judged.status is Status.SUFFICIENT:
         return None, None
     if why_not := _no_allocation(judged, result, curves):
         return None, why_not
     plan = plan_collection(curves, judged.metric, judged.target, _shares(result), prices)
-    return asdict(plan), None
+    return cast(Collection, asdict(plan)), None
 
 
 def _no_allocation(judged: "Judgement", result: "StudyResult", curves: "ClassCurves") -> str | None:
@@ -164,19 +200,18 @@ def _money(
     curves: "ClassCurves",
     prices: dict[str, float] | None,
     budget: float | None,
-) -> dict[str, Any] | None:
+) -> Money | None:
     """What the missing images cost in today's proportions, and what a budget buys."""
     if prices is None:
         return None
-    shares = curves.images / curves.images.sum()
-    price = float(shares @ np.array([prices[name] for name in curves.names]))
+    price = mean_price(prices, dict(zip(curves.names, curves.images.tolist(), strict=True)))
 
     def cost(images: float) -> float | None:
         if math.isinf(images):
             return None
         return round(max(images - judged.available, 0.0) * price, 2)
 
-    found: dict[str, Any] = {
+    found: Money = {
         "price": round(price, 6),
         "shortfall": cost(judged.required),
         "shortfall_low": cost(judged.required_low),
@@ -189,11 +224,11 @@ def _money(
         found["buys"] = _bought(judged, result, math.floor(budget / price + 1e-9))
         if _no_allocation(judged, result, curves) is None:
             spent = within_budget(curves, judged.metric, _shares(result), prices, budget)
-            found["bought_by_class"] = asdict(spent)
+            found["bought_by_class"] = cast(Route, asdict(spent))
     return found
 
 
-def _bought(judged: "Judgement", result: "StudyResult", images: int) -> dict[str, Any]:
+def _bought(judged: "Judgement", result: "StudyResult", images: int) -> Purchase:
     name = judged.class_name
     curve = result.curves[judged.metric] if name is None else result.class_curves[name]
     total = judged.available + images
@@ -207,13 +242,14 @@ def _bought(judged: "Judgement", result: "StudyResult", images: int) -> dict[str
     }
 
 
-def _parameters(judged: "Judgement", result: "StudyResult") -> dict[str, Any] | None:
-    """How many parameters there are to an image; told to those who ask, and decides nothing."""
+def _parameters(judged: "Judgement", result: "StudyResult") -> Parameters | None:
+    """How many parameters there are per image: shown with ``-v``, decides nothing."""
     found = result.findings.get("parameters")
     if found is None:
         return None
     return {
-        **found,
+        "trained": found["trained"],
+        "in_all": found["in_all"],
         "per_image": round(found["trained"] / judged.available, 4),
         "reason": PARAMETERS_DO_NOT_DECIDE,
     }
@@ -226,7 +262,7 @@ PARAMETERS_DO_NOT_DECIDE = (
 )
 
 
-def _rule(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
+def _rule(judged: "Judgement", result: "StudyResult") -> RuleOfThumb:
     """What the rule of thumb says of these images, and whether the measurement agrees."""
     rule = rule_of(WORD, result.strategy)
     short = short_classes(result.class_counts, rule.images)

@@ -1,11 +1,19 @@
 """What changed since an earlier run, and whether that is more than noise."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Record = dict[str, Any]
+from pytest_datasize.reports.records.record_numbers import number
+from pytest_datasize.reports.records.record_types import (
+    BaselineChange,
+    GateRecord,
+    Record,
+    RequiredImages,
+)
+from pytest_datasize.reports.records.selection import judged
+
 Key = tuple[str, int, str]
 
 _CONDITIONS = (
@@ -28,7 +36,7 @@ class Baseline(NamedTuple):
     Attributes
     ----------
     path
-        The file it stands in.
+        Its file.
     records
         Requirement → its record.
     exists
@@ -36,7 +44,7 @@ class Baseline(NamedTuple):
     """
 
     path: Path
-    records: dict[Key, Record]
+    records: dict[Key, GateRecord]
     exists: bool = True
 
     @classmethod
@@ -55,8 +63,8 @@ class Baseline(NamedTuple):
         return cls(path, by_key(result_file.read(path)["requirements"]))
 
     def change(
-        self, record: Record, max_increase: float | None = None, confidence: float | None = None
-    ) -> dict[str, Any]:
+        self, record: GateRecord, max_increase: float | None = None, confidence: float | None = None
+    ) -> BaselineChange:
         """Compare a record with the one of the same requirement, see :func:`change`."""
         old = self.records.get(key(record))
         if old is None:
@@ -75,19 +83,22 @@ class Baseline(NamedTuple):
         return change(old, record, max_increase, confidence)
 
 
-def key(record: Record) -> Key:
+def key(record: GateRecord) -> Key:
     """Return what names a requirement from run to run."""
     return record["nodeid"], record.get("order", 0), str(record["metric"])
 
 
-def by_key(records: Iterable[Record]) -> dict[Key, Record]:
+def by_key(records: Iterable[Record]) -> dict[Key, GateRecord]:
     """Index the judged records."""
-    return {key(record): record for record in records if record["metric"] is not None}
+    return {key(record): record for record in judged(records)}
 
 
 def change(
-    old: Record, new: Record, max_increase: float | None = None, confidence: float | None = None
-) -> dict[str, Any]:
+    old: GateRecord,
+    new: GateRecord,
+    max_increase: float | None = None,
+    confidence: float | None = None,
+) -> BaselineChange:
     """Say what changed from one run of a requirement to another.
 
     Parameters
@@ -113,19 +124,21 @@ def change(
     noise" is said too seldom rather than too often.
     """
     lines = [_required(old, new)]
-    noise = _distance_of_required(old, new)
+    noise = _distance_of_required(_images(old), _images(new))
     for name, title in (("score_at_available", "score with all images"), ("ceiling", "ceiling")):
         lines += _score(old, new, name, title)
     if old["available"] != new["available"]:
         lines.append(f"available images {_moved(old['available'], new['available'])}")
     if old["verdict"] != new["verdict"]:
         lines.append(f"verdict was {old['verdict']}, is {new['verdict']}")
+    then: Mapping[str, object] = old
+    now: Mapping[str, object] = new
     changed = [
-        f"{name} {_shown(old.get(name))} → {_shown(new[name])}"
+        f"{name} {_shown(then.get(name))} → {_shown(now.get(name))}"
         for name in _CONDITIONS
-        if old.get(name) != new.get(name)
+        if then.get(name) != now.get(name)
     ]
-    if (old.get("weights") or {}).get("sha256") != (new.get("weights") or {}).get("sha256"):
+    if old["weights"]["sha256"] != new["weights"]["sha256"]:
         changed.append("weights")
     if changed:
         lines.append(f"not the same conditions: {', '.join(changed)}")
@@ -147,7 +160,7 @@ def change(
     }
 
 
-def _required(old: Record, new: Record) -> str:
+def _required(old: RequiredImages, new: RequiredImages) -> str:
     before, after = old["required"], new["required"]
     spans = f"from {_span(old)} to {_span(new)}"
     if before == after:
@@ -156,55 +169,65 @@ def _required(old: Record, new: Record) -> str:
     share = ""
     if before and after:
         share = f" by {abs(after / before - 1):.0%}".replace("%", " %")
-    beyond = abs(_distance_of_required(old, new)) > _HALF
+    beyond = abs(_distance_of_required(_images(old), _images(new))) > _HALF
     verb = "rose" if rose else "fell"
     return f"required {verb}{share} {spans}, {'beyond' if beyond else 'within'} noise"
 
 
-def _span(record: Record) -> str:
+class _Images(NamedTuple):
+    required: float | None
+    low: float | None
+    high: float | None
+
+
+def _images(record: RequiredImages) -> _Images:
+    return _Images(record["required"], record["required_low"], record["required_high"])
+
+
+def _span(record: RequiredImages) -> str:
     low, high = record["required_low"], record["required_high"]
     if record["required"] is None:
         return "no number" + ("" if low is None else f" ({low:,} or more)")
     return f"{record['required']:,} ({low:,} to {f'{high:,}' if high else 'any'})"
 
 
-def _score(old: Record, new: Record, name: str, title: str) -> list[str]:
-    before, after = old[name], new[name]
+def _score(old: GateRecord, new: GateRecord, name: str, title: str) -> list[str]:
+    then, now = _triple(old, name), _triple(new, name)
+    before, after = then[0], now[0]
     if round(before, 3) == round(after, 3):
         return []
-    beyond = abs(_distance(_triple(old, name), _triple(new, name))) > _HALF
+    beyond = abs(_distance(then, now)) > _HALF
     verb = "rose" if after > before else "fell"
     return [
-        f"{title} {verb} from {before:.3f} ({old[f'{name}_low']:.3f} to {old[f'{name}_high']:.3f}) "
-        f"to {after:.3f} ({new[f'{name}_low']:.3f} to {new[f'{name}_high']:.3f}), "
+        f"{title} {verb} from {before:.3f} ({then[1]:.3f} to {then[2]:.3f}) "
+        f"to {after:.3f} ({now[1]:.3f} to {now[2]:.3f}), "
         f"{'beyond' if beyond else 'within'} noise"
     ]
 
 
-def _exceeded(old: Record, new: Record, most: float, confidence: float | None) -> bool:
+def _exceeded(
+    old: RequiredImages, new: RequiredImages, most: float, confidence: float | None
+) -> bool:
     if old["required"] is None:  # it could not be met before: nothing to rise from
         return False
-    limit = {
-        name: old[name] and old[name] * (1 + most)
-        for name in ("required", "required_low", "required_high")
-    }
     if confidence is None:
-        return new["required"] is None or new["required"] > limit["required"]
-    distance = _distance_of_required(limit, new)
+        return new["required"] is None or new["required"] > old["required"] * (1 + most)
+    limit = _Images(*(n and n * (1 + most) for n in _images(old)))
+    distance = _distance_of_required(limit, _images(new))
     return 0.5 * math.erfc(-distance / math.sqrt(2)) >= confidence
 
 
-def _distance_of_required(old: Record, new: Record) -> float:
+def _distance_of_required(old: _Images, new: _Images) -> float:
     """Return how many standard deviations the new number lies above the old, on a log scale."""
-    if old["required"] is None and new["required"] is None:
+    if old.required is None and new.required is None:
         return 0.0
-    if old["required"] is None or new["required"] is None:
-        lower, upper = (old, new) if new["required"] is None else (new, old)
+    if old.required is None or new.required is None:
+        lower, upper = (old, new) if new.required is None else (new, old)
         sign = math.inf if upper is new else -math.inf
-        most, least = lower["required_high"], upper["required_low"]
-        apart = most is not None and (least is None or least > most)
-        return sign if apart else 0.0
-    return _distance(*(_triple(record, "required", _logarithm) for record in (old, new)))
+        most, least = lower.high, upper.low
+        disjoint = most is not None and (least is None or least > most)
+        return sign if disjoint else 0.0
+    return _distance(_logarithms(old), _logarithms(new))
 
 
 def _distance(old: tuple[float, float, float], new: tuple[float, float, float]) -> float:
@@ -221,18 +244,21 @@ def _distance(old: tuple[float, float, float], new: tuple[float, float, float]) 
     return (after - before) / spread if spread > 0 else math.copysign(math.inf, after - before)
 
 
-def _triple(record: Record, name: str, scale: Any = float) -> tuple[float, float, float]:
-    middle, low, high = (scale(record[f"{name}{end}"]) for end in ("", "_low", "_high"))
+def _triple(record: Mapping[str, object], name: str) -> tuple[float, float, float]:
+    middle, low, high = (number(record, f"{name}{end}") for end in ("", "_low", "_high"))
+    if middle is None or low is None or high is None:
+        raise TypeError(f"{name} is no number")
     return middle, low, high
 
 
-def _logarithm(images: float | None) -> float:
-    return math.inf if images is None else math.log(max(images, 1))
+def _logarithms(images: _Images) -> tuple[float, float, float]:
+    middle, low, high = (math.inf if n is None else math.log(max(n, 1)) for n in images)
+    return middle, low, high
 
 
 def _moved(before: int, after: int) -> str:
     return f"{'rose' if after > before else 'fell'} from {before:,} to {after:,}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return "none" if value is None else str(value)

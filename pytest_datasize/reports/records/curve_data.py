@@ -4,7 +4,9 @@ Renderers draw and never compute: they read these numbers from a JSON file as we
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pytest_datasize.reports.records.record_types import ClassRow, Curve, Evidence, Fit, Measured
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.learning_curve import LearningCurve
@@ -20,7 +22,7 @@ _FURTHEST = 100.0
 """... and to so many times the largest measured size at most: further on it is flat or unknown."""
 
 
-def evidence(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
+def evidence(judged: "Judgement", result: "StudyResult") -> Evidence:
     """Return scores, their means, the curve and what it was fitted to, for one judgement."""
     if judged.class_name is None:
         outcomes, curve = result.outcomes[judged.metric], result.curves[judged.metric]
@@ -30,32 +32,52 @@ def evidence(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
     return {
         "sizes": list(outcomes.sizes),
         "scores": [list(repeats) for repeats in outcomes.given],
-        "measured": _as_meant(_measured(outcomes), outcomes.sign),
-        "curve": _as_meant(_curve(curve, judged), outcomes.sign),
+        "measured": _measured(outcomes),
+        "curve": _curve(curve, judged, outcomes.sign),
         "fit": _fit(outcomes),
         "classes": _classes(result, judged),
     }
 
 
-def _as_meant(drawn: dict[str, Any], sign: int) -> dict[str, Any]:
-    """Write the numbers of a score that falls as its author means them: curves are of -score."""
-    if sign > 0:
-        return drawn
-    turned = {
-        name: [-value for value in values] if isinstance(values, list) and name != "n" else values
-        for name, values in drawn.items()
-    }
-    return {**turned, "low": turned["high"], "high": turned["low"]}
+Interval = tuple[float, float, float]
+"""Middle, low and high."""
 
 
-def _measured(outcomes: "Outcomes") -> dict[str, list[float]]:
+def at(curve: Curve, n: float) -> Interval:
+    """Read median and interval of a curve between its points, linear in log(n).
+
+    Examples
+    --------
+    >>> line = {"n": [10, 1000], "score": [0.5, 0.7], "low": [0.4, 0.6], "high": [0.6, 0.8]}
+    >>> [round(score, 3) for score in at({**line, "level": 0.9}, 100)]
+    [0.6, 0.5, 0.7]
+    """
+    sizes = curve["n"]
+    after = next((i for i, size in enumerate(sizes) if size >= n), len(sizes) - 1)
+    if after == 0:
+        return curve["score"][0], curve["low"][0], curve["high"][0]
+    share = math.log(n / sizes[after - 1]) / math.log(sizes[after] / sizes[after - 1])
+
+    def between(values: list[float]) -> float:
+        return values[after - 1] + min(share, 1.0) * (values[after] - values[after - 1])
+
+    return between(curve["score"]), between(curve["low"]), between(curve["high"])
+
+
+def _given(interval: Interval, sign: int) -> Interval:
+    """Write a score as its author means it: where lower is better, curves are of -score."""
+    middle, low, high = interval
+    return interval if sign > 0 else (-middle, -high, -low)
+
+
+def _measured(outcomes: "Outcomes") -> Measured:
     """Mean score at every size, with the 90 % interval of training and test luck."""
-    points = [_mean(outcomes, index) for index in range(len(outcomes.sizes))]
-    names = ("mean", "low", "high")
-    return {name: [point[i] for point in points] for i, name in enumerate(names)}
+    points = [_given(_mean(outcomes, index), outcomes.sign) for index in range(len(outcomes.sizes))]
+    mean, low, high = ([point[i] for point in points] for i in range(3))
+    return {"mean": mean, "low": low, "high": high}
 
 
-def _mean(outcomes: "Outcomes", index: int) -> tuple[float, float, float]:
+def _mean(outcomes: "Outcomes", index: int) -> Interval:
     from pytest_datasize.curve.self_check import half_width
 
     scores = outcomes.scores[index]
@@ -64,7 +86,7 @@ def _mean(outcomes: "Outcomes", index: int) -> tuple[float, float, float]:
     return mean, max(mean - half, low), min(mean + half, high)
 
 
-def _curve(curve: "LearningCurve", judged: "Judgement") -> dict[str, Any]:
+def _curve(curve: "LearningCurve", judged: "Judgement", sign: int) -> Curve:
     """Median and 90 % interval of the true score, from the smallest size to beyond the answer."""
     from pytest_datasize.curve.verdict import LEVEL
 
@@ -74,17 +96,12 @@ def _curve(curve: "LearningCurve", judged: "Judgement") -> dict[str, Any]:
     end = min(_BEYOND * max(wanted), _FURTHEST * max(last, judged.available))
     step = (end / first) ** (1 / (_POINTS - 1))
     grid = sorted({round(first * step**i) for i in range(_POINTS)})
-    intervals = [curve.interval(n, LEVEL) for n in grid]
-    return {
-        "level": LEVEL,
-        "n": grid,
-        "score": [round(curve.predict(n), 6) for n in grid],
-        "low": [round(low, 6) for low, _ in intervals],
-        "high": [round(high, 6) for _, high in intervals],
-    }
+    points = [_given((curve.predict(n), *curve.interval(n, LEVEL)), sign) for n in grid]
+    score, low, high = ([round(point[i], 6) for point in points] for i in range(3))
+    return {"level": LEVEL, "n": grid, "score": score, "low": low, "high": high}
 
 
-def _fit(outcomes: "Outcomes") -> dict[str, Any]:
+def _fit(outcomes: "Outcomes") -> Fit:
     """All that the curve was fitted to beside the scores: whoever has it can fit it again."""
     return {
         "n_test": outcomes.n_test,
@@ -92,18 +109,18 @@ def _fit(outcomes: "Outcomes") -> dict[str, Any]:
         "test_covariance": outcomes.test_covariance.tolist(),
         "split_variance": outcomes.split_variance.tolist(),
         "bounds": [end if math.isfinite(end) else None for end in outcomes.bounds],
-        "sign": outcomes.sign,
+        "sign": 1 if outcomes.sign > 0 else -1,
     }
 
 
-def _classes(result: "StudyResult", judged: "Judgement") -> list[dict[str, Any]]:
+def _classes(result: "StudyResult", judged: "Judgement") -> list[ClassRow]:
     """Every class: its images, its recall at the largest size, what it needs if that was asked."""
     from pytest_datasize.curve.verdict import LEVEL
 
-    rows = []
+    rows: list[ClassRow] = []
     for name, outcomes in result.class_outcomes.items():
         recall, low, high = _mean(outcomes, -1)
-        row = {
+        row: ClassRow = {
             "name": name,
             "images": result.class_counts[name],
             "recall": recall,
@@ -113,7 +130,11 @@ def _classes(result: "StudyResult", judged: "Judgement") -> list[dict[str, Any]]
         if judged.class_name is not None:
             required = result.class_curves[name].required(judged.target)
             low, high = result.class_curves[name].required_interval(judged.target, LEVEL)
-            for key, number in (("", required), ("_low", low), ("_high", high)):
-                row[f"required{key}"] = int(number) if math.isfinite(number) else None
+            row["required"] = _whole(required)
+            row["required_low"], row["required_high"] = _whole(low), _whole(high)
         rows.append(row)
     return rows
+
+
+def _whole(images: float) -> int | None:
+    return int(images) if math.isfinite(images) else None

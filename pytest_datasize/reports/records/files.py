@@ -1,27 +1,53 @@
-"""Writing a report: found out before hours of training, and never seen half written."""
+"""Writing a report: tried before hours of training, and never read half written."""
 
 from pathlib import Path
 
 
 def check_writable(path: Path) -> None:
-    """Find out whether a file can be written, and leave nothing behind.
+    """Find out whether :func:`write_text` can write a file, and leave nothing behind.
 
     Raises
     ------
     OSError
         It cannot.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    existed = path.exists()
-    with path.open("a"):
-        pass
-    if not existed:
-        path.unlink()
+    missing = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        existed = path.exists()
+        with path.open("a"):
+            pass
+        if not existed:
+            path.unlink()
+        if _replaceable(path):  # the name with a suffix may be too long, the folder read-only
+            temporary = _temporary(path)
+            temporary.touch()
+            temporary.unlink()
+    finally:
+        for folder in missing:
+            if folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file at once: whoever reads it meanwhile sees the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    temporary.replace(path)
+    if not _replaceable(path):
+        path.write_text(text, encoding="utf-8", newline="\n")
+        return
+    temporary = _temporary(path)
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether another file may take its place: a device or a pipe must be written to instead."""
+    return path.is_file() or not path.exists()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp")

@@ -6,14 +6,24 @@ options are those of an entry, its verdict holds, without a GPU, a cache or weig
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pytest_datasize.errors import DatasizeError, RequirementError
+from pytest_datasize.reports.records.files import write_text
+from pytest_datasize.reports.records.record_types import (
+    ConditionRecord,
+    GateRecord,
+    Record,
+    Subject,
+)
+from pytest_datasize.reports.records.selection import is_condition, is_judged
+from pytest_datasize.study.cache_keys import UNNAMED
 
 NAME = "datasize.lock.json"
 SCHEMA = 2
-_OF_A_SESSION = ("subject", "baseline", "failed", "advice")
+_OF_A_SESSION = ("subject", "baseline", "failed", "advice", "derived")
 _AGAIN = f"Measure again with `pytest --datasize-lock` and commit {NAME}."
 
 
@@ -21,8 +31,15 @@ _NAMED = 3
 """Images that an entry names of each of its lists; their pictures are not for version control."""
 
 
+class Entry(TypedDict):
+    """One requirement in the file: what its verdicts depend on, and their records, shortened."""
+
+    subject: dict[str, Any]
+    records: list[dict[str, Any]]
+
+
 def find(
-    path: Path, nodeid: str, order: int, subject: dict[str, Any], kind: str = ""
+    path: Path, nodeid: str, order: int, subject: Subject, kind: str = ""
 ) -> list[dict[str, Any]]:
     """Return the records of a requirement that were given on the same subject.
 
@@ -51,6 +68,13 @@ def find(
     if entry is None:
         raise DatasizeError(f"--datasize=locked: {path.name} has no entry {name}. {_AGAIN}")
     was, now = entry["subject"], json.loads(json.dumps(subject))
+    for option, value in now["options"].items():
+        if value == UNNAMED:
+            raise DatasizeError(
+                f"--datasize=locked: {option} is {UNNAMED}, so the record cannot be compared with "
+                "it. Give a function of a module, a 'module:function' or a name; or judge without "
+                "--datasize=locked."
+            )
     for part, what in (("images", "data"), ("deployment", "images of the deployment")):
         if was.get(part) != now.get(part):
             before, after = (side.get(part, {}).get("number", 0) for side in (was, now))
@@ -66,11 +90,10 @@ def find(
         raise DatasizeError(
             f"--datasize=locked: the requirement changed ({'; '.join(changed)}). {_AGAIN}"
         )
-    found: list[dict[str, Any]] = entry["records"]
-    return found
+    return entry["records"]
 
 
-def write(path: Path, records: list[dict[str, Any]]) -> None:
+def write(path: Path, records: Sequence[Record]) -> None:
     """Add the judged requirements to the file; entries of gates that did not run stay.
 
     Raises
@@ -80,23 +103,23 @@ def write(path: Path, records: list[dict[str, Any]]) -> None:
     """
     entries = read(path)
     root = f"{path.parent}{os.sep}"
-    new: dict[str, Any] = {}
+    new: dict[str, Entry] = {}
     for record in records:
-        if record.get("subject") is not None:
-            kind = record["check"]["kind"] if "check" in record else ""
+        if (is_judged(record) or is_condition(record)) and (subject := record.get("subject")):
+            kind = record["check"]["kind"] if is_condition(record) else ""
             name = _name(record["nodeid"], record["order"], kind)
-            entry = new.setdefault(name, {"subject": record["subject"], "records": []})
-            entry["records"].append(
-                {
-                    key: _short(_without_pictures(value) if key == "check" else value, root)
-                    for key, value in record.items()
-                    if key not in _OF_A_SESSION
-                }
-            )
+            entry = new.setdefault(name, {"subject": {**subject}, "records": []})
+            entry["records"].append(_entered(record, root))
     entries.update(new)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(_text(entries), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, _text(entries))
+
+
+def _entered(record: GateRecord | ConditionRecord, root: str) -> dict[str, Any]:
+    return {
+        key: _short(_without_pictures(value) if key == "check" else value, root)
+        for key, value in record.items()
+        if key not in _OF_A_SESSION
+    }
 
 
 def _name(nodeid: str, order: int, kind: str) -> str:
@@ -104,7 +127,7 @@ def _name(nodeid: str, order: int, kind: str) -> str:
     return f"{nodeid}{which}{f' {kind}' if kind else ''}"
 
 
-def _without_pictures(check: dict[str, Any]) -> dict[str, Any]:
+def _without_pictures(check: Any) -> dict[str, Any]:
     return {
         key: [{**one, "picture": None} for one in value[:_NAMED]]
         if key in ("least_alike", "unseen")
@@ -113,7 +136,7 @@ def _without_pictures(check: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Entry]:
     """Return the entries of the file, none if there is no file.
 
     Raises
@@ -127,7 +150,7 @@ def read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']}, expected {SCHEMA}")
-        entries: dict[str, Any] = content["gates"]
+        entries: dict[str, Entry] = content["gates"]
         for entry in entries.values():
             if not (entry["records"] and {"images", "asked", "options"} <= set(entry["subject"])):
                 raise ValueError("an entry lacks records or subject")
@@ -150,7 +173,7 @@ def _short(value: Any, root: str) -> Any:
     return [_short(inner, root) for inner in value] if isinstance(value, list) else value
 
 
-def _text(entries: dict[str, Any]) -> str:
+def _text(entries: Mapping[str, Entry]) -> str:
     """One fact a line, so that a difference shows what changed."""
     lines = ["{", f'"schema": {SCHEMA},', '"gates": {']
     for number, (name, entry) in enumerate(sorted(entries.items())):
@@ -166,6 +189,6 @@ def _text(entries: dict[str, Any]) -> str:
     return "\n".join([*lines, "}}", ""])
 
 
-def _facts(facts: dict[str, Any]) -> list[str]:
+def _facts(facts: Mapping[str, Any]) -> list[str]:
     lines = [f"    {json.dumps(key)}: {json.dumps(value)}," for key, value in facts.items()]
     return [*lines[:-1], lines[-1].removesuffix(",")]

@@ -4,14 +4,12 @@ import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pytest_datasize.reports.records.record_numbers import NUMBERS
+from pytest_datasize.reports.records.record_types import GateRecord, PastRecord, PastRun, Record
 from pytest_datasize.reports.records.result_file import commit
+from pytest_datasize.reports.records.selection import is_judged, judged
 from pytest_datasize.store import Store
-
-Record = dict[str, Any]
-_KEPT = ("nodeid", "order", "metric", "class", "target", "verdict", "message", "total", *NUMBERS)
 
 
 class Past(NamedTuple):
@@ -32,7 +30,7 @@ class Past(NamedTuple):
     when: str
     commit: str | None
     fingerprint: str | None
-    record: Record
+    record: PastRecord
 
 
 def remember(store: Store, records: Sequence[Record], root: Path) -> None:
@@ -47,17 +45,14 @@ def remember(store: Store, records: Sequence[Record], root: Path) -> None:
     root
         pytest's root directory, for the commit that is checked out.
     """
-    judged = [record for record in records if record["metric"] is not None]
-    if store.folder is None or not judged:
+    requirements = judged(records)
+    if store.folder is None or not requirements:
         return
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    run = {
+    run: PastRun = {
         "when": when,
         "commit": commit(root),
-        "records": [
-            {**{name: record.get(name) for name in _KEPT}, "fingerprint": _fingerprint(record)}
-            for record in judged
-        ],
+        "records": [_kept(record) for record in requirements],
     }
     store.put("run", f"{when} {secrets.token_hex(8)}", run)
 
@@ -71,7 +66,37 @@ def past(store: Store) -> list[Past]:
     ]
 
 
-def _fingerprint(record: Record) -> str | None:
-    subject = record.get("subject") or {}
-    fingerprint: str | None = subject.get("images", {}).get("fingerprint")
-    return fingerprint
+def series(past: Sequence[Past]) -> list[list[Past]]:
+    """Sort runs by requirement, and the runs of each by time; those not judged are left out."""
+    found: dict[tuple[str, int, str], list[Past]] = {}
+    for run in sorted(past, key=lambda run: run.when):
+        if is_judged(run.record):
+            key = (run.record["nodeid"], run.record.get("order", 0), run.record["metric"])
+            found.setdefault(key, []).append(run)
+    return [found[key] for key in sorted(found)]
+
+
+def _kept(record: GateRecord) -> PastRecord:
+    subject = record.get("subject")
+    return {
+        "nodeid": record["nodeid"],
+        "order": record["order"],
+        "metric": record["metric"],
+        "class": record["class"],
+        "target": record["target"],
+        "verdict": record["verdict"],
+        "message": record["message"],
+        "total": record["total"],
+        "required": record["required"],
+        "required_low": record["required_low"],
+        "required_high": record["required_high"],
+        "available": record["available"],
+        "score_at_available": record["score_at_available"],
+        "score_at_available_low": record["score_at_available_low"],
+        "score_at_available_high": record["score_at_available_high"],
+        "ceiling": record["ceiling"],
+        "ceiling_low": record["ceiling_low"],
+        "ceiling_high": record["ceiling_high"],
+        "probability_sufficient": record["probability_sufficient"],
+        "fingerprint": subject["images"]["fingerprint"] if subject else None,
+    }

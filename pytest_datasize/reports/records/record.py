@@ -3,13 +3,26 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, cast
 
 from pytest_datasize.reports.records.curve_data import evidence
-from pytest_datasize.reports.records.record_numbers import NUMBERS
+from pytest_datasize.reports.records.derived import with_derived
+from pytest_datasize.reports.records.record_types import (
+    CheckRecord,
+    ConditionRecord,
+    DataCheck,
+    GateRecord,
+    ImagesPerClass,
+    PlainRecord,
+    PlanRecord,
+    Remedies,
+    Represents,
+    SelfCheck,
+)
 from pytest_datasize.reports.records.text import each_text, sendable
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
+    from pytest_datasize.curve.self_check import Advice as Trust
     from pytest_datasize.curve.verdict import Judgement, Verdict
     from pytest_datasize.reports.records.advice import Prices
     from pytest_datasize.study.result import StudyCheck, StudyPlan, StudyResult
@@ -20,19 +33,22 @@ def records(
     result: "StudyResult",
     prices: "Prices" = None,
     budget: float | None = None,
-) -> list[dict[str, Any]]:
+) -> list[GateRecord]:
     """Return one record per metric of a judged requirement; a session adds what is its own."""
-    from pytest_datasize.reports.records.advice import counsel
+    from pytest_datasize.reports.records.advice import advice
 
     return [
         each_text(
-            {**_judged(one, result), "advice": counsel(one, result, prices, budget)}, sendable
+            with_derived(
+                {**_judged(one, result), "advice": advice(one, result, prices, budget)},
+            ),
+            sendable,
         )
         for one in verdict.judgements
     ]
 
 
-def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
+def plain_record(nodeid: str, verdict: Literal["error", "skipped"], message: str) -> PlainRecord:
     """Return the record of a gate that was not judged: it must not be missing in silence."""
     return {
         "nodeid": nodeid,
@@ -44,17 +60,38 @@ def plain_record(nodeid: str, verdict: str, message: str) -> dict[str, Any]:
         "verdict": verdict,
         "failed": verdict == "error",
         "message": sendable(message),
-        **dict.fromkeys(NUMBERS),
+        "required": None,
+        "required_low": None,
+        "required_high": None,
+        "available": None,
+        "score_at_available": None,
+        "score_at_available_low": None,
+        "score_at_available_high": None,
+        "ceiling": None,
+        "ceiling_low": None,
+        "ceiling_high": None,
+        "probability_sufficient": None,
     }
+
+
+def condition_record(
+    met: bool, message: str, check: ImagesPerClass | Represents
+) -> ConditionRecord:
+    """Return the record of a condition that trains nothing."""
+    verdict = {"verdict": "met" if met else "unmet", "failed": not met, "check": check}
+    return each_text(
+        cast(ConditionRecord, {**plain_record("", "skipped", message), **verdict}), sendable
+    )
 
 
 def plan_record(
     nodeid: str, order: int, targets: Mapping[str, float], plan: "StudyPlan"
-) -> dict[str, Any]:
+) -> PlanRecord:
     """Return what would be trained for one requirement."""
     asked = ", ".join(f"{metric} {target:g}" for metric, target in targets.items())
-    planned = {
-        **plain_record(nodeid, "planned", asked),
+    planned: PlanRecord = {
+        **plain_record(nodeid, "skipped", asked),
+        "verdict": "planned",
         "order": order,
         "available": plan.available,
         "total": plan.total,
@@ -74,16 +111,16 @@ def plan_record(
         "stored_bytes": plan.stored,
         "shed": plan.shed,
     }
-    cleaned: dict[str, Any] = each_text(planned, sendable)
-    return cleaned
+    return each_text(planned, sendable)
 
 
-def check_record(nodeid: str, order: int, check: "StudyCheck") -> dict[str, Any]:
+def check_record(nodeid: str, order: int, check: "StudyCheck") -> CheckRecord:
     """Return what the images of one requirement are like."""
     errors = check.errors
     message = errors[0].text if errors else f"{check.total:,} images can be used"
-    checked = {
-        **plain_record(nodeid, "error" if errors else "checked", message),
+    checked: CheckRecord = {
+        **plain_record(nodeid, "error" if errors else "skipped", message),
+        "verdict": "error" if errors else "checked",
         "order": order,
         "source": check.source,
         "test_source": check.test_source,
@@ -91,16 +128,16 @@ def check_record(nodeid: str, order: int, check: "StudyCheck") -> dict[str, Any]
         "total": check.total,
         "available": check.available,
         "checks": [
-            {"level": level, **asdict(finding), "names": list(finding.names)}
+            cast(DataCheck, {"level": level, **asdict(finding), "names": list(finding.names)})
             for level, finding in check.findings
         ],
     }
-    cleaned: dict[str, Any] = each_text(checked, sendable)
-    return cleaned
+    return each_text(checked, sendable)
 
 
-def _judged(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
-    advice = result.advice(judged)
+def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
+    trust = result.advice(judged)
+    drawn = evidence(judged, result)
     return {
         "nodeid": "",
         "order": 0,
@@ -110,8 +147,8 @@ def _judged(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
         "class": judged.class_name,
         "target": judged.target,
         "confidence": judged.confidence,
-        "verdict": str(judged.status),
-        "failed": str(judged.status) != "sufficient",
+        "verdict": judged.status.value,
+        "failed": judged.status.value != "sufficient",
         "message": judged.summary,
         "required": _whole(judged.required),
         "required_low": _whole(judged.required_low),
@@ -129,16 +166,21 @@ def _judged(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
         "tellable": judged.tellable,
         "n_test": result.n_test,
         "n_test_distinct": result.n_test_distinct,
-        "test_margin": advice.test_margin,
-        "test_images_to_tell": advice.test_images,
-        "self_check": advice.check and asdict(advice.check),
-        "remedies": advice.remedies and {**asdict(advice.remedies), "text": str(advice.remedies)},
+        "test_margin": trust.test_margin,
+        "test_images_to_tell": trust.test_images,
+        "self_check": _self_check(trust),
+        "remedies": _remedies(trust),
         "repeats": result.repeats,
         "sampling": result.sampling,
         "test_source": result.test_source,
         "n_trials": result.n_trials,
         "n_trials_planned": result.n_trials_planned,
-        **evidence(judged, result),
+        "sizes": drawn["sizes"],
+        "scores": drawn["scores"],
+        "measured": drawn["measured"],
+        "curve": drawn["curve"],
+        "fit": drawn["fit"],
+        "classes": drawn["classes"],
         "source": result.source,
         "class_counts": dict(result.class_counts),
         "notes": list(result.notes),
@@ -146,6 +188,7 @@ def _judged(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
         "weights": {"source": result.weights_source, "sha256": result.weights_hash},
         "image_size": result.image_size,
         "precision": result.precision,
+        "features": result.features,
         "strategy": result.strategy,
         "law": result.law,
         "device": result.device,
@@ -156,6 +199,15 @@ def _judged(judged: "Judgement", result: "StudyResult") -> dict[str, Any]:
     }
 
 
+def _self_check(trust: "Trust") -> SelfCheck | None:
+    return None if trust.check is None else cast(SelfCheck, asdict(trust.check))
+
+
+def _remedies(trust: "Trust") -> Remedies | None:
+    found = trust.deciding
+    return None if found is None else cast(Remedies, {**asdict(found), "text": str(found)})
+
+
 def _whole(images: float) -> int | None:
-    """Write infinitely many as null; the verdict stands beside it."""
+    """Write infinitely many as null; the verdict says why."""
     return None if math.isinf(images) else int(images)

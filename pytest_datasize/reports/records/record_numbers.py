@@ -1,10 +1,9 @@
-"""The numbers of a judgement, and how experiment trackers are told of them."""
+"""The numbers of a judgement, and the names that experiment trackers get."""
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-Record = dict[str, Any]
+from pytest_datasize.reports.records.record_types import GateRecord
 
 NUMBERS = (
     "required",
@@ -33,7 +32,7 @@ LOGGED = (
 )
 
 
-def numbers(records: Iterable[Record]) -> dict[str, float]:
+def numbers(records: Iterable[GateRecord]) -> dict[str, float]:
     """Return name → number; a required number that does not exist is missing.
 
     Examples
@@ -44,26 +43,43 @@ def numbers(records: Iterable[Record]) -> dict[str, float]:
     'datasize/tests/test_a.py/test_x/accuracy/available'
     """
     return {
-        f"{title(record)}/{field}": float(record[field])
+        f"{title(record)}/{field}": value
         for record in records
         for field in LOGGED
-        if record[field] is not None
+        if (value := number(record, field)) is not None
     }
 
 
-def title(record: Record) -> str:
+def number(record: Mapping[str, object], field: str) -> float | None:
+    """Return a number of a record, None where it has none.
+
+    Raises
+    ------
+    TypeError
+        The field holds something else: the file was edited.
+    """
+    value = record[field]
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{field} is {type(value).__name__}, not a number")
+    return float(value)
+
+
+def title(record: GateRecord) -> str:
     """Name a requirement with letters that every tracker takes."""
     which = f"_{record['order'] + 1}" if record["order"] else ""
     name = re.sub(r"[^\w./ -]+", "_", record["nodeid"].replace("::", "/"), flags=re.ASCII)
     return f"datasize/{name.strip('_')[:150]}{which}/{record['metric']}"
 
 
-def parameters(records: Iterable[Record]) -> dict[str, str]:
+def parameters(records: Iterable[GateRecord]) -> dict[str, str]:
     """Return what all requirements were judged with; several values are joined."""
     found: dict[str, list[str]] = {}
     for record in records:
+        shown: Mapping[str, object] = record
         for field in ("backbone", "strategy", "image_size", "law", "seed", "source", "device"):
             values = found.setdefault(f"datasize_{field}", [])
-            if str(record[field]) not in values:
-                values.append(str(record[field]))
+            if str(shown[field]) not in values:
+                values.append(str(shown[field]))
     return {name: ", ".join(values)[:500] for name, values in found.items()}

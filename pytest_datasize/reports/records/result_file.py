@@ -9,23 +9,25 @@ import os
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pytest_datasize.errors import ReportError
+from pytest_datasize.reports.records.derived import with_derived
 from pytest_datasize.reports.records.files import write_text
+from pytest_datasize.reports.records.record_types import Record, RunContent
+from pytest_datasize.reports.records.selection import is_judged
+from pytest_datasize.reports.records.text import problem_text
 
 SCHEMA = 2
-Record = dict[str, Any]
-Content = dict[str, Any]
 
 _COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILD_SOURCEVERSION", "CIRCLE_SHA1")
 """Where GitHub, GitLab, Jenkins, Azure and CircleCI tell the commit."""
 
 
-def content(records: Sequence[Record], exit_status: int, root: Path) -> Content:
+def content(records: Sequence[Record], exit_status: int, root: Path) -> RunContent:
     """Return a whole run as plain data, what every report is drawn from.
 
     Parameters
@@ -45,19 +47,26 @@ def content(records: Sequence[Record], exit_status: int, root: Path) -> Content:
         "platform": platform.platform(),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("pytest-datasize", "torch", "timm", "numpy")},
+            **{name: _version(name) for name in ("pytest-datasize", "torch", "timm", "numpy")},
         },
         "requirements": list(records),
     }
 
 
-def write(path: Path, run: Content) -> None:
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a wheel unpacked by hand, a vendored copy
+        return "unknown"
+
+
+def write(path: Path, run: RunContent) -> None:
     """Write a run."""
     write_text(path, json.dumps(run, indent=2, allow_nan=False) + "\n")
 
 
-def read(path: Path) -> Content:
-    """Read what :func:`write` wrote.
+def read(path: Path) -> RunContent:
+    """Read what :func:`write` wrote; what an earlier version did not derive is added.
 
     Raises
     ------
@@ -81,7 +90,19 @@ def read(path: Path) -> Content:
         )
     if missing := _missing(run):
         raise ReportError(f"{path}: damaged: {missing}. Write it again with --datasize-json.")
-    return dict(run)
+    try:
+        run["requirements"] = [_completed(record) for record in run["requirements"]]
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
+        raise ReportError(
+            f"{path}: damaged ({problem_text(problem)}). Write it again with --datasize-json."
+        ) from None
+    return cast(RunContent, run)
+
+
+def _completed(record: Record) -> Record:
+    if is_judged(record) and "derived" not in record:
+        return with_derived(record)
+    return record
 
 
 def schema() -> dict[str, Any]:
@@ -92,7 +113,7 @@ def schema() -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def _missing(run: Content) -> str:
+def _missing(run: dict[str, Any]) -> str:
     """Name what a result lacks, from the schema; its types are not checked."""
     known = schema()
     for name in known["required"]:

@@ -1,6 +1,9 @@
 """Text that comes from data (names of classes and files) made safe to show and to send."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+_T = TypeVar("_T")
 
 
 def printable(text: str) -> str:
@@ -43,7 +46,7 @@ def one_line(text: str, width: int | None = None) -> str:
     return f"{line[: kept - kept // 2]}...{line[len(line) - kept // 2 :]}"
 
 
-def each_text(value: Any, change: Any) -> Any:
+def each_text(value: _T, change: Callable[[str], str]) -> _T:
     """Apply a function to every text in plain data, names of keys included.
 
     Examples
@@ -51,11 +54,32 @@ def each_text(value: Any, change: Any) -> Any:
     >>> each_text({"a": ["b", 1]}, str.upper)
     {'A': ['B', 1]}
     """
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {change(key): each_text(inner, change) for key, inner in value.items()}
-    return [each_text(inner, change) for inner in value] if isinstance(value, list) else value
+
+    def changed(inner: Any) -> Any:
+        if isinstance(inner, str):
+            return change(inner)
+        if isinstance(inner, dict):
+            return {change(key): changed(entry) for key, entry in inner.items()}
+        return [changed(entry) for entry in inner] if isinstance(inner, list) else inner
+
+    return cast(_T, changed(value))
+
+
+def first_line(text: str) -> str:
+    """Return the first line that is not empty, else an empty text."""
+    return next((line for line in text.splitlines() if line.strip()), "")
+
+
+def problem_text(problem: BaseException) -> str:
+    r"""Name an exception on one line; many carry no text, or many lines.
+
+    Examples
+    --------
+    >>> problem_text(ValueError("no such class\nat all")), problem_text(KeyError())
+    ('ValueError: no such class', 'KeyError')
+    """
+    said = first_line(str(problem))
+    return one_line(f"{type(problem).__name__}: {said}" if said else type(problem).__name__)
 
 
 def sendable(text: str) -> str:

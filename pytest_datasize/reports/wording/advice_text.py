@@ -1,23 +1,33 @@
 """Advice in words: one line each for the terminal, more for those who ask."""
 
 from collections.abc import Iterator
-from typing import Any
 
+from pytest_datasize.reports.records.record_types import (
+    Advice,
+    Collection,
+    GateRecord,
+    Money,
+    Neighbours,
+    Parameters,
+    Redundancy,
+    Route,
+    RuleOfThumb,
+    TransferGain,
+)
+from pytest_datasize.reports.records.selection import largest
 from pytest_datasize.reports.records.text import one_line
-
-Record = dict[str, Any]
 
 _NAME = 40
 _MOST_NAMED = 6
 
 
-def headlines(record: Record) -> list[tuple[str, str]]:
+def headlines(record: GateRecord) -> list[tuple[str, str]]:
     """Return (topic, sentence) pairs: what to do, one line each."""
     advice = record.get("advice")
     return [] if not advice else list(_headlines(record, advice))
 
 
-def _headlines(record: Record, advice: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _headlines(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:
     if advice["collection"]:
         yield "collect", collection(advice["collection"])
     elif advice["collection_reason"] and record["verdict"] != "unreachable":
@@ -27,7 +37,7 @@ def _headlines(record: Record, advice: dict[str, Any]) -> Iterator[tuple[str, st
     elif advice["money_reason"]:
         yield "money", f"not told: {one_line(advice['money_reason'])}"
     if advice["labels"]["number"]:
-        yield "labels", labels(advice["labels"])
+        yield "labels", labels(record, advice)
     if advice["rule"]["agrees"] is False:
         yield "rule", rule(record, advice["rule"])
     found = advice.get("redundancy")
@@ -37,38 +47,38 @@ def _headlines(record: Record, advice: dict[str, Any]) -> Iterator[tuple[str, st
         yield from _domain(advice)
 
 
-def _domain(advice: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if advice.get("transfer"):
-        yield "domain", transfer(advice["transfer"])
+def _domain(advice: Advice) -> Iterator[tuple[str, str]]:
+    if gain := advice.get("transfer"):
+        yield "domain", transfer(gain)
     elif advice["neighbours"]:
         yield "domain", domain(advice["neighbours"])
 
 
-def facts(record: Record) -> list[tuple[str, str]]:
+def facts(record: GateRecord) -> list[tuple[str, str]]:
     """Return (topic, sentence) pairs of what calls for nothing: for those who ask for more."""
     advice = record.get("advice")
     return [] if not advice else list(_facts(record, advice))
 
 
-def _facts(record: Record, advice: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:
     found = advice.get("redundancy")
     if found is None:
         yield (
             "copies",
-            "near-copies were not looked for: the check is ignored, or the images are too many",
+            "near-copies were not looked for: the check is ignored",
         )
     elif not found["number"]:
         yield "copies", copies(found)
     if record["verdict"] == "sufficient":
         yield from _domain(advice)
-    if advice.get("parameters"):
-        yield "weights", parameters(advice["parameters"])
+    if number := advice.get("parameters"):
+        yield "weights", parameters(record, number)
     if reasons := advice.get("without_interval"):
         said = "; ".join(f"{name} ({one_line(why)})" for name, why in reasons.items())
         yield "numbers", f"without an interval: {said}"
 
 
-def collection(plan: dict[str, Any]) -> str:
+def collection(plan: Collection) -> str:
     """Say which images to collect, and what they save.
 
     Examples
@@ -91,10 +101,10 @@ in today's proportions"
             "nothing: fitted together, the classes' recalls meet the target already; "
             "more repeats or test images would settle it"
         )
-    wanted = sorted(((n, name) for name, n in best["images"].items() if n), reverse=True)
-    named = [f"{n:,} more of {one_line(name, _NAME)!r}" for n, name in wanted[:_MOST_NAMED]]
-    if rest := wanted[_MOST_NAMED:]:
-        named.append(f"{sum(n for n, _ in rest):,} more of {len(rest)} other classes")
+    wanted = largest(best["images"], _MOST_NAMED)
+    named = [f"{n:,} more of {one_line(name, _NAME)!r}" for name, n in wanted.named]
+    if wanted.other_classes:
+        named.append(f"{wanted.other_images:,} more of {wanted.other_classes} other classes")
     listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
     usual_total = (
         f"{usual['total']:,} {_span(usual)}" if usual["total"] is not None else "no number"
@@ -105,12 +115,12 @@ in today's proportions"
     )
 
 
-def _span(route: dict[str, Any]) -> str:
+def _span(route: Route) -> str:
     high = "any" if route["high"] is None else f"{route['high']:,}"
     return f"({route['low']:,} to {high})" if route["low"] is not None else f"(up to {high})"
 
 
-def _priced(route: dict[str, Any]) -> str:
+def _priced(route: Route) -> str:
     if route["cost"] is None:
         return ""
     return f" for {_span_of_money(route['cost'], route['cost_low'], route['cost_high'])}"
@@ -121,13 +131,14 @@ def _span_of_money(middle: float, low: float | None, high: float | None) -> str:
     return f"{middle:,.2f} ({low or 0.0:,.2f} to {end})"
 
 
-def money(record: Record, found: dict[str, Any]) -> str:
+def money(record: GateRecord, found: Money) -> str:
     """Say what the missing images cost, and what a budget buys."""
     parts = []
-    if record["required"] is not None and record["required"] > record["available"]:
+    absent = record["derived"]["missing"]
+    if absent is not None and absent["images"] and found["shortfall"] is not None:
         cost = _span_of_money(found["shortfall"], found["shortfall_low"], found["shortfall_high"])
         parts.append(f"the missing images cost {cost} in today's proportions")
-    elif record["required"] is None:
+    elif absent is None:
         parts.append("no sum is known to buy the target")
     else:
         parts.append("nothing more need be bought")
@@ -144,20 +155,21 @@ def money(record: Record, found: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def labels(found: dict[str, Any]) -> str:
+def labels(record: GateRecord, advice: Advice) -> str:
     """Say how many labels are doubtful, and what correcting them could add."""
+    found = advice["labels"]
     number, judged = found["number"], found["judged"]
-    first = found["suspects"][0]
+    first, gain = found["suspects"][0], record["derived"]["label_gain"] or 0.0
     return (
         f"look at {number:,} of {judged:,} labels that held-out predictions contradict, first "
         f"{one_line(first['image'], 60)} ({one_line(first['label'], _NAME)!r}, looks like "
         f"{one_line(first['likely'], _NAME)!r}); correcting them adds 0 to "
-        f"{100 * number / judged:.1f} points to the held-out accuracy, as only a look tells how "
+        f"{100 * gain:.1f} points to the held-out accuracy, as only a look tells how "
         "many are wrong"
     )
 
 
-def rule(record: Record, found: dict[str, Any]) -> str:
+def rule(record: GateRecord, found: RuleOfThumb) -> str:
     """Say where the rule of thumb and the learning curve disagree."""
     said = "enough" if found["met"] else "too few"
     verdict = "they do not" if found["met"] else "they do suffice"
@@ -168,7 +180,7 @@ def rule(record: Record, found: dict[str, Any]) -> str:
     )
 
 
-def domain(found: dict[str, Any]) -> str:
+def domain(found: Neighbours) -> str:
     """Say how far transfer helps, from the neighbours in the embedding."""
     words = {
         "near": "a near domain: the backbone separates these classes already",
@@ -183,7 +195,7 @@ def domain(found: dict[str, Any]) -> str:
     )
 
 
-def transfer(found: dict[str, Any]) -> str:
+def transfer(found: TransferGain) -> str:
     """Say what transfer adds, measured on these images.
 
     Examples
@@ -194,7 +206,7 @@ def transfer(found: dict[str, Any]) -> str:
 the same network from scratch 0.600, 21.0 points (17.0 to 25.0) less'
     """
     gain, low, high = found["gain"], found["low"], found["high"]
-    if low is None:
+    if low is None or high is None:
         said, span = "transfer against training from scratch", " (no interval: one repeat)"
     else:
         if gain < 0:
@@ -210,7 +222,7 @@ the same network from scratch 0.600, 21.0 points (17.0 to 25.0) less'
     )
 
 
-def copies(found: dict[str, Any]) -> str:
+def copies(found: Redundancy) -> str:
     """Say how many images are near-copies of others, and what the images are worth.
 
     Examples
@@ -242,9 +254,9 @@ def copies(found: dict[str, Any]) -> str:
     )
 
 
-def parameters(found: dict[str, Any]) -> str:
+def parameters(record: GateRecord, found: Parameters) -> str:
     """Say how many parameters there are to an image, and why that does not decide."""
-    frozen = found["in_all"] - found["trained"]
+    frozen = record["derived"]["frozen_parameters"]
     still = f" ({frozen:,} more are frozen)" if frozen else ""
     return (
         f"{found['trained']:,} parameters are trained{still}, {found['per_image']:.3g} for each "
@@ -252,13 +264,13 @@ def parameters(found: dict[str, Any]) -> str:
     )
 
 
-def more(record: Record) -> Iterator[str]:
+def more(record: GateRecord) -> Iterator[str]:
     """Yield what ``-v`` adds: facts, every class's recall, doubtful labels, groups of copies."""
     advice = record.get("advice")
     if not advice:
         return
     found = advice.get("redundancy")
-    if found and found["number"] and not record["failed"]:  # of a failed one it is told anyway
+    if found and found["number"] and not record["failed"]:  # a failed one shows it anyway
         yield f"  copies   {copies(found)}"
     for topic, sentence in facts(record):
         yield f"  {topic:<8} {one_line(sentence)}"
@@ -275,7 +287,7 @@ def more(record: Record) -> Iterator[str]:
             f"{one_line(one['likely'], _NAME)!r} ({100 * one['probability']:.0f} %): "
             f"{one_line(one['image'], 80)}"
         )
-    for group in (advice.get("redundancy") or {"groups": []})["groups"]:
+    for group in found["groups"] if found else []:
         names = ", ".join(one_line(one["image"], 80) for one in group["shown"])
         rest = group["images"] - len(group["shown"])
         yield f"    near-copies: {names}{f' and {rest:,} more' if rest else ''}"

@@ -1,14 +1,11 @@
 """Conditions that train nothing, in words."""
 
-from typing import Any
-
+from pytest_datasize.reports.records.record_types import ConditionRecord
 from pytest_datasize.reports.records.text import one_line
 
-Record = dict[str, Any]
 
-
-def details(record: Record) -> list[str]:
-    """Return what stands below the first line of a condition that is not met."""
+def details(record: ConditionRecord) -> list[str]:
+    """Return the lines below the first line of a condition that is not met."""
     check = record["check"]
     if check["kind"] == "images_per_class":
         return [f"  counted    decodable images, copies once, in {one_line(check['source'])}"]

@@ -1,13 +1,19 @@
 """A failed requirement in words: what was measured and projected, how sure, what is missing."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from pytest_datasize.reports.records.record_types import (
+    GateRecord,
+    Missing,
+    Projection,
+    Record,
+    RequiredImages,
+    SelfCheck,
+)
+from pytest_datasize.reports.records.selection import exceeded_only, is_condition, is_judged
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording import condition_text
 from pytest_datasize.reports.wording.advice_text import headlines
-
-Record = dict[str, Any]
-
 
 _NAME = 60
 """Longest name of a class in a sentence; reports show it whole elsewhere."""
@@ -15,7 +21,7 @@ _NAME = 60
 _ROUGH = "(rough, without an interval: the spread behind it is an estimate itself)"
 
 
-def failure(records: list[Record]) -> str:
+def failure(records: Sequence[Record]) -> str:
     """Return the text of a failed gate; its first line is complete by itself."""
     first, *others = (text for record in records for text in reasons(record))
     also = [f"also: {text}" for text in others]
@@ -24,12 +30,14 @@ def failure(records: list[Record]) -> str:
 
 
 def _below(record: Record) -> list[str]:
-    return ["", *condition_text.details(record)] if "check" in record else details(record)
+    if is_condition(record):
+        return ["", *condition_text.details(record)]
+    return details(record) if is_judged(record) else []
 
 
 def reasons(record: Record) -> list[str]:
     """Return why a requirement failed: too few images, too steep a rise since the baseline."""
-    if record["metric"] is None:
+    if not is_judged(record):
         return [record["message"]]
     change = record["baseline"]
     found = [record["message"]] if record["verdict"] != "sufficient" else []
@@ -38,20 +46,27 @@ def reasons(record: Record) -> list[str]:
     return found
 
 
-def subject(record: Record) -> str:
+def subject(record: Projection) -> str:
     """Name what is judged, such as ``accuracy`` or ``recall of 'rust'``."""
-    if record.get("class") is None:
-        return str(record["metric"])
-    return f"recall of {one_line(record['class'], _NAME)!r}"
+    name = record.get("class")
+    return record["metric"] if name is None else f"recall of {one_line(name, _NAME)!r}"
 
 
-def sentence(record: Record) -> str:
+def required(record: RequiredImages) -> str:
+    """Write the required number of images with its interval."""
+    low, high = record["required_low"], record["required_high"]
+    if record["required"] is None:
+        return "none" if low is None else f"over {low:,}"
+    return f"{record['required']:,} ({low:,} to {f'{high:,}' if high else 'any'})"
+
+
+def sentence(record: GateRecord) -> str:
     """Say in a sentence or two what failed, how sure that is and what to do."""
     name, target = subject(record), f"{record['target']:g}"
     score = f"{name} is {interval(record, 'score_at_available')} with all {_available(record)}"
     verdict = record["verdict"]
     change = record["baseline"]
-    if change and change["exceeded"] and verdict == "sufficient":
+    if change and exceeded_only(record):
         return f"{name}: {change['text']}. Look at what changed in the images, labels or model."
     if verdict == "sufficient":
         return f"{score}, {target} is asked: enough, {sure(record['probability_sufficient'])} sure."
@@ -64,37 +79,49 @@ def sentence(record: Record) -> str:
     if verdict == "undecided":
         return (
             f"{score}, {target} is asked: {sure(record['probability_sufficient'])} sure that this "
-            f"is enough, {100 * record['confidence']:g} % asked. Any of these would decide: "
-            f"{record['remedies']['text']} {_ROUGH}."
+            f"is enough, {confidence(record)} asked. Any of these would decide: "
+            f"{_deciding(record)} {_ROUGH}."
         )
-    doubt = sure(1 - record["probability_sufficient"])
+    derived = record["derived"]
+    doubt = sure(derived["probability_insufficient"])
     short = f"{score}, {target} is asked: too few images, {doubt} sure. "
-    if record["required"] is None or not record["tellable"]:
+    absent = derived["missing"]
+    if absent is None or not record["tellable"]:
         return short + (
             "How many would do is beyond what the curve can tell; try another backbone, "
             "image_size or strategy before collecting."
         )
-    if record["required"] <= record["available"]:
+    if not absent["images"]:
         return short + f"More than {record['available']:,} are needed to be as sure as asked."
-    return short + f"Collect {_more(record)}."
+    return short + f"Collect {_more(absent)}."
 
 
-def _available(record: Record) -> str:
+def confidence(record: GateRecord) -> str:
+    """Write the confidence that was asked for."""
+    asked = record["confidence"]
+    return "none" if asked is None else f"{100 * asked:g} %"
+
+
+def _deciding(record: GateRecord) -> str:
+    found = record["remedies"]
+    return found["text"] if found else "nothing that is known"
+
+
+def _available(record: GateRecord) -> str:
     return f"{record['available']:,} training images"
 
 
-def _more(record: Record) -> str:
+def _more(absent: Missing) -> str:
     """Write how many images are missing, and between what and what."""
     from pytest_datasize.curve.verdict import count
 
-    available = record["available"]
-    low, high = record["required_low"], record["required_high"]
-    least = f"{count(low - available)}" if low > available else "perhaps none"
-    span = f"{least}, perhaps far more" if high is None else f"{least} to {count(high - available)}"
-    return f"about {count(record['required'] - available)} more training images ({span})"
+    low, high = absent["low"], absent["high"]
+    least = count(low) if low else "perhaps none"
+    span = f"{least}, perhaps far more" if high is None else f"{least} to {count(high)}"
+    return f"about {count(absent['images'])} more training images ({span})"
 
 
-def details(record: Record) -> list[str]:
+def details(record: GateRecord) -> list[str]:
     """Return the explanation of one judged requirement, a statement per line."""
     per_size = record["measured"]["mean"]
     smallest, largest = record["sizes"][0], record["sizes"][-1]
@@ -122,7 +149,7 @@ def details(record: Record) -> list[str]:
     return lines + [f"  note       {note}" for note in record["notes"]]
 
 
-def model(record: Record) -> str:
+def model(record: GateRecord) -> str:
     """Say what was trained, and from which weights."""
     text = f"{record['strategy']} with {record['backbone']}"
     weights = record["weights"]
@@ -130,36 +157,43 @@ def model(record: Record) -> str:
         text += f" ({weights['source']}, sha256 {weights['sha256']}...)"
     elif record["image_size"]:
         text += f" ({weights['source']})"
+    if features := record.get("features"):
+        text += f", {features},"
     if record["image_size"]:
-        text += f" at {record['image_size']} pixels in {record['precision']}"
+        text += f" at {record['image_size']} pixels"
+        if precision := record.get("precision"):
+            text += f" in {precision}"
     return text
 
 
-def missing(record: Record) -> str:
+def missing(record: GateRecord) -> str:
     """Say how many images are short, or why no number helps."""
-    required, available = record["required"], record["available"]
     if record["verdict"] == "unreachable":
         return (
             "more images alone will not do: try another backbone, image_size or strategy, "
             "or mend labels"
         )
     if record["verdict"] == "undecided":
-        return f"certainty; any of these would give it: {record['remedies']['text']} {_ROUGH}"
-    if required is None or not record["tellable"]:
+        return f"certainty; any of these would give it: {_deciding(record)} {_ROUGH}"
+    absent = record["derived"]["missing"]
+    if absent is None or not record["tellable"]:
         return "more than the curve can tell; it flattens below the target within its interval"
-    if required <= available:
+    if not absent["images"]:
         return "nothing"
-    beyond = required / record["sizes"][-1]
-    warning = f"; an extrapolation to {beyond:.1f} times what was measured"
-    low, high = record["required_low"], record["required_high"]
-    most = "any" if high is None else f"{high - available:,}"
-    span = f"({max(low - available, 0):,} to {most})"
-    return f"{required - available:,} {span} images on top of {available:,}" + (
-        warning if record["extrapolated"] else ""
+    high = absent["high"]
+    span = f"({absent['low']:,} to {'any' if high is None else f'{high:,}'})"
+    return f"{absent['images']:,} {span} images on top of {record['available']:,}" + (
+        f"; {extrapolation(record)}" if record["extrapolated"] else ""
     )
 
 
-def test_set(record: Record) -> str:
+def extrapolation(record: GateRecord) -> str:
+    """Say how far the required number lies beyond the measured sizes."""
+    times = record["derived"]["times_measured"]
+    return "" if times is None else f"an extrapolation to {times:.1f} times what was measured"
+
+
+def test_set(record: GateRecord) -> str:
     """Say how far the luck of the test images moves the score, and how many would do."""
     text = (
         f"{record['n_test']:,} images behind each score, {record['n_test_distinct']:,} different "
@@ -170,7 +204,7 @@ def test_set(record: Record) -> str:
     return text
 
 
-def check(found: dict[str, Any]) -> str:
+def check(found: SelfCheck) -> str:
     """Say what the curve without its largest sizes would have projected."""
     sizes = "its largest size" if found["left_out"] == 1 else "its two largest sizes"
     return (
@@ -179,7 +213,7 @@ def check(found: dict[str, Any]) -> str:
     )
 
 
-def interval(record: Record, name: str) -> str:
+def interval(record: Mapping[str, object], name: str) -> str:
     """Write a number with its 90 % interval."""
     return f"{record[name]:.3f} ({record[f'{name}_low']:.3f} to {record[f'{name}_high']:.3f})"
 

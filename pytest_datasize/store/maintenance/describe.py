@@ -1,5 +1,6 @@
 """What a store holds, in numbers."""
 
+import math
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from pytest_datasize.store.index import NAME, SCHEMA
 from pytest_datasize.store.maintenance.folder import opened, other_versions, total_bytes
-from pytest_datasize.store.maintenance.survey import leftovers, survey
+from pytest_datasize.store.maintenance.survey import garbage, survey
 
 Facts = dict[str, Any]
 
@@ -130,9 +131,7 @@ def _files(connection: sqlite3.Connection) -> Facts:
 
 def _garbage(connection: sqlite3.Connection, folder: Path) -> Facts:
     """Count what takes space and is of no use, and the rows that are named and not there."""
-    files, size = connection.execute(
-        "SELECT count(*), coalesce(sum(bytes), 0) FROM temp.shards WHERE live = 0 AND NOT held"
-    ).fetchone()
+    unneeded = [size for _, size in garbage(connection, folder, math.inf)]
     rows, dead = connection.execute(
         "SELECT coalesce(sum(bytes / (2 * width) - live), 0), "
         "coalesce(sum(bytes - 2 * width * live), 0) FROM temp.shards "
@@ -143,10 +142,9 @@ def _garbage(connection: sqlite3.Connection, folder: Path) -> Facts:
         "ELSE last + 1 - bytes / (2 * width) END), 0) FROM temp.shards "
         "WHERE live > 0 AND (bytes IS NULL OR bytes < 2 * width * (last + 1))"
     )
-    more = list(leftovers(folder))
     return {
-        "files": files + len(more),
-        "file_bytes": size + sum(one.bytes for one in more),
+        "files": len(unneeded),
+        "file_bytes": sum(unneeded),
         "dead_rows": rows,
         "dead_bytes": dead,
         "missing_rows": missing,

@@ -55,7 +55,7 @@ def opened(folder: Path, *, new: bool = False) -> Iterator[sqlite3.Connection]:
     new
         Whether to make it where it is missing.
     """
-    with told(folder):
+    with store_errors(folder):
         if new:
             folder.mkdir(parents=True, exist_ok=True)
         else:
@@ -66,7 +66,7 @@ def opened(folder: Path, *, new: bool = False) -> Iterator[sqlite3.Connection]:
 
 def index_problem(folder: Path) -> str:
     """Read the whole index and say what is wrong with it; empty where nothing is."""
-    with told(folder):
+    with store_errors(folder):
         check(folder)
         try:
             with closing(_connect(folder, "rw")) as connection:
@@ -132,7 +132,7 @@ def _uri(folder: Path, asked: str) -> str:
 
 
 @contextmanager
-def told(folder: Path) -> Iterator[None]:
+def store_errors(folder: Path) -> Iterator[None]:
     """Turn what a disk or an index raises into a :class:`StoreError` that says what to do."""
     try:
         yield
@@ -176,7 +176,7 @@ def maintained(folders: Sequence[Path]) -> Iterator[None]:
     with ExitStack() as held:
         for folder in sorted({folder.resolve() for folder in folders}):
             if os.access(folder, os.W_OK):  # nobody can change the others
-                with told(folder):
+                with store_errors(folder):
                     held.enter_context(FileLock(folder / MAINTENANCE))
         yield
 

@@ -1,12 +1,13 @@
-"""Forget what has not been used for long, or the least recently used beyond a size.
+"""Delete what has not been used for long, or the least recently used beyond a size.
 
-First goes what no session needs: files that the index does not name, rows whose files are gone, the
-dead part of files that are mostly dead. Then everything that was last used before some moment: that
-of ``older_than``, or day after day until the rest fits ``max_size``. History stays unless it is
-asked for. The index forgets before a file goes: a session that reads meanwhile at worst measures
-again.
+First goes what no session needs: garbage, and rows whose files are gone. Then everything that was
+last used before some moment, then the least recently used until the rest fits. All of it is deleted
+from the index in one transaction, which a dry run rolls back; files are deleted after that, so that
+a session that reads meanwhile at worst measures again.
 """
 
+import os
+import secrets
 import sqlite3
 import time
 from contextlib import suppress
@@ -14,27 +15,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_datasize.store.index import NAME
-from pytest_datasize.store.maintenance.folder import files_of, maintained, opened, total_bytes
-from pytest_datasize.store.maintenance.forget import (
-    compact,
-    forget_rows,
-    forget_spaces,
-    forget_values,
-    move,
+from pytest_datasize.store.maintenance.folder import (
+    files_of,
+    maintained,
+    opened,
+    total_bytes,
+    transaction,
 )
-from pytest_datasize.store.maintenance.survey import garbage, leftovers, survey
+from pytest_datasize.store.maintenance.rows_file import RowsFile
+from pytest_datasize.store.maintenance.survey import TEMPORARY, garbage, survey
 from pytest_datasize.store.shards import FOLDER, WEEK, shard_name
 
 HISTORY = "run"
-_ROUNDS = 4  # looks at the size on disk, which is only known when the index was compacted
 _DAY = 86400.0
+_VALUES = {"files": "110", "trials": "length(value) + 120", "documents": "length(value) + 160"}
+"""Table → bytes that an entry takes in the index, about; what costs most to make comes last."""
 _ROW = 50  # bytes of the index, for the name of an embedding
-_COSTS = {
-    "files": "110",
-    "trials": "length(value) + 120",
-    "documents": "length(value) + 160",
-}
-"""Table → bytes that an entry takes in the index, about; the dearest to make again comes last."""
+_ROUNDS = 4  # until estimates of what the index takes are close enough
 
 
 @dataclass
@@ -72,6 +69,10 @@ class Pruned:
     compacted: bool = True
 
 
+class _DryRunError(Exception):
+    """Rolls a transaction back."""
+
+
 def prune(
     folder: Path,
     *,
@@ -93,7 +94,8 @@ def prune(
     older_than
         Seconds since the last use, from which on things go.
     max_size
-        Bytes on disk that may be left.
+        Bytes on disk that may be left: embeddings go first, then remembered files, finished trials
+        and in the end evidence, each the least recently used first.
     history
         Whether sessions' outcomes, which no session can find out again, may go as well.
     dry_run
@@ -105,192 +107,208 @@ def prune(
         It is no store of this version or is damaged, or its disk refuses.
     """
     with maintained([folder]), opened(folder) as connection:
-        run = _Prune(connection, folder, history, dry_run)
-        run.mark_garbage()
-        if older_than is not None:
-            run.mark_older(time.time() - older_than)
-        run.apply()
-        if max_size is not None:
-            run.fit(max_size)
-        if dry_run:
-            run.estimate()
-    if not dry_run:
-        run.pruned.after = total_bytes(folder)
+        run = _Prune(connection, folder, history)
+        if max_size is not None and run.size() > max_size and not dry_run:
+            compact(connection, always=True)  # half full pages count as well
+            run.survey()
+        for _ in range(_ROUNDS):
+            with suppress(_DryRunError), transaction(connection):
+                run.forget_missing()
+                if older_than is not None:
+                    run.forget_older(time.time() - older_than)
+                run.rewrite_sparse(dry_run)
+                trimmed = max_size is not None and run.trim(max_size)
+                if dry_run:
+                    raise _DryRunError
+            if dry_run:
+                break
+            run.delete_files()
+            run.pruned.compacted = compact(connection)
+            run.survey()
+            if not trimmed:
+                break
+        run.pruned.after = run.size() if dry_run else total_bytes(folder)
+        run.pruned.fits = max_size is None or run.size() <= max_size
     return run.pruned
 
 
 class _Prune:
-    """One prune at work.
+    """One prune at work, inside a transaction."""
 
-    ``temp.fate`` says of files how many of their rows stay: none, or some in a new file. Values
-    last used up to ``_until`` go. What is marked goes when it is applied; a dry run only marks.
-    """
-
-    def __init__(
-        self, connection: sqlite3.Connection, folder: Path, history: bool, dry_run: bool
-    ) -> None:
-        self._connection, self._folder, self._dry_run = connection, folder, dry_run
-        self._history = history
-        self._until = dict.fromkeys(_COSTS, -1.0)  # table → moment
+    def __init__(self, connection: sqlite3.Connection, folder: Path, history: bool) -> None:
+        self._connection, self._folder = connection, folder
+        self._where = dict.fromkeys(_VALUES, "1")
+        if not history:
+            self._where["documents"] = f"kind != '{HISTORY}'"
+        self._garbage: set[Path] = set()
         self.pruned = Pruned(before=total_bytes(folder))
-        connection.execute("CREATE TEMP TABLE fate (shard INTEGER PRIMARY KEY, keep INTEGER)")
-        survey(connection, folder)
+        self.survey()
 
-    # -- what goes -----------------------------------------------------------------------------
-
-    def mark_garbage(self) -> None:
-        """Delete files that nothing needs; mark rows that are gone, and what is mostly dead."""
-        names = [
-            (shard_name(shard), size)
-            for shard, size in garbage(self._connection, self._folder, time.time())
-        ]
-        dead = [(f"{FOLDER}/{name}", size) for name, size in names]
-        for name, size in [*dead, *leftovers(self._folder)]:
-            self.pruned.garbage_files += 1
-            self.pruned.garbage_bytes += size
-            self._unlink(name)
-        [(self.pruned.held,)] = self._connection.execute(
-            "SELECT coalesce(sum(bytes), 0) FROM temp.shards WHERE held"
-        )
-        self._connection.execute(
-            "INSERT INTO temp.fate SELECT shard, CASE WHEN bytes IS NULL THEN 0 ELSE live END "
-            "FROM temp.shards WHERE live > 0 AND NOT held "
-            "AND (bytes IS NULL OR 4 * live * width < bytes)"
-        )
-
-    def mark_older(self, moment: float) -> None:
-        """Mark what was last used up to a moment."""
-        self._until = dict.fromkeys(_COSTS, moment)
-        self._until["files"] -= WEEK  # since a use may have gone without a note for so long
-        self._connection.execute(
-            "INSERT OR REPLACE INTO temp.fate SELECT shard, 0 FROM temp.shards "
-            "WHERE live > 0 AND NOT held AND used <= ?",
-            (moment,),
-        )
-
-    def _mark_excess(self, excess: int) -> bool:
-        """Mark the least recently used, of so many bytes; tell whether there is any.
-
-        Of what was used on the same day the embeddings go first, and evidence last: it is small,
-        and dear to measure again.
-        """
-        values = " UNION ALL ".join(
-            f"SELECT {rank} AS rank, used, {cost} AS bytes, '{table}' AS name, "  # noqa: S608
-            f"0 AS live, 0 AS width FROM {table} WHERE {self._of(table)} AND used > :{table}"
-            for rank, (table, cost) in enumerate(_COSTS.items(), 1)
-        )
-        units = self._connection.execute(
-            f"SELECT name, used, bytes, live, width FROM ({values} UNION ALL "  # noqa: S608
-            "SELECT 0, s.used, coalesce(2 * f.keep * s.width, s.bytes) + :row * s.live, s.shard, "
-            "s.live, s.width "
-            "FROM temp.shards s LEFT JOIN temp.fate f ON f.shard = s.shard "
-            "WHERE s.live > 0 AND NOT s.held AND s.width > 0 AND coalesce(f.keep, 1) > 0) "
-            "ORDER BY CAST((:now - used - (name = 'files') * :week) / :day AS INTEGER) DESC, "
-            "rank, used",
-            {**self._until, "now": time.time(), "week": WEEK, "day": _DAY, "row": _ROW},
-        )
-        fates: list[tuple[int, int]] = []
-        marked = False
-        for name, used, size, live, width in units:
-            excess -= size
-            marked = True
-            if width:  # the last file need not go as a whole
-                fates.append((name, min(live, max(0, -excess) // (2 * width + _ROW))))
-            else:
-                self._until[name] = used
-            if excess <= 0:
-                break
-        self._connection.executemany("INSERT OR REPLACE INTO temp.fate VALUES (?, ?)", fates)
-        return marked
-
-    def _of(self, table: str) -> str:
-        return f"kind != '{HISTORY}'" if table == "documents" and not self._history else "1"
-
-    # -- until it fits -------------------------------------------------------------------------
-
-    def fit(self, max_size: int) -> None:
-        """Let the least recently used go until the rest is small enough.
-
-        What an entry takes in the index is only about known, so that this may take some rounds.
-        """
-        if self._size() > max_size and not self._dry_run:
-            compact(self._connection, always=True)
-        for _ in range(_ROUNDS):
-            excess = self._size() - max_size
-            margin = max(1 << 15, max_size // 200)  # or the last bytes would take endless rounds
-            if excess <= 0 or not self._mark_excess(excess + margin):
-                break
-            self.apply()
-        self.pruned.fits = self._size() <= max_size
-
-    def estimate(self) -> None:
-        """Say what would go, after everything is marked."""
-        self._count()
-        self.pruned.after = self._size()
-
-    def _size(self) -> int:
-        """Return the bytes on disk, as they are when SQLite has tidied up; less what is marked."""
-        size = sum(
-            status.st_size
+    def survey(self) -> None:
+        """Look at the files, and at what the index says of them."""
+        survey(self._connection, self._folder)
+        self._freed = 0  # bytes of the index, in a transaction that has not ended
+        self._files = {
+            self._folder / name: status.st_size
             for name, status in files_of(self._folder)
             if name not in (NAME, f"{NAME}-wal")
-        )
+        }
+        self._gone: list[Path] = []
+        for path, size in garbage(self._connection, self._folder, time.time()):
+            self._delete(path)
+            if path not in self._garbage:
+                self._garbage.add(path)
+                self.pruned.garbage_bytes += size
+        self.pruned.garbage_files = len(self._garbage)
         pages, free, page = (
-            self._sum(f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
         )
-        size += (pages - free) * page
-        if self._dry_run:
-            size -= self.pruned.garbage_bytes
-            size -= sum(
-                self._sum(
-                    f"SELECT sum({cost}) FROM {table} WHERE {self._of(table)} AND used <= ?",  # noqa: S608
-                    self._until[table],
-                )
-                for table, cost in _COSTS.items()
-            )
-            size -= self._sum(
-                f"SELECT sum(s.bytes - 2 * f.keep * s.width + {_ROW} * (s.live - f.keep)) "  # noqa: S608
-                "FROM temp.shards s JOIN temp.fate f ON f.shard = s.shard"
-            )
-        return size
+        self._index = int((pages - free) * page)
+        [(held,)] = self._connection.execute("SELECT sum(bytes) FROM temp.shards WHERE held")
+        self.pruned.held = held or 0
 
-    # -- and goes ------------------------------------------------------------------------------
+    def size(self) -> int:
+        """Return the bytes on disk once files are deleted and the index is compacted."""
+        return sum(self._files.values()) + self._index - self._freed
 
-    def apply(self) -> None:
-        """Forget what is marked."""
-        if self._dry_run:
+    def forget_missing(self) -> None:
+        """Delete the rows of files that are gone, and spaces without rows."""
+        self._forget_shards("bytes IS NULL")
+        self._connection.execute(
+            "DELETE FROM spaces WHERE used < ? "  # a session may just fill a new one
+            "AND NOT EXISTS (SELECT 1 FROM rows WHERE rows.space = spaces.id)",
+            (time.time() - _DAY,),
+        )
+
+    def forget_older(self, moment: float) -> None:
+        """Delete what was last used up to a moment."""
+        self._forget_shards(f"NOT held AND used <= {moment!r}")
+        for table in _VALUES:
+            # the use of remembered files may have gone without a note for a week
+            self._forget_values(table, moment - WEEK if table == "files" else moment)
+
+    def trim(self, max_size: int) -> bool:
+        """Delete the least recently used until the rest is about small enough; tell if any was."""
+        before = excess = self.size() - max_size
+        if excess > 0:
+            moment = self._moment(
+                f"SELECT used, bytes + {_ROW} * live FROM temp.shards "  # noqa: S608
+                "WHERE NOT held AND bytes IS NOT NULL AND live > 0",
+                excess,
+            )
+            self._forget_shards(f"NOT held AND used <= {moment!r}")
+        for table, cost in _VALUES.items():
+            excess = self.size() - max_size
+            if excess > 0:
+                where = self._where[table]
+                query = f"SELECT used, {cost} FROM {table} WHERE {where}"  # noqa: S608
+                self._forget_values(table, self._moment(query, excess))
+        return self.size() - max_size < before
+
+    def _moment(self, query: str, excess: int) -> float:
+        """Return the moment up to which things were used that take so many bytes."""
+        moment = -1.0
+        for used, size in self._connection.execute(f"{query} ORDER BY used"):
+            moment, excess = used, excess - size
+            if excess <= 0:
+                break
+        return moment
+
+    def _forget_values(self, table: str, moment: float) -> None:
+        where = f"FROM {table} WHERE {self._where[table]} AND used <= ?"
+        cost = f"SELECT sum({_VALUES[table]}) {where}"
+        self._freed += self._connection.execute(cost, (moment,)).fetchone()[0] or 0
+        if table == "documents":
+            query = f"SELECT kind, count(*) {where} GROUP BY kind"
+            for kind, number in self._connection.execute(query, (moment,)).fetchall():
+                self.pruned.documents[kind] = self.pruned.documents.get(kind, 0) + number
+            self._connection.execute(f"DELETE {where}", (moment,))
             return
-        self._count()
-        for table in _COSTS:
-            forget_values(self._connection, table, self._of(table), self._until[table])
-        move(self._connection, self._folder)
-        forget_rows(self._connection)
-        for (shard,) in self._connection.execute("SELECT shard FROM temp.fate").fetchall():
-            self._unlink(f"{FOLDER}/{shard_name(shard)}")
-        forget_spaces(self._connection, time.time() - _DAY)  # a session may just fill a new one
-        self.pruned.compacted = compact(self._connection)
-        self._connection.execute("DELETE FROM temp.fate")
-        survey(self._connection, self._folder)
+        number = self._connection.execute(f"DELETE {where}", (moment,)).rowcount
+        setattr(self.pruned, table, getattr(self.pruned, table) + number)
 
-    def _count(self) -> None:
-        """Count what is marked."""
-        number = self.pruned.documents
-        until, where = self._until, f"{self._of('documents')} AND used <= ?"
-        query = f"SELECT kind, count(*) FROM documents WHERE {where} GROUP BY kind"  # noqa: S608
-        for kind, some in self._connection.execute(query, (until["documents"],)):
-            number[kind] = number.get(kind, 0) + some
-        self.pruned.trials += self._sum(
-            "SELECT count(*) FROM trials WHERE used <= ?", until["trials"]
+    def _forget_shards(self, where: str) -> None:
+        """Delete the rows of some files from the index, and the files later."""
+        chosen = f"FROM temp.shards WHERE live > 0 AND {where}"
+        forgotten = self._connection.execute(
+            f"DELETE FROM rows WHERE shard IN (SELECT shard {chosen})"  # noqa: S608
         )
-        self.pruned.files += self._sum("SELECT count(*) FROM files WHERE used <= ?", until["files"])
-        self.pruned.rows += self._sum(
-            "SELECT sum(s.live - f.keep) FROM temp.shards s JOIN temp.fate f ON f.shard = s.shard"
+        self.pruned.rows += forgotten.rowcount
+        self._freed += _ROW * forgotten.rowcount
+        for (shard,) in self._connection.execute(f"SELECT shard {chosen}"):
+            self._delete(self._path(shard))
+        self._connection.execute(f"DELETE {chosen}")
+
+    def rewrite_sparse(self, dry_run: bool) -> None:
+        """Copy the live rows of files that are mostly dead to new files."""
+        sparse = self._connection.execute(
+            "SELECT shard, space, width, live, used FROM temp.shards "
+            "WHERE live > 0 AND NOT held AND 4 * live * width < bytes"
+        ).fetchall()
+        for shard, space, width, live, used in sparse:
+            if dry_run:
+                self._files[self._path(shard)] = 2 * width * live
+                continue
+            new = self._rewrite(shard, space, width)
+            os.utime(self._path(new), (used, used))
+            self._files[self._path(new)] = size = self._path(new).stat().st_size
+            self._connection.execute(
+                "UPDATE temp.shards SET shard = ?, bytes = ? WHERE shard = ?", (new, size, shard)
+            )
+            self._delete(self._path(shard))
+
+    def _rewrite(self, shard: int, space: int, width: int) -> int:
+        """Write the intact rows of a file to a new one; return its number."""
+        new = secrets.randbits(62)
+        half = self._path(new).with_suffix(TEMPORARY)
+        moved: list[tuple[int, int, int, bytes]] = []
+        with RowsFile(self._path(shard), width) as rows, half.open("xb") as stream:
+            for content, row, checksum in self._connection.execute(
+                "SELECT content, row, checksum FROM rows WHERE space = ? AND shard = ? "
+                "ORDER BY row",
+                (space, shard),
+            ):
+                if data := rows.read(row, checksum):
+                    stream.write(data)
+                    moved.append((new, len(moved), space, content))
+            stream.flush()
+            os.fsync(stream.fileno())
+        half.replace(self._path(new))
+        self._connection.executemany(
+            "UPDATE rows SET shard = ?, row = ? WHERE space = ? AND content = ?", moved
         )
+        self._connection.execute("DELETE FROM rows WHERE space = ? AND shard = ?", (space, shard))
+        return new
 
-    def _sum(self, query: str, *values: float) -> int:
-        return int(self._connection.execute(query, values).fetchone()[0] or 0)
+    def delete_files(self) -> None:
+        """Delete the files that the index no longer names."""
+        for path in self._gone:
+            with suppress(FileNotFoundError, PermissionError):  # Windows: a session reads it
+                path.unlink()
 
-    def _unlink(self, name: str) -> None:
-        if not self._dry_run:
-            with suppress(FileNotFoundError, PermissionError):  # Windows: someone reads it
-                (self._folder / name).unlink()
+    def _delete(self, path: Path) -> None:
+        self._files.pop(path, None)
+        self._gone.append(path)
+
+    def _path(self, shard: int) -> Path:
+        return self._folder / FOLDER / shard_name(shard)
+
+
+def compact(connection: sqlite3.Connection, *, always: bool = False) -> bool:
+    """Give free space of the index back to the disk; return whether it could be done now.
+
+    Parameters
+    ----------
+    connection
+        The index.
+    always
+        Also where no page is free: pages that are half full become fewer.
+    """
+    try:
+        if always or connection.execute("PRAGMA freelist_count").fetchone()[0]:
+            connection.execute("VACUUM")
+        [(busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.OperationalError:  # a session writes for long, or there is no space for a copy
+        return False
+    return not busy

@@ -8,22 +8,14 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from pytest_datasize.store.index import NAME
 from pytest_datasize.store.maintenance.folder import files_of, other_versions
-from pytest_datasize.store.maintenance.pieces import TEMPORARY
-from pytest_datasize.store.shards import FOLDER, in_use, shard_of
+from pytest_datasize.store.shards import FOLDER, in_use, shard_name, shard_of
 
-YOUNG = 600.0
-"""Seconds for which a file that nothing names is left: its session may be about to name it."""
-
-
-class Leftover(NamedTuple):
-    """A file that no session needs: half written by a command, or a damaged index set aside."""
-
-    name: str
-    bytes: int
+TEMPORARY = ".tmp"
+"""Suffix of a file that a command has not finished."""
+_YOUNG = 600.0  # seconds for which a file stays that is not named: its session may be about to
 
 
 def survey(connection: sqlite3.Connection, folder: Path) -> None:
@@ -68,22 +60,28 @@ def _found(folder: Path) -> Iterator[tuple[int, int, float, bool]]:
             yield shard, status.st_size, status.st_mtime, in_use(folder / name)
 
 
-def leftovers(folder: Path) -> Iterator[Leftover]:
-    """Yield the files of a store that no session will look at."""
+def half_written(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Yield (path, bytes) of the files that an interrupted command left unfinished."""
     for name, status in files_of(folder):
-        half_written = name.startswith(f"{FOLDER}/") and name.endswith(TEMPORARY)
-        if name.startswith(f"{NAME}.damaged-") or (half_written and not in_use(folder / name)):
-            yield Leftover(name, status.st_size)
+        if name.startswith(f"{FOLDER}/") and name.endswith(TEMPORARY):
+            yield folder / name, status.st_size
 
 
-def garbage(connection: sqlite3.Connection, folder: Path, now: float) -> list[tuple[int, int]]:
-    """Return (shard, bytes) of the files that no index names and no session is writing.
+def garbage(connection: sqlite3.Connection, folder: Path, now: float) -> list[tuple[Path, int]]:
+    """Return (path, bytes) of the files that no session needs.
 
-    Another version's index may name files that ours does not: beside one, none is garbage.
+    Those are unfinished files, indexes that were set aside, and files of rows that the index does
+    not name and no session is writing. An index of another version may name files that ours does
+    not: beside one, no file of rows is garbage.
     """
-    if other_versions(folder):
-        return []
-    return connection.execute(
-        "SELECT shard, bytes FROM temp.shards WHERE live = 0 AND NOT held AND used < ?",
-        (now - YOUNG,),
-    ).fetchall()
+    found = list(half_written(folder))
+    for name, status in files_of(folder):
+        if name.startswith(f"{NAME}.damaged-"):
+            found.append((folder / name, status.st_size))
+    if not other_versions(folder):
+        unnamed = connection.execute(
+            "SELECT shard, bytes FROM temp.shards WHERE live = 0 AND NOT held AND used < ?",
+            (now - _YOUNG,),
+        )
+        found += [(folder / FOLDER / shard_name(shard), size) for shard, size in unnamed]
+    return found

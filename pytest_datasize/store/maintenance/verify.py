@@ -2,10 +2,8 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,11 @@ from pytest_datasize.store.maintenance.folder import (
     index_problem,
     maintained,
     opened,
-    told,
+    store_errors,
     transaction,
 )
-from pytest_datasize.store.maintenance.pieces import Reader
+from pytest_datasize.store.maintenance.rows_file import RowsFile
 from pytest_datasize.store.shards import FOLDER, shard_name
-
-_AT_ONCE = 1000  # that one transaction takes out
 
 
 @dataclass
@@ -85,7 +81,7 @@ def verify(
     """
     if wrong := index_problem(folder):
         if repair:
-            with maintained([folder]), told(folder):
+            with maintained([folder]), store_errors(folder):
                 set_aside(folder)
         return Verified(index=wrong, repaired=repair)
     with maintained([folder]), opened(folder) as connection:
@@ -99,7 +95,7 @@ def verify(
 
 
 class _Verify:
-    """One look at everything; what is damaged is listed in temporary tables."""
+    """One reading of everything; the keys of what is damaged are kept until it is repaired."""
 
     def __init__(
         self,
@@ -109,75 +105,59 @@ class _Verify:
     ) -> None:
         self._connection, self._folder = connection, folder / FOLDER
         self._on_progress = on_progress
-        self._keys: dict[str, Sequence[str]] = {}
+        self._bad: dict[str, list[tuple[Any, ...]]] = {}  # statement that deletes → its values
         self.found = Verified()
 
     def values(self, table: str, key: Sequence[str]) -> None:
         """Read the values of a table."""
-        names = ", ".join(key)
-        query = f"SELECT {names}, checksum, value FROM {table}"  # noqa: S608
+        names, where = ", ".join(key), " AND ".join(f"{name} = ?" for name in key)
+        # what a session replaced meanwhile stays
+        bad = self._bad[f"DELETE FROM {table} WHERE {where} AND checksum = ?"] = []  # noqa: S608
         number = 0
-
-        def damaged() -> Iterator[tuple[Any, ...]]:
-            nonlocal number
-            for *row, value in self._connection.execute(query):
-                number += 1
-                self.found.bytes += len(value)
-                if crc32(value) != row[-1]:
-                    self.found.damaged[row[0] if table == "documents" else table] += 1
-                    yield tuple(row)
-
-        self._list(table, [*key, "checksum"], damaged())
+        query = f"SELECT {names}, checksum, value FROM {table}"  # noqa: S608
+        for *row, value in self._connection.execute(query):
+            number += 1
+            self.found.bytes += len(value)
+            if crc32(value) != row[-1]:
+                self.found.damaged[row[0] if table == "documents" else table] += 1
+                bad.append(tuple(row))
         setattr(self.found, table, number)
 
     def rows(self) -> None:
         """Read the embeddings, file by file."""
-        self._connection.execute(
-            "CREATE TEMP TABLE listed AS "
-            "SELECT r.shard, s.width, r.space, r.content, r.row, r.checksum FROM rows r "
-            "LEFT JOIN spaces s ON s.id = r.space ORDER BY r.shard, r.row"
-        )
-        [(self.found.rows,)] = self._connection.execute("SELECT count(*) FROM temp.listed")
-        self._list("rows", ("space", "content", "shard", "row"), self._damaged_rows())
-        self._on_progress(self.found.rows, self.found.rows)
-
-    def _damaged_rows(self) -> Iterator[tuple[int, bytes, int, int]]:
-        done = 0
-        listed = self._connection.execute("SELECT * FROM temp.listed ORDER BY rowid")
-        for (shard, width), group in groupby(listed, key=itemgetter(0, 1)):
+        bad = self._bad["DELETE FROM rows WHERE space = ? AND content = ? AND shard = ?"] = []
+        lost = self._bad["DELETE FROM rows WHERE shard = ?"] = []
+        files = self._connection.execute(
+            "SELECT r.shard, s.width, count(*) FROM rows r LEFT JOIN spaces s ON s.id = r.space "
+            "GROUP BY r.shard, s.width ORDER BY r.shard"
+        ).fetchall()
+        self._connection.execute("CREATE TEMP TABLE listed AS SELECT * FROM rows")
+        self._connection.execute("CREATE INDEX temp.by_shard ON listed (shard, row)")
+        total = sum(number for *_, number in files)
+        for shard, width, number in files:
             name = shard_name(shard)
-            with Reader(self._folder / name, width or 1) as reader:
-                if reader.missing:
-                    self.found.missing.append(name)
-                for _, _, space, content, row, checksum in group:
-                    data = reader.read(row, checksum) if width else None
-                    if data is None:
-                        self.found.damaged[name] += 1
-                        yield space, content, shard, row
-                    else:
+            self._on_progress(self.found.rows, total)
+            self.found.rows += number
+            if width is None or not (self._folder / name).is_file():
+                self.found.missing.append(name)
+                self.found.damaged[name] += number
+                lost.append((shard,))
+                continue
+            with RowsFile(self._folder / name, width) as rows:
+                for space, content, row, checksum in self._connection.execute(
+                    "SELECT space, content, row, checksum FROM temp.listed WHERE shard = ? "
+                    "ORDER BY row",
+                    (shard,),
+                ):
+                    if data := rows.read(row, checksum):
                         self.found.bytes += len(data)
-                    done += 1
-                    if done % _AT_ONCE == 0:
-                        self._on_progress(done, self.found.rows)
-
-    def _list(self, table: str, names: Sequence[str], damaged: Iterable[tuple[Any, ...]]) -> None:
-        marks = ", ".join("?" * len(names))
-        self._keys[table] = names
-        self._connection.execute(f"CREATE TEMP TABLE bad_{table} ({', '.join(names)})")
-        self._connection.executemany(
-            f"INSERT INTO temp.bad_{table} VALUES ({marks})",  # noqa: S608
-            damaged,
-        )
+                    else:
+                        self.found.damaged[name] += 1
+                        bad.append((space, content, shard))
 
     def repair(self) -> None:
-        """Take out what is damaged; what a session replaced meanwhile stays."""
-        for table, names in self._keys.items():
-            where = " AND ".join(f"{name} = ?" for name in names)
-            bad = self._connection.execute(f"SELECT * FROM temp.bad_{table}")  # noqa: S608
-            while some := bad.fetchmany(_AT_ONCE):
-                with transaction(self._connection):
-                    self._connection.executemany(
-                        f"DELETE FROM {table} WHERE {where}",  # noqa: S608
-                        some,
-                    )
+        """Delete what is damaged from the index."""
+        for statement, bad in self._bad.items():
+            with transaction(self._connection):
+                self._connection.executemany(statement, bad)
         self.found.repaired = True

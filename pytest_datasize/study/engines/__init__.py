@@ -23,7 +23,7 @@ class Task(Protocol):
     """What workers are asked to do: something that can be pickled, and called."""
 
     def __call__(self, item: Any, state: dict[Any, Any], /) -> Any:
-        """Answer a item; ``state`` is the worker's own, and keeps what the next one needs too."""
+        """Answer an item; ``state`` is the worker's own, and keeps what the next one needs too."""
 
 
 class Engine(Protocol):
@@ -35,7 +35,7 @@ class Engine(Protocol):
     def map(self, task: Task, items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
         """Yield (item, answer) as they come, each item once.
 
-        A item is taken from ``items`` when a worker is free for it, and not held for longer
+        An item is taken from ``items`` when a worker is free for it, and not held for longer
         than that worker is at it: it may be read from a disk.
 
         Raises
@@ -45,13 +45,13 @@ class Engine(Protocol):
         """
 
     def close(self) -> None:
-        """Let the workers go."""
+        """End the workers."""
 
 
 class Engines:
     """The engine of a session: gates that ask for the same share its workers.
 
-    Others are let go first: idle workers would keep the GPUs and the places that new ones need.
+    Others end first: idle workers would keep the GPUs and the places that new ones need.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Engines:
         return self._engine
 
     def close(self) -> None:
-        """Let all workers go."""
+        """End all workers."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None

@@ -1,4 +1,4 @@
-"""What goes to workers and comes back: tasks that can be pickled, and failures that can be told."""
+"""What goes to workers and comes back: tasks that can be pickled, failures that can be shown."""
 
 import pickle
 import traceback
@@ -33,12 +33,12 @@ class Failure(NamedTuple):
 
 
 def answered(answer: Any) -> Any:
-    """Return an answer; raise what a failure tells.
+    """Return an answer; raise the error of a failure.
 
     Raises
     ------
     DatasizeError
-        The task raised it; an EngineError stands for what no one foresaw.
+        The task raised it; an EngineError for an unforeseen one.
     """
     if not isinstance(answer, Failure):
         return answer

@@ -56,7 +56,7 @@ class Processes:
         Raises
         ------
         DatasizeError
-            What a task raised; or workers keep dying on a item.
+            What a task raised; or workers keep dying on an item.
         """
         packed = pickled(task, "processes")
         self._jobs += 1

@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_datasize.embedding.threads import THREADS, WORKER, n_threads
 from pytest_datasize.errors import EngineError
+from pytest_datasize.requirement.versions import EVIDENCE, versions
 from pytest_datasize.study.engines import MOST_TRIES, Task
 from pytest_datasize.study.engines.answers import Failure, answered, pickled
 
@@ -27,27 +28,28 @@ _ELSEWHERE = (
     "Is it running, of the same versions of Python and Ray, and is RAY_AUTH_MODE here what it is "
     "there?"
 )
-_PATIENCE = 60.0  # seconds without any worker alive until that is an error
+PATIENCE = 60.0
+"""Seconds without any worker alive until that is an error."""
 _ANSWER = 10.0  # seconds in which a cluster answers
 
 
-class Hand:
+class Actor:
     """What runs in the cluster: one actor, which keeps the task and its state."""
 
     def __init__(self, number: int, threads: int, path: Sequence[str]) -> None:
         os.environ[WORKER] = str(number)
         os.environ[THREADS] = str(threads)
         sys.path += [entry for entry in path if entry not in sys.path]
-        self._desk: dict[Any, Any] = {}
+        self._state: dict[Any, Any] = {}
         self._task: Any = None
         self._named = ""
 
     def ready(self) -> dict[str, str]:
         """Answer at once that there is a place in the cluster, and which versions it has."""
-        return _versions()
+        return shared_versions()
 
     def answer(self, named: str, packed: Sequence[Any], item: Any) -> Any:
-        """Do a item of a task, which is fetched only if it is another one than last time."""
+        """Do an item of a task, which is fetched only if it is another one than last time."""
         import pickle
 
         import ray
@@ -56,7 +58,7 @@ class Hand:
             if named != self._named:
                 self._task = pickle.loads(ray.get(packed[0]))  # noqa: S301  (our driver's)
                 self._named = named
-            return self._task(item, self._desk)
+            return self._task(item, self._state)
         except Exception as problem:
             return Failure.of(problem)
 
@@ -90,11 +92,11 @@ class RayCluster:
         self._asked, self._gpus = options["workers"], options["ray_gpus"]
         self._on_cpu = options["device"] == "cpu"
         self._mine = False
-        self._hands: dict[int, Any] = {}  # actors with a place
-        self._coming: dict[Any, int] = {}  # promise of a place → number
-        self._made: dict[int, Any] = {}
-        self._stillborn = 0  # actors in a row that died before they had a place
-        self._share: dict[str, float] = {}
+        self._ready: dict[int, Any] = {}  # actors with a place
+        self._starting: dict[Any, int] = {}  # promise of a place → number
+        self._actors: dict[int, Any] = {}
+        self._failed_starts = 0  # actors in a row that died before they had a place
+        self.share: dict[str, float] = {}
         self._join()
 
     def workers(self) -> int:
@@ -102,8 +104,8 @@ class RayCluster:
         if self._asked:
             return int(self._asked)
         there = self._ray.cluster_resources()
-        if "num_gpus" in self._share:
-            return max(1, int(there.get("GPU", 0) / self._share["num_gpus"]))
+        if "num_gpus" in self.share:
+            return max(1, int(there.get("GPU", 0) / self.share["num_gpus"]))
         return max(1, int(there.get("CPU", 0)))
 
     def map(self, task: Task, items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
@@ -123,17 +125,17 @@ class RayCluster:
             while waiting or busy:
                 self._staff(min(self.workers(), len(waiting) + len(busy)))
                 at_work = {number for number, *_ in busy.values()}
-                for number in [n for n in self._hands if n not in at_work][: len(waiting)]:
+                for number in [n for n in self._ready if n not in at_work][: len(waiting)]:
                     place = waiting.popleft()
-                    item, send = items[place], self._hands[number].answer.remote
+                    item, send = items[place], self._ready[number].answer.remote
                     # in a list: the actor fetches the task itself, once
                     busy[send(packed.hex(), [packed], item)] = number, place, item
-                done, _ = ray.wait([*busy, *self._coming], timeout=_PATIENCE)
+                done, _ = ray.wait([*busy, *self._starting], timeout=PATIENCE)
                 if not done and not busy:
                     raise self._no_room()
                 for promise in done:
-                    if promise in self._coming:
-                        self._welcome(promise)
+                    if promise in self._starting:
+                        self._count_on(promise)
                         continue
                     number, place, item = busy.pop(promise)
                     try:
@@ -152,7 +154,7 @@ class RayCluster:
 
     def close(self) -> None:
         """End the actors, and the cluster if it was started here."""
-        for number in list(self._made):
+        for number in list(self._actors):
             self._dismiss(number)
         if self._mine:
             self._mine = False
@@ -166,9 +168,9 @@ class RayCluster:
         A test of the user's own may have connected, or disconnected.
         """
         if self._ray.is_initialized():
-            self._share = self._share or self._resources()
+            self.share = self.share or self._resources()
             return
-        self._hands, self._coming, self._made = {}, {}, {}
+        self._ready, self._starting, self._actors = {}, {}, {}
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
         if self._address == LOCAL:
@@ -184,33 +186,21 @@ class RayCluster:
                 f"{_HINTS.get(self._address, _ELSEWHERE)}"
             ) from None
         self._mine = True
-        _hush(self._ray)
-        self._share = self._resources()
+        self.share = self._resources()
 
     def _resources(self) -> dict[str, float]:
-        """Return what an actor takes of its machine: with a GPU, the cores that go with it."""
-        if self._on_cpu:
-            return {"num_cpus": 1}
-        machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        cores = [
-            machine.get("CPU", 1) * self._gpus / max(machine["GPU"], self._gpus)
-            for machine in machines
-            if machine.get("GPU")
-        ]
-        if not cores:
-            return {"num_cpus": 1}
-        return {"num_gpus": self._gpus, "num_cpus": max(1, int(min(cores)))}
+        return actor_resources(self._ray.nodes(), 0 if self._on_cpu else self._gpus)
 
     def _staff(self, wanted: int) -> None:
         """Ask for actors; one that has no place yet gets no work."""
-        threads = int(self._share["num_cpus"])
+        threads = int(self.share["num_cpus"])
         for number in range(wanted):
-            if number not in self._made:
-                actor = self._ray.remote(Hand).options(**self._share, max_restarts=0)
-                self._made[number] = actor.remote(number, threads, sys.path)
-                self._coming[self._made[number].ready.remote()] = number
+            if number not in self._actors:
+                actor = self._ray.remote(Actor).options(**self.share, max_restarts=0)
+                self._actors[number] = actor.remote(number, threads, sys.path)
+                self._starting[self._actors[number].ready.remote()] = number
 
-    def _welcome(self, promise: Any) -> None:
+    def _count_on(self, promise: Any) -> None:
         """Count on an actor from now on.
 
         Raises
@@ -218,41 +208,41 @@ class RayCluster:
         EngineError
             Actors cannot start, or are of other versions.
         """
-        number = self._coming.pop(promise)
+        number = self._starting.pop(promise)
         try:
             versions = self._ray.get(promise)
         except self._ray.exceptions.RayError as problem:
             self._dismiss(number)
-            self._stillborn += 1
-            if self._stillborn >= MOST_TRIES:
-                self._stillborn = 0
+            self._failed_starts += 1
+            if self._failed_starts >= MOST_TRIES:
+                self._failed_starts = 0
                 raise EngineError(
                     f"engine=ray: workers cannot start ({_cause(problem)}). Every machine of the "
                     "cluster needs pytest-datasize and what it depends on, as installed here."
                 ) from None
             return
-        self._stillborn = 0
+        self._failed_starts = 0
         if differing := _differing(versions):
             self._dismiss(number)
             raise EngineError(
                 f"engine=ray: the cluster has other versions than this machine: {differing}. "
                 "Install the same on all."
             )
-        self._hands[number] = self._made[number]
+        self._ready[number] = self._actors[number]
 
     def _dismiss(self, number: int) -> None:
-        self._hands.pop(number, None)
-        self._coming = {p: n for p, n in self._coming.items() if n != number}
-        actor = self._made.pop(number, None)
+        self._ready.pop(number, None)
+        self._starting = {p: n for p, n in self._starting.items() if n != number}
+        actor = self._actors.pop(number, None)
         # when not connected, ray.kill would start a cluster of its own
         if actor is not None and self._ray.is_initialized():
             with suppress(Exception):  # it, its machine or the whole cluster may be gone
                 self._ray.kill(actor)
 
     def _no_room(self) -> EngineError:
-        wanted = ", ".join(f"{name}={value:g}" for name, value in self._share.items())
+        wanted = ", ".join(f"{name}={value:g}" for name, value in self.share.items())
         return EngineError(
-            f"engine=ray: the cluster has had no room for a worker in {_PATIENCE:g} s ({wanted}). "
+            f"engine=ray: the cluster has had no room for a worker in {PATIENCE:g} s ({wanted}). "
             "Free some, or ask for less with ray_gpus and workers."
         )
 
@@ -264,6 +254,32 @@ class RayCluster:
         )
 
 
+def actor_resources(nodes: Sequence[Mapping[str, Any]], gpus: float) -> dict[str, float]:
+    """Return what an actor takes of its machine: with a GPU, the cores that go with it.
+
+    Parameters
+    ----------
+    nodes
+        The machines, as ``ray.nodes()`` describes them.
+    gpus
+        GPUs of an actor; 0 where the CPU was asked for.
+
+    Examples
+    --------
+    >>> actor_resources([{"Alive": True, "Resources": {"CPU": 64.0, "GPU": 8.0}}], 0.5)
+    {'num_gpus': 0.5, 'num_cpus': 4}
+    """
+    machines = [node["Resources"] for node in nodes if node["Alive"]]
+    cores = [
+        machine.get("CPU", 1) * gpus / max(machine["GPU"], gpus)
+        for machine in machines
+        if machine.get("GPU")
+    ]
+    if not cores or not gpus:
+        return {"num_cpus": 1}
+    return {"num_gpus": gpus, "num_cpus": max(1, int(min(cores)))}
+
+
 def _knock(address: str) -> None:
     """Raise OSError where no one answers at HOST:PORT; Ray would try for minutes, and say so."""
     host, _, port = address.rpartition(":")
@@ -271,27 +287,14 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
 
 
-def _hush(ray: Any) -> None:
-    """End the thread in which Ray prints what died in the cluster, with its last log lines.
-
-    Ray has no setting for that. Where another version keeps it elsewhere it goes on printing.
-    """
-    with suppress(Exception):
-        worker = ray._private.worker.global_worker
-        worker.threads_stopped.set()
-        worker.gcs_error_subscriber.close()
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
+def shared_versions() -> dict[str, str]:
+    """Return the versions that all machines of a cluster must share."""
     # 2.8.0+cu128 and 2.8.0+cpu are the same torch
-    names = ("pytest-datasize", "timm", "torch", "numpy")
-    return {name: version(name).partition("+")[0] for name in names}
+    return {name: found.partition("+")[0] for name, found in versions(EVIDENCE).items()}
 
 
 def _differing(there: Mapping[str, str]) -> str:
-    here = _versions()
+    here = shared_versions()
     return ", ".join(
         f"{name} {there.get(name)} there, {version} here"
         for name, version in here.items()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytest_datasize.embedding.weights import LOCAL_DIR
 from pytest_datasize.errors import EngineError, TrainingError
 from pytest_datasize.images import perceptual_hash
 from pytest_datasize.images.content_hash import known_contents
@@ -173,6 +174,7 @@ class Dispatcher:
                 self._context.pool.contents,
                 tuple(images.digests for images in work.image_sets),
                 work.labels,
+                self._context.pool.fingerprint(),
                 None if work.features is None else self.space,
             )
         embeds = work.features is not None
@@ -233,7 +235,8 @@ class Dispatcher:
 
     def _remote(self, sample: tuple[Raw, ...] | None, **flags: bool) -> RemoteStudy:
         seen = listing(self._context.pool.raw)
-        return RemoteStudy(self._given, self._mark.parent, self._mark.name, sample, seen, **flags)
+        place, token = self._mark.parent, self._context.backbone.token
+        return RemoteStudy(self._given, place, self._mark.name, sample, seen, token, **flags)
 
 
 @contextmanager
@@ -259,6 +262,9 @@ def portable(given: Mapping[str, Any]) -> dict[str, Any]:
         value = found.get(name)
         if isinstance(value, (str, os.PathLike)) and os.path.exists(value):
             found[name] = os.path.abspath(value)
+    backbone = found.get("backbone")
+    if isinstance(backbone, str) and backbone.startswith(LOCAL_DIR):
+        found["backbone"] = f"{LOCAL_DIR}{os.path.abspath(backbone.removeprefix(LOCAL_DIR))}"
     return found
 
 

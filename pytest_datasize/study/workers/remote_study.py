@@ -35,6 +35,8 @@ class RemoteStudy:
         The first images as bytes, where images are sent; None where workers read them themselves.
     listing
         What :func:`listing` says of the images here.
+    token
+        As in the context here.
     refresh, verify
         As in the store here, for the embedding; later tasks count on what it has left.
     """
@@ -44,6 +46,7 @@ class RemoteStudy:
     mark: str
     sample: tuple[Raw, ...] | None
     listing: str
+    token: str
     refresh: bool = False
     verify: bool = False
 
@@ -60,7 +63,7 @@ class RemoteStudy:
             store = Store(folder, refresh=self.refresh, verify=self.verify)
             state.clear()
             given = {**self.given, "engine": LOCAL}  # a worker has no workers of its own
-            state.update(name=name, context=StudyContext(given, store=store))
+            state.update(name=name, context=StudyContext(given, store=store, token=self.token))
         context: StudyContext = state["context"]
         return context
 
@@ -114,7 +117,7 @@ def kept_views(context: StudyContext) -> "Sequence[Backbone]":
 
     Those of a transform of the user's own cannot be told from another's in the next session.
     """
-    if context.options["augment"] is not True:
+    if context.options["augment"] is not True or not context.backbone.loaded.named:
         return ()
     from pytest_datasize.embedding.views import views
 

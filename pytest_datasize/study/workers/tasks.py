@@ -5,7 +5,6 @@ as they would be here; what was settled before (precision, copies, near-duplicat
 handed on, not settled again.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -180,6 +179,8 @@ class TrainTask:
         Contents of the images of the plan, in its order, part by part.
     labels
         Their labels.
+    fingerprint
+        Of the images, their groups and near-duplicates, as the study found it.
     space
         What embeddings depend on; None for a strategy that works without them.
     """
@@ -190,6 +191,7 @@ class TrainTask:
     raw: tuple[tuple[str, ...], ...]
     used: tuple[tuple[str, ...], ...]
     labels: NDArray[np.int64] = field(repr=False)
+    fingerprint: str
     space: "Space | None"
 
     def __call__(self, some: TrialRange, state: dict[Any, Any], /) -> TrainedTrials:
@@ -228,8 +230,7 @@ class TrainTask:
         if self.space is not None:
             embedder = Embedder(context.backbone.loaded, context.device, space=self.space)
             features = embed(sets, embedder, context.store).features
-        with warnings.catch_warnings(action="ignore"):  # they are given once, by the study itself
-            context.pool.name(self.raw)
+        context.pool.take_fingerprint(self.fingerprint)
         return work_of(context, tuple(sets), self.plan, self.space, features)
 
 

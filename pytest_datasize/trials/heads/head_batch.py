@@ -191,7 +191,8 @@ def head_weights(
     ridge[..., -1] = 0.0
     equal = padded.new_full((1, 1, 1, len(rows)), 1.0 / len(rows))
     weights = minimise(problem, equal, ridge, *_FINAL).weights[0, :, 0]
-    weight = weights[:, :-1] @ axes.T if wide else weights[:, :-1]
+    weight = weights[:, : chosen.shape[1]]
+    weight = weight @ axes.T if wide else weight
     return weight, weights[:, -1] - weight @ centre, penalty
 
 

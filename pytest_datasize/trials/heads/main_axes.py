@@ -44,7 +44,7 @@ class MainAxes:
         total = torch.cat(
             [
                 block.square().mean(0).sum().clamp_min(1e-30).expand(block.shape[1])
-                for block in rows.split(list(widths), 1)
+                for block in torch.split(rows, list(widths), 1)
             ]
         )
         self._scale = total.rsqrt()

@@ -1,4 +1,7 @@
-"""The directions in which a pool's embeddings vary: one rotation for all heads."""
+"""The directions in which a pool's embeddings vary: one rotation for all heads.
+
+Every function here gives a head's rows the same bits whatever other heads are asked for with them.
+"""
 
 import torch
 from torch import Tensor
@@ -14,6 +17,7 @@ SAMPLE = 20_000
 _TAIL = 1e-4
 _BLOCK = 4096  # rows converted to float32 at a time
 _CACHE_BYTES = 1 << 30  # rotated rows of a pool that are kept, at most
+_ALIGNED = 16  # float32 in the 64 bytes at which torch starts every tensor
 
 
 class PrincipalAxes:
@@ -40,8 +44,9 @@ class PrincipalAxes:
         if wide:
             vectors = rows.T @ (vectors / values.sqrt().clamp_min(1e-30))
         self._vectors = vectors
-        small = 4 * len(features) * (vectors.shape[1] + 1) <= _CACHE_BYTES
-        self._rotated = self._rotate(slice(None)) if small else None
+        self._columns = _aligned(vectors.shape[1] + 1)
+        small = 4 * len(features) * self._columns <= _CACHE_BYTES
+        self._rotated = self._rotate(slice(None), self._blank(len(features))) if small else None
 
     @property
     def width(self) -> int:
@@ -49,14 +54,27 @@ class PrincipalAxes:
         return self._vectors.shape[1]
 
     def take(self, rows: Tensor) -> Tensor:
-        """Return rows in the axes, then a one: float32, (..., width + 1)."""
+        """Return the rows of B heads, int64 (B, n), in the axes.
+
+        Returns
+        -------
+        Tensor, float32, shape (B, n, D)
+            As :func:`with_ones` has them.
+        """
         if self._rotated is not None:
             return self._rotated[rows]
-        return self._rotate(rows.flatten()).view(*rows.shape, self.width + 1)
+        turned = self._blank(*rows.shape)
+        for head, out in zip(rows, turned, strict=True):  # each in blocks of its own
+            self._rotate(head, out)
+        return turned
 
-    def _rotate(self, rows: Tensor | slice) -> Tensor:
-        count = len(self._features) if isinstance(rows, slice) else len(rows)
-        turned = self._vectors.new_ones(count, self.width + 1)
+    def _blank(self, *shape: int) -> Tensor:
+        blank = self._vectors.new_zeros(*shape, self._columns)
+        blank[..., -1] = 1.0
+        return blank
+
+    def _rotate(self, rows: Tensor | slice, turned: Tensor) -> Tensor:
+        count = len(turned)
         # two buffers for all blocks: an allocator need not find the place of the last one again
         centred = self._vectors.new_empty(min(count, _BLOCK), len(self._vectors))
         product = self._vectors.new_empty(len(centred), self.width)
@@ -65,7 +83,7 @@ class PrincipalAxes:
             part, made = (each[: block.stop - first] for each in (centred, product))
             part.copy_(self._features[block if isinstance(rows, slice) else rows[block]])
             torch.mm(part.sub_(self._centre), self._vectors, out=made)
-            turned[block, :-1] = made
+            turned[block, : self.width] = made
         return turned
 
 
@@ -87,6 +105,10 @@ def sample(features: Features) -> Tensor:
 
 def row_space(rows: Tensor, others: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """Rows (B, n, D) and others (B, m, D) in the n principal axes of the rows, ones last."""
+    if rows.device.type == "cpu" and len(rows) > 1:  # tensors of their own are aligned
+        heads = zip(torch.split(rows, 1), torch.split(others, 1), strict=True)
+        turned = [row_space(one, other, floor) for one, other in heads]
+        return torch.cat([one for one, _ in turned]), torch.cat([other for _, other in turned])
     centre = rows.mean(1, keepdim=True)
     rows, others = rows - centre, others - centre
     values, vectors = eigh(rows @ rows.transpose(1, 2))
@@ -97,8 +119,31 @@ def row_space(rows: Tensor, others: Tensor, floor: float) -> tuple[Tensor, Tenso
 
 
 def with_ones(rows: Tensor) -> Tensor:
-    """Append a column of ones, which carries the bias."""
-    return functional.pad(rows, (0, 1), value=1.0)
+    """Append columns of zeros and at last one of ones, which carries the bias.
+
+    There are as many zeros as make the width a multiple of 64 bytes. MKL's products of small
+    matrices have other bits where a matrix starts elsewhere, and in a batch of heads each starts
+    where the one before it ends.
+
+    Examples
+    --------
+    >>> with_ones(torch.full((1, 2), 5.0)).int().tolist()
+    [[5, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]]
+    """
+    width = rows.shape[-1]
+    padded = functional.pad(rows, (0, _aligned(width + 1) - width))
+    padded[..., -1] = 1.0
+    return padded
+
+
+def _aligned(count: int) -> int:
+    return -(-count // _ALIGNED) * _ALIGNED
+
+
+def aligned_matrices(like: Tensor, b: int, rows: int, columns: int) -> Tensor:
+    """Return B matrices (B, rows, columns), each starting at a multiple of 64 bytes; not filled."""
+    size = rows * columns
+    return like.new_empty(b, _aligned(size))[:, :size].view(b, rows, columns)
 
 
 def eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pytest_datasize.trials.heads.principal_axes import aligned_matrices
+
 _ROUNDING = 1e-12  # squared Newton step that is float32 rounding: where the best weights are zero
 
 
 class Problem(NamedTuple):
     """Training rows of B trials; each is fitted J times, with other row weights and penalties."""
 
-    rows: Tensor  # [B, n, D], the last column ones
+    rows: Tensor  # [B, n, D] as `with_ones` has them
     target: Tensor  # [B, C, 1, n], one-hot
     second: Tensor  # [B, D], mean square of each column
 
@@ -53,16 +55,18 @@ def minimise(
     rows, target, second = problem
     (b, n, d), c, j = rows.shape, target.shape[1], weight.shape[2]
     columns = rows.transpose(1, 2)
+    flat = aligned_matrices(rows, b, c * j, n)
+    residual = flat.view(b, c, j, n)
 
     def dot(x: Tensor, y: Tensor) -> Tensor:
         return (x * y).sum(-1).sum(1)  # [B, J]
 
     def logits_of(w: Tensor) -> Tensor:
-        return (w.reshape(b, c * j, d) @ columns).view(b, c, j, n)
+        return torch.bmm(w.reshape(b, c * j, d), columns).view(b, c, j, n)
 
     def gradient_of(w: Tensor, softmax: Tensor) -> Tensor:
-        residual = (softmax - target).mul_(weight).view(b, c * j, n)
-        return (residual @ rows).view(b, c, j, d).addcmul_(penalty, w)
+        torch.sub(softmax, target, out=residual).mul_(weight)
+        return torch.bmm(flat, rows).view(b, c, j, d).addcmul_(penalty, w)
 
     w = rows.new_zeros(b, c, j, d) if start is None else start.clone()
     logits = logits_of(w)

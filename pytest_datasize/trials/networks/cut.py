@@ -16,6 +16,7 @@ import torch
 from timm.layers import get_notrace_functions, get_notrace_modules
 from torch import Tensor, fx, nn
 
+from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.embedding.backbone import Backbone, Features, before_pooling, pooled
 from pytest_datasize.errors import BackboneError
 
@@ -251,7 +252,7 @@ def _compare(
 ) -> None:
     """Refuse a cut that does not give what the whole model gives."""
     parameter = next(backbone.model.parameters())
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(FIXED_NOISE)
     images = torch.randn(2, 3, backbone.image_size, backbone.image_size, generator=generator)
     images = images.to(parameter.device)
     expected, activations = backbone.model(images), trunk(images)

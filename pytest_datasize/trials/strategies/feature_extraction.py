@@ -5,6 +5,7 @@ import time
 import numpy as np
 import torch
 
+from pytest_datasize.curve.seeds import Purpose, seed_of
 from pytest_datasize.embedding.device import torch_threads
 from pytest_datasize.embedding.embed import embed
 from pytest_datasize.embedding.embedder import Embedder
@@ -38,7 +39,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         HeadTask(
             np.concatenate([repeat.order[:size] + first for first in firsts]),
             repeat.test,
-            seed=_inner_seed(work.seed, repeat_number),
+            seed=seed_of(work.seed, Purpose.HEAD_FOLDS, repeat_number),
             views=len(firsts),
         )
         for size, repeat_number, repeat in trials
@@ -73,7 +74,7 @@ def _embedded(work: Work) -> tuple[Features, list[int], float]:
     parts, firsts, seconds, rows = [work.features], [0], 0.0, len(work.features)
     bound = 0 if isinstance(work.features, StoredFeatures) else None
     # a transform of the user's own cannot be told from another in the next session
-    store = Store() if callable(augment) else work.store
+    store = work.store if augment is True and work.backbone.named else Store()
     for view in views(work.backbone, augment)[1:]:
         found = embed(
             work.image_sets[:1],
@@ -87,7 +88,3 @@ def _embedded(work: Work) -> tuple[Features, list[int], float]:
         rows += len(found.features)
         seconds += found.seconds
     return joined(parts), firsts, seconds
-
-
-def _inner_seed(seed: int, repeat: int) -> int:
-    return int(np.random.SeedSequence([seed, 2, repeat]).generate_state(1)[0])

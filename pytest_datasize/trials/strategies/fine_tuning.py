@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pytest_datasize.curve.seeds import Purpose, seed_of, stream
 from pytest_datasize.embedding.device import torch_threads
 from pytest_datasize.embedding.views import views
 from pytest_datasize.trials.heads.head_batch import head_weights
@@ -33,12 +34,9 @@ from pytest_datasize.trials.work import (
     Trials,
     Work,
     spread,
-    trial_generator,
     whole_repeats,
     workers,
 )
-
-_SPLIT, _HEAD, _TOP = 10, 11, 12  # purposes of a random stream
 
 
 def run(work: Work, span: tuple[int, int]) -> Trials:
@@ -119,7 +117,7 @@ class _Study:
     def rows(self, trial: Trial) -> Rows:
         """Split the trial's training subsample; the same split for every recipe."""
         size, number, repeat = trial
-        generator = trial_generator(self.work.seed, _SPLIT, size, number)
+        generator = stream(self.work.seed, Purpose.VALIDATION_SPLIT, size, number)
         train, validation = split(
             repeat.order[:size], self.work.labels, self.recipe.validation, generator
         )
@@ -134,7 +132,11 @@ class _Study:
         labels = self.labels.to(self.work.device)
         rows = {trial[:2]: self.rows(trial) for trial in trials}
         tasks = [
-            HeadTask(part.train, part.validation, _inner_seed(self.work.seed, *key))
+            HeadTask(
+                part.train,
+                part.validation,
+                seed_of(self.work.seed, Purpose.FINE_TUNING_FOLDS, *key),
+            )
             for key, part in rows.items()
         ]
         threads = workers(self.work.device) or 1
@@ -168,7 +170,7 @@ class _Study:
             network,
             [*network.head.parameters(), *trained_parameters(top, self.cut.trainable)],
             rows,
-            trial_generator(self.work.seed, _TOP, size, number),
+            stream(self.work.seed, Purpose.FINE_TUNING, size, number),
             rate=recipe.rate,
             epochs=recipe.epochs,
             patience=recipe.patience,
@@ -190,7 +192,7 @@ class _Study:
             alone,
             list(alone.head.parameters()),
             rows,
-            trial_generator(self.work.seed, _HEAD, size, number),
+            stream(self.work.seed, Purpose.HEAD_TRAINING, size, number),
             rate=self.recipe.head_rate,
             epochs=self.recipe.head_epochs,
             patience=self.recipe.head_patience,
@@ -216,7 +218,3 @@ def _features(trainer: Trainer, top: nn.Module) -> Activations:
         kept.values[first : first + len(rows)] = np.clip(rows, -65504, 65504)
     assert kept is not None  # a plan has images
     return kept
-
-
-def _inner_seed(seed: int, size: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, 2, size, number]).generate_state(1)[0])

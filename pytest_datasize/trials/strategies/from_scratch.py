@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.embedding.backbone import Backbone, Features, architecture
 from pytest_datasize.embedding.views import views
 from pytest_datasize.errors import BackboneError
@@ -24,12 +25,11 @@ from pytest_datasize.trials.work import (
     Trials,
     Work,
     spread,
-    trial_generator,
     whole_repeats,
     workers,
 )
 
-_SPLIT, _TRAIN, _WEIGHTS = 10, 13, 14  # purposes of a random stream; splits as in fine-tuning
+_STREAMS = (Purpose.VALIDATION_SPLIT, Purpose.SCRATCH_TRAINING, Purpose.SCRATCH_WEIGHTS)
 _MOMENTUM = 0.1  # of BatchNorm's statistics, at least: few steps must do to learn them
 
 
@@ -62,10 +62,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
 
     def train(trial: Trial, stop: Stop) -> NDArray[np.floating]:
         size, number, repeat = trial
-        streams = [
-            trial_generator(work.seed, purpose, size, number)
-            for purpose in (_SPLIT, _TRAIN, _WEIGHTS)
-        ]
+        streams = [stream(work.seed, purpose, size, number) for purpose in _STREAMS]
         fit, watch = split(repeat.order[:size], work.labels, recipe.validation, streams[0])
         with lock:  # initial weights are drawn from torch's one generator
             model = untrained(work.backbone, int(streams[2].integers(2**63)))
@@ -112,7 +109,7 @@ def untrained(backbone: Backbone, seed: int) -> Features:
         A module that was given has layers which do not say how they start.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
         if isinstance(backbone.given, nn.Module):
             inner = copy.deepcopy(backbone.given)
             for path, module in inner.named_modules():

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.errors import DatasizeError, TrainingError
 from pytest_datasize.requirement.user_code import named, resolved
 from pytest_datasize.trials.strategies.trial_images import Pictures, TrialImages
@@ -21,11 +22,8 @@ from pytest_datasize.trials.work import (
     Trial,
     Trials,
     Work,
-    trial_generator,
     whole_repeats,
 )
-
-_SEED = 15  # purpose of a random stream
 
 UNIT = (0.0, 1.0)
 """Bounds of a score that says nothing else of itself."""
@@ -75,7 +73,7 @@ def _train(
     names: frozenset[str],
 ) -> Outcome:
     size, number, repeat = trial
-    seed = int(trial_generator(work.seed, _SEED, size, number).integers(2**31))
+    seed = int(stream(work.seed, Purpose.TRAINER_SEED, size, number).integers(2**31))
     classes = work.image_sets[0].classes
     train, test = (
         TrialImages(work.labels[rows], classes, pictures, rows)
@@ -83,7 +81,7 @@ def _train(
     )
     where = f"{named(work.options['trainer'])}, trial with {size} images, repeat {number}"
     try:
-        with _seeded(seed):
+        with _seeded(seed, torch.device(work.device)):
             found = trainer(train, test, seed=seed, device=work.device)
     except DatasizeError:
         raise
@@ -101,18 +99,43 @@ def _train(
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed every global generator for a trainer that seeds none; leave them as they were."""
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators for a trainer that seeds none; leave them as they were.
+
+    Of torch's generators that of the CPU and of the device in use: another GPU may belong to
+    another process, and reading its generator takes memory there.
+    """
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
+    with _torch_seeded(seed, device):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def _torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        if device.type not in ("cuda", "mps"):
+            yield
+        elif device.type == "mps":
+            state = torch.mps.get_rng_state()
+            torch.mps.manual_seed(seed)
+            try:
+                yield
+            finally:
+                torch.mps.set_rng_state(state)
+        else:
+            with (
+                torch.random.fork_rng(devices=[device], device_type="cuda"),
+                torch.cuda.device(device),
+            ):
+                torch.cuda.manual_seed(seed)
+                yield
 
 
 def _scores(

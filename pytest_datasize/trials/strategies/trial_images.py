@@ -1,7 +1,9 @@
 """What a training loop of one's own is given: the images of one trial, decoded, with labels."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from threading import Lock
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL import Image
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.decode import decode
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.pickling import refuse_unpicklable
 from pytest_datasize.images.undecodable import UndecodableError
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -27,9 +30,14 @@ class Pictures:
     """
 
     def __init__(self, image_sets: Sequence[ImageSet]) -> None:
-        self._places = [(images, row) for images in image_sets for row in range(len(images))]
+        self._sets = tuple(image_sets)
+        self._ends = list(accumulate(map(len, image_sets)))
         self._resized: dict[int, tuple[Pixels, np.ndarray[Any, np.dtype[np.bool_]]]] = {}
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send the images to another process, but not what is kept in the memory of this one."""
+        return Pictures, (self._sets,)
 
     def picture(self, row: int) -> Image.Image:
         """Return an image as 8-bit RGB.
@@ -39,7 +47,8 @@ class Pictures:
         DatasetError
             It cannot be decoded.
         """
-        images, index = self._places[row]
+        number = bisect_right(self._ends, row)
+        images, index = self._sets[number], row - (self._ends[number - 1] if number else 0)
         try:
             return decode(images.read(index), images.max_pixels)
         except UndecodableError as problem:
@@ -49,7 +58,7 @@ class Pictures:
         """Return images as (n, side, side, 3), each decoded once however many trials ask."""
         with self._lock:
             if side not in self._resized:
-                shape = (len(self._places), side, side, 3)
+                shape = (self._ends[-1], side, side, 3)
                 self._resized[side] = np.empty(shape, np.uint8), np.zeros(shape[0], np.bool_)
             kept, known = self._resized[side]
             for row in rows[~known[rows]]:
@@ -61,6 +70,8 @@ class Pictures:
 @dataclass(frozen=True)
 class TrialImages:
     """Labelled images of one trial: a sequence of (image, label), and a map-style torch Dataset.
+
+    They can be pickled, so that a DataLoader may read them in workers that are spawned.
 
     Attributes
     ----------
@@ -85,6 +96,11 @@ class TrialImages:
     _pictures: Pictures = field(repr=False)
     _rows: NDArray[np.int64] = field(repr=False)
     transform: Callable[[Image.Image], Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.transform is not None:
+            refuse_unpicklable(self.transform, f"the transform {self.transform!r}")
+        return self.__dict__
 
     def __len__(self) -> int:
         return len(self.labels)

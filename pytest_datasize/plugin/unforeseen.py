@@ -1,0 +1,56 @@
+"""Errors that nobody foresaw: reported as errors of the gate, with their traceback in a section."""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from pytest_datasize.errors import DatasetError, DatasizeError, DatasizeWarning, TrainingError
+from pytest_datasize.reports.records.text import printable, sendable
+
+SECTION = "datasize traceback"
+"""Name of the report section; pytest writes "Captured datasize traceback setup" above it."""
+
+_T = TypeVar("_T")
+
+
+def guarded(function: Callable[..., _T], *arguments: Any) -> _T:
+    """Call into a study; turn an exception that is not ours into an error that names its place.
+
+    Raises
+    ------
+    DatasizeError
+        Whatever the function raised; the original exception is its cause.
+    """
+    try:
+        return function(*arguments)
+    except DatasizeError:
+        raise
+    except DatasizeWarning as warning:
+        raise DatasetError(f"{warning} (a warning, which pytest's filters make an error)") from None
+    except Exception as problem:
+        frame = traceback.extract_tb(problem.__traceback__)[-1]
+        raise TrainingError(
+            f"unexpected {type(problem).__name__}: {problem} "
+            f"({Path(frame.filename).name}:{frame.lineno}). The gate was not judged; please report "
+            f"this with the traceback in the section {SECTION!r}."
+        ) from problem
+
+
+def add_traceback(item: pytest.Item, when: str, problem: BaseException) -> None:
+    """Add the traceback of an error's cause to the test's report, which also leaves a worker.
+
+    Parameters
+    ----------
+    item
+        The test.
+    when
+        The phase that ends with this error: ``setup`` or ``call``.
+    problem
+        An error of ours. One without a cause explains itself and adds nothing.
+    """
+    if problem.__cause__ is not None:
+        text = "".join(traceback.format_exception(problem.__cause__))
+        item.add_report_section(when, SECTION, printable(sendable(text)))

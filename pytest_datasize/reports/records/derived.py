@@ -1,0 +1,41 @@
+"""Numbers that follow from the rest of a judged record: computed here once, read by all reports."""
+
+from pytest_datasize.reports.records.record_types import Derived, GateRecord, Missing
+
+
+def with_derived(record: GateRecord) -> GateRecord:
+    """Return a record with its derived numbers; those of an earlier version are replaced."""
+    return {**record, "derived": derive(record)}
+
+
+def derive(record: GateRecord) -> Derived:
+    """Compute what reports show besides the measured and projected numbers."""
+    required, counts = record["required"], record["class_counts"].values()
+    advice = record.get("advice")
+    labels = advice["labels"] if advice else None
+    parameters = advice.get("parameters") if advice else None
+    return {
+        "missing": missing(record),
+        "times_measured": None if required is None else required / record["sizes"][-1],
+        "probability_insufficient": 1 - record["probability_sufficient"],
+        "repeats": {
+            "least": [min(repeats) for repeats in record["scores"]],
+            "most": [max(repeats) for repeats in record["scores"]],
+        },
+        "class_images": {"least": min(counts), "most": max(counts)},
+        "label_gain": labels["number"] / labels["judged"] if labels and labels["judged"] else None,
+        "frozen_parameters": parameters["in_all"] - parameters["trained"] if parameters else None,
+    }
+
+
+def missing(record: GateRecord) -> Missing | None:
+    """Return how many images are short; None where no number of images is known to do."""
+    required, low, high = (record["required"], record["required_low"], record["required_high"])
+    if required is None:
+        return None
+    available = record["available"]
+    return {
+        "images": max(required - available, 0),
+        "low": max((required if low is None else low) - available, 0),
+        "high": None if high is None else max(high - available, 0),
+    }

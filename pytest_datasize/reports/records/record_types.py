@@ -1,0 +1,568 @@
+"""The types of all records: what a session measures, what reports read, what the JSON file holds.
+
+A record is plain JSON data, so that it leaves a worker process and becomes a file as it is. Five
+kinds exist; ``metric`` and ``verdict`` distinguish them, see
+:mod:`pytest_datasize.reports.records.selection`. ``result.schema.json`` publishes the same shapes;
+a test compares the two.
+"""
+
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, final
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+# -- parts of a judged record -----------------------------------------------------------------
+
+
+class SelfCheck(TypedDict):
+    """What the curve without its largest sizes predicts for the largest, and the measured mean."""
+
+    left_out: int
+    size: int
+    predicted: float
+    low: float
+    high: float
+    measured: float
+
+
+class Remedies(TypedDict):
+    """What would decide an undecided verdict, each number by itself."""
+
+    repeats: int | None
+    test_images: int | None
+    training_images: int | None
+    text: str
+
+
+class Measured(TypedDict):
+    """Mean score per size, with its 90 % interval."""
+
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Curve(TypedDict):
+    """The true mean score at `n` training images: median and interval of probability `level`."""
+
+    level: float
+    n: list[int]
+    score: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Fit(TypedDict):
+    """What the curve was fitted to, besides the scores."""
+
+    n_test: int
+    pool: int
+    test_covariance: list[list[float]]
+    split_variance: list[float]
+    bounds: list[float | None]
+    sign: Literal[-1, 1]
+
+
+class ClassRow(TypedDict):
+    """One class: images, recall at the largest size, and the images that it needs, if asked."""
+
+    name: str
+    images: int
+    recall: float
+    recall_low: float
+    recall_high: float
+    required: NotRequired[int | None]
+    required_low: NotRequired[int | None]
+    required_high: NotRequired[int | None]
+
+
+class Evidence(TypedDict):
+    """The measured scores, the curve through them and what it was fitted to."""
+
+    sizes: list[int]
+    scores: list[list[float]]
+    measured: Measured
+    curve: Curve
+    fit: Fit
+    classes: list[ClassRow]
+
+
+class Weights(TypedDict):
+    """Where the weights are from, and their hash (empty for weights without a file)."""
+
+    source: str
+    sha256: str
+
+
+class BaselineChange(TypedDict):
+    """What changed since an earlier run; pairs are (then, now)."""
+
+    found: bool
+    exceeded: bool
+    beyond_noise: bool
+    text: str
+    lines: list[str]
+    required: NotRequired[list[int | None]]
+    available: NotRequired[list[int]]
+    score_at_available: NotRequired[list[float]]
+    ceiling: NotRequired[list[float]]
+
+
+class Missing(TypedDict):
+    """Images on top of those available, and the 90 % interval; `high` is None for any number."""
+
+    images: int
+    low: int
+    high: int | None
+
+
+class CountRange(TypedDict):
+    """Range of a whole number."""
+
+    least: int
+    most: int
+
+
+class ScoreRange(TypedDict):
+    """Lowest and highest score of the repeats, per size."""
+
+    least: list[float]
+    most: list[float]
+
+
+class Derived(TypedDict):
+    """Numbers that follow from the rest of a record, so that no report computes them."""
+
+    missing: Missing | None
+    times_measured: float | None
+    probability_insufficient: float
+    repeats: ScoreRange
+    class_images: CountRange
+    label_gain: float | None
+    frozen_parameters: int | None
+
+
+class Contents(TypedDict):
+    """A set of images, named by its content."""
+
+    number: int
+    fingerprint: str
+
+
+class Subject(TypedDict):
+    """What a verdict depends on: the images, the options, and what is asked of them."""
+
+    images: Contents
+    asked: dict[str, Any]
+    options: dict[str, Any]
+    deployment: NotRequired[Contents]
+
+
+# -- advice -----------------------------------------------------------------------------------
+
+
+class ClassAdvice(TypedDict):
+    """A class's recall with all its training images, and with twice as many."""
+
+    name: str
+    images: int
+    recall: float
+    recall_low: float
+    recall_high: float
+    doubled: float
+    doubled_low: float
+    doubled_high: float
+
+
+class Route(TypedDict):
+    """Images to add by class, their number and cost, and the score they bring."""
+
+    images: dict[str, int]
+    total: int | None
+    low: int | None
+    high: int | None
+    cost: float | None
+    cost_low: float | None
+    cost_high: float | None
+    score: float
+    score_low: float
+    score_high: float
+
+
+class Collection(TypedDict):
+    """Two routes to one target: by class, and in today's proportions."""
+
+    by_class: Route
+    proportional: Route
+
+
+class Purchase(TypedDict):
+    """What a budget buys in today's proportions."""
+
+    images: int
+    score: float
+    score_low: float
+    score_high: float
+    probability: float
+
+
+class Money(TypedDict):
+    """What the missing images cost, and what a budget buys."""
+
+    price: float
+    shortfall: float | None
+    shortfall_low: float | None
+    shortfall_high: float | None
+    budget: float | None
+    buys: Purchase | None
+    bought_by_class: Route | None
+
+
+class RuleOfThumb(TypedDict):
+    """What the rule of thumb says of these images, and whether the verdict agrees."""
+
+    images_per_class: int
+    reason: str
+    fewest: int
+    met: bool
+    agrees: bool | None
+
+
+class Neighbours(TypedDict):
+    """How often nearest neighbours in the embedding share a label."""
+
+    share: float
+    low: float
+    high: float
+    chance: float
+    images: int
+    skill: float
+    domain: Literal["near", "middling", "far"]
+
+
+class Suspect(TypedDict):
+    """An image whose held-out predictions contradict its label."""
+
+    image: str
+    label: str
+    likely: str
+    probability: float
+    picture: str | None
+
+
+class Labels(TypedDict):
+    """Doubtful labels among those judged, the most doubtful first."""
+
+    judged: int
+    number: int
+    suspects: list[Suspect]
+
+
+class TransferGain(TypedDict):
+    """Accuracy of frozen features against that of the same network from random weights."""
+
+    images: int
+    frozen: float
+    scratch: float
+    gain: float
+    low: float | None
+    high: float | None
+    repeats: int
+
+
+class GroupMember(TypedDict):
+    """One image of a group of near-copies."""
+
+    image: str
+    label: str
+    picture: str | None
+
+
+class CopyGroup(TypedDict):
+    """A group of near-copies: its size, and the images of it that are shown."""
+
+    images: int
+    shown: list[GroupMember]
+
+
+class Redundancy(TypedDict):
+    """How many independent images a pool with near-copies is worth."""
+
+    images: int
+    different: int
+    effective: float
+    low: float
+    high: float
+    measured: bool
+    number: int
+    contested: int
+    groups: list[CopyGroup]
+
+
+class Parameters(TypedDict):
+    """Parameters of the model, in all and trained, and their number per image."""
+
+    trained: int
+    in_all: int
+    per_image: float
+    reason: str
+
+
+class Advice(TypedDict):
+    """What to do about a judged requirement."""
+
+    classes: list[ClassAdvice]
+    collection: Collection | None
+    collection_reason: str | None
+    money: Money | None
+    money_reason: str | None
+    rule: RuleOfThumb
+    neighbours: Neighbours | None
+    labels: Labels
+    transfer: NotRequired[TransferGain | None]
+    redundancy: NotRequired[Redundancy | None]
+    parameters: NotRequired[Parameters | None]
+    without_interval: NotRequired[dict[str, str]]
+
+
+# -- parts of the other records ---------------------------------------------------------------
+
+
+class DataCheck(TypedDict):
+    """One finding about the images."""
+
+    check: str
+    level: Literal["error", "warning", "note"]
+    text: str
+    count: int
+    names: list[str]
+
+
+class ImagesPerClass(TypedDict):
+    """The condition that every class has enough images."""
+
+    kind: Literal["images_per_class"]
+    images_per_class: int
+    reason: str
+    class_counts: dict[str, int]
+    short: dict[str, int]
+    source: str
+
+
+class Outlier(TypedDict):
+    """An image far from all images of the other side."""
+
+    image: str
+    distance: float
+    unusual: bool
+    picture: str | None
+
+
+class Represents(TypedDict):
+    """The condition that the images are like those of the deployment."""
+
+    kind: Literal["represents"]
+    false_alarms: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    auc: float
+    auc_low: float
+    auc_high: float
+    p_value: float
+    mmd: float
+    mmd_p_value: float
+    compared: list[int]
+    source: str
+    deployment: str
+    images: int
+    deployment_images: int
+    outside: float
+    outside_low: float
+    outside_high: float
+    least_alike: list[Outlier]
+    unseen: list[Outlier]
+    copies: int
+
+
+# -- the records ------------------------------------------------------------------------------
+
+_ClassName = TypedDict("_ClassName", {"class": str | None})
+
+
+class RequiredImages(TypedDict):
+    """The required number of images and its 90 % interval; None where no number does."""
+
+    required: int | None
+    required_low: int | None
+    required_high: int | None
+
+
+class Projection(_ClassName, RequiredImages):
+    """What is asked, and what the learning curve answers in numbers."""
+
+    metric: str
+    target: float
+    available: int
+    score_at_available: float
+    score_at_available_low: float
+    score_at_available_high: float
+    ceiling: float
+    ceiling_low: float
+    ceiling_high: float
+    probability_sufficient: float
+
+
+class _Head(TypedDict):
+    """Where a requirement is written, and whether it fails its test."""
+
+    nodeid: str
+    order: int
+    file: str | None
+    line: int | None
+    failed: bool
+    message: str
+
+
+class GateRecord(_Head, Projection, Evidence):
+    """A judged requirement: one metric with its target, verdict, evidence and advice."""
+
+    confidence: float | None
+    verdict: Literal["sufficient", "undecided", "insufficient", "unreachable"]
+    total: int
+    extrapolated: bool
+    tellable: bool
+    n_test: int
+    n_test_distinct: int
+    test_margin: float
+    test_images_to_tell: int | None
+    self_check: SelfCheck | None
+    remedies: Remedies | None
+    repeats: int
+    sampling: str
+    test_source: str
+    n_trials: int
+    n_trials_planned: int
+    source: str
+    class_counts: dict[str, int]
+    notes: list[str]
+    backbone: str
+    weights: Weights
+    image_size: int
+    precision: NotRequired[str]
+    features: NotRequired[str]
+    strategy: str
+    law: str
+    device: str
+    seed: int
+    timings: dict[str, float]
+    settings: dict[str, Json]
+    baseline: BaselineChange | None
+    advice: NotRequired[Advice | None]
+    derived: NotRequired[Derived]
+    subject: NotRequired[Subject]
+
+
+class _NoScores(_Head):
+    """A record without scores: every number of a judgement is None."""
+
+    metric: None
+    target: None
+    required: None
+    required_low: None
+    required_high: None
+    score_at_available: None
+    score_at_available_low: None
+    score_at_available_high: None
+    ceiling: None
+    ceiling_low: None
+    ceiling_high: None
+    probability_sufficient: None
+
+
+class PlanRecord(_NoScores):
+    """What would be trained (``--datasize=plan``)."""
+
+    verdict: Literal["planned"]
+    available: int
+    total: int
+    n_test: int
+    source: str
+    class_counts: dict[str, int]
+    sizes: list[int]
+    repeats: int
+    n_trials: int
+    backbone: str
+    strategy: str
+    device: str
+    image_size: int
+    estimated_seconds: float | None
+    forwards: NotRequired[int]
+    backwards: NotRequired[int]
+    stored_bytes: NotRequired[int]
+    shed: NotRequired[str]
+
+
+class CheckRecord(_NoScores):
+    """What the images are like (``--datasize=check``)."""
+
+    verdict: Literal["checked", "error"]
+    available: int | None
+    total: int
+    source: str
+    test_source: str | None
+    class_counts: dict[str, int]
+    checks: list[DataCheck]
+
+
+class ConditionRecord(_NoScores):
+    """A condition that trains nothing."""
+
+    verdict: Literal["met", "unmet"]
+    available: None
+    check: ImagesPerClass | Represents
+    subject: NotRequired[Subject]
+
+
+@final
+class PlainRecord(_NoScores):
+    """A gate that was not judged: an error, or skipped."""
+
+    verdict: Literal["error", "skipped"]
+    available: None
+
+
+Record: TypeAlias = GateRecord | PlanRecord | CheckRecord | ConditionRecord | PlainRecord
+
+
+class RunContent(TypedDict):
+    """A whole run: what the JSON file holds and every report is drawn from."""
+
+    schema: int
+    created: str
+    commit: str | None
+    exit_status: int
+    platform: str
+    versions: dict[str, str]
+    requirements: list[Record]
+
+
+# -- the history of a store -------------------------------------------------------------------
+
+
+class PastRecord(Projection):
+    """A judged requirement as the store keeps it over time."""
+
+    nodeid: str
+    order: int
+    verdict: str
+    message: str
+    total: int
+    fingerprint: str | None
+
+
+class PastRun(TypedDict):
+    """The judged requirements of one session."""
+
+    when: str
+    commit: str | None
+    records: list[PastRecord]

@@ -1,0 +1,162 @@
+"""Which records a report shows, in which order, and how many there are of each kind."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeGuard
+
+from pytest_datasize.reports.records.record_types import (
+    CheckRecord,
+    ClassRow,
+    ConditionRecord,
+    DataCheck,
+    GateRecord,
+    PlanRecord,
+    Record,
+)
+from pytest_datasize.requirement.checks import LEVELS
+
+
+def is_judged(record: Any) -> TypeGuard[GateRecord]:
+    """Whether a record holds the verdict on a metric."""
+    return record["metric"] is not None
+
+
+def is_planned(record: Record) -> TypeGuard[PlanRecord]:
+    """Whether a record says what would be trained."""
+    return record["verdict"] == "planned"
+
+
+def is_checked(record: Record) -> TypeGuard[CheckRecord]:
+    """Whether a record says what the images are like."""
+    return "checks" in record
+
+
+def is_condition(record: Record) -> TypeGuard[ConditionRecord]:
+    """Whether a record holds the verdict on a condition without training."""
+    return "check" in record
+
+
+def judged(records: Iterable[Record]) -> list[GateRecord]:
+    """Return the judged requirements."""
+    return [record for record in records if is_judged(record)]
+
+
+def planned(records: Iterable[Record]) -> list[PlanRecord]:
+    """Return the plans."""
+    return [record for record in records if is_planned(record)]
+
+
+def checked(records: Iterable[Record]) -> list[CheckRecord]:
+    """Return the checks of images."""
+    return [record for record in records if is_checked(record)]
+
+
+def conditions(records: Iterable[Record]) -> list[ConditionRecord]:
+    """Return the conditions."""
+    return [record for record in records if is_condition(record)]
+
+
+def unscored(records: Iterable[Record]) -> list[Record]:
+    """Return everything but the judged requirements."""
+    return [record for record in records if not is_judged(record)]
+
+
+def failures(records: Iterable[Record]) -> list[GateRecord]:
+    """Return the judged requirements that failed their test."""
+    return [record for record in judged(records) if record["failed"]]
+
+
+def failed_first(records: Iterable[GateRecord]) -> list[GateRecord]:
+    """Sort the requirements that need an answer before the others."""
+    return sorted(records, key=lambda record: not record["failed"])
+
+
+def exceeded_only(record: GateRecord) -> bool:
+    """Whether a requirement is met, but needs too many more images than in the baseline."""
+    change = record["baseline"]
+    return bool(change and change["exceeded"]) and record["verdict"] == "sufficient"
+
+
+def weakest(record: GateRecord, most: int) -> list[ClassRow]:
+    """Return the classes of the lowest recall, the lowest first."""
+    return sorted(record["classes"], key=lambda row: (row["recall"], row["images"]))[:most]
+
+
+def worst_first(checks: Iterable[DataCheck]) -> list[DataCheck]:
+    """Sort findings by their level, errors first."""
+    return sorted(checks, key=lambda check: LEVELS.index(check["level"]))
+
+
+def by_data_set(records: Iterable[CheckRecord]) -> list[tuple[CheckRecord, list[str]]]:
+    """Return each data set's check with the tests that use it; equal checks are one."""
+    found: dict[str, tuple[CheckRecord, list[str]]] = {}
+    for record in records:
+        key = repr([record["source"], record["checks"]])
+        nodeids = found.setdefault(key, (record, []))[1]
+        if record["nodeid"] not in nodeids:
+            nodeids.append(record["nodeid"])
+    return list(found.values())
+
+
+def by_gate(records: Iterable[Record]) -> list[list[Record]]:
+    """Group records by test and requirement, in order of appearance."""
+    gates: dict[tuple[str, int], list[Record]] = {}
+    for record in records:
+        gates.setdefault((record["nodeid"], record["order"]), []).append(record)
+    return list(gates.values())
+
+
+class Largest(NamedTuple):
+    """The classes that need most images, and the sum over the others."""
+
+    named: list[tuple[str, int]]
+    other_images: int
+    other_classes: int
+
+
+def largest(images: Mapping[str, int], most: int) -> Largest:
+    """Return the classes with most images to add.
+
+    Examples
+    --------
+    >>> largest({"rust": 120, "dent": 40, "good": 0, "hole": 7}, most=2)
+    Largest(named=[('rust', 120), ('dent', 40)], other_images=7, other_classes=1)
+    """
+    wanted = sorted(((n, name) for name, n in images.items() if n), reverse=True)
+    rest = wanted[most:]
+    return Largest([(name, n) for n, name in wanted[:most]], sum(n for n, _ in rest), len(rest))
+
+
+class Tally(NamedTuple):
+    """How many records of each kind a run has.
+
+    Attributes
+    ----------
+    judged, failed, unmet
+        Judged requirements; those that failed their test; those whose verdict is not sufficient.
+    conditions, conditions_failed
+        Conditions without training, and those that failed their test.
+    errors, skipped
+        Gates that could not be judged, and that were skipped.
+    """
+
+    judged: int
+    failed: int
+    unmet: int
+    conditions: int
+    conditions_failed: int
+    errors: int
+    skipped: int
+
+
+def tally(records: Sequence[Record]) -> Tally:
+    """Count the records of a run."""
+    requirements, without_training = judged(records), conditions(records)
+    return Tally(
+        judged=len(requirements),
+        failed=len(failures(records)),
+        unmet=sum(record["verdict"] != "sufficient" for record in requirements),
+        conditions=len(without_training),
+        conditions_failed=sum(record["failed"] for record in without_training),
+        errors=sum(record["verdict"] == "error" for record in records),
+        skipped=sum(record["verdict"] == "skipped" for record in records),
+    )

@@ -1,0 +1,192 @@
+"""A function of the user's own, known by every source file that it is made of."""
+
+import functools
+import sys
+import textwrap
+from importlib import import_module
+
+import pytest
+from torchvision.transforms import v2
+
+from pytest_datasize.requirement.user_code import code_of, content_of, packages_of
+
+BODY = "def train(train, test, *, seed, device):\n    return helped()\n"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Write modules of a project, forget what was imported of them, and import its trainer."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(**files):
+        for name, text in files.items():
+            path = tmp_path / f"{name}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+                del sys.modules[name]
+        return import_module("mine.trainer" if (tmp_path / "mine").exists() else "trainer").train
+
+    yield write
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+IMPORTS = {
+    "module": "from helper import helped\n",
+    "function": "def helped():\n    import helper\n    return helper.helped()\n",
+    "name": "def helped():\n    from helper import helped as found\n    return found()\n",
+    "condition": "if 1 == 2:\n    import helper\n",
+    "try": "try:\n    import no_such_module\nexcept ImportError:\n    import helper\n",
+    "type checking": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import helper\n",
+    "importlib": "import importlib\ndef helped(): return importlib.import_module('helper')\n",
+    "dunder": "def helped(): return __import__('helper')\n",
+    "method": "class A:\n    def b(self):\n        async def c():\n            import helper\n",
+    "through another": "def helped():\n    import between\n",
+}
+
+
+@pytest.mark.parametrize("form", IMPORTS)
+def test_a_helper_counts_however_it_is_imported(project, form):
+    files = {"trainer": IMPORTS[form] + BODY, "between": "def f():\n    import helper\n"}
+    before = code_of(project(**files, helper="def helped(): return 1\n"))
+    assert before == code_of(project(**files, helper="def helped(): return 1\n"))
+    after = code_of(project(**files, helper="def helped(): return 2\n"))
+    assert None not in (before, after)
+    assert before != after
+    assert "helper" not in sys.modules or form in ("module", "try")  # it is read, not run
+
+
+RELATIVE = {
+    "from . import helper": "mine/helper",
+    "from .helper import helped": "mine/helper",
+    "from .parts.helper import helped": "mine/parts/helper",
+    "from mine.parts import helper": "mine/parts/helper",
+    "import mine.parts.helper": "mine/parts/helper",
+    "import mine.parts.helper as x": "mine/parts/__init__",  # it runs, too
+    "from .parts import *": "mine/parts/__init__",
+    "import importlib; importlib.import_module('.parts.helper', __package__)": (
+        "mine/parts/helper"
+    ),
+}
+
+
+@pytest.mark.parametrize("statement", RELATIVE)
+def test_a_helper_in_a_package_counts(project, statement):
+    files = {
+        "mine/__init__": "",
+        "mine/parts/__init__": "",
+        "mine/helper": "helped = 0\n",
+        "mine/parts/helper": "helped = 0\n",
+        "mine/trainer": f"def helped():\n    {statement}\n{BODY}".replace("import *", "import a"),
+    }
+    before = code_of(project(**files))
+    assert before == code_of(project(**files))
+    assert before != code_of(project(**{**files, RELATIVE[statement]: "helped = 1\n"}))
+
+
+def test_which_file_says_what_counts(project):
+    text = f"def helped():\n    import one, two\n{BODY}"
+    before = code_of(project(trainer=text, one="A = 1\n", two="A = 2\n"))
+    assert before != code_of(project(trainer=text, one="A = 2\n", two="A = 1\n"))
+    assert before == code_of(project(trainer=text, one="A = 1\n", two="A = 2\n", three="A = 3"))
+
+
+def test_the_name_is_that_of_the_content_not_of_the_place(project, tmp_path, monkeypatch):
+    text = f"def helped():\n    import helper\n{BODY}"
+    before = code_of(project(trainer=text, helper="A = 1\n"))
+    there = tmp_path / "elsewhere"
+    there.mkdir()
+    for name in ("trainer", "helper"):
+        (tmp_path / f"{name}.py").rename(there / f"{name}.py")
+        sys.modules.pop(name, None)
+    monkeypatch.syspath_prepend(there)
+    assert before == code_of("trainer:train")
+
+
+def test_two_files_of_one_name_are_two(tmp_path, monkeypatch):
+    """pytest imports every conftest.py as ``conftest``; the last one is the module."""
+    found = []
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "twice.py").write_text(f"A = {number}\n{BODY}")
+        monkeypatch.syspath_prepend(folder)
+        sys.modules.pop("twice", None)
+        found.append(import_module("twice").train)
+    sys.modules.pop("twice")
+    assert code_of(found[0]) != code_of(found[1])
+
+
+FIRST, SECOND = (lambda train, test: 1), (lambda train, test: train.first)
+
+
+def made(number):
+    def train(train, test, number=number):
+        return number
+
+    return train
+
+
+class Keeps:
+    """An object with a method as its trainer."""
+
+    def train(self, train, test): ...
+
+    @classmethod
+    def of_class(cls, train, test): ...
+
+
+def test_functions_of_one_name_and_states_are_not_mixed_up():
+    assert None not in (code_of(FIRST), code_of(SECOND))
+    assert code_of(FIRST) != code_of(SECOND)
+    assert code_of(made(1)) != code_of(made(2))
+    assert code_of(made([1])) is None
+    assert code_of(Keeps().train) is None  # the state of the object cannot be told
+    assert code_of(Keeps.of_class) is not None
+    assert code_of(functools.partial(FIRST, 1)) is None
+
+
+def test_installed_packages_are_named_with_their_versions(project):
+    text = f"def helped():\n    import sklearn.svm, numpy, json\n    import helper\n{BODY}"
+    found = packages_of(project(trainer=text, helper="import PIL.Image\n"))
+    assert {"scikit-learn", "numpy"} <= set(found)
+    assert {name.lower() for name in found} <= {"scikit-learn", "numpy", "pillow"}
+    assert all(found.values())
+
+
+class Grain:
+    """A transform of the user's own, which shows nothing of its state."""
+
+    def __init__(self, strength):
+        self.strength = strength
+
+    def __repr__(self):
+        return "Grain()"
+
+    def __call__(self, picture):
+        return picture
+
+
+@pytest.mark.parametrize(
+    ("make", "other"),
+    [
+        (lambda: v2.RandomRotation(10), lambda: v2.RandomRotation(20)),
+        (lambda: v2.Compose([v2.RandomRotation(5)]), lambda: v2.Compose([v2.RandomCrop(5)])),
+        (lambda: v2.Compose([Grain(1)]), lambda: v2.Compose([Grain(2)])),
+        (lambda: FIRST, lambda: SECOND),
+        (lambda: "trainers:columns", lambda: "trainers:scores"),
+    ],
+)
+def test_transforms_and_trainers_have_names_to_compare(make, other):
+    assert content_of(make()) == content_of(make()) is not None
+    assert content_of(make()) != content_of(other())
+    assert "0x" not in content_of(make())
+
+
+def test_what_cannot_be_told_has_no_name():
+    assert content_of(v2.Lambda(lambda picture: picture)) is None
+    assert content_of(functools.partial(made(1))) is None
