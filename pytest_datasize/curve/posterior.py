@@ -3,8 +3,8 @@
 On the working scale of :mod:`pytest_datasize.curve.laws`, mean scores are normal given a curve,
 and the unknown level at the largest size N is integrated out in closed form. What is left is a
 sum over a grid of curves and over how closely real curves follow their law: a mixture of normals
-at every size, whose quantiles are stored. Reading score, probability and required size from one table keeps
-them consistent.
+at every size, whose quantiles are stored. Reading score, probability and required size from one
+table keeps them consistent.
 """
 
 from __future__ import annotations
@@ -96,6 +96,22 @@ def tabulate_posterior(
     for array in (quantiles, log_sizes):
         array.setflags(write=False)
     return PosteriorTable(log_sizes, quantiles)
+
+
+def level_off(table: PosteriorTable, largest: int) -> PosteriorTable:
+    """Let the median stay where it is beyond the largest measured size.
+
+    For a curve that is measured as flat or falling: every law rises without end, however slowly,
+    and its median would meet any target with some millions of images. Quantiles below the median
+    stay, too; those above rise by a share that grows to the whole, since nobody has looked there.
+    """
+    above = table.log_sizes > math.log(largest) + 1e-9
+    last = table.quantiles[~above][-1]
+    share = np.clip(2.0 * ndtr(NORMAL_SCORES) - 1.0, 0.0, 1.0)
+    quantiles = table.quantiles.copy()
+    quantiles[above] = np.maximum.accumulate(last + share * (quantiles[above] - last), axis=1)
+    quantiles.setflags(write=False)
+    return PosteriorTable(table.log_sizes, quantiles)
 
 
 class _Mixture(NamedTuple):
