@@ -25,7 +25,7 @@ _POOL_SHARED: Final = 0.5
 _LEAST_LEFT: Final = 0.1
 """Least share of a pool that counts as not used: closer to the whole pool runs are all the same."""
 
-_PRIOR_RUNS: Final = 2.0
+_PRIOR_RUNS: Final = 3.0
 """The smooth variance counts like so many more runs at every size."""
 
 _UNKNOWN_DEVIATION: Final = 0.1

@@ -145,7 +145,8 @@ def gather(
     return Outcomes(
         sizes=sizes,
         scores=tuple(
-            tuple(float(values.mean()) for values in repeats) for repeats in contributions
+            tuple(float(np.clip(values.mean(), 0.0, 1.0)) for values in repeats)
+            for repeats in contributions
         ),
         n_test=len(rows),
         test_covariance=_covariance(means, None if groups is None else groups[rows]),
