@@ -61,6 +61,8 @@ class Trend:
 def measure_trend(sizes: FloatArray, z: FloatArray, covariance: FloatArray) -> Trend:
     """Fit straight lines through the largest sizes; the longest flat or falling range counts.
 
+    Both a weighted and a plain line must say so: weights come from an estimated covariance.
+
     Parameters
     ----------
     sizes : array, shape (K,)
@@ -81,8 +83,9 @@ def measure_trend(sizes: FloatArray, z: FloatArray, covariance: FloatArray) -> T
     if lines and lines[-1][0] <= LEAST_GAIN:
         for k, (gain, error) in zip(starts, lines, strict=True):
             most = gain + surely * error
-            if most < LEAST_GAIN:
-                direction: Direction = "falling" if most < 0.0 else "flat"
+            plain = -float(np.polyfit(np.log2(sizes[k:]), z[k:], 1)[0])
+            if most < LEAST_GAIN and plain < LEAST_GAIN:
+                direction: Direction = "falling" if max(most, plain) < 0.0 else "flat"
                 return Trend(direction, int(sizes[k]), int(sizes[-1]), gain, most)
     gain, error = lines[0] if lines else _line(sizes, z, covariance)
     return Trend("rising", int(sizes[0]), int(sizes[-1]), gain, gain + surely * error)
