@@ -28,7 +28,7 @@ from baselines import METHODS, Method, Projection
 from numpy.typing import NDArray
 
 from pytest_datasize import LearningCurve, Study
-from pytest_datasize.study.study import StudyResult
+from pytest_datasize.study.result import StudyResult
 
 LEVEL: Final = 0.9
 FACTORS: Final = (1, 2, 4, 8)

@@ -42,7 +42,7 @@ from scipy.special import betaincinv
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
-_FLOOR_PRIOR: Final = (0.45, 0.55)
+_FLOOR_PRIOR: Final = (0.6, 0.6)
 """Beta prior of the share of the error at N that no number of images removes."""
 
 _EXPONENT_PRIOR: Final = (0.5, 0.9)

@@ -24,7 +24,13 @@ from scipy.special import ndtr, ndtri
 
 from pytest_datasize.curve.laws import LAWS, FloatArray
 from pytest_datasize.curve.noise import means_covariance
-from pytest_datasize.curve.posterior import NORMAL_SCORES, PosteriorTable, tabulate_posterior
+from pytest_datasize.curve.posterior import (
+    NORMAL_SCORES,
+    PosteriorTable,
+    level_off,
+    tabulate_posterior,
+)
+from pytest_datasize.curve.trend import Trend, measure_trend
 
 Status: TypeAlias = Literal["reached", "needed", "unreachable", "undecided"]
 
@@ -65,6 +71,9 @@ class LearningCurve:
         Range of the score.
     level : float
         Level of an interval when none is named.
+    trend : Trend
+        Whether the score still rises at the largest sizes. Where it does not, the median curve
+        goes on level, and a target above it is met by no number of images.
     """
 
     sizes: tuple[int, ...]
@@ -73,6 +82,7 @@ class LearningCurve:
     law: str
     bounds: tuple[float, float]
     level: float
+    trend: Trend
     _posterior: PosteriorTable = field(repr=False)
 
     @classmethod
@@ -164,7 +174,11 @@ class LearningCurve:
             train_covariance=train,
             split_variance=None if split_variance is None else np.asarray(split_variance)[order],
         )
-        table = tabulate_posterior(LAWS[law], scale, n, scale.z(means), covariance, bounds)
+        z = scale.z(means)
+        table = tabulate_posterior(LAWS[law], scale, n, z, covariance, bounds)
+        trend = measure_trend(n, z, covariance)
+        if trend.direction != "rising":
+            table = level_off(table, int(n[-1]))
         return cls(
             sizes=tuple(int(size) for size in n),
             scores=tuple(tuple(map(float, r)) for r in runs),
@@ -172,6 +186,7 @@ class LearningCurve:
             law=law,
             bounds=(float(bounds[0]), float(bounds[1])),
             level=level,
+            trend=trend,
             _posterior=table,
         )
 

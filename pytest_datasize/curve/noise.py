@@ -22,7 +22,10 @@ _VARIANCE_DECAY: Final = 1.0
 _POOL_SHARED: Final = 0.5
 """Share of the luck of a finite pool that is the same at every size."""
 
-_PRIOR_RUNS: Final = 2.0
+_LEAST_LEFT: Final = 0.1
+"""Least share of a pool that counts as not used: closer to the whole pool runs are all the same."""
+
+_PRIOR_RUNS: Final = 3.0
 """The smooth variance counts like so many more runs at every size."""
 
 _UNKNOWN_DEVIATION: Final = 0.1
@@ -81,13 +84,29 @@ def means_covariance(
         covariance = _repeat_covariance(scores, run, slope)
 
     if test_covariance is not None:
-        covariance = covariance + test_covariance * slopes
+        covariance = covariance + _test_luck(test_covariance * slopes)
     elif binomial is not None:
         # Items on which repeats disagree (churn) are seen in the repeats' variance already; repeats
         # that vary by far more than the test set explains probably had a test set each.
-        churn = 0.0 if whole == sizes[-1] else run[-1] / binomial[-1, -1]
-        covariance = covariance + binomial / (1.0 + churn) ** 2
+        churn = run[-1] / binomial[-1, -1]
+        covariance = covariance + _test_luck(binomial) / (1.0 + churn) ** 2
     return covariance + _TINY * np.eye(len(means))
+
+
+def _test_luck(covariance: FloatArray) -> FloatArray:
+    """Write the luck of the test images as that of the largest size, and what others do not share.
+
+    Most of it is common to all sizes. Carried to the working scale with slopes at the observed
+    means it is larger where the mean is worse, so that least squares would explain a common
+    deviation by a curve that lies off all of its points, on one side (Peelle's pertinent puzzle:
+    R. W. Peelle 1987; G. D'Agostini, NIM A 346, 1994). So it is written as one common deviation,
+    which moves the level alone, and a random walk from the largest size down for the rest.
+    """
+    common = covariance[-1, -1]
+    apart = np.maximum(np.diag(covariance) + common - 2.0 * covariance[-1], 0.0)
+    walk = np.maximum.accumulate(apart[::-1])[::-1]
+    luck: FloatArray = common + np.minimum.outer(walk, walk)
+    return luck
 
 
 def _binomial(
@@ -119,6 +138,10 @@ def _run_variance(
     spread = np.array([s.var(ddof=1) if len(s) > 1 else 0.0 for s in scores])
     own = (spread if split_variance is None else spread - split_variance) * slope**2
     trend = (sizes[-1] / sizes) ** _VARIANCE_DECAY
+    if pool is not None:
+        # what two runs have in common, images of one pool, does not show in their spread
+        left = np.maximum(1.0 - sizes / pool, _LEAST_LEFT)
+        own, freedom = own / left, freedom * left**2
     if freedom.sum() > 0.0:
         level = max(float(freedom @ (own / trend) / freedom.sum()), 0.0)
     elif binomial is not None:
@@ -165,7 +188,6 @@ def _pool_covariance(
         alone = run / runs + (1.0 - _POOL_SHARED) * luck
     else:
         left = np.maximum(1.0 - sizes / pool, 0.0)
-        rest = (1.0 - _POOL_SHARED) * run * (sizes / pool) / runs
-        alone = run / np.maximum(left, 0.3) * left / runs + rest
+        alone = run * left / runs + (1.0 - _POOL_SHARED) * run * (sizes / pool) / runs
     covariance: FloatArray = np.diag(alone) + _POOL_SHARED * luck
     return covariance

@@ -99,6 +99,7 @@ def gather(
     tested: Sequence[NDArray[np.int64]],
     pool: int,
     groups: NDArray[np.int64] | None = None,
+    strata: NDArray[np.int64] | None = None,
 ) -> Outcomes:
     """Average the contributions of test images, per trial and per image.
 
@@ -116,6 +117,10 @@ def gather(
     groups
         Group of every row, see ``groups`` in :mod:`pytest_datasize.images.image_set`: images
         of one group share their luck, so that groups are counted where images would be.
+    strata
+        Class of every row, where each repeat's test images have the classes' shares: scores of the
+        repeats then differ by the luck within the classes alone. Groups cannot be split like that,
+        so that classes are left out of account with them.
 
     Examples
     --------
@@ -144,13 +149,14 @@ def gather(
     return Outcomes(
         sizes=sizes,
         scores=tuple(
-            tuple(float(values.mean()) for values in repeats) for repeats in contributions
+            tuple(float(np.clip(values.mean(), 0.0, 1.0)) for values in repeats)
+            for repeats in contributions
         ),
         n_test=len(rows),
         test_covariance=_covariance(means, None if groups is None else groups[rows]),
         split_variance=np.array(
             [
-                0.0 if shared else _split_variance(repeats, tested, groups)
+                0.0 if shared else _split_variance(repeats, tested, groups, strata)
                 for repeats in contributions
             ]
         ),
@@ -251,6 +257,7 @@ def _split_variance(
     repeats: Sequence[NDArray[np.floating]],
     tested: Sequence[NDArray[np.int64]],
     groups: NDArray[np.int64] | None,
+    strata: NDArray[np.int64] | None,
 ) -> float:
     """Variance of one repeat's score from its test images alone, pooled over the repeats.
 
@@ -258,7 +265,15 @@ def _split_variance(
     """
     everything = np.concatenate(repeats)
     if groups is None:
-        variance = everything.var(ddof=1) if len(everything) > 1 else 0.0
+        classes = np.zeros(len(everything), dtype=np.int64)
+        if strata is not None:
+            rows = np.concatenate(tested[: len(repeats)])
+            classes = np.unique(strata[rows], return_inverse=True)[1]
+        counts = np.bincount(classes)
+        deviations = everything - (np.bincount(classes, everything) / counts)[classes]
+        freedom = np.maximum(counts - 1, 1)
+        variances = np.bincount(classes, deviations**2) / freedom
+        variance = float(counts @ variances / len(everything))
         return float(np.mean([variance / len(values) for values in repeats]))
     mean = everything.mean()
     parts = [

@@ -98,6 +98,22 @@ def tabulate_posterior(
     return PosteriorTable(log_sizes, quantiles)
 
 
+def level_off(table: PosteriorTable, largest: int) -> PosteriorTable:
+    """Let the median stay where it is beyond the largest measured size.
+
+    For a curve that is measured as flat or falling: every law rises without end, however slowly,
+    and its median would meet any target with some millions of images. Quantiles below the median
+    stay, too; those above rise by a share that grows to the whole, since nobody has looked there.
+    """
+    above = table.log_sizes > math.log(largest) + 1e-9
+    last = table.quantiles[~above][-1]
+    share = np.clip(2.0 * ndtr(NORMAL_SCORES) - 1.0, 0.0, 1.0)
+    quantiles = table.quantiles.copy()
+    quantiles[above] = np.maximum.accumulate(last + share * (quantiles[above] - last), axis=1)
+    quantiles.setflags(write=False)
+    return PosteriorTable(table.log_sizes, quantiles)
+
+
 class _Mixture(NamedTuple):
     """Normal mixtures of z, one for each of M nodes; all arrays are (C, M)."""
 

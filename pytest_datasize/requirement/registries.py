@@ -16,6 +16,9 @@ METRICS: dict[str, str] = {
 WORST_CLASS = "recall_per_class"
 """The metric that is judged for every class by itself."""
 
+RATIOS = ("f1_macro",)
+"""Metrics that are ratios of means, and so biased on few test images."""
+
 STRATEGIES: dict[str, str] = {
     "feature_extraction": "pytest_datasize.trials.strategies.feature_extraction:run",
     "fine_tuning": "pytest_datasize.trials.strategies.fine_tuning:run",

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pytest_datasize.curve.advice.neighbours import agreement, sampled
+from pytest_datasize.curve.contributions import contributions
 from pytest_datasize.curve.outcomes import Outcomes, bare, gather
 from pytest_datasize.embedding import device as devices
 from pytest_datasize.embedding.stages import last_layer
 from pytest_datasize.images.groups import numbers
-from pytest_datasize.requirement.registries import METRICS, WORST_CLASS
+from pytest_datasize.requirement.registries import METRICS, RATIOS, WORST_CLASS
 from pytest_datasize.study.findings import findings
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.stopping import looks
@@ -141,22 +143,70 @@ def _outcomes(work: Work, probabilities: Any) -> tuple[dict[str, Outcomes], dict
     """Return metric → outcomes, and class name → outcomes of its recall."""
     images, labels, plan = work.image_sets[0], work.labels, work.plan
     groups = numbers(*work.image_sets)
-    n_repeats = max(map(len, probabilities))
-    tested = [repeat.test for repeat in plan.repeats[:n_repeats]]
-    pool = len(images)
-    outcomes = {}
-    for metric in METRICS:
-        if metric != WORST_CLASS:
-            values = _scored(metric_function(metric), labels, tested, probabilities)
-            outcomes[metric] = gather(plan.sizes, values, tested, pool, groups)
-    by_class = {}
-    hits = _scored(metric_function(WORST_CLASS), labels, tested, probabilities)
-    for index, name in enumerate(images.classes):
-        rows = [part[labels[part] == index] for part in tested]
-        column = [[repeat[index] for repeat in repeats] for repeats in hits]
-        by_class[name] = gather(plan.sizes, column, rows, pool, groups)
+    tested = [repeat.test for repeat in plan.repeats[: max(map(len, probabilities))]]
+    evidence = (plan.sizes, labels, tested, probabilities, len(images), groups)
+    outcomes = {
+        metric: metric_outcomes(metric, *evidence) for metric in METRICS if metric != WORST_CLASS
+    }
+    by_class = dict(zip(images.classes, class_outcomes(*evidence), strict=True))
     outcomes[WORST_CLASS] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
     return outcomes, by_class
+
+
+def metric_outcomes(
+    metric: str,
+    sizes: tuple[int, ...],
+    labels: NDArray[np.int64],
+    tested: Sequence[NDArray[np.int64]],
+    probabilities: Sequence[Sequence[NDArray[np.floating]]],
+    pool: int,
+    groups: NDArray[np.int64] | None = None,
+) -> Outcomes:
+    """Return the outcomes of a metric of all classes.
+
+    Parameters
+    ----------
+    metric
+        A key of :data:`pytest_datasize.requirement.registries.METRICS`.
+    sizes, tested, pool, groups
+        See :func:`pytest_datasize.curve.outcomes.gather`.
+    labels
+        Class of every row.
+    probabilities
+        Per size, per repeat: predictions for its test images. The whole pool with a fixed test set
+        is trained once: fewer repeats than test parts.
+    """
+    contribute, unbiased = metric_function(metric), metric not in RATIOS
+    values = [
+        contributions(contribute, labels, tested, repeats, unbiased) for repeats in probabilities
+    ]
+    return gather(sizes, values, tested, pool, groups, labels)
+
+
+def class_outcomes(
+    sizes: tuple[int, ...],
+    labels: NDArray[np.int64],
+    tested: Sequence[NDArray[np.int64]],
+    probabilities: Sequence[Sequence[NDArray[np.floating]]],
+    pool: int,
+    groups: NDArray[np.int64] | None = None,
+) -> list[Outcomes]:
+    """Return the outcomes of every class's recall; arguments as of :func:`metric_outcomes`."""
+    recalls = metric_function(WORST_CLASS)
+    hits = [
+        [recalls(labels[rows], p) for rows, p in zip(tested, repeats, strict=False)]
+        for repeats in probabilities
+    ]
+    return [
+        gather(
+            sizes,
+            [[repeat[label] for repeat in repeats] for repeats in hits],
+            [rows[labels[rows] == label] for rows in tested],
+            pool,
+            groups,
+        )
+        for label in range(len(hits[0][0]))
+    ]
 
 
 def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
@@ -186,14 +236,3 @@ def metric_function(metric: str) -> Callable[..., Any]:
     module, _, name = METRICS[metric].partition(":")
     function: Callable[..., Any] = getattr(import_module(module), name)
     return function
-
-
-def _scored(contribute: Callable[..., Any], labels: Any, tested: Any, probabilities: Any) -> Any:
-    """Contributions of every trial, per size and repeat.
-
-    The whole pool with a fixed test set is trained once: fewer repeats than test parts.
-    """
-    return [
-        [contribute(labels[rows], p) for rows, p in zip(tested, repeats, strict=False)]
-        for repeats in probabilities
-    ]

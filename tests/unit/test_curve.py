@@ -15,8 +15,9 @@ from numpy.testing import assert_allclose
 
 from pytest_datasize.curve import laws as laws_module
 from pytest_datasize.curve import learning_curve as curve_module
-from pytest_datasize.curve.laws import LAWS, fit_power2_least_squares
+from pytest_datasize.curve.laws import LAWS, LinearScale, fit_power2_least_squares
 from pytest_datasize.curve.learning_curve import Interval, LearningCurve
+from pytest_datasize.curve.noise import means_covariance
 
 SIZES = [50, 100, 200, 400, 800]
 FLOWERS_SIZES = [165, 330, 825, 1651]
@@ -293,6 +294,91 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
             hits[n] += low <= true(n) <= high
     for n, held in hits.items():
         assert 0.84 <= held / trials <= 0.99, (n, held / trials)
+
+
+def common_luck(level: float, seed: int, n_test: int) -> LearningCurve:
+    """Trials that are all scored on one test set, whose luck every size shares."""
+    rng = np.random.default_rng(seed)
+    sizes = [15, 30, 60, 120, 240, 480]
+    difficulty = rng.random(n_test)
+    true = [level - 0.3 * (n / sizes[-1]) ** -0.3 + 0.3 for n in sizes]
+    hits = np.array([difficulty < max(score, 0.05) for score in true], dtype=float)
+    centred = hits - hits.mean(axis=1, keepdims=True)
+    return LearningCurve.fit(
+        sizes,
+        [[float(h.mean()), float(h.mean())] for h in hits],
+        n_test,
+        test_covariance=centred @ centred.T / n_test**2 + 1e-6 * np.eye(len(sizes)),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(level=st.floats(0.6, 0.97), seed=st.integers(0, 10**6), n_test=st.sampled_from([50, 200]))
+def test_the_curve_goes_through_its_largest_size(level: float, seed: int, n_test: int) -> None:
+    """Luck that all sizes share moves the level, it does not bend the curve off its points."""
+    fitted = common_luck(level, seed, n_test)
+    low, high = fitted.interval(480)
+    assert low <= fitted.means[-1] <= high
+    assert fitted.predict(480) - fitted.means[-1] == pytest.approx(0.0, abs=0.015)
+
+
+def test_fits_lie_on_their_points_on_average() -> None:
+    """Within 0.1 points at the largest size; with the luck at observed slopes it was 0.7 below."""
+    gaps = []
+    for seed in range(120):
+        fitted = common_luck(0.8, seed, 100)
+        gaps.append(fitted.predict(480) - fitted.means[-1])
+    assert abs(np.mean(gaps)) < 0.001
+
+
+def pool_runs(seed: int, sizes: list[int], pool: int, repeats: int) -> list[list[float]]:
+    """Scores 0.7 + mean of n images' values: repeats are subsamples of one pool."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=pool)
+    orders = [rng.permutation(pool) for _ in range(repeats)]
+    return [[float(0.7 + 0.3 * values[o[:n]].mean()) for o in orders] for n in sizes]
+
+
+def test_the_luck_of_a_finite_pool_is_seen_though_its_runs_hardly_differ() -> None:
+    """Against the variance over fresh pools; for a score that is a mean over images.
+
+    At most as much is given, since half of this luck is taken to differ from size to size.
+    """
+    sizes, pool = [50, 100, 200, 320], 400
+    runs = [pool_runs(seed, sizes, pool, 10) for seed in range(400)]
+    seen = np.var([np.mean(run[-1]) for run in runs])
+    given = [
+        means_covariance(
+            np.array(sizes, dtype=float),
+            [np.array(s) for s in run],
+            LinearScale(1.0),
+            n_test=None,
+            pool=pool,
+            bounds=(-math.inf, math.inf),
+            test_covariance=None,
+            train_covariance=None,
+            split_variance=None,
+        )[-1, -1]
+        for run in runs
+    ]
+    assert 0.5 < np.mean(given) / seen < 1.1
+
+
+def test_items_on_which_repeats_differ_are_counted_once_with_the_whole_pool_too() -> None:
+    """A single run with the whole pool; models disagree on six items of ten."""
+    widths = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        difficulty, scores = rng.random(200), []
+        for level in (0.6, 0.7, 0.75, 0.8):
+            churn = rng.random((6, 200)) < 0.6
+            draws = np.where(churn, rng.random((6, 200)), difficulty)
+            scores.append((draws < level).mean(axis=1).tolist())
+        scores[-1] = scores[-1][:1]
+        fits = [LearningCurve.fit([50, 100, 200, 400], scores, 200, pool=p) for p in (400, 4000)]
+        widths.append([width(fitted, 400) for fitted in fits])
+    whole, part = np.mean(widths, axis=0)
+    assert whole < 1.1 * part
 
 
 # -------------------------------------------------------------------------- unbounded metrics

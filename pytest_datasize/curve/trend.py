@@ -1,0 +1,100 @@
+"""Whether a model still gets better with images: rising, flat or falling.
+
+Every law of :mod:`pytest_datasize.curve.laws` rises. A model that has nothing left to learn, or
+that more images harm, then gets a required number of images in the millions. So the measured means
+themselves are asked first: over which sizes does the score still change?
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from scipy.special import ndtri
+
+from pytest_datasize.curve.laws import FloatArray
+
+Direction: TypeAlias = Literal["rising", "flat", "falling"]
+
+LEAST_GAIN: Final = 0.03
+"""A doubling of the images that removes less than this share of the error is no help.
+
+Five doublings, 32 times the images, would then remove less than a seventh of it.
+"""
+
+_LEAST_SPAN: Final = 3.9
+"""A trend is stated over at least about so many times the images, two doublings."""
+
+_LEAST_SIZES: Final = 4
+_CONFIDENCE: Final = 0.99
+"""One-sided, for each range of sizes. Of simulated curves that lose 6 % of their error or more with
+each doubling fewer than 2 % are then called flat or falling."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """What the score does over the largest measured sizes.
+
+    Attributes
+    ----------
+    direction
+        ``flat``: a doubling of the images surely removes less than :data:`LEAST_GAIN` of the error.
+        ``falling``: the score surely falls. ``rising``: neither; also where too little is measured
+        to say.
+    first, last
+        Range of sizes over which it does so, in training images; the last is the largest size.
+    gain
+        Share of the error that a doubling removes there, negative where the score falls. Of a score
+        without an upper bound: change in units of its law's working scale.
+    most
+        What it removes at most, at 99 %.
+    """
+
+    direction: Direction
+    first: int
+    last: int
+    gain: float
+    most: float
+
+
+def measure_trend(sizes: FloatArray, z: FloatArray, covariance: FloatArray) -> Trend:
+    """Fit straight lines through the largest sizes; the longest flat or falling range counts.
+
+    Both a weighted and a plain line must say so: weights come from an estimated covariance.
+
+    Parameters
+    ----------
+    sizes : array, shape (K,)
+        Training sizes, ascending.
+    z : array, shape (K,)
+        Mean scores on a working scale, which falls while scores rise.
+    covariance : array, shape (K, K)
+        Their covariance.
+    """
+    surely = float(ndtri(_CONFIDENCE))
+    starts = [
+        k
+        for k in range(max(len(sizes) - _LEAST_SIZES + 1, 0))
+        if sizes[-1] >= _LEAST_SPAN * sizes[k]
+    ]
+    lines = [_line(sizes[k:], z[k:], covariance[k:, k:]) for k in starts]
+    # a curve that rises over its last sizes is no flat one, whatever its first sizes do
+    if lines and lines[-1][0] <= LEAST_GAIN:
+        for k, (gain, error) in zip(starts, lines, strict=True):
+            most = gain + surely * error
+            plain = -float(np.polyfit(np.log2(sizes[k:]), z[k:], 1)[0])
+            if most < LEAST_GAIN and plain < LEAST_GAIN:
+                direction: Direction = "falling" if max(most, plain) < 0.0 else "flat"
+                return Trend(direction, int(sizes[k]), int(sizes[-1]), gain, most)
+    gain, error = lines[0] if lines else _line(sizes, z, covariance)
+    return Trend("rising", int(sizes[0]), int(sizes[-1]), gain, gain + surely * error)
+
+
+def _line(sizes: FloatArray, z: FloatArray, covariance: FloatArray) -> tuple[float, float]:
+    """Return the fall of z per doubling by generalised least squares, and its standard error."""
+    design = np.stack([np.ones_like(sizes), -np.log2(sizes / sizes[-1])], axis=1)
+    weighted = np.linalg.solve(covariance, design)
+    inverse = np.linalg.inv(design.T @ weighted)
+    slope = inverse[1] @ (weighted.T @ z)
+    return float(slope), float(np.sqrt(inverse[1, 1]))
