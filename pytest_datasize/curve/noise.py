@@ -73,8 +73,8 @@ def means_covariance(
     slope = scale.slope(means)
     slopes = np.outer(slope, slope)
     binomial = None if n_test is None else _binomial(means, n_test, bounds, slopes)
-    whole = None if replacement else pool  # a size at which all repeats are the same images
-    run = _run_variance(sizes, scores, slope, scale, binomial, whole, split_variance)
+    shared = None if replacement else pool  # at its size all repeats are the same images
+    run = _run_variance(sizes, scores, slope, scale, binomial, shared, split_variance)
 
     if train_covariance is not None:
         covariance = train_covariance * slopes
@@ -127,13 +127,13 @@ def _run_variance(
     slope: FloatArray,
     scale: Scale,
     binomial: FloatArray | None,
-    whole: int | None,
+    pool: int | None,
     split_variance: FloatArray | None,
 ) -> FloatArray:
     """Variance of one run at every size: each size's own estimate, drawn to a smooth one."""
     # Repeats on the whole pool share all images: they say nothing about the luck of images.
     freedom = np.array(
-        [0.0 if n == whole else len(s) - 1.0 for n, s in zip(sizes, scores, strict=True)]
+        [0.0 if n == pool else len(s) - 1.0 for n, s in zip(sizes, scores, strict=True)]
     )
     spread = np.array([s.var(ddof=1) if len(s) > 1 else 0.0 for s in scores])
     own = (spread if split_variance is None else spread - split_variance) * slope**2

@@ -318,7 +318,8 @@ def test_the_curve_goes_through_its_largest_size(level: float, seed: int, n_test
     """Luck that all sizes share moves the level, it does not bend the curve off its points."""
     fitted = common_luck(level, seed, n_test)
     low, high = fitted.interval(480)
-    assert low <= fitted.means[-1] <= high
+    grain = 0.5 / n_test  # a perfect score of few images is no proof of a perfect model
+    assert low - grain <= fitted.means[-1] <= high + grain
     assert fitted.predict(480) - fitted.means[-1] == pytest.approx(0.0, abs=0.015)
 
 
