@@ -121,7 +121,9 @@ def test_{number}(): ...
     repository.makepyfile(test_it=GATE + tests)
     result = repository.runpytest()
     result.assert_outcomes(errors=len(WRONG))
-    assert "Traceback" not in result.stdout.str()
+    [raised] = [line for line in result.outlines if "Traceback" in line]  # for the first alone
+    assert result.outlines[result.outlines.index(raised) - 1].startswith("---")
+    assert "in train_0" in result.stdout.str()
     for says in WRONG.values():
         result.stdout.fnmatch_lines([f"*{says.strip('*')}*"])
 

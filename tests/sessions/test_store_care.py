@@ -48,7 +48,8 @@ def embedded(repository, store: str) -> list[int]:
     folder = repository.path / store
     with closing(sqlite3.connect(folder / "store-1.sqlite")) as connection:
         hashes = connection.execute(
-            "SELECT DISTINCT r.shard FROM rows r JOIN spaces s ON s.id = r.space WHERE s.width = 16"
+            "SELECT DISTINCT shard FROM rows JOIN spaces ON spaces.id = rows.space "
+            "WHERE name LIKE 'perceptual hash%'"
         )
         others = {f"{shard:016x}.f16" for (shard,) in hashes}
     paths = [path for path in (folder / "embeddings").glob("*.f16") if path.name not in others]

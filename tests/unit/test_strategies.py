@@ -291,8 +291,8 @@ def test_views_are_the_same_in_every_run_and_kept_by_content(tmp_path):
     with Store(tmp_path) as store:
         one = study("feature_extraction", augment=True, store=store).run()
     shards = [path.stat().st_size for path in (tmp_path / "embeddings").iterdir()]
-    hashes, *views = sorted(shards)  # 100 images each: the plain view and four others
-    assert (hashes, views) == (100 * 32, [views[0]] * 5)
+    *views, hashes = sorted(shards)  # 100 images each: the plain view and four others
+    assert (hashes, views) == (100 * 5 * 32, [views[0]] * 5)
     with Store(tmp_path) as store:
         two = study("feature_extraction", augment=True, store=store, law="m4").run()
         assert len(list((tmp_path / "embeddings").iterdir())) == 6
