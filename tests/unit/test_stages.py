@@ -123,7 +123,7 @@ def test_workers_give_the_same_bits(small):
 
 
 @pytest.mark.parametrize("dead", [0, 700])
-def test_axes_weigh_stages_alike_and_lose_nothing_that_they_hold(dead):
+def test_axes_do_not_depend_on_units_and_lose_nothing(dead):
     generator = np.random.default_rng(0)
     basis = generator.standard_normal((40, 900))
     rows = (generator.standard_normal((300, 40)) @ basis).astype(np.float32)
@@ -135,9 +135,9 @@ def test_axes_weigh_stages_alike_and_lose_nothing_that_they_hold(dead):
     assert found.shape[1] <= AXES
     assert found.isfinite().all()
     parts = [part - part.mean(0) for part in features.split([800, 100], 1)]
-    scaled = torch.cat([part / part.square().sum(1).mean().sqrt() for part in parts], 1)
+    scaled = torch.cat([part / part.square().mean().sqrt() for part in parts], 1)
     expected = torch.cdist(scaled, scaled)
-    torch.testing.assert_close(torch.cdist(found, found), expected, atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(torch.cdist(found, found), expected, atol=0.05, rtol=5e-3)
 
 
 def test_features_of_one_block_are_left_alone():
