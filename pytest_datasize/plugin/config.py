@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.reports.registry import PUBLISHERS, REPORTS
 from pytest_datasize.requirement.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -62,3 +63,29 @@ def ini_options(config: pytest.Config) -> dict[str, Any]:
         }
     except RequirementError as problem:
         raise pytest.UsageError(str(problem)) from None
+
+
+def add_report_options(group: Any, parser: pytest.Parser) -> None:
+    """Offer the options of all reports."""
+    for name, (_, meaning) in REPORTS.items():
+        group.addoption(f"--datasize-{name}", metavar="PATH", help=meaning)
+    group.addoption(
+        "--datasize-baseline",
+        metavar="PATH",
+        help="JSON of an earlier run to compare with; where there is none yet, this run is "
+        "written there",
+    )
+    group.addoption(
+        "--datasize-publish",
+        metavar="NAMES",
+        help=f"where to publish besides: auto (default; {', '.join(PUBLISHERS)}, each only where "
+        "the environment sets it up), none, or some of these names",
+    )
+    parser.addini("datasize_publish", "where to publish (default: auto), see --datasize-publish")
+
+
+def wants_reports(config: pytest.Config) -> bool:
+    """Whether an option asks for a report, so that it must be checked before anything runs."""
+    names = (*REPORTS, "baseline", "publish", "lock")
+    given = any(config.getoption(f"datasize_{name}") for name in names)
+    return given or bool(config.getini("datasize_publish"))

@@ -5,12 +5,12 @@ Imported at every pytest start, so nothing heavy may be imported here, nor by wh
 
 import argparse
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.plugin.config import ini_options, is_gate
+from pytest_datasize.plugin.config import add_report_options, ini_options, is_gate, wants_reports
 from pytest_datasize.plugin.fixtures import (
     _datasize_evidence,
     datasize_augment,
@@ -23,9 +23,11 @@ from pytest_datasize.plugin.fixtures import (
     datasize_test_dataset,
     datasize_trainer,
 )
-from pytest_datasize.plugin.reporter import Reporter, add_options
 from pytest_datasize.plugin.session import close_gates, gates_of
 from pytest_datasize.requirement.options import OPTIONS
+
+if TYPE_CHECKING:
+    from pytest_datasize.plugin.reporter import Reporter
 
 __all__ = [
     "_datasize_evidence",
@@ -55,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "only look at every image and say what is odd; plan: print what would be trained and what "
         "it would cost; skip: skip the gates",
     )
-    add_options(group, parser)
+    add_report_options(group, parser)
     group.addoption(
         "--datasize-config",
         metavar="PATH",
@@ -117,7 +119,34 @@ def pytest_configure(config: pytest.Config) -> None:
     if named and not (config.invocation_params.dir / named).is_file():
         raise pytest.UsageError(f"--datasize-config={named}: no such file")
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Reporter(config), "datasize-reporter")
+        if wants_reports(config):
+            add_reporter(config)
+        else:
+            config.pluginmanager.register(FirstReport(config), "datasize-first-report")
+
+
+def add_reporter(config: pytest.Config) -> "Reporter":
+    """Register what gathers and writes the records of a session."""
+    from pytest_datasize.plugin.reporter import Reporter
+
+    reporter = Reporter(config)
+    config.pluginmanager.register(reporter, "datasize-reporter")
+    return reporter
+
+
+class FirstReport:
+    """Registers the reporter when the first test reports something for it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Hand the first report on; later ones reach the reporter itself."""
+        properties = (name for name, _ in report.user_properties)
+        if hasattr(report, "datasize") or "datasize_comparison" in properties:
+            self._config.pluginmanager.unregister(self)
+            add_reporter(self._config).pytest_runtest_logreport(report)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,7 +1,8 @@
 """PYTEST_DONT_REWRITE: gathers the records of a session, writes its reports, publishes them.
 
-Made at every pytest start, so what a report needs is imported when it is written. Whatever a report
-raises becomes one line: hours of training must not end in an internal error.
+Imported when the first gate reports, or when a report is asked for; what a report needs is imported
+when it is written. Whatever a report raises becomes one line: hours of training must not end in an
+internal error.
 """
 
 import warnings
@@ -18,25 +19,6 @@ from pytest_datasize.reports.registry import PUBLISHERS, REPORTS
 
 if TYPE_CHECKING:
     from pytest_datasize.reports.records.record_types import Record, RunContent
-
-
-def add_options(group: Any, parser: pytest.Parser) -> None:
-    """Offer the options of all reports."""
-    for name, (_, meaning) in REPORTS.items():
-        group.addoption(f"--datasize-{name}", metavar="PATH", help=meaning)
-    group.addoption(
-        "--datasize-baseline",
-        metavar="PATH",
-        help="JSON of an earlier run to compare with; where there is none yet, this run is "
-        "written there",
-    )
-    group.addoption(
-        "--datasize-publish",
-        metavar="NAMES",
-        help=f"where to publish besides: auto (default; {', '.join(PUBLISHERS)}, each only where "
-        "the environment sets it up), none, or some of these names",
-    )
-    parser.addini("datasize_publish", "where to publish (default: auto), see --datasize-publish")
 
 
 def published(config: pytest.Config) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pytest_datasize.requirement.checks import parse_levels
 from pytest_datasize.requirement.registries import METRICS
 
 
@@ -136,6 +135,10 @@ def levels(value: Any) -> str:
         value = ",".join(f"{name}={level}" for name, level in value.items())
     if not isinstance(value, str):
         raise TypeError
+    if not value:  # the default, checked at every start
+        return value
+    from pytest_datasize.requirement.checks import parse_levels
+
     return ",".join(f"{name}={level}" for name, level in sorted(parse_levels(value).items()))
 
 
