@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from pytest_datasize import Study
 from pytest_datasize.curve.metrics import accuracy
+from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.backbone import load as load_backbone
 from pytest_datasize.images.decode import decode
@@ -37,7 +38,7 @@ from pytest_datasize.trials.networks.training import split
 from pytest_datasize.trials.plan import draw
 from pytest_datasize.trials.recipe import Recipe
 from pytest_datasize.trials.strategies import fine_tuning
-from pytest_datasize.trials.work import Stop, Trial, Work, spread, trial_generator, workers
+from pytest_datasize.trials.work import Stop, Trial, Work, spread, workers
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(head_rate=3e-3, head_epochs=10, head_patience=10, epochs=10, patience=10)
@@ -79,7 +80,7 @@ def plain(
 
     def train(trial: Trial, _: Stop) -> np.ndarray:
         size, number, repeat = trial
-        generator = trial_generator(work.seed, fine_tuning._SPLIT, size, number)
+        generator = stream(work.seed, Purpose.VALIDATION_SPLIT, size, number)
         fit, watch = split(repeat.order[:size], work.labels, RECIPE.validation, generator)
         model = Whole(backbone, n_classes).eval().to(memory_format=torch.channels_last)
         order = np.random.default_rng([size, number])

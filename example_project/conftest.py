@@ -1,4 +1,4 @@
-"""Where this repository's images are. In yours it would be ``return "data/train"``."""
+"""The images of this repository. In your repository: ``return "data/train"``."""
 
 import conformal_clip_data
 import pytest
@@ -6,5 +6,5 @@ import pytest
 
 @pytest.fixture(scope="session")
 def datasize_dataset():
-    """2,000 photographs of textiles: nominal ones, and ones with local and global defects."""
+    """Return 2,000 photographs of textiles: nominal, with local and with global defects."""
     return conformal_clip_data.textile_simulated_root()

@@ -1,11 +1,11 @@
-"""What tests share: real images, small image folders, and a small user's repository."""
+"""Shared fixtures: real images, small image folders, and a small repository of a user."""
 
 import os
 import sys
 from pathlib import Path
 
-# before numpy: threads of several workers on few cores would wait for one another, and use the
-# time of a core while they do
+# set before numpy is imported: on few cores, the threads of several workers would spend their time
+# waiting for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -19,15 +19,16 @@ TOGETHER = {
     "tests/sessions/test_engines.py": "workers",
     "tests/sessions/test_example.py": "example",
 }
-"""Tests → name of the group that one worker of pytest-xdist runs.
+"""Prefix of a node id → name of a group of tests that run on one worker of pytest-xdist.
 
-They share what is expensive to start or to fill, and two clusters at once starve each other.
+The tests of a group share a cluster or a store that is expensive to set up, and two clusters at the
+same time compete for the cores.
 """
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Distribute tests one by one, but for those that belong together."""
+    """Distribute tests one by one, except the tests of a group."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):
@@ -47,15 +48,15 @@ def textiles() -> Path:
 
 @pytest.fixture(scope="session")
 def shape_folder(tmp_path_factory) -> Path:
-    """120 small PNG images, 60 of each of two kinds."""
+    """120 small PNG images, 60 of each of two classes."""
     return write_folder(tmp_path_factory.mktemp("shapes"), *shapes(120))
 
 
 class Imported:
-    """What sessions in this process have imported, but for the repository under test.
+    """The modules that sessions in this process import, except those of the repository under test.
 
-    Pytester forgets those modules after a session and after a test. Compiled ones such as torch's
-    cannot be loaded twice in a process, protobuf's crash it, and all of them take time.
+    Pytester removes them from ``sys.modules`` after each session and each test. Importing them
+    again takes time, fails for compiled modules such as torch, and crashes with protobuf.
     """
 
     def __init__(self, temporary: Path) -> None:
@@ -64,22 +65,22 @@ class Imported:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self):
-        """Remember the modules of a session that ends."""
+        """Record the modules when a session ends."""
         for name, module in list(sys.modules.items()):
-            known = getattr(module, "__dict__", {})  # some modules have an answer to any name
+            known = getattr(module, "__dict__", {})  # some modules answer to every attribute
             places = [known.get("__file__"), *known.get("__path__", ())]
             if not any(place and str(place).startswith(self._temporary) for place in places):
                 self._modules[name] = module
 
     def restore(self) -> None:
-        """Put back what was forgotten."""
+        """Add the removed modules to ``sys.modules`` again."""
         for name, module in self._modules.items():
             sys.modules.setdefault(name, module)
 
 
 @pytest.fixture
 def imported(tmp_path_factory):
-    """Modules that stay imported; set up before pytester, which forgets them when it ends."""
+    """Keep modules imported; set up before pytester, which removes them in its teardown."""
     imported = Imported(tmp_path_factory.getbasetemp())
     yield imported
     imported.restore()
@@ -87,7 +88,7 @@ def imported(tmp_path_factory):
 
 @pytest.fixture
 def pytester(imported, pytester, monkeypatch):
-    """Pytest's own, but what its sessions in this process import stays imported."""
+    """Pytest's own fixture, except that modules stay imported between in-process sessions."""
     run = pytester.inline_run
 
     def inline_run(*arguments, plugins=(), **options):
@@ -102,7 +103,7 @@ def pytester(imported, pytester, monkeypatch):
 
 @pytest.fixture
 def repository(pytester, shape_folder):
-    """A user's repository with 120 images and a small backbone; gates run in a second."""
+    """A repository of a user with 120 images and a small backbone; a gate runs in a second."""
     pytester.makeconftest(
         CONFTEST
         + f"""
@@ -120,7 +121,7 @@ def datasize_dataset():
 
 @pytest.fixture(autouse=True)
 def _nothing_is_published(monkeypatch):
-    """These tests may run in a job of GitHub, or where a tracker is set up."""
+    """Disable publishers: tests may run in a GitHub job, or on a machine with a tracker."""
     for name in list(os.environ):
         if name.startswith(("GITHUB_", "MLFLOW_", "WANDB_", "CI_COMMIT")):
             monkeypatch.delenv(name)

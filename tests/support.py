@@ -1,4 +1,4 @@
-"""Small images and a small backbone, for tests that need real files but not many."""
+"""Small images and a small backbone, for tests that need a few real files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from pytest_datasize.store import Store
 
 
 def shapes(n: int, seed: int = 0, side: int = 24, noise: float = 0.6):
-    """n noisy greyscale images of two kinds, bright on the left or on the right; balanced."""
+    """Return n noisy greyscale images and labels of two balanced classes, bright left or right."""
     generator = np.random.default_rng(seed)
     labels = np.arange(n) % 2
     ramp = np.linspace(0.45, 0.55, side)
@@ -23,8 +23,8 @@ def shapes(n: int, seed: int = 0, side: int = 24, noise: float = 0.6):
 
 
 def stages(*, normed: bool, cells: tuple[int, int]):
-    """A backbone of three small stages and 12 features a cell, from one seed."""
-    import torch  # tests that only write files need none
+    """Return a backbone of three small stages with 12 features per cell, from a fixed seed."""
+    import torch  # not needed by tests that only write files
 
     generator = torch.Generator().manual_seed(0)
     layers = []
@@ -54,7 +54,7 @@ ODD_NAMES = (
     "red \x1b[31m\n::error::|pipe| `tick` @all",
     "long" * 75,
 )
-"""Names of classes that break careless reports."""
+"""Class names that break reports without escaping."""
 
 CONFTEST = """
 import pytest
@@ -68,11 +68,11 @@ def datasize_backbone():
 
 
 def stored_embeddings(store: Path) -> int:
-    """Return in how many files a store keeps embeddings or hashes of images."""
+    """Return the number of files with embeddings or hashes in a store."""
     return len(list(store.glob("embeddings/*.f16")))
 
 
 def named(loaded: Loaded) -> Loaded:
-    """Decode every image, name it by its pixels, and count it once."""
+    """Decode every image, compute its content hash, and merge exact copies."""
     parts = [replace(part, digests=read_contents(part, Store())) for part in loaded if part]
     return unique(Loaded(*parts))

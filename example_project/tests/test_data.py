@@ -1,4 +1,4 @@
-"""Do we have enough images? Three gates: one that passes, one that is short, one out of reach."""
+"""Do we have enough images? One gate passes, one has too few images, one cannot be reached."""
 
 import pytest
 from torch.utils.data import Subset
@@ -13,7 +13,7 @@ def test_enough_images(datasize_result):
 
 
 class TestFirstDelivery:
-    """Before the rest arrived we had every fourth image: too few, and the gate says by how many."""
+    """The first delivery was every fourth image. The gate reports how many are missing."""
 
     @pytest.fixture
     def datasize_dataset(self, datasize_dataset):

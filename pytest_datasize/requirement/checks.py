@@ -47,7 +47,7 @@ CHECKS: dict[str, Check] = {
     ),
     "unreadable": Check("error", "images cannot be decoded", "left out", looks=True),
     "conflicting_labels": Check(
-        "warning", "images with the same content stand under different labels", "left out"
+        "warning", "images with the same content have different labels", "left out"
     ),
     "test_leak": Check("warning", "test images are also in the pool", "left out of the test"),
     "group_leak": Check(
@@ -74,7 +74,7 @@ CHECKS: dict[str, Check] = {
     "sizes": Check("note", "long sides of images differ by more than 8 times", "kept", looks=True),
     "hidden_folders": Check("note", "hidden and service folders are no classes", "left out"),
     "other_files": Check("note", "files are no images", "left out"),
-    "layout": Check("note", "how the data set was read", "told"),
+    "layout": Check("note", "how the data set was read", "reported"),
 }
 """Check → its level, meaning and consequence; the docs hold the same table."""
 

@@ -497,7 +497,7 @@ def test_a_damaged_index_is_set_aside_only_when_asked(tmp_path):
 
 
 def test_what_a_store_holds(tmp_path):
-    key = "resnet|abc|[('crop', 1)]|x86_64|bfloat16|torch 2.6 (2)"
+    key = "resnet|abc|[('crop', 1)]|x86_64|bfloat16|Pillow=11.1 torch=2.6 timm=1.0 (2)"
     fill(tmp_path, 1, space=key)
     fill(tmp_path, 2, n=30, space=key)
     with Store(tmp_path) as store:

@@ -93,16 +93,17 @@ def _spaces(connection: sqlite3.Connection) -> list[Facts]:
 
 
 def _named(key: str) -> Facts:
-    """Take the key of a space apart, as :mod:`pytest_datasize.embedding.embedder` makes it."""
+    """Split the key of a space into its parts, as ``embedding/embedder.py`` joins them."""
     parts = key.rsplit("|", 3)
     if len(parts) < 4:
         return {"backbone": key, "machine": None, "precision": None, "torch": None}
-    backbone, machine, precision, version = parts
+    backbone, machine, precision, arithmetic = parts
+    versions = dict(part.split("=", 1) for part in arithmetic.split() if "=" in part)
     return {
         "backbone": backbone.partition("|")[0],
         "machine": machine,
         "precision": precision,
-        "torch": version.removeprefix("torch ").partition(" ")[0],
+        "torch": versions.get("torch"),
     }
 
 
