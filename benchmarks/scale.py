@@ -145,7 +145,8 @@ def judged(path: Path, n: int) -> dict[str, Any]:
         image_size=8,
         weights_source="simulated",
         weights_hash="",
-        weights_file=None,
+        content="",
+        files=(),
         key="simulated",
         given="",
     )
