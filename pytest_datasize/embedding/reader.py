@@ -10,7 +10,7 @@ from pytest_datasize.images.content_hash import known_contents
 from pytest_datasize.images.decode import content_of, decode
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.perceptual_hash import remember, squares_of
-from pytest_datasize.images.undecodable import UndecodableError, told
+from pytest_datasize.images.undecodable import UndecodableError, describe
 from pytest_datasize.store import Store
 
 
@@ -57,7 +57,7 @@ def decoded(
         squares = squares_of(picture) if hashed else b""
         return Decoded(index, content_of(picture), crop(picture), squares=squares)
     except UndecodableError as problem:
-        return Decoded(index, "", None, told(images.name(index), problem))
+        return Decoded(index, "", None, describe(images.name(index), problem))
 
 
 class Reader:
@@ -120,5 +120,5 @@ class Reader:
         if not one.problem and known not in (None, one.content):
             # not what its stamp, or the plan, says
             changed = UndecodableError("changed while the gate ran; run again when it is whole")
-            return Decoded(row, "", None, told(images.name(index), changed))
+            return Decoded(row, "", None, describe(images.name(index), changed))
         return one._replace(row=row)
