@@ -1,4 +1,4 @@
-"""Images decoded and cropped for the backbone, and remembered by what they show."""
+"""Decode and crop images for the backbone, and compute their content hashes."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,20 +15,20 @@ from pytest_datasize.store import Store
 
 
 class Decoded(NamedTuple):
-    """An image as the backbone takes it.
+    """An image decoded for the backbone.
 
     Attributes
     ----------
     row
         Which one.
     content
-        What it is called by its pixels.
+        Hash of its pixels.
     pixels
         uint8, (3, S, S); None where it cannot be used.
     problem
-        Why not.
+        Why it cannot be decoded.
     squares
-        What its perceptual hash is made of; empty where that is known.
+        Grey squares for its perceptual hash; empty if the hash is cached.
     """
 
     row: int
@@ -50,7 +50,7 @@ def decoded(
     crop
         8-bit RGB image → uint8 tensor of shape (3, S, S).
     hashed
-        Whether its perceptual hash will be wanted.
+        Whether its perceptual hash is needed.
     """
     try:
         picture = decode(images.read(index), images.max_pixels)
@@ -61,14 +61,14 @@ def decoded(
 
 
 class Reader:
-    """Reads the images of some sets, one set after the other, and learns what they are called.
+    """Reads the images of some sets, one set after the other, and records their content hashes.
 
     Attributes
     ----------
     contents
-        What each image is called; None until it is known.
+        Content hash of each image; None until computed.
     unreadable
-        What is wrong with those that cannot be used.
+        Problems of the images that cannot be used.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Reader:
         return [self._read(row) for row in rows]
 
     def learn(self, one: Decoded) -> bool:
-        """Keep in mind what an image is called, or why it cannot be used; say whether it can."""
+        """Record an image's content hash or its problem; return whether it can be used."""
         if one.problem:
             self.unreadable.append(one.problem)
             return False
@@ -106,7 +106,7 @@ class Reader:
         return True
 
     def remember(self, least: int = 1) -> None:
-        """Let the store know what was learnt, once it is so much."""
+        """Write new content hashes to the store, in batches."""
         if len(self._learnt) >= least:
             self._store.remember(self._learnt)
             self._learnt = {}
@@ -118,7 +118,7 @@ class Reader:
         (images, index), known = self._places[row], self.contents[row]
         one = decoded(images, index, self._crop, hashed=known is None)
         if not one.problem and known not in (None, one.content):
-            # not what its stamp, or the plan, says
+            # differs from the hash of its stamp or of the plan
             changed = UndecodableError("changed while the gate ran; run again when it is whole")
             return Decoded(row, "", None, describe(images.name(index), changed))
         return one._replace(row=row)
