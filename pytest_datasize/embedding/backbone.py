@@ -232,7 +232,7 @@ def _from_timm(
 
 
 def folder_of(name: str) -> tuple[Path, tuple[Path, ...]] | None:
-    """Return the folder of a backbone that brings its weights, and the files to check for changes; else None.
+    """Return the folder of a backbone with its own weights, and the files to watch; else None.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def folder_of(name: str) -> tuple[Path, tuple[Path, ...]] | None:
 
 
 def _configuration(name: str) -> tuple[str, tuple[Path, ...]]:
-    """Return the hash of the file that describes an architecture, and the files to check for changes."""
+    """Return the hash of the file that describes an architecture, and the files to watch."""
     if (place := folder_of(name)) is None:
         return "", ()
     config = place[0] / weight_files.CONFIG

@@ -95,7 +95,7 @@ def with_groups(images: ImageSet, values: Sequence[Any]) -> ImageSet:
     return replace(images, groups=numbers.astype(np.int64), group_names=tuple(found.tolist()))
 
 
-def apart(loaded: Loaded) -> Loaded:
+def without_shared_groups(loaded: Loaded) -> Loaded:
     """Remove the test images whose group is also in the pool.
 
     Raises
