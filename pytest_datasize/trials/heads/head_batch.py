@@ -138,9 +138,8 @@ def fit_batch(
         fit = minimise(problem, weight, penalty, *_FINAL, start=start, line_steps=line_steps)
         used += fit.iterations[:, 0]
         start = fit.weights  # for another round
-        if (
-            not fit.iterations.any()
-        ):  # no fit moved with a preconditioner computed at its own weights
+        # stop when no fit moved with a preconditioner computed at its own weights
+        if not fit.iterations.any():
             break
     # test rows are read last, in blocks: of a large pool they need as much memory as the fits
     scores = torch.cat([fit.weights[:, :, 0] @ some.transpose(1, 2) for some in asked], dim=2)
