@@ -1,1 +1,1 @@
-"""From images to embeddings: weights, backbone, device, precision, and one pass over the images."""
+"""Compute embeddings of images: weights, backbone, device, precision, and the forward pass."""

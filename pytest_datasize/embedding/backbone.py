@@ -1,4 +1,4 @@
-"""A pretrained model that turns images into embeddings, with the preprocessing it was made for."""
+"""Load a pretrained model that computes embeddings, with its own preprocessing."""
 
 import copy
 import hashlib
@@ -21,7 +21,7 @@ from pytest_datasize.errors import BackboneError
 from pytest_datasize.requirement.user_code import named
 
 RANDOM = "random"
-"""In place of weights: none, since every trial starts from its own random ones."""
+"""Used instead of weights: every trial starts from its own random weights."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Backbone:
     crop
         8-bit RGB image → uint8 tensor of shape (3, S, S): resized and cropped.
     mean, std
-        What pixels in [0, 1] are normalised by, per channel.
+        Mean and standard deviation of each channel, for pixels in [0, 1].
     image_size
         S, pixels.
     weights_source, weights_hash
         Where the weights came from, and the first 16 hexadecimal digits of their SHA-256.
     content
-        Names what was loaded: the weights, and the configuration where that is a file, too.
+        Identifies what was loaded: the weights, and the configuration where that is a file, too.
     files
-        Files that decide what is loaded, see :attr:`Weights.files`; none for a module.
+        Files that determine what is loaded, see :attr:`Weights.files`; none for a module.
     key
         Names everything an embedding depends on: weights, architecture, preprocessing. It holds no
         place of a file.
@@ -53,7 +53,7 @@ class Backbone:
         Whether the key is the same in another session; False for a module that cannot be told from
         another one with equal weights: nothing that depends on it may be kept.
     given
-        What was asked for: its architecture is that of a model from scratch.
+        The requested backbone: its architecture is that of a model from scratch.
     widths
         Widths of the blocks that features consist of, the last layer's first; empty where all are
         of the last layer. See :mod:`pytest_datasize.embedding.stages`.
@@ -75,7 +75,7 @@ class Backbone:
     widths: tuple[int, ...] = ()
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Turn uint8 pixels (..., 3, S, S) into the float32 input that the weights expect."""
+        """Convert uint8 pixels (..., 3, S, S) into the float32 input that the weights expect."""
         *_, channels, _, side = pixels.shape
         # (..., S, 3 S): long rows run fast, and are how decoders lay pixels out
         rows = pixels.movedim(-3, -1).flatten(-2).to(torch.float32, copy=True)
@@ -87,7 +87,7 @@ class Backbone:
         return rows.view(*rows.shape[:-1], side, channels).movedim(-1, -3)
 
     def preprocess(self, picture: Image.Image) -> Tensor:
-        """Turn an 8-bit RGB image into the model's input, float32 of shape (3, S, S)."""
+        """Convert an 8-bit RGB image to the model's input, float32 of shape (3, S, S)."""
         return self.normalise(self.crop(picture))
 
 
@@ -109,7 +109,7 @@ def load(
     image_size
         Side of the input in pixels; None for the backbone's own.
     token
-        Names a module that has no other name, among processes that share it; empty for a new one.
+        Identifies a module without a name among the processes that share it; empty for a new one.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def load(
     side = config["input_size"][-1]
     features = Features(model)
     if isinstance(backbone, nn.Module):
-        # equal weights do not make equal modules: what forward does may differ
+        # modules with equal weights can still differ in their forward method
         behaviour = _behaviour(features, side)
         named_by_content = behaviour is not None
         identity += f"|{behaviour or f'unnamed {token or secrets.token_hex(8)}'}"
@@ -176,14 +176,14 @@ class Features(nn.Module):
 
 
 def before_pooling(model: Any, images: Tensor) -> Any:
-    """Return what a model makes of images before its classifier; torch.fx can follow this."""
+    """Return a model's features before its classifier; torch.fx can trace this."""
     if hasattr(model, "forward_features") and hasattr(model, "forward_head"):
         return model.forward_head(model.forward_features(images), pre_logits=True)
     return model(images)
 
 
 def pooled(features: Any, name: str) -> Tensor:
-    """Average over positions where there are any.
+    """Average over positions, if there are any.
 
     Raises
     ------
@@ -207,8 +207,8 @@ def _from_timm(
         found = replace(found, watched=(*found.watched, *watched))
         if choice != "auto":
             raise BackboneError(f"weights={choice!r}: backbone {name!r} brings its own weights.")
-        _read_weights(found)  # refuses what is not weights alone, before timm reads it
-        # name the file: timm would look for one itself, and take another one some day
+        _read_weights(found)  # reject files that contain more than weights, before timm reads them
+        # pass the file: timm would search for one itself, and could select another one later
         overlay = {"source": None, "file": str(found.file), "custom_load": False}
         try:
             model = _create(
@@ -232,7 +232,7 @@ def _from_timm(
 
 
 def folder_of(name: str) -> tuple[Path, tuple[Path, ...]] | None:
-    """Return the folder of a backbone that brings its weights, and what to watch; else None.
+    """Return the folder of a backbone with its own weights, and the files to watch; else None.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def folder_of(name: str) -> tuple[Path, tuple[Path, ...]] | None:
 
 
 def _configuration(name: str) -> tuple[str, tuple[Path, ...]]:
-    """Return the hash of the file that describes an architecture, and what to watch."""
+    """Return the hash of the file that describes an architecture, and the files to watch."""
     if (place := folder_of(name)) is None:
         return "", ()
     config = place[0] / weight_files.CONFIG
@@ -256,7 +256,7 @@ def _configuration(name: str) -> tuple[str, tuple[Path, ...]]:
 
 
 def _with_weights(name: str, found: weight_files.Weights, image_size: int | None) -> nn.Module:
-    """Load a weights file strictly: a backbone with random layers would judge in silence.
+    """Load a weights file strictly: a partly random backbone would give wrong results silently.
 
     timm loads leniently when the number of classes differs, so the classifier is built with as
     many classes as the file has. Where a file uses other names for the same tensors, they are
@@ -368,13 +368,13 @@ def _nearest(name: str) -> str:
 
 @torch.inference_mode()
 def _behaviour(model: nn.Module, side: int) -> str | None:
-    """Name what a module does, by what it makes of noise; None where it fails on noise."""
+    """Return a hash of a module's output for noise; None if it fails on noise."""
     noise = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(FIXED_NOISE))
     try:
         with torch_threads(1):
             made = copy.deepcopy(model).cpu()(noise)
     except Exception:
-        return None  # it may need a GPU; if not, embedding the images will say why
+        return None  # it may need a GPU; if not, embedding the images raises the error
     return hashlib.sha256(made.float().numpy().tobytes()).hexdigest()[:16]
 
 
@@ -387,7 +387,7 @@ def _state_hash(model: nn.Module) -> str:
 
 
 def backbone_of(trainer: Any, image_size: int | None) -> Backbone:
-    """Describe the model of a trainer; nothing is loaded, the trainer makes its own."""
+    """Describe the model of a trainer; nothing is loaded, the trainer builds its own."""
 
     def crop(picture: Any) -> Any:
         raise AssertionError("a trainer preprocesses its own images")

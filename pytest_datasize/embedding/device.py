@@ -1,4 +1,4 @@
-"""Where the arithmetic runs, and with how many threads."""
+"""Select the device and the number of threads for computing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +10,12 @@ from pytest_datasize.errors import BackboneError
 
 
 def resolve(asked: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a device that is there.
+    """Convert ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` to an available device.
 
     Raises
     ------
     BackboneError
-        The device was asked for by name and is not available.
+        The requested device is not available.
     """
     if asked == "auto":
         if torch.cuda.is_available():
@@ -39,7 +39,7 @@ def resolve(asked: str) -> torch.device:
 def _own_gpu() -> torch.device:
     """Return the GPU of this process, of those that are visible to it.
 
-    Where several processes share a machine each takes the next one.
+    Several processes on one machine use different GPUs in turn.
     """
     number, count = worker_number(), torch.cuda.device_count()
     if number is None or count < 2:
@@ -48,12 +48,12 @@ def _own_gpu() -> torch.device:
 
 
 def trained_in(device: torch.device) -> str:
-    """Say what networks are trained in: float32, on a GPU with half-precision products."""
+    """Describe the arithmetic of training: float32, on a GPU with half-precision products."""
     return "mixed" if device.type == "cuda" else "float32"
 
 
 def describe(device: torch.device) -> str:
-    """Name a device as a person would look it up."""
+    """Return the product name of a device."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return str(device)
@@ -61,7 +61,7 @@ def describe(device: torch.device) -> str:
 
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
-    """Set torch's number of threads for a while."""
+    """Set torch's number of threads temporarily."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

@@ -1,4 +1,4 @@
-"""Decode every image once and push it once through the frozen backbone."""
+"""Decode every image once and embed it once with the frozen backbone."""
 
 import time
 from collections import deque
@@ -27,23 +27,23 @@ from pytest_datasize.store.rows import Rows
 MEMORY_BOUND = 1 << 30
 """Bytes of embeddings that are held in memory: 400,000 images of 1,280 features."""
 
-_EARLY_BYTES = 64 << 20  # pixels that are read while the model is made ready
-_REMEMBER = 256  # images whose contents are remembered at a time
-_KEEP_ROWS, _KEEP_SECONDS = 128, 1.0  # embeddings are kept when so many, or so old, are new
+_EARLY_BYTES = 64 << 20  # pixels read while the model is prepared
+_REMEMBER = 256  # content hashes stored per batch
+_KEEP_ROWS, _KEEP_SECONDS = 128, 1.0  # store new embeddings after this many or this long
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What the backbone makes of the images.
+    """Embeddings of the images, with how they were computed.
 
     Attributes
     ----------
     features
         float16 rows, shape (N, D), that arrive on the device where the heads will train.
     contents
-        Per set: what each image's content is called.
+        Per set: content hash of each image.
     computed
-        Number of images that went through the backbone; the others were known.
+        Number of images that went through the backbone; the others were cached.
     space
         What they depend on.
     seconds
@@ -84,9 +84,9 @@ def embed(
     image_sets
         The sets, at least one; row i of the result is the i-th image of all of them in order.
     embedder
-        The model; it is settled on the first images, unless it was before.
+        The model; its precision is chosen on the first images, unless that was done before.
     store
-        Knows files and embeddings of before, and learns the others as they are made.
+        Cache of content hashes and embeddings; new ones are added as they are computed.
     on_progress
         Called with (images done, images in all).
     keep
@@ -100,7 +100,7 @@ def embed(
     Raises
     ------
     DatasetError
-        Images cannot be decoded; all of them are named.
+        Images cannot be decoded; the message lists them.
     BackboneError
         The model fails on the images, or returns something that is not finite.
     """
@@ -112,7 +112,7 @@ def embed(
     with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
         run = _Run(reader, embedder, pool, forward_in_workers, on_progress)
         try:
-            run.begin()  # the model is made ready meanwhile
+            run.begin()  # the model is prepared meanwhile
             space = embedder.settle(first_of(image_sets), keep)
             table = _Table(reader.contents, keep, space, MEMORY_BOUND if bound is None else bound)
             run.fill(table)
@@ -133,7 +133,7 @@ def embed(
 
 
 class _Run:
-    """The way of the images through the threads: read them, push them through the backbone."""
+    """Pipeline of one run: threads read the images, the backbone embeds them in batches."""
 
     def __init__(
         self,
@@ -154,14 +154,14 @@ class _Run:
         self.computed = 0
 
     def begin(self) -> None:
-        """Let the threads read the first unknown images."""
+        """Start reading the first uncached images in the threads."""
         unknown = [row for row, content in enumerate(self._reader.contents) if content is None]
         image = 3 * self._embedder.backbone.image_size**2
         self._early = unknown[: max(CPU_BATCH, _EARLY_BYTES // image)]
         self._reading.extend(map(self._read, _chunks(self._early)))
 
     def fill(self, table: "_Table") -> None:
-        """Read and embed what the table does not know.
+        """Read and embed the images that are not in the table.
 
         Raises
         ------
@@ -197,13 +197,13 @@ class _Run:
                 else:
                     self._advance(1)
             self._reader.remember(_REMEMBER)
-            if self._reader.unreadable:  # nothing will be trained: only find all such images
+            if self._reader.unreadable:  # the run will fail: only list all such images
                 self._pending.clear()
             size = self._embedder.batch_size
             self._forward(table, size, self._ahead if self._in_workers else 1)
 
     def _forward(self, table: "_Table", least: int, most: int) -> None:
-        """Push what is pending through the backbone, as long as it is enough for a batch."""
+        """Embed pending images while there are enough for a batch."""
         forward = self._embedder.forward
         while len(self._pending) >= least and self._pending:
             size = self._embedder.batch_size
@@ -219,7 +219,7 @@ class _Run:
             self._advance(len(batch))
 
     def _finite(self, rows: Tensor) -> HalfArray:
-        """Half precision: an embedding's scale is far inside its range for any sane model."""
+        """Convert to half precision: embeddings of any usual model are well within its range."""
         found = rows.float().cpu().numpy()
         if not np.isfinite(found).all():
             raise BackboneError(
@@ -235,14 +235,14 @@ class _Run:
 
 
 class _Table:
-    """Embeddings of images: fetched where they are known, kept in the store where they are new.
+    """Embeddings of images: loaded from the store if cached, added to it if new.
 
     Parameters
     ----------
     contents
-        What the images are called; None where that comes to be known while the table is filled.
+        Content hashes; None for images whose hash is computed while the table is filled.
     store, space
-        Where embeddings are kept, and which.
+        Rows of the store that hold the embeddings.
     bound
         Bytes that are held in memory; the store keeps more in its files.
     """
@@ -261,20 +261,20 @@ class _Table:
         self.missing = np.flatnonzero(~self._fetched())
 
     def promise(self, one: Decoded) -> bool:
-        """Say whether an image must be embedded: neither its copy will be, nor was it ever."""
+        """Return whether to embed an image: not cached, and no duplicate is queued."""
         if one.content in self._promised:
             return False
         self._promised[one.content] = one.row
         if self._empty or one.row not in self._nameless:
             return True
-        row = self._blank(1)  # the file is new, its image may not be
+        row = self._blank(1)  # the file is new, but its content can be cached
         known = bool(self._rows.fetch([one.content], row)[0])
         if known and self._half is not None:
             self._half[one.row] = row[0]
         return not known
 
     def put(self, batch: Sequence[Decoded], half: HalfArray) -> None:
-        """Take the embeddings of some images."""
+        """Add the embeddings of some images."""
         if self._rows.width is None:
             self._store.set_width(self._space.key, half.shape[1])
             self._make_room()
@@ -285,7 +285,7 @@ class _Table:
             self.keep()
 
     def keep(self) -> None:
-        """Let the store keep what is new."""
+        """Write new embeddings to the store."""
         if self._new:
             contents, rows = zip(*self._new, strict=True)
             self._rows.add(contents, np.stack(rows))
@@ -301,7 +301,7 @@ class _Table:
         return torch.from_numpy(self._half).to(device)
 
     def _fetched(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Fetch what is known, and tell of which images."""
+        """Load cached embeddings; return for which images."""
         known = np.zeros(len(self._contents), dtype=bool)
         if self._empty:
             return known
@@ -317,7 +317,7 @@ class _Table:
         return known
 
     def _make_room(self) -> None:
-        """Make room for all, where memory has enough; the store keeps them otherwise."""
+        """Allocate memory for all rows if they fit; otherwise leave them in the store."""
         few = 2 * len(self._contents) * (self._rows.width or 0) <= self._bound
         if few or self._rows.folder is None:
             self._half = self._blank(len(self._contents))

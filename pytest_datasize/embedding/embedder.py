@@ -1,4 +1,4 @@
-"""A backbone made ready to embed: its precision settled, its batches kept within memory."""
+"""Prepare a backbone for embedding: choose its precision and fit batches into memory."""
 
 import platform
 from collections.abc import Sequence
@@ -22,21 +22,21 @@ from pytest_datasize.store import Store
 
 CPU_BATCH, GPU_BATCH = 8, 64
 
-_ARITHMETIC = 2  # counts changes of how embeddings are calculated: they would differ in their bits
+_ARITHMETIC = 2  # version of the arithmetic: increase when embeddings change in any bit
 
 SAMPLE = 4
-"""Images that half precision is tried on."""
+"""Number of images on which half precision is tested."""
 
 
 class Space(NamedTuple):
-    """What embeddings depend on beside the image.
+    """Everything that embeddings depend on, except the image.
 
     Attributes
     ----------
     key
-        Names backbone, preprocessing, hardware, precision and version.
+        Cache key of backbone, preprocessing, hardware, precision and version.
     precision
-        What the backbone calculates in.
+        Arithmetic precision of the backbone.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Space(NamedTuple):
 
 
 class Embedder:
-    """A frozen model on a device, made fast when the first image needs it.
+    """A frozen model on a device, optimised when the first image is embedded.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Embedder:
     precision
         See :func:`pytest_datasize.embedding.precision.prepare`.
     space
-        What was settled before, on this hardware or another; None: :meth:`settle` does.
+        Earlier choice, on this hardware or another; None: :meth:`settle` chooses.
     """
 
     def __init__(
@@ -69,25 +69,25 @@ class Embedder:
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         self._asked = precision
         self._space = space
-        self._sites: tuple[Site, ...] | None = None  # what was found before; None: nothing
+        self._sites: tuple[Site, ...] | None = None  # earlier result; None: no result
         self._inference: Inference | None = None
         self._first: ImageSet | None = None
-        self._sample: list[Decoded] | None = None  # the first images, once they are needed
+        self._sample: list[Decoded] | None = None  # the first images, loaded when needed
 
     def settle(self, first: ImageSet, store: Store) -> Space:
-        """Settle what embeddings depend on, once: by trying half precision on a few images.
+        """Choose the precision, once, by testing half precision on a few images.
 
         Parameters
         ----------
         first
             Those images.
         store
-            Recalls how that went with them before.
+            Cache of earlier results for these images.
 
         Raises
         ------
         BackboneError
-            The model fails on the images, or cannot calculate in the precision asked for.
+            The model fails on the images, or cannot compute in the requested precision.
         """
         if self._first is None:
             self._first = first
@@ -109,7 +109,7 @@ class Embedder:
         return self._space
 
     def ready(self) -> Inference:
-        """Make the model ready, once, on the images that it was settled on.
+        """Prepare the model, once, on the images used to choose its precision.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Embedder:
             with torch_threads(1):
                 try:
                     found = self._prepared(pixels, wanted)
-                except torch.OutOfMemoryError:  # one at a time may do
+                except torch.OutOfMemoryError:  # single images may still fit
                     self.batch_size = 1
                     try:
                         found = self._prepared(pixels[:1], wanted)
@@ -138,7 +138,7 @@ class Embedder:
         return self._inference
 
     def forward(self, pixels: Sequence[Tensor]) -> Tensor:
-        """Embed some images; a batch is always full: kernels chosen by its size change nothing.
+        """Embed some images; a batch is always full, so the choice of kernels is constant.
 
         A device that runs out of memory gets half of the batch, from then on. Threads may call it
         at the same time once the model is ready.
@@ -187,10 +187,10 @@ class Embedder:
         return features
 
     def _pixels(self) -> list[Tensor]:
-        """Return images to make the model ready on: noise where there is nothing to check."""
+        """Return images to prepare the model with: noise if there is nothing to check."""
         known = self._sites is not None
         pixels = [] if known else [one.pixels for one in self._read() if one.pixels is not None]
-        if not pixels:  # or nothing can be read, which is said elsewhere, of all images
+        if not pixels:  # or no image can be read, which is reported elsewhere for all images
             shape = 3, *[self.backbone.image_size] * 2
             noise = torch.Generator().manual_seed(FIXED_NOISE)
             pixels = [torch.randint(256, shape, dtype=torch.uint8, generator=noise)]
@@ -223,19 +223,19 @@ class Embedder:
 
 
 def first_of(image_sets: Sequence[ImageSet]) -> ImageSet:
-    """Return the first images, which half precision is tried on."""
+    """Return the first images, on which half precision is tested."""
     images = image_sets[0]
     return images.part(np.arange(min(SAMPLE, len(images))))
 
 
 def _site(known: Sequence[Any]) -> Site:
-    """Read what JSON has made of a site."""
+    """Convert a site from JSON."""
     convolution, norm, activation, (height, width) = known
     return Site(convolution, norm, activation, (height, width))
 
 
 class _named_failures:  # noqa: N801  (reads as a statement)
-    """Turn what a model raises on images into an error that names it."""
+    """Convert exceptions of a model to an error that names the model."""
 
     def __init__(self, backbone: Backbone, pixels: Tensor) -> None:
         self.backbone, self.shape = backbone, tuple(pixels.shape)

@@ -1,4 +1,4 @@
-"""Embeddings of a pool as the heads see them: in memory, or in files until they are taken."""
+"""Provide a pool's embeddings to the heads, from memory or from files on demand."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -20,7 +20,7 @@ class Features(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where rows arrive."""
+        """Device of the rows that are read."""
 
     def __len__(self) -> int: ...
 
@@ -28,14 +28,14 @@ class Features(Protocol):
 
 
 class StoredFeatures:
-    """Rows that stay in files; of them only those that are asked for are read.
+    """Rows that stay in files; only requested rows are read.
 
     Parameters
     ----------
     parts
         Rows, one part after the other.
     device
-        Where they go when they are taken.
+        Device to which rows are read.
     """
 
     def __init__(self, parts: Sequence[MappedRows], device: torch.device) -> None:
@@ -77,7 +77,7 @@ class StoredFeatures:
 
 
 def joined(parts: Sequence[Features]) -> Features:
-    """Put the rows of several together."""
+    """Concatenate the rows of several features."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -91,7 +91,7 @@ def joined(parts: Sequence[Features]) -> Features:
 
 
 def chosen(features: Features, rows: NDArray[np.int64]) -> Features:
-    """Return some rows, in their order; what lies in files stays there."""
+    """Return some rows, in their order; rows in files stay there."""
     if isinstance(features, StoredFeatures):
         return features.part(rows)
     return features[torch.from_numpy(rows).to(features.device)]

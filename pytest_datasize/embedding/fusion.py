@@ -36,7 +36,7 @@ ONEDNN_VERSIONS = ((2, 6), (2, 15))
 
 
 class OneDNN(NamedTuple):
-    """PyTorch's private operators, tried once in this process.
+    """PyTorch's private operators, tested once in this process.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ def _is_right(operators: OneDNN) -> bool:
 
 
 class Site(NamedTuple):
-    """A convolution, and the layers that take nothing but its output, by their names.
+    """A convolution, and the names of the layers whose only input is its output.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Site(NamedTuple):
 
 @torch.no_grad()
 def watch(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[Site, ...]]:
-    """Run a model, and see which layers feed which.
+    """Run a model and record which layer's output is the input of which.
 
     Layers that run more than once, or not as part of the model's own tree, are left out. What is
     used elsewhere besides does not show, so the caller compares outputs after fusing.
@@ -118,12 +118,12 @@ def watch(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[Site, ...]]:
     Returns
     -------
     output
-        What the model made of the images.
+        Output of the model for the images.
     sites
         Its convolutions.
     """
     made: dict[int, tuple[nn.Module, weakref.ref[Tensor], float]] = {}
-    fed: dict[nn.Module, nn.Module] = {}  # layer → the one that takes what it made
+    fed: dict[nn.Module, nn.Module] = {}  # layer → the layer that uses its output
     sides: dict[nn.Conv2d, tuple[int, int]] = {}
     calls: dict[nn.Module, int] = {}
 
@@ -136,7 +136,7 @@ def watch(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[Site, ...]]:
         elif id(inputs[0]) in made:
             feeder, output, total = made[id(inputs[0])]
             same = output() is inputs[0]
-            if same and _sum(inputs[0]) == total:  # it tells whether anything was added in place
+            if same and _sum(inputs[0]) == total:  # the sum detects in-place additions
                 fed[feeder] = module
 
     def after(module: nn.Module, _: Any, output: Any) -> None:
@@ -209,7 +209,7 @@ class FusedConvolution(nn.Module):
     Parameters
     ----------
     convolution
-        With zero padding; its weights are taken over.
+        With zero padding; its weights are reused.
     activation
         One of the kinds that oneDNN knows; None for none.
     sides
@@ -243,7 +243,7 @@ class FusedConvolution(nn.Module):
             try:
                 weight = self._weight_for(images, operators)
                 return operators.convolve(images, weight, self.bias, *self._shape, *self._bend)
-            except Exception:  # private: a shape that they refuse is no reason to stop
+            except Exception:  # private operators can reject a shape: use the public ones
                 self._failed = True
         padding, stride, *rest = self._shape
         made = functional.conv2d(images, self.weight, self.bias, stride, padding, *rest)
@@ -282,7 +282,7 @@ def _sum(values: Tensor) -> float:
 
 
 def _own_activation(norm: nn.BatchNorm2d) -> nn.Module:
-    """Return what a layer does beside normalising: timm's carry the activation."""
+    """Return the activation of a norm layer: timm's include one."""
     activation = getattr(norm, "act", None)
     return activation if isinstance(activation, nn.Module) else nn.Identity()
 

@@ -1,4 +1,4 @@
-"""The backbone of one study: known by the files it came from, loaded when it is needed."""
+"""Identify the backbone of a study by its files, and load it on first use."""
 
 import secrets
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ _BY_TRAINER = "made by the trainer"
 
 
 class LazyBackbone:
-    """Names and loads the backbone of a study; torch is imported by loading alone.
+    """Identifies and loads the backbone of a study; only loading imports torch.
 
     Parameters
     ----------
     options
-        What the study was asked: backbone, weights, strategy, trainer, image size.
+        Options of the study: backbone, weights, strategy, trainer, image size.
     store
-        Knows which file weights came from before.
+        Cache of the weights file used before.
     token
         Names a module that has no other name; None for a new one. Processes that work on one study
         share it.
@@ -43,7 +43,7 @@ class LazyBackbone:
         Raises
         ------
         BackboneError
-            It or its weights cannot be had.
+            The backbone or its weights cannot be found.
         """
         if self._loaded is None:
             self._loaded = self._load()
@@ -85,7 +85,7 @@ class LazyBackbone:
 
     @property
     def asked(self) -> str | None:
-        """Name of what was asked for, for records that are compared in other folders; no torch.
+        """Name of the requested backbone, for records compared across folders; without torch.
 
         A folder is named by the hashes of its files, a module by its key, whatever the strategy
         makes of it; None for a module that another session could not tell from others.
@@ -112,7 +112,7 @@ class LazyBackbone:
         return f"{weight_files.portable_name(asked)}|{'+'.join(map(self.hash_of, files))}"
 
     def hash_of(self, file: Path) -> str:
-        """Return the hash of a file's content, remembered while the file does not change.
+        """Return the hash of a file's content, cached while the file does not change.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""A frozen model made fast without becoming another: fused, channels last, half precision.
+"""Speed up a frozen model with equal results: fused layers, channels last, half precision.
 
 Every step is checked by its numbers on a few of the images themselves: a step that changes the
 embeddings more than is stated here is not taken.
@@ -16,7 +16,7 @@ from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.fusion import Site, fuse, watch
 
 FUSION_TOLERANCE = 1e-3
-"""Largest difference by fusing layers, as a share of what tells an image from the others' mean."""
+"""Largest difference by fusing layers, as a share of an image's distance to the others' mean."""
 
 HALF_TOLERANCE = 0.1
 """Largest relative difference by half precision.
@@ -48,7 +48,7 @@ class Inference:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the images are given in."""
+        """Data type of the input images."""
         return PRECISIONS[self.precision]
 
 
@@ -60,7 +60,7 @@ def prepare(
     precision: str = "auto",
     sites: Sequence[Site] | None = None,
 ) -> Inference:
-    """Make the model of a backbone fast on a device.
+    """Optimise the model of a backbone for a device.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def prepare(
 def _fused(
     model: nn.Module, backbone: Backbone, sample: Tensor
 ) -> tuple[tuple[Site, ...], Tensor] | None:
-    """Fuse the layers of a model; return where, and what it made of the sample before.
+    """Fuse the layers of a model; return where, and the output for the sample before fusing.
 
     None where that fails, or changes what tells images apart: embeddings without what is common to
     all. Noise is one of the images, since the others may be black.
@@ -124,7 +124,7 @@ def _fused(
         if not fuse(model, sites):
             return (), before[: len(sample)]
         changed = model(images).float() - before
-    except Exception:  # no memory, or what a module of anybody's raises: plain it may run
+    except Exception:  # out of memory or any error of a user's module: it may run unfused
         return None
     spread = (before - before.mean(0)).norm(dim=1).clamp_min(1e-12)
     alike = bool((changed.norm(dim=1) <= FUSION_TOLERANCE * spread).all())
@@ -152,7 +152,7 @@ def _difference(
     """
     try:
         found = model(images).float()
-    except Exception:  # whatever a module of anybody's raises: in float32 it did not
+    except Exception:  # any error of a user's module: in float32 it ran
         return float("inf")
     blocks = [reference.shape[1]] if not widths else list(widths)
     pairs = zip(torch.split(found, blocks, 1), torch.split(reference, blocks, 1), strict=True)
@@ -164,7 +164,7 @@ def _difference(
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself; emulation would be slower than float32."""
+    """Whether the processor supports bfloat16 products; emulation would be slower than float32."""
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     if probe is not None and probe():
         return True

@@ -1,4 +1,4 @@
-"""Images decoded and cropped for the backbone, and remembered by what they show."""
+"""Decode and crop images for the backbone, and compute their content hashes."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,25 +10,25 @@ from pytest_datasize.images.content_hash import known_contents
 from pytest_datasize.images.decode import content_of, decode
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.perceptual_hash import remember, squares_of
-from pytest_datasize.images.undecodable import UndecodableError, told
+from pytest_datasize.images.undecodable import UndecodableError, describe
 from pytest_datasize.store import Store
 
 
 class Decoded(NamedTuple):
-    """An image as the backbone takes it.
+    """An image decoded for the backbone.
 
     Attributes
     ----------
     row
         Which one.
     content
-        What it is called by its pixels.
+        Hash of its pixels.
     pixels
         uint8, (3, S, S); None where it cannot be used.
     problem
-        Why not.
+        Why it cannot be decoded.
     squares
-        What its perceptual hash is made of; empty where that is known.
+        Grey squares for its perceptual hash; empty if the hash is cached.
     """
 
     row: int
@@ -50,25 +50,25 @@ def decoded(
     crop
         8-bit RGB image → uint8 tensor of shape (3, S, S).
     hashed
-        Whether its perceptual hash will be wanted.
+        Whether its perceptual hash is needed.
     """
     try:
         picture = decode(images.read(index), images.max_pixels)
         squares = squares_of(picture) if hashed else b""
         return Decoded(index, content_of(picture), crop(picture), squares=squares)
     except UndecodableError as problem:
-        return Decoded(index, "", None, told(images.name(index), problem))
+        return Decoded(index, "", None, describe(images.name(index), problem))
 
 
 class Reader:
-    """Reads the images of some sets, one set after the other, and learns what they are called.
+    """Reads the images of some sets, one set after the other, and records their content hashes.
 
     Attributes
     ----------
     contents
-        What each image is called; None until it is known.
+        Content hash of each image; None until computed.
     unreadable
-        What is wrong with those that cannot be used.
+        Problems of the images that cannot be used.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Reader:
         return [self._read(row) for row in rows]
 
     def learn(self, one: Decoded) -> bool:
-        """Keep in mind what an image is called, or why it cannot be used; say whether it can."""
+        """Record an image's content hash or its problem; return whether it can be used."""
         if one.problem:
             self.unreadable.append(one.problem)
             return False
@@ -106,7 +106,7 @@ class Reader:
         return True
 
     def remember(self, least: int = 1) -> None:
-        """Let the store know what was learnt, once it is so much."""
+        """Write new content hashes to the store, in batches."""
         if len(self._learnt) >= least:
             self._store.remember(self._learnt)
             self._learnt = {}
@@ -118,7 +118,7 @@ class Reader:
         (images, index), known = self._places[row], self.contents[row]
         one = decoded(images, index, self._crop, hashed=known is None)
         if not one.problem and known not in (None, one.content):
-            # not what its stamp, or the plan, says
+            # differs from the hash of its stamp or of the plan
             changed = UndecodableError("changed while the gate ran; run again when it is whole")
-            return Decoded(row, "", None, told(images.name(index), changed))
+            return Decoded(row, "", None, describe(images.name(index), changed))
         return one._replace(row=row)

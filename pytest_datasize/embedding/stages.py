@@ -66,7 +66,7 @@ class StageFeatures(nn.Module):
 
 
 def with_stages(backbone: Backbone) -> Backbone:
-    """Return a backbone that gives the features of all stages.
+    """Return a backbone that computes the features of all stages.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def with_stages(backbone: Backbone) -> Backbone:
             stages = _chosen([found.shape[1] for found in maps])
             staged = StageFeatures(model, stages)
             blocks = staged.blocks(blank)
-    except Exception:  # an architecture that does this in a way of its own: its last layer will do
+    except Exception:  # unsupported architecture: use its last layer only
         return backbone
     if not torch.equal(blocks[0], expected):
         return backbone
@@ -108,7 +108,7 @@ def with_stages(backbone: Backbone) -> Backbone:
 
 
 def last_layer(features: Tensor, backbone: Backbone) -> Tensor:
-    """Return the columns of the last layer, which say best what an image shows."""
+    """Return the columns of the last layer, the most semantic features."""
     return features[:, : backbone.widths[0]] if backbone.widths else features
 
 
@@ -126,10 +126,10 @@ def _chosen(channels: list[int]) -> tuple[Stage, ...]:
     step = (len(channels) - 1) / max(1, count - 1)
     indices = sorted({round(k * step) for k in range(count)})
     while sum(channels[index] for index in indices) > MOST_FEATURES:
-        indices.pop()  # the last one is nearest to what the last layer says anyway
+        indices.pop()  # the last stage is most similar to the last layer
     left = MOST_FEATURES - sum(channels[index] for index in indices)
     stages = []
-    for index in indices:  # early stages are narrow, and know most about places
+    for index in indices:  # early stages are narrow, and keep most spatial information
         more = channels[index] * (_CELLS**2 - 1)
         stages.append(Stage(index, _CELLS if more <= left else 1))
         left -= more if more <= left else 0

@@ -1,4 +1,4 @@
-"""How much of the machine one process may use, and which of several it is."""
+"""Number of threads and worker number of this process."""
 
 import os
 

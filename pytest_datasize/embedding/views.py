@@ -1,4 +1,4 @@
-"""Augmented views of training images: each a further look at the same photograph.
+"""Augmented views of training images: random variants of the same image.
 
 A view is made before the backbone's own preprocessing: crop, mirror, light and a small
 turn, drawn from a seed of the image's content and the number of the view. So the same image has
@@ -23,7 +23,7 @@ from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.errors import RequirementError
 
 VIEWS = 4
-"""Augmented views of every image that are made and kept."""
+"""Number of augmented views computed and stored for every image."""
 
 LEAST_CROP = 0.9  # of the area; flowers study: "random crop of at least 90 %"
 LIGHT = 0.2  # brightness is multiplied by 1 ± this; flowers study: brightness delta 0.2
@@ -42,7 +42,7 @@ def standard(picture: Image.Image, generator: np.random.Generator) -> Image.Imag
     picture
         8-bit RGB image.
     generator
-        Decides everything that is random.
+        Random generator for all choices.
 
     Examples
     --------
@@ -104,10 +104,10 @@ def views(backbone: Backbone, augment: Any) -> tuple[Backbone, ...]:
 
 
 def named(augment: Any) -> str:
-    """Name an augmentation by all that it depends on, as far as it tells."""
+    """Return a name of an augmentation with its visible parameters."""
     if augment is True:
         return f"standard {LEAST_CROP} {LIGHT} {CONTRAST} {TURN} {ZOOM}"
-    # another object that looks the same may do something else
+    # an object with the same text can behave differently
     return f"{' '.join(repr(augment).split())} {id(augment)}"
 
 
@@ -125,7 +125,7 @@ def _view(
 
 
 def _transformed(augment: Any, picture: Image.Image, seed: list[int]) -> Image.Image:
-    """Apply a user's transform, which draws from torch's generator; leave that as it was."""
+    """Apply a user's transform, which draws from torch's generator; restore its state."""
     state = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
     with _GLOBAL_STATE, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(state)  # torch.manual_seed would seed every GPU

@@ -20,7 +20,7 @@ class Weights:
     Attributes
     ----------
     file, source
-        Which, and where from.
+        Name of the weights and their origin.
     config
         The file that says which architecture they are of; None where the name does.
     watched
@@ -39,7 +39,7 @@ class Weights:
 
     @property
     def content(self) -> str:
-        """What names all that was loaded: the hash, and that of the configuration."""
+        """Identifier of everything loaded: hashes of the weights and the configuration."""
         return self.hash if self.config is None else f"{self.hash}+{hash_of(self.config)}"
 
     @property
@@ -49,7 +49,7 @@ class Weights:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Those, and what decides which ones they are: to be checked for changes."""
+        """The files read, and those that determine them: to be checked for changes."""
         return (*self.read, *self.watched)
 
 
@@ -74,7 +74,7 @@ class EmbeddedPackage:
 
     distribution: str
     module: str
-    locator: str  # a class of the module whose get_model_file_path() tells the file
+    locator: str  # a class of the module whose get_model_file_path() returns the file
 
 
 EMBEDDED: dict[str, EmbeddedPackage] = {
@@ -85,16 +85,16 @@ EMBEDDED: dict[str, EmbeddedPackage] = {
     )
     for n in range(3)
 }
-"""Architecture → package with its ImageNet weights, for places that no model hub reaches."""
+"""Architecture → package with its ImageNet weights, for machines without a model hub."""
 
 WORDS = ("auto", "hub", "embedded")
-"""Where weights come from, in place of the path of a file."""
+"""Origins of weights that can be set instead of a file path."""
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 CONFIG = "config.json"
 
 LOCAL_DIR, HF_HUB = "local-dir:", "hf-hub:"
-"""What names a backbone that brings its own weights, before a folder and before a repository."""
+"""Prefixes of backbones with their own weights: a folder, or a hub repository."""
 
 _FOLDER_FILES = (
     *HUB_FILES,
@@ -116,7 +116,7 @@ def find(architecture: str, hub_id: str | None, choice: str) -> Weights:
     Raises
     ------
     BackboneError
-        There are none to be had; the text names three ways out.
+        No weights are found; the message gives three solutions.
     """
     if choice not in WORDS:
         return from_file(Path(choice))
@@ -135,7 +135,7 @@ def find(architecture: str, hub_id: str | None, choice: str) -> Weights:
 
 
 def from_file(path: Path) -> Weights:
-    """Take a weights file that the user names."""
+    """Return the weights file given by the user."""
     if not path.is_file():
         raise BackboneError(
             f"weights file {path} does not exist. Name a .safetensors or .pth file, or one of "
@@ -180,12 +180,12 @@ def in_folder(folder: Path) -> Weights:
 
 
 def portable_name(name: str) -> str:
-    """Name a backbone without the place of its folder, whose content is named instead."""
+    """Return a backbone's name with the content hash of its folder instead of the path."""
     return LOCAL_DIR.rstrip(":") if name.startswith(LOCAL_DIR) else name
 
 
 def hub_reference(repository: str) -> Path:
-    """Return the file in the local hub cache that says which revision of a repository is used."""
+    """Return the file in the local hub cache that names the used revision of a repository."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -196,7 +196,7 @@ def hub_reference(repository: str) -> Path:
 def hub_file(repository: str, *names: str) -> tuple[Path | None, str]:
     """Return the first of some files that a hub repository has, else why there is none.
 
-    The local cache is asked first, and then the hub: whether it can be reached at all only once.
+    The local cache is searched first, then the hub; the connection is tested only once.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
@@ -233,7 +233,7 @@ def _from_hub(hub_id: str | None) -> tuple[Weights | None, str]:
 
 
 def _reachable(endpoint: str) -> bool:
-    """Ask once, briefly: the hub client itself would retry for half a minute."""
+    """Test the connection once, briefly: the hub client would retry for half a minute."""
     if not endpoint.startswith(("https://", "http://")):
         return False
     try:

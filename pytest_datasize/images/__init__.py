@@ -1,1 +1,1 @@
-"""Labelled images: sources, decoding, copies, groups, findings."""
+"""Labelled images: sources, decoding, duplicates, groups, findings."""

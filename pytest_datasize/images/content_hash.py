@@ -1,23 +1,23 @@
-"""What every image is called by its content; files that did not change are not read again."""
+"""Compute the content hash of every image; unchanged files are not read again."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
-from pytest_datasize.images.undecodable import UndecodableError, told
+from pytest_datasize.images.undecodable import UndecodableError, describe
 from pytest_datasize.store import Store
 
 MOST_NAMED = 200
 
 BATCH = 256
-"""Images whose contents are written to the store at a time."""
+"""Number of content hashes that are written to the store at a time."""
 
 _POINTER = "run `git lfs pull`"
 
 
 def known_contents(images: ImageSet, store: Store) -> list[str | None]:
-    """Return the content of every image whose file is as it was when it was last read."""
+    """Return the cached content hash of every image; None if its file has changed since."""
     if images.digests:
         return list(images.digests)
     found = store.contents([stamp for stamp in images.stamps if stamp])
@@ -30,14 +30,14 @@ def read_contents(
     threads: int = 1,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> tuple[str, ...]:
-    """Decode the images whose content is not known, and name all by their content.
+    """Return the content hash of every image; decode those whose hash is not cached.
 
     Parameters
     ----------
     images
         N images.
     store
-        Knows files that were read before, and learns the others.
+        Cache of content hashes by file; new hashes are added.
     threads
         Threads that read and decode.
     on_done
@@ -46,7 +46,7 @@ def read_contents(
     Raises
     ------
     DatasetError
-        Images cannot be decoded; all of them are named.
+        Images cannot be decoded; the message lists them.
     """
     if images.digests:
         return images.digests
@@ -64,7 +64,7 @@ def read_contents(
         try:
             picture = decode(images.read(row), images.max_pixels)
         except UndecodableError as problem:
-            unreadable.append(told(images.name(row), problem))
+            unreadable.append(describe(images.name(row), problem))
             return ""
         content = content_of(picture)
         squares[content] = perceptual_hash.squares_of(picture)
@@ -73,7 +73,7 @@ def read_contents(
     learnt: dict[str, str] = {}
 
     def keep() -> None:
-        # the hashes first: of a file whose content is known they need not be made again
+        # perceptual hashes first: a file with a cached content hash is not decoded again
         made = {content: squares.pop(content) for content in set(new) if content in squares}
         perceptual_hash.remember(store, made)
         store.remember(learnt)
@@ -96,14 +96,14 @@ def read_contents(
             pool.shutdown(cancel_futures=True)
             raise
         finally:
-            keep()  # what was read before an interruption is not read again
+            keep()  # after an interruption, these files are not read again
     if unreadable:
         raise DatasetError(unreadable_text(sorted(unreadable), len(images)))
     return tuple(content or "" for content in contents)
 
 
 def unreadable_text(unreadable: list[str], total: int) -> str:
-    """Name the images that cannot be used."""
+    """Return a message that lists the images that cannot be used."""
     shown = [f"  {line}" for line in unreadable[:MOST_NAMED]]
     if len(unreadable) > MOST_NAMED:
         shown.append(f"  and {len(unreadable) - MOST_NAMED} more")

@@ -1,4 +1,4 @@
-"""From file bytes or a pixel array to an 8-bit RGB image: depth, alpha and orientation, once."""
+"""Decode file bytes or a pixel array to an upright 8-bit RGB image without transparency."""
 
 import hashlib
 import io
@@ -25,7 +25,7 @@ _WARNINGS = Lock()
 
 
 def decode(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return the image as 8-bit RGB, upright, transparency over white; of several the first.
+    """Return the image as upright 8-bit RGB on white; of several frames, the first.
 
     Parameters
     ----------
@@ -59,14 +59,14 @@ def decode(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise
     except MemoryError:
         raise UndecodableError("not enough memory to decode it") from None
-    except Exception as problem:  # decoders raise whatever their format makes them raise
+    except Exception as problem:  # decoders raise errors of many types
         raise UndecodableError(f"{type(problem).__name__}: {problem}") from None
 
 
 def content_of(picture: Image.Image) -> str:
-    """Name a decoded image by its pixels, 32 hexadecimal digits.
+    """Return the hash of a decoded image's pixels, 32 hexadecimal digits.
 
-    Two files with the same pixels are one image, whatever their format and metadata.
+    Two files with the same pixels have the same hash, whatever their format and metadata.
     """
     content = hashlib.sha256(f"{picture.mode}{picture.size}".encode())
     content.update(picture.tobytes())
@@ -74,7 +74,7 @@ def content_of(picture: Image.Image) -> str:
 
 
 def refuse_empty(raw: Raw) -> None:
-    """Raise :class:`UndecodableError` for a file that holds no image at all."""
+    """Raise :class:`UndecodableError` for a file that contains no image."""
     if isinstance(raw, np.ndarray):
         if 0 in raw.shape:
             raise UndecodableError(f"shape {raw.shape}: no pixels")
@@ -86,7 +86,7 @@ def refuse_empty(raw: Raw) -> None:
 
 @cache
 def _readers() -> tuple[tuple[Any, Any], ...]:
-    """Pillow's readers of the formats above, as (open, recognise)."""
+    """Return Pillow's readers of the formats above, as (open, detect)."""
     Image.init()
     found = {name: Image.OPEN[name] for name in _FORMATS if name in Image.OPEN}
     try:
@@ -114,7 +114,7 @@ def _from_file(content: bytes, max_pixels: int) -> Image.Image:
 
 
 def _opened(content: bytes) -> Image.Image:
-    """Open a file by its content; Pillow's own limit of size is global, ours is an option."""
+    """Open an image file by its content; bypass Pillow's size limit, which is global."""
     problem: Exception | None = None
     for factory, recognises in _readers():
         try:

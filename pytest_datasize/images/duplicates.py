@@ -1,4 +1,4 @@
-"""Count every image once: copies are no evidence, and a tested copy of a training image lies."""
+"""Remove exact duplicates: they add no evidence, and in the test set they inflate the score."""
 
 from dataclasses import replace
 
@@ -9,20 +9,20 @@ MOST_NAMED = 200
 
 
 def unique(loaded: Loaded) -> Loaded:
-    """Leave out exact copies, and put the images in an order that their names do not change.
+    """Remove exact duplicates and sort the images by content, independently of file names.
 
-    Of copies with one label the first stays; copies with different labels all go, since no one
-    knows which label is right; a test image that is also in the pool goes from the test images.
+    Of duplicates with the same label, the first is kept. Duplicates with different labels are all
+    removed, because the right label is unknown. Test images that are also in the pool are removed.
 
     Parameters
     ----------
     loaded
-        Images, and test images where they are given apart, with :attr:`ImageSet.digests` set.
+        Images, and test images where given separately, with :attr:`ImageSet.digests` set.
 
     Returns
     -------
     Loaded
-        In the order of the digests, with a note for whatever was left out.
+        In the order of the digests, with a note for everything that was removed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What becomes of findings: the levels of their checks, as settings have them."""
+"""Apply the configured check levels to findings: raise, warn, report or drop."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -9,18 +9,18 @@ from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, few
 from pytest_datasize.requirement.checks import level_of
 
 FEW_PER_CLASS = 20
-"""Below so many images of a class its recall moves by over 5 points with every image."""
+"""With fewer images of a class, each image changes its recall by more than 5 points."""
 
 
 def refuse(findings: Iterable[Finding], levels: Mapping[str, str]) -> None:
-    """Raise DatasetError that names every finding of the level ``error``.
+    """Raise DatasetError that lists every finding of the level ``error``.
 
     Parameters
     ----------
     findings
-        What was found.
+        Findings to check.
     levels
-        Check → level, where settings say one.
+        Check → level, where it is configured.
     """
     wrong = [finding for finding in findings if level_of(finding.check, levels) == "error"]
     if wrong:
@@ -33,7 +33,7 @@ def refuse(findings: Iterable[Finding], levels: Mapping[str, str]) -> None:
 
 
 def settle(loaded: Loaded, levels: Mapping[str, str]) -> Loaded:
-    """Refuse errors, warn of warnings, and drop what is to be ignored.
+    """Raise on errors, issue warnings, and drop ignored findings.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def settle(loaded: Loaded, levels: Mapping[str, str]) -> Loaded:
 
 
 def in_full(finding: Finding) -> list[str]:
-    """Tell of a finding in one line, and name what it is about in one line each."""
+    """Return a finding as lines: its text, then one line for each name."""
     lines = [finding.text]
     if len(finding.names) > 1:
         lines += [f"  {name}" for name in finding.names]
@@ -60,7 +60,7 @@ def in_full(finding: Finding) -> list[str]:
 
 
 def small_classes(images: ImageSet) -> tuple[Finding, ...]:
-    """Tell of classes with few images."""
+    """Report classes with few images."""
     small = {name: n for name, n in images.class_counts.items() if n < FEW_PER_CLASS}
     if not small:
         return ()

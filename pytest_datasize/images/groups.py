@@ -1,4 +1,4 @@
-"""Images that belong together: frames of a patient must not stand on both sides of a split."""
+"""Group images that belong together, so that no split puts a group on both sides."""
 
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -18,7 +18,7 @@ def of_column(group: Any, columns: Sequence[str], source: str) -> str | None:
     Raises
     ------
     DatasetError
-        It looks like the name of a column, and there is none of that name.
+        It has the form of a column name, but there is no such column.
     """
     if not isinstance(group, str) or group in columns:
         return group if isinstance(group, str) else None
@@ -32,7 +32,7 @@ def of_column(group: Any, columns: Sequence[str], source: str) -> str | None:
 
 
 def grouped(images: ImageSet, group: Any) -> ImageSet:
-    r"""Find out what images belong together, unless a column has said so already.
+    r"""Assign a group to every image, unless a column has done so already.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def grouped(images: ImageSet, group: Any) -> ImageSet:
     Raises
     ------
     DatasetError
-        The group of an image cannot be told.
+        The group of an image cannot be determined.
 
     Examples
     --------
@@ -76,7 +76,7 @@ EXPECTED = (
 
 
 def with_groups(images: ImageSet, values: Sequence[Any]) -> ImageSet:
-    """Give every image the group that stands for it in a list.
+    """Assign groups from a list with one value per image.
 
     Raises
     ------
@@ -95,8 +95,8 @@ def with_groups(images: ImageSet, values: Sequence[Any]) -> ImageSet:
     return replace(images, groups=numbers.astype(np.int64), group_names=tuple(found.tolist()))
 
 
-def apart(loaded: Loaded) -> Loaded:
-    """Leave out the test images of groups that are trained on.
+def without_shared_groups(loaded: Loaded) -> Loaded:
+    """Remove the test images whose group is also in the pool.
 
     Raises
     ------
@@ -128,14 +128,14 @@ def apart(loaded: Loaded) -> Loaded:
 def numbers(images: ImageSet, test: ImageSet | None = None) -> NDArray[np.int64] | None:
     """Return the group of every image of the pool and, after them, of the test images.
 
-    None where every image stands for itself. Groups are matched by name, so that a number means
-    the same on both sides.
+    None if every image is its own group. Groups are matched by name, so a number means the same
+    group in both sets.
     """
     if images.groups is None:
         return None
     if test is None:
         return images.groups
-    if test.groups is None:  # test images of their own: each stands for itself
+    if test.groups is None:  # without groups, each test image is its own group
         alone = len(images.group_names) + np.arange(len(test))
         return np.concatenate([images.groups, alone]).astype(np.int64)
     names = (*images.group_names, *test.group_names)

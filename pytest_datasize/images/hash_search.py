@@ -1,9 +1,9 @@
-"""Find hashes that differ in few bits, without comparing all with all.
+"""Find pairs of hashes that differ in few bits, without comparing all pairs.
 
 Multi-index hashing (Norouzi, Punjani, Fleet 2012, "Fast Search in Hamming Space with Multi-Index
-Hashing"): the bits are dealt into chunks. Two hashes that differ in few bits agree in one chunk, or
-but for one bit, so that only those are compared that share a bucket of some chunk. All such pairs
-are found; the work grows with the number of images, not with its square.
+Hashing"): the bits are divided into chunks. Two hashes that differ in few bits agree in one chunk,
+except for at most one bit, so only hashes that share a bucket of some chunk are compared. All such
+pairs are found; the work grows with the number of images, not with its square.
 
 A mirrored image has the same frequencies but for the signs of those that are odd along that side.
 So bits are of four kinds, even or odd along each side; a mirror turns all bits of a kind or none. A
@@ -26,23 +26,24 @@ from numpy.typing import NDArray
 from pytest_datasize.images.perceptual_hash import SIDE, ByteArray
 
 MOST_BITS: Final = 23
-"""Bits of 255 that a copy may differ in; of 2,000 different textiles no two differ in under 84."""
+"""Most differing bits, of 255, between near-duplicates; of 2,000 different textiles no two
+differ in under 84."""
 
 SHARE_OF_NEIGHBOURS: Final = 0.25
-"""Bits that a copy may differ in, as a share of what near neighbours usually do."""
+"""Largest distance of near-duplicates, as a share of the usual distance of near neighbours."""
 
 MOST_OF_A_BUCKET: Final = 2048
 """Hashes of one bucket that a hash is compared with. Only where thousands agree in 20 bits or more
 without being near-duplicates is one larger."""
 
 LEAST_POOL: Final = 20
-"""Images from which on their neighbours say what is usual."""
+"""Fewest images from which the usual distance of neighbours can be estimated."""
 
 _NEIGHBOUR: Final = 10
 _SAMPLE: Final = 500
-_BLOCK: Final = 1 << 13  # hashes that are compared with the sample at a time
-_LOOKUPS: Final = 1 << 18  # buckets that are looked into at a time
-_CANDIDATES: Final = 1 << 20  # pairs that are compared at a time
+_BLOCK: Final = 1 << 13  # hashes compared with the sample per batch
+_LOOKUPS: Final = 1 << 18  # buckets searched per batch
+_CANDIDATES: Final = 1 << 20  # pairs compared per batch
 
 _DOWN, _ACROSS = np.meshgrid(np.arange(SIDE), np.arange(SIDE), indexing="ij")
 _ALL: Final = np.ones_like(_DOWN)
@@ -114,21 +115,21 @@ def usual_limit(pool: ByteArray) -> int:
 
 
 class HashIndex:
-    """Hashes by their chunks, to be asked for those that are near others.
+    """Index of hashes by chunk; finds the indexed hashes that are near given ones.
 
     Parameters
     ----------
     known
         Hashes, (N, 32).
     within
-        Bits from which on a pair is none, at most ``MOST_BITS + 1``.
+        Pairs that differ in this many bits or more do not match; at most ``MOST_BITS + 1``.
 
     Attributes
     ----------
     compared
         Number of pairs that were compared so far.
     partly
-        Number of lookups so far that saw only :data:`MOST_OF_A_BUCKET` of a larger bucket.
+        Number of lookups so far that checked only :data:`MOST_OF_A_BUCKET` of a larger bucket.
     """
 
     def __init__(self, known: ByteArray, within: int) -> None:
@@ -145,20 +146,20 @@ class HashIndex:
     def matches(
         self, asked: ByteArray, labels: NDArray[np.int64] | None = None
     ) -> Iterator[Matches]:
-        """Find the near hashes of others, mirrored or turned or as they are.
+        """Find the indexed hashes near the given ones, also mirrored or rotated.
 
         Parameters
         ----------
         asked
             Hashes, (M, 32).
         labels
-            Where they belong to the images that are known here: a number for each. Pairs with one
-            number are skipped; the caller may change the array between two results.
+            If the given hashes are the indexed ones: a group number for each. Pairs within a group
+            are skipped; the caller may change the array between two results.
 
         Yields
         ------
         Matches
-            Some pairs; one may come several times.
+            A batch of pairs; a pair can occur several times.
         """
         rows = _shown(asked)
         if not self._within or not len(rows) or not len(self._rows):
@@ -236,7 +237,7 @@ def _scheme(within: int) -> tuple[int, int]:
 
 
 def _shown(hashes: ByteArray) -> NDArray[np.int64]:
-    """Rows of the images that show anything."""
+    """Return the rows of the images with enough contrast to compare."""
     return np.flatnonzero(hashes[:, 0] & 0x80)
 
 

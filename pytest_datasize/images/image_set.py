@@ -1,4 +1,4 @@
-"""Labelled images, wherever they come from, in the one shape that everything below works with."""
+"""Define ImageSet, the common form of labelled images from every source."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,23 +19,23 @@ Raw = bytes | np.ndarray[Any, Any]
 _T = TypeVar("_T")
 
 MAX_PIXELS = 178_956_970
-"""Largest image that is decoded unless asked for: Pillow's own limit, half a gigabyte as RGB."""
+"""Largest image that is decoded by default: Pillow's own limit, half a gigabyte as RGB."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a reader of the report should know about a data set.
+    """A problem or note about a data set, shown in the report.
 
     Attributes
     ----------
     check
-        Name in :data:`pytest_datasize.requirement.checks.CHECKS`, which says how serious it is.
+        Name in :data:`pytest_datasize.requirement.checks.CHECKS`, which defines its default level.
     text
-        What was found and what became of it, in one line.
+        What was detected and what was done about it, in one line.
     count
-        Images, files or folders that it is about.
+        Number of images, files or folders concerned.
     names
-        What they are called, all or the first of them.
+        Their names, all or the first of them.
     """
 
     check: str
@@ -46,14 +46,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a data set is to be read.
+    """Options for reading a data set.
 
     Attributes
     ----------
     group
         What images belong together (frames of a patient): the name of a column, a regular
         expression over paths, a function of a path, or one value per image; None when every
-        image stands for itself.
+        image is its own group.
     allow_outside
         Whether links and paths that leave the data set's own folder may be followed.
     max_pixels
@@ -67,7 +67,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Chosen(Generic[_T]):
-    """A function of the rows of an image set, as a function of places in a choice of them.
+    """A function of row numbers, applied to positions in a selection of rows.
 
     Examples
     --------
@@ -79,22 +79,22 @@ class Chosen(Generic[_T]):
     rows: NDArray[np.int64]
 
     def __call__(self, index: int) -> _T:
-        """Return the value of the row at a place."""
+        """Return the value of the row at a position."""
         return self.function(int(self.rows[index]))
 
 
 def no_stamp(index: int) -> None:
-    """Return None: only reading tells whether an image has changed."""
+    """Return None: a change of the image is detected only by reading it."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images that are read one at a time, so that nothing ever holds all of them.
+    """Labelled images that are read one at a time and never held in memory all together.
 
     Attributes
     ----------
     source
-        What a person would call it, such as ``folder data/train``.
+        Description for messages, such as ``folder data/train``.
     classes
         Class names; a label is an index into them.
     labels
@@ -104,26 +104,27 @@ class ImageSet:
         functions can be pickled where they are methods or objects of module-level classes, so
         that images reach processes that are spawned.
     name
-        Index → what to call the image in a message.
+        Index → name of the image for messages.
     findings
-        What a reader of the report should know, such as files that were left out.
+        Findings for the report, such as files that were left out.
     digests
-        What each image's content is called; empty until they were read.
+        Content hash of each image; empty until the images have been read.
     stamp
         Index → a text that changes whenever the file does, such as :func:`file_stamp`; None where
-        only reading tells. What has a known stamp need not be read again.
+        only reading detects a change. Images with a cached stamp are not read again.
     key
-        Index → what ``group`` looks at, such as a path inside the data set; None: the name.
+        Index → text that ``group`` is applied to, such as a path inside the data set; None: the
+        name.
     groups
-        int64 array of shape (N,): images with one number belong together and never stand on both
-        sides of a split. None when every image stands for itself.
+        int64 array of shape (N,): images with one number belong together and are never divided
+        by a split. None when every image is its own group.
     group_names
         Names of the groups; a group's number is an index into them.
     near
-        int64 array of shape (N,): images with one number are nearly the same. None where no one
-        has looked.
+        int64 array of shape (N,): images with the same number are near-duplicates. None if
+        they were not searched.
     max_pixels
-        Largest width x height that is decoded; to be handed to ``decode``.
+        Largest width x height that is decoded; passed to ``decode``.
     """
 
     source: str
@@ -145,11 +146,11 @@ class ImageSet:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was found, in words."""
+        """Texts of the findings."""
         return tuple(finding.text for finding in self.findings)
 
     def part(self, rows: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
-        """Return the images of some rows, in their order."""
+        """Return the images of the given rows, in the given order."""
         chosen = np.asarray(rows, dtype=np.int64)
         return replace(
             self,
@@ -182,14 +183,14 @@ class ImageSet:
 
 
 class Loaded(NamedTuple):
-    """A data set as its source gives it: the images, and test images where it is split."""
+    """A data set as loaded by its source: the images, and test images if it is split."""
 
     images: ImageSet
     test: ImageSet | None = None
 
 
 def file_stamp(path: str | os.PathLike[str]) -> str | None:
-    """Name a file by its place, size, time of change and inode; None when it cannot be found."""
+    """Return path, size, modification time and inode of a file; None if it does not exist."""
     try:
         status = os.stat(path)
     except OSError:
@@ -199,7 +200,7 @@ def file_stamp(path: str | os.PathLike[str]) -> str | None:
 
 
 def one_line(name: str) -> str:
-    r"""Write a name from data such that it cannot break a line or drive a terminal.
+    r"""Escape a name from data so that it cannot break a line or send terminal control codes.
 
     Examples
     --------
@@ -214,7 +215,7 @@ def one_line(name: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class SafeName:
-    """Names of images, each by :func:`one_line` fit to be shown."""
+    """Names of images, escaped by :func:`one_line` for messages."""
 
     name: Callable[[int], str]
 
@@ -224,7 +225,7 @@ class SafeName:
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    """Name the first of many.
+    """Join the first names of a list, and count the others.
 
     Examples
     --------
@@ -236,7 +237,7 @@ def few(names: Sequence[str], most: int = 3) -> str:
 
 
 def labelled(values: Any, source: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Turn labels of any kind (strings, integers with gaps) into class names and indices.
+    """Convert labels of any kind (strings, integers with gaps) to class names and indices.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Look at every image before anything is trained: what cannot be decoded, copies, blanks, sizes."""
+"""Inspect every image before training: decoding errors, blank images, sizes."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,28 +9,28 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.decode import content_of, decode, refuse_empty
 from pytest_datasize.images.duplicates import MOST_NAMED
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, few
-from pytest_datasize.images.undecodable import UndecodableError, told
+from pytest_datasize.images.undecodable import UndecodableError, describe
 
 CONSTANT_SPREAD = 2
-"""Levels of 255 between darkest and brightest that encoding alone makes of one colour."""
+"""Range of grey levels, of 255, that lossy encoding alone can add to a uniform image."""
 
 SIZE_RATIO = 8
-"""Long sides that differ by more were hardly taken in one way."""
+"""Long sides that differ by a larger factor suggest different recording conditions."""
 
 
 class Look(NamedTuple):
-    """What one image is like.
+    """Result of inspecting one image.
 
     Attributes
     ----------
     problem, empty
-        Why it cannot be decoded, empty text if it can; whether there is nothing to decode.
+        Why it cannot be decoded, empty if it can; whether the file contains no image.
     digest
-        Name of its decoded pixels: the same however the file stores them.
+        Hash of its decoded pixels, independent of the file format.
     side
         Long side in pixels.
     constant
-        Whether it is of one colour all over.
+        Whether all its pixels have one colour.
     """
 
     problem: str = ""
@@ -45,12 +45,12 @@ def looked(
     threads: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Loaded:
-    """Decode every image, name it by its pixels, and leave out what cannot be decoded.
+    """Decode every image, compute its content hash, and leave out undecodable images.
 
     Parameters
     ----------
     loaded
-        Images, and test images where they are given apart.
+        Images, and test images where given separately.
     threads
         Threads that decode.
     on_progress
@@ -59,7 +59,7 @@ def looked(
     Returns
     -------
     Loaded
-        With :attr:`ImageSet.digests` set, and a finding for whatever was left out or looks odd.
+        With :attr:`ImageSet.digests` set, and a finding for everything left out or unusual.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def looked(
 def look(
     images: ImageSet, threads: int, on_done: Callable[[int], None] = lambda done: None
 ) -> list[Look]:
-    """Look at every image of a set."""
+    """Inspect every image of a set."""
     found = []
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -106,7 +106,7 @@ def _one(images: ImageSet, row: int) -> Look:
             return Look(f"{images.name(row)}: {problem}", empty=True)
         picture = decode(raw, images.max_pixels)
     except UndecodableError as problem:
-        return Look(told(images.name(row), problem))
+        return Look(describe(images.name(row), problem))
     extremes = [high - low for low, high in picture.getextrema()]  # type: ignore[misc]
     return Look(
         digest=content_of(picture),

@@ -1,14 +1,14 @@
-"""Images that are nearly the same, by their perceptual hashes alone.
+"""Detect near-duplicates by perceptual hashes, and keep them on one side of every split.
 
-One set of groups for an image set, whatever a study does with it: strategies that are compared must
+The groups depend on the image set only, not on the study: strategies that are compared must
 train and test on the same images, and only some of them have embeddings. The hash finds what was
 saved again, brightened, shrunk, mirrored, turned or cropped around the middle
 (:mod:`pytest_datasize.images.perceptual_hash`; ``benchmarks/copies.py`` counts how many). It does
-not find all copies: this says which images are surely copies, not which surely are none. Where
+not find all copies: a match is almost certain, a missing match is not. Where
 over half of the images have a near-duplicate (frames of videos) that is what is usual, and only
 ``group`` says what belongs together.
 
-What was found is stored, so an unchanged image set needs neither its hashes nor what makes them.
+Results are cached, so an unchanged image set needs neither hashes nor decoding.
 """
 
 from dataclasses import replace
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from pytest_datasize.images.perceptual_hash import ByteArray
 
 _VERSION: Final = 1
-"""Of what counts as a near-duplicate: results of another version are not used."""
+"""Version of the definition of near-duplicates: results of other versions are not used."""
 
 _KIND: Final = "near_duplicates"
 
 
 class NearDuplicates(NamedTuple):
-    """What is nearly the same among some images.
+    """Near-duplicates within the pool, and between test images and pool.
 
     Attributes
     ----------
@@ -95,14 +95,14 @@ def find(pool: "ByteArray", test: "ByteArray | None" = None) -> NearDuplicates:
 
 
 def find_stored(loaded: Loaded, store: Store, threads: int = 1) -> NearDuplicates:
-    """Find near-duplicates once: what was found among the same images before is in the store.
+    """Find near-duplicates, or load them from the store for images searched before.
 
     Parameters
     ----------
     loaded
         The pool, and test images where they are given separately, with their contents known.
     store
-        Keeps hashes and what was found.
+        Cache of hashes and search results.
     threads
         Threads that decode images whose hashes are not known.
 
@@ -123,7 +123,7 @@ def find_stored(loaded: Loaded, store: Store, threads: int = 1) -> NearDuplicate
 
 
 def separated(loaded: Loaded, found: NearDuplicates) -> Loaded:
-    """Let no image be tested on that is nearly the same as one that is trained on.
+    """Keep near-duplicates of training images out of the test set.
 
     Test images given separately are left out where the pool has a near-duplicate. Otherwise
     near-duplicates within the pool become groups, which are never divided by a split.
@@ -133,12 +133,12 @@ def separated(loaded: Loaded, found: NearDuplicates) -> Loaded:
     loaded
         The pool, and test images where they are given separately, copies counted once.
     found
-        What is nearly the same among them.
+        Near-duplicates among them.
 
     Returns
     -------
     Loaded
-        With :attr:`ImageSet.near`, and findings of what was found and of what was not searched.
+        With :attr:`ImageSet.near`, and findings for near-duplicates and for a skipped search.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def separated(loaded: Loaded, found: NearDuplicates) -> Loaded:
 
 
 def _not_searched(images: ImageSet, found: NearDuplicates) -> tuple[Finding, ...]:
-    """Say where near-duplicates may be left because the search was not made, or in part."""
+    """Report that the search was skipped or partial, so near-duplicates can remain."""
     if found.searched == "all":
         return ()
     group = "`group` can say what belongs together"
@@ -182,7 +182,7 @@ def _not_searched(images: ImageSet, found: NearDuplicates) -> tuple[Finding, ...
 
 
 def _together(images: ImageSet, near: tuple[tuple[int, ...], ...]) -> ImageSet:
-    """Put near-duplicates, and the whole groups they are of, into one group."""
+    """Merge near-duplicates, with the whole groups they belong to, into one group."""
     old = np.arange(len(images)) if images.groups is None else images.groups
     joined = np.arange(int(old.max()) + 1)
     first = np.repeat([rows[0] for rows in near], [len(rows) for rows in near])

@@ -1,4 +1,4 @@
-"""What an image shows, in bits that saving again, brightening or mirroring hardly change.
+"""Compute perceptual hashes, which re-encoding, brightening or mirroring hardly change.
 
 The signs of the lowest 16 x 16 frequencies of the image as 32 x 32 grey squares (Zauner 2010,
 "Implementation and Benchmarking of Perceptual Image Hash Functions", with four times the bits and
@@ -6,7 +6,7 @@ the sign for the median). An image has five such hashes: of the whole, and of wi
 middle that leave out 3 to 10.5 % of both sides. A copy that was cropped has, as a whole, nearly the
 hash of one of the windows of its original.
 
-The arithmetic is of whole numbers, so that every machine finds the same bits: the groups that
+All arithmetic uses integers, so that every machine computes the same bits: the groups that
 follow from them are part of cache keys and of lock files.
 """
 
@@ -21,7 +21,7 @@ from PIL import Image
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.decode import decode
 from pytest_datasize.images.image_set import ImageSet
-from pytest_datasize.images.undecodable import UndecodableError, told
+from pytest_datasize.images.undecodable import UndecodableError, describe
 from pytest_datasize.requirement.versions import DECODING, text_of
 from pytest_datasize.store import Store
 
@@ -37,7 +37,7 @@ SIDE: Final = 16
 
 _SQUARES: Final = 32
 _FLAT: Final = 2
-"""Spread of grey levels of 255 below which an image shows too little to recognise it by."""
+"""Standard deviation of grey levels, of 255, below which an image has too little contrast."""
 
 _SCALE: Final = 4096  # of the cosines: sums of products stay whole numbers below 2**53
 _FORMAT: Final = "perceptual hash 2"
@@ -77,8 +77,8 @@ def squares_of(picture: Image.Image) -> bytes:
 def hashes_of(squares: Sequence[bytes]) -> ByteArray:
     """Return the hashes of images and of their :data:`WINDOWS`, shape (N, 5, 32).
 
-    The first bit, which would be the sign of the mean brightness, says whether there is anything to
-    recognise.
+    The first bit, which would be the sign of the mean brightness, is set if the image has enough
+    contrast.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def _space() -> str:
 
 
 def remember(store: Store, squares: Mapping[str, bytes]) -> None:
-    """Keep the hashes of images whose contents and squares are known."""
+    """Store the hashes of images, from their content hashes and grey squares."""
     _, known = _fetch(store, list(squares))
     new = [name for name, there in zip(squares, known, strict=True) if not there]
     if new:
@@ -141,12 +141,12 @@ def perceptual_hashes(images: ImageSet, store: Store, threads: int = 1) -> ByteA
 
 
 def trust(store: Store, contents: Sequence[str]) -> None:
-    """Count hashes that a worker of this session has kept as its own."""
+    """Use hashes that a worker of this session has stored, even with ``refresh``."""
     store.rows(_space()).trust(contents)
 
 
 def _fetch(store: Store, contents: Sequence[str]) -> tuple[ByteArray, BoolArray]:
-    """Return the stored hashes, and which there are; they lie beside the embeddings, as bits."""
+    """Return the stored hashes and which were found; they are stored beside the embeddings."""
     width = len(WINDOWS) * SIDE**2 // 16
     rows = store.rows(_space())
     if rows.width is None:
@@ -160,4 +160,4 @@ def _squares(images: ImageSet, row: int) -> bytes:
     try:
         return squares_of(decode(images.read(row), images.max_pixels))
     except UndecodableError as problem:
-        raise DatasetError(told(images.name(row), problem)) from None
+        raise DatasetError(describe(images.name(row), problem)) from None

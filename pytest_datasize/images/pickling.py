@@ -1,4 +1,4 @@
-"""Objects of the user's own that must reach processes which are spawned, not forked."""
+"""Check that a user's objects can be pickled and sent to spawned processes."""
 
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -7,7 +7,7 @@ from pytest_datasize.errors import DatasetError
 
 
 class _Nowhere:
-    """A file that keeps nothing."""
+    """A file that discards all data."""
 
     def write(self, data: Any) -> int:
         return len(data)
@@ -34,7 +34,7 @@ def refuse_unpicklable(value: Any, what: str) -> None:
     """
     try:
         ForkingPickler(_Nowhere()).dump(value)
-    except Exception as problem:  # whatever the objects in it raise
+    except Exception as problem:  # its parts can raise errors of any type
         raise DatasetError(
             f"{what} cannot be sent to another process, such as a worker of a DataLoader: "
             f"{type(problem).__name__}: {problem}. Replace lambdas and functions that are defined "

@@ -1,4 +1,4 @@
-"""The images of one study: loaded, each once and known by its content, near-duplicates grouped."""
+"""Load the images of one study: content hashes, duplicates removed, near-duplicates grouped."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,14 +18,14 @@ _OF_THE_READING = ("group", "allow_outside", "max_pixels")
 
 
 class Pool:
-    """Loads, names and settles the images of a study, each step once and when it is needed.
+    """Loads, hashes and checks the images of a study; each step runs once, when needed.
 
     Parameters
     ----------
     options
-        What the study was asked: data sets, how they are read, levels of checks.
+        Options of the study: data sets, how they are read, levels of checks.
     store
-        Knows files that were read before.
+        Cache of content hashes by file.
     threads
         Threads that may decode images.
     on_progress
@@ -47,11 +47,11 @@ class Pool:
         self._separated: Loaded | None = None
         self._fingerprint: str | None = None
         self.contents: tuple[tuple[str, ...], ...] = ()
-        """What each raw image's content is called, part by part, once it is known."""
+        """Content hash of each raw image, per part (pool, test), once computed."""
 
     @property
     def raw(self) -> Loaded:
-        """The images as their source has them, in its order."""
+        """The images as loaded by their source, in its order."""
         if self._raw is None:
             raw = self._read(self.levels)
             if must_decode(self.levels):
@@ -72,7 +72,7 @@ class Pool:
 
     @property
     def once(self) -> Loaded:
-        """Every image once; read and decoded here if no one has before."""
+        """Every image once; files without a cached content hash are decoded here."""
         if self._unique is None:
             total = sum(len(part) for part in self.raw if part)
             contents: list[tuple[str, ...]] = []
@@ -84,7 +84,7 @@ class Pool:
         return self._unique
 
     def name(self, contents: Sequence[tuple[str, ...]]) -> None:
-        """Take the contents of the raw images, part by part, from whoever has read them."""
+        """Set the content hashes of the raw images, per part, as computed elsewhere."""
         if self._unique is not None:
             return
         parts = [
@@ -108,11 +108,11 @@ class Pool:
         return self._separated
 
     def looked_at(self, levels: Mapping[str, str]) -> Loaded:
-        """Return every image once, with all that a look at each one finds."""
+        """Return every image once, with the findings of inspecting each image."""
         return unique(self._looked(self._read(levels)))
 
     def fingerprint(self) -> str:
-        """Name the images: what they show, their labels and groups, which are for testing.
+        """Return a hash of the images: contents, labels, groups, and which are test images.
 
         Near-duplicates count as they are grouped or left out. It does not depend on the names, the
         order or the dates of files.
@@ -130,7 +130,7 @@ class Pool:
         return self._fingerprint
 
     def take_fingerprint(self, fingerprint: str) -> None:
-        """Use the fingerprint that another process has found for the same images."""
+        """Use the fingerprint that another process has computed for the same images."""
         self._fingerprint = fingerprint
 
     def _without_near_duplicates(self) -> Loaded:
@@ -165,7 +165,7 @@ class Pool:
 
 
 def _renumbered(groups: Any) -> list[int] | None:
-    """Number groups by their first image: their names say nothing of the evidence."""
+    """Number groups by their first image: results do not depend on group names."""
     if groups is None:
         return None
     order: dict[int, int] = {}

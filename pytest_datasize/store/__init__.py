@@ -1,6 +1,6 @@
-"""What was found out once and need not be again: file contents, embeddings, trials, evidence.
+"""Cache of content hashes, embeddings, trial results and evidence, by cache key.
 
-A key says everything that a value depends on; who makes a key decides what that is. Nothing is
+A key contains everything that a value depends on; the caller decides what that is. Nothing is
 pickled: values are JSON, or raw numbers. Standard library only, but for the rows of embeddings.
 """
 

@@ -1,8 +1,9 @@
-"""Claims: of several processes that want the same result, one makes it and the others wait.
+"""Claims: of several processes that need the same result, one computes it, the others wait.
 
 A claim is a lock that the operating system releases when its process dies. A holder also touches
-the file every few seconds, so that a stopped process blocks nobody: who sees no such sign goes on
-without the claim. The result is the same, it is only computed twice. Standard library only.
+the file every few seconds, so that a stopped process blocks nobody: without a recent touch, a
+waiting process continues without the claim. The result is the same, only computed twice. Standard
+library only.
 """
 
 import os
@@ -22,10 +23,10 @@ else:
 
 FOLDER = "claims"
 QUIET_SECONDS = 60.0
-"""A holder that has not touched its claim for so long is stopped, or on a machine that is."""
+"""A holder that has not touched its claim for this long counts as stopped."""
 
 MOST_SECONDS = 3600.0
-"""Nobody waits longer than this, however busy the holder is."""
+"""Longest wait in seconds, even while the holder is active."""
 
 _TOUCH_SECONDS = 5.0
 _POLL_SECONDS = 0.1
@@ -41,23 +42,23 @@ def claimed(
     quiet: float | None = None,
     most: float | None = None,
 ) -> Iterator[str]:
-    """Hold a claim, or go on without it where its holder does not answer or takes too long.
+    """Hold a claim, or continue without it if its holder does not respond or takes too long.
 
     Parameters
     ----------
     path
-        The file of the claim; its folder is made when it is missing.
+        The file of the claim; its folder is created if missing.
     work
         What the holder of this claim does, as in "process 1, which embeds these images".
     on_wait
-        Called with a sentence when this process begins to wait.
+        Called with a message when this process begins to wait.
     quiet, most
         Seconds; None for :data:`QUIET_SECONDS` and :data:`MOST_SECONDS`.
 
     Yields
     ------
     str
-        How long and for whom this process has waited, in a sentence; empty where it has not.
+        Message with the time waited and the holder; empty if this process did not wait.
     """
     try:
         stream, waited = _acquired(
@@ -144,7 +145,7 @@ def _lock(stream: BinaryIO) -> bool:
 
 
 def _is_at(stream: BinaryIO, path: Path) -> bool:
-    """Whether an open file still is the one that others find."""
+    """Return whether the path still refers to the open file."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except FileNotFoundError:
@@ -152,7 +153,7 @@ def _is_at(stream: BinaryIO, path: Path) -> bool:
 
 
 def _sign(stream: BinaryIO) -> None:
-    """Write who holds the claim, for those who wait."""
+    """Write the holder's process id and machine, for waiting processes."""
     stream.truncate(0)
     stream.write(f"{os.getpid()} {platform.node()}".encode())
     stream.flush()
@@ -173,7 +174,7 @@ def _touch(path: Path, done: threading.Event) -> None:
 
 
 def _release(stream: BinaryIO, path: Path) -> None:
-    """Delete the file, then release it: who opened it before finds that it is gone."""
+    """Delete the file, then unlock it: processes that have it open detect the deletion."""
     if sys.platform == "win32":  # where an open file cannot be deleted
         stream.close()
         with suppress(OSError):  # another process waits for it

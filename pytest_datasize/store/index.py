@@ -1,4 +1,4 @@
-"""The SQLite index of a store, and what happens when it fails: a warning and a plan B.
+"""SQLite index of a store; errors fall back to an in-memory cache with a warning.
 
 A process that dies, a full disk, a read-only folder or damaged bytes cost recomputation and nothing
 else. What cannot be written is kept in memory until the session ends, and is found there.
@@ -41,7 +41,7 @@ Row = tuple[Any, ...]
 
 
 class Index:
-    """Reads and writes that never raise for what the disk does.
+    """Reads and writes that never raise because of disk errors.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Index:
             self._open(folder)
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Return the rows of a query; what this session could only keep in memory comes last."""
+        """Return the rows of a query; rows that exist only in memory come last."""
         found: list[Row] = []
         if self._disk is not None:
             try:
@@ -92,13 +92,13 @@ class Index:
             memory.executemany(statement, rows)
 
     def note(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Write what is good to have and no loss to lack: no word of it when it fails."""
+        """Write optional data; errors are ignored without a warning."""
         if self._disk is not None and rows:
             with suppress(sqlite3.Error), self._disk:
                 self._disk.executemany(statement, rows)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         for connection in (self._disk, self._memory):
             if connection is not None:
                 connection.close()
@@ -127,7 +127,7 @@ class Index:
         weakref.finalize(self, self._disk.close)
 
     def _trouble(self, what: str, problem: Exception) -> None:
-        """Go on without the file: set it aside when it is damaged, else leave it as it is."""
+        """Continue without the file: rename it if it is damaged, else leave it unchanged."""
         if self._disk is not None:
             self._disk.close()
             self._disk = None
@@ -163,7 +163,7 @@ class Index:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename the index, so that the next session begins a new one; return its new name."""
+    """Rename the index, so that the next session creates a new one; return the new name."""
     aside = folder / f"{NAME}.damaged-{time.time_ns()}"
     (folder / NAME).replace(aside)
     for rest in ("-wal", "-shm"):

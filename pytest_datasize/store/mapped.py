@@ -1,4 +1,4 @@
-"""Embeddings that stay in their files until they are taken: pools larger than memory."""
+"""Read embeddings from memory-mapped files on demand, for pools larger than memory."""
 
 import mmap
 import zlib
@@ -27,7 +27,7 @@ class MappedRows:
     checksums
         CRC-32 of each row, uint32 of shape (N,); None trusts the files.
     on_damage
-        Called with the rows that are not what was written.
+        Called with the rows whose checksum does not match.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class MappedRows:
         Raises
         ------
         DatasetError
-            Some are damaged; they are forgotten, so that the next run makes them again.
+            Some are damaged; they are deleted from the index, so that the next run computes them.
         """
         found = np.empty((len(rows), self.width), dtype=np.float16)
         shards, places = self._shard_of[rows], self._row_of[rows]
@@ -94,7 +94,7 @@ class MappedRows:
 
 
 def _read(shard: HalfArray, rows: NDArray[np.int64]) -> HalfArray:
-    """Copy some rows of a file, and let go of its pages: they count as this process's memory."""
+    """Copy some rows of a file and release its pages: they count as this process's memory."""
     mapping: Any = shard.base
     if not isinstance(mapping, mmap.mmap) or not hasattr(mapping, "madvise"):
         return shard[rows]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_datasize.store.mapped import MappedRows
 
 _PLACES = "SELECT content, shard, row, checksum FROM rows WHERE space = ? AND content IN ({})"
-_LOCATED = 100_000  # contents whose places are asked for at a time
+_LOCATED = 100_000  # contents located per batch
 
 
 class Rows:
@@ -38,7 +38,7 @@ class Rows:
     width
         Features of a row D; None until the first rows come.
     fresh
-        Whether rows that are there count as unknown, so that all are made again.
+        Whether to ignore existing rows, so that all are computed again.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Rows:
         self._stream: BinaryIO | None = None
         self._shard = 0
         self._written = 0
-        self._kept: dict[bytes, HalfArray] = {}  # what no file could take
+        self._kept: dict[bytes, HalfArray] = {}  # rows that could not be written to a file
 
     def fetch(self, contents: Sequence[str], out: HalfArray) -> np.ndarray[Any, Any]:
-        """Fill the known rows of ``out`` and tell which they are.
+        """Fill the cached rows of ``out`` and return which they are.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class Rows:
         return known
 
     def has(self, contents: Sequence[str]) -> np.ndarray[Any, Any]:
-        """Tell which rows are named, without reading them: bool, shape (N,)."""
+        """Return which rows are in the index, without reading them: bool, shape (N,)."""
         names = [bytes.fromhex(text) for text in contents]
         wanted = [name for name in set(names) if not self._fresh or name in self._own]
         found = self.index.read_many(
@@ -117,7 +117,7 @@ class Rows:
         return np.array([name in known for name in names], dtype=bool)
 
     def locate(self, contents: Sequence[str]) -> "MappedRows":
-        """Return the rows of known contents where they lie; they are read when they are taken.
+        """Return the rows of cached contents as memory-mapped rows, read on demand.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Rows:
             )
             places = {content: rest for content, *rest in found}
             for k, name in enumerate(names, start):
-                if name in self._kept:  # what no file could take
+                if name in self._kept:  # rows that could not be written to a file
                     shard_of[k], row_of[k] = len(shards), 0
                     checksums[k] = zlib.crc32(self._kept[name].data)
                     shards.append(self._kept[name][None])
@@ -158,11 +158,11 @@ class Rows:
         return MappedRows(shards, shard_of, row_of, checksums, forget)
 
     def trust(self, contents: Sequence[str]) -> None:
-        """Count rows that a worker of this session has added as its own."""
+        """Use rows that a worker of this session has added, even with ``fresh``."""
         self._own.update(bytes.fromhex(text) for text in contents)
 
     def add(self, contents: Sequence[str], rows: HalfArray) -> None:
-        """Keep new rows, (n, D) float16: first their bytes, then their names."""
+        """Store new rows, (n, D) float16: first their bytes, then their index entries."""
         rows = np.ascontiguousarray(rows)
         names = [bytes.fromhex(content) for content in contents]
         self._own.update(names)
@@ -183,7 +183,7 @@ class Rows:
                     stacklevel=2,
                 )
             self._kept.update(zip(names, rows, strict=True))
-            self._stream = None  # what was half written is never named
+            self._stream = None  # partly written rows never get an index entry
             return
         self.index.write(
             "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?)",

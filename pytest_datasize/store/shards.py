@@ -1,4 +1,4 @@
-"""The files that hold rows of embeddings: their names, who writes to one, when one was last used.
+"""Shard files of embeddings: names, writer locks and last-used times.
 
 A file is appended to by the session that made it and by no other, for as long as it holds the lock;
 its time of change is when it was last written or read. Standard library only.
@@ -17,7 +17,7 @@ if sys.platform != "win32":  # where a file that someone has open cannot be dele
 FOLDER = "embeddings"
 SUFFIX = ".f16"
 HOUR, WEEK = 3600.0, 7 * 86400.0
-"""Seconds after which a use is noted again; that of remembered files, which are many, by weeks."""
+"""Seconds between updates of a last-used time; weeks for remembered files, which are many."""
 
 
 def shard_name(shard: int) -> str:
@@ -46,14 +46,14 @@ def shard_of(name: str) -> int | None:
 
 
 def hold(stream: BinaryIO) -> None:
-    """Mark an open file as being written; the mark goes with the stream, or with its process."""
+    """Lock an open file as being written; closing it or ending the process unlocks it."""
     if sys.platform != "win32":
         with suppress(OSError):  # a file system without locks
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def in_use(path: Path) -> bool:
-    """Whether a session is still writing to a file."""
+    """Return whether a session is still writing to a file."""
     if sys.platform == "win32":
         try:
             path.replace(path)  # refused by Windows while someone has the file open
@@ -73,7 +73,7 @@ def in_use(path: Path) -> bool:
 
 
 def note_use(path: Path, noted: float) -> None:
-    """Note that a file is used now, unless that was noted within an hour."""
+    """Update a file's last-used time, at most hourly."""
     if time.time() - noted > HOUR:
         with suppress(OSError):
             os.utime(path)

@@ -21,7 +21,7 @@ DEFAULT_FOLDER = Path(".pytest_cache/d/datasize")
 
 
 def key_of(parts: Any) -> str:
-    """Name plain data (JSON-able) by its content: 32 hexadecimal digits.
+    """Return the cache key of plain (JSON-able) data: 32 hexadecimal digits.
 
     Examples
     --------
@@ -38,12 +38,12 @@ class Store:
     Parameters
     ----------
     folder
-        Where it lies; it is made when it is missing. None keeps everything for this session
-        alone.
+        Folder of the store, created if missing. None keeps everything in memory, for this
+        session only.
     refresh
-        Whether what other sessions left counts as unknown and is replaced.
+        Whether to ignore and replace the results of other sessions.
     verify
-        Whether files count as unknown, so that their contents are read again.
+        Whether to ignore cached content hashes, so that all files are read again.
 
     Examples
     --------
@@ -69,7 +69,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the files; what was kept for this session alone goes."""
+        """Close the files; data kept in memory only is lost."""
         for rows in self._spaces.values():
             rows.close()
         self._spaces = {}
@@ -103,7 +103,7 @@ class Store:
         ]
 
     def put(self, kind: str, key: str, value: Any, family: str = "") -> None:
-        """Keep a JSON value; ``family`` names what it shares with its likes."""
+        """Store a JSON value; ``family`` is the part of the key shared by related values."""
         packed = zlib.compress(json.dumps(value, separators=(",", ":")).encode())
         self._own.add((kind, key))
         self._index.write(
@@ -112,14 +112,14 @@ class Store:
         )
 
     def has_family(self, kind: str, family: str) -> bool:
-        """Whether there is any value of a family."""
+        """Return whether there is any value of a family."""
         query = "SELECT 1 FROM documents WHERE kind = ? AND family = ? LIMIT 1"
         return bool(self._index.read(query, (kind, family)))
 
     # -- files ---------------------------------------------------------------------------------
 
     def contents(self, stamps: Sequence[str]) -> dict[str, str]:
-        """Return stamp → name of the content, of the files that were read before."""
+        """Return stamp → content hash of the files that were read before."""
         names = {_short(stamp): stamp for stamp in stamps}
         if self.refresh or self.verify:
             names = {short: stamp for short, stamp in names.items() if ("file", stamp) in self._own}
@@ -132,7 +132,7 @@ class Store:
         return {names[stamp]: content for stamp, content, _ in found}
 
     def remember(self, contents: Mapping[str, str]) -> None:
-        """Keep stamp → name of the content."""
+        """Store stamp → content hash."""
         now = time.time()
         self._own.update(("file", stamp) for stamp in contents)
         self._index.write(
@@ -159,7 +159,7 @@ class Store:
         return rows
 
     def set_width(self, key: str, width: int) -> None:
-        """Say how many features the rows of a key have, before the first is added."""
+        """Set the number of features of a key's rows, before the first is added."""
         rows = self.rows(key)
         rows.width = width
         self._index.write(
@@ -185,7 +185,7 @@ class Store:
         }
 
     def put_trial(self, key: str, size: int, repeat: int, value: bytes) -> None:
-        """Keep the outcome of one trial."""
+        """Store the outcome of one trial."""
         packed = zlib.compress(value, 1)
         self._own.add(("trials", key))
         self._index.write(
@@ -196,7 +196,7 @@ class Store:
     # -- when something was last used ----------------------------------------------------------
 
     def use(self, kind: str, key: str) -> None:
-        """Note that a value is still needed, though it need not be read."""
+        """Update the last-used time of a value without reading it."""
         found = self._index.read(
             "SELECT used FROM documents WHERE kind = ? AND key = ?", (kind, key)
         )
@@ -204,7 +204,7 @@ class Store:
             self._note("documents", "kind = ? AND key = ?", (kind, key), found[-1][0])
 
     def _note(self, table: str, where: str, key: tuple[Any, ...], used: float) -> None:
-        """Have a use written when the store is closed, unless one was noted not long ago."""
+        """Update the last-used time on close, at most hourly."""
         now = time.time()
         if self.folder is not None and now - used > HOUR:
             statement = f"UPDATE {table} SET used = ? WHERE {where}"  # noqa: S608 (words of ours)
@@ -216,21 +216,21 @@ class Store:
     def claim(
         self, key: str, work: str, on_wait: Callable[[str], None] = lambda text: None
     ) -> Iterator[str]:
-        """Hold a piece of work alone: another process that wants the same waits, then finds it.
+        """Claim a piece of work: other processes that need it wait, then load the result.
 
-        Where nothing is shared, as with ``refresh``, nobody waits.
+        Without a shared folder, or with ``refresh``, nobody waits.
 
         Parameters
         ----------
         key
-            Names the work by everything that its result depends on.
+            Cache key of the work: everything that its result depends on.
         work, on_wait
             As in :func:`pytest_datasize.store.claims.claimed`.
 
         Yields
         ------
         str
-            How long and for whom this process has waited; empty where it has not.
+            Message with the time waited and the holder; empty if this process did not wait.
         """
         if self.folder is None or self.refresh:
             yield ""

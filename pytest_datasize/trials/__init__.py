@@ -1,1 +1,1 @@
-"""From a plan to the outcomes of its trials: subsamples, strategies, heads, networks."""
+"""Plan and run the trials of a study: subsamples, strategies, heads, networks."""

@@ -1,4 +1,4 @@
-"""What a study will cost, from one timed batch of each thing that it does many times."""
+"""Estimate the run time of a study from one timed batch of each repeated step."""
 
 import copy
 import time
@@ -24,7 +24,7 @@ from pytest_datasize.trials.plan import Plan
 from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
 
 EPOCHS_RUN = 0.5
-"""Share of a recipe's most epochs that early stopping lets run, about."""
+"""Approximate share of a recipe's maximum epochs that run before early stopping."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Cost:
     Attributes
     ----------
     forwards
-        Images that pass (part of) the network once, before anything is trained.
+        Images that pass (part of) the network once, before training.
     once
-        Seconds before the first trial: what every image needs once.
+        Seconds before the first trial, for steps that every image needs once.
     stored
-        Bytes of embeddings or activations that are kept.
+        Bytes of stored embeddings or activations.
     recipe
         How a trial is trained by gradients; None where it is not.
     step
         Seconds that the gradient of one image takes.
     epoch
-        Seconds that an epoch takes besides: keeping weights.
+        Additional seconds per epoch, for saving weights.
     known
-        Whether anything is known: a trainer's own time is not.
+        Whether an estimate exists; a user's trainer has none.
     """
 
     forwards: int
@@ -95,7 +95,7 @@ def estimate(
     Parameters
     ----------
     strategy, options
-        What is trained and how, as a strategy takes them.
+        Plan and options, as passed to a strategy.
     backbone, device
         With which model, where.
     image_sets
@@ -129,30 +129,30 @@ def estimate(
 
 
 def trim_to_budget(plan: Plan, cost: Cost, budget: float | None) -> tuple[Plan, str]:
-    """Leave out repeats, then the largest sizes, until a plan fits a budget.
+    """Remove repeats, then the largest sizes, until a plan fits a budget.
 
     Never fewer than two repeats and three sizes, which a fit needs.
 
     Parameters
     ----------
     plan
-        What would be trained.
+        The full plan.
     cost
         Its cost.
     budget
-        Seconds; None leaves nothing out.
+        Seconds; None removes nothing.
 
     Returns
     -------
     Plan
-        What can be trained.
+        The plan that fits the budget.
     str
-        What was left out, and what is expected; empty where nothing was.
+        What was removed, and the expected time; empty if nothing was removed.
 
     Raises
     ------
     RequirementError
-        There is a budget, and nothing is known of the cost.
+        There is a budget, but no cost estimate.
     """
     if budget is None:
         return plan, ""

@@ -1,4 +1,4 @@
-"""Test parts of whole groups: stratified as well as groups allow, and disjoint for as long."""
+"""Split whole groups into test parts: stratified and disjoint as far as possible."""
 
 from math import floor
 
@@ -11,7 +11,7 @@ from pytest_datasize.images.image_set import ImageSet
 
 
 class GroupSplits:
-    """Deals the groups of a data set into test parts, each of about the share that is asked for.
+    """Divides the groups of a data set into test parts of about the requested share.
 
     As without groups, 1 / ``fraction`` consecutive repeats test on different images. Every part
     has images of every class; a class of few groups lends one to several parts.
@@ -61,13 +61,13 @@ class GroupSplits:
         return np.flatnonzero(chosen[self._numbers])
 
     def _dealt(self, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Give every group to the part that it brings nearest to its share of every class."""
+        """Assign every group to the part that it brings nearest to its share of every class."""
         share: NDArray[np.floating] = self._counts / self._counts.sum(axis=0)
         rest = max(1.0 - self._folds * self._fraction, 0.0)
         targets = np.array([self._fraction] * self._folds + [rest] * (rest > 1e-9))
         filled = np.zeros((len(targets), share.shape[1]))
         dealt = np.empty(len(share), dtype=np.int64)
-        # the largest first, since the small ones even out; by how much is up to chance
+        # largest groups first, since small ones balance the rest; weights are random
         order = np.argsort(-share.max(axis=1) * generator.uniform(0.5, 1.0, len(share)))
         for group in order:
             before = filled - targets[:, None]

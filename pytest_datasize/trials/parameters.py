@@ -1,4 +1,4 @@
-"""How many numbers a strategy trains, for those who reckon in parameters per image."""
+"""Count the parameters that a strategy trains, to relate them to the number of images."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +14,7 @@ from pytest_datasize.trials.work import Work
 def parameters(work: Work) -> dict[str, int] | None:
     """Return how many parameters are trained, and how many there are with the frozen ones.
 
-    None for a trainer of one's own: what it trains only it knows.
+    None for a user's trainer: its parameters are unknown.
     """
     strategy, options = work.options["strategy"], work.options
     if strategy == "own_training":

@@ -1,4 +1,4 @@
-"""Which images each trial trains on and is scored on: sizes, repeats, nested subsamples, seeds.
+"""Plan which images each trial trains and tests on: sizes, repeats, nested subsamples, seeds.
 
 Pure numpy. Each repeat has random streams of its own (:mod:`pytest_datasize.curve.seeds`), so that
 adding repeats changes no earlier one.
@@ -21,13 +21,13 @@ FEW_PER_CLASS = 5  # the smallest default size; two per class is the least a siz
 LEAST_PER_CLASS = 2
 
 MOST_TRAINED = 100_000
-"""Largest default size: of a larger pool the curve is projected, not walked to its end."""
+"""Largest default size: of a larger pool the curve is extrapolated to the full pool."""
 
 WITH_REPLACEMENT = "replacement"
-"""The sampling by independent draws, in which images come several times."""
+"""Sampling by independent draws, in which an image can occur several times."""
 
 MOST_TESTED = 20_000
-"""Most images that one repeat sets aside: their luck then moves a share by 0.4 points at most."""
+"""Most test images of a repeat: the standard error of a share is then at most 0.4 points."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained: every repeat at every size.
+    """All trials of a study: every repeat at every size.
 
     Attributes
     ----------
@@ -115,14 +115,14 @@ def draw(
     images
         The labelled images.
     n_fixed_test
-        Number of test images given apart; they are the rows after those of ``images``.
+        Number of test images given separately; they are the rows after those of ``images``.
     sizes
         Training sizes as whole numbers, or as shares of the pool; None for about eight
         geometric ones, up to the whole pool or :data:`MOST_TRAINED`.
     repeats
         Repeats per size.
     test_fraction
-        Share set aside in each repeat, in (0, 1); at most :data:`MOST_TESTED` images in all.
+        Share held out in each repeat, in (0, 1); at most :data:`MOST_TESTED` images in all.
     sampling
         ``stratified`` (class shares as in the pool), ``balanced`` (equal until a class is
         used up) or ``replacement`` (independent draws from the pool, so that images come
@@ -133,7 +133,7 @@ def draw(
     Raises
     ------
     DatasetError
-        A class has too few images, or a size is outside what the pool can give.
+        A class has too few images, or a size is not possible with the pool.
     """
     test_fraction = min(test_fraction, MOST_TESTED / max(len(images), 1))
     if images.groups is not None:
@@ -161,7 +161,7 @@ def draw(
         )
         generator = stream(seed, Purpose.ORDER, repeat)
         order = _order(parts, rows, sampling, generator)
-        if chosen[-1] < available:  # of a huge pool, what no trial takes is not kept
+        if chosen[-1] < available:  # of a huge pool, do not keep rows that no trial uses
             order = order[: chosen[-1]].copy()
         drawn.append(Repeat(order, rows))
     n_test = len(drawn[0].test)
@@ -237,7 +237,7 @@ def _test_rows(
     repeat: int,
     seed: int,
 ) -> NDArray[np.int64]:
-    """Slice the next stratified part off a permutation that serves 1/fraction repeats."""
+    """Return the next stratified part of a permutation, which is used for 1/fraction repeats."""
     folds = max(1, floor(1 / fraction + 1e-9))
     block, fold = divmod(repeat, folds)
     generator = stream(seed, Purpose.TEST_SPLIT, block)
@@ -255,7 +255,7 @@ def _order(
     generator: np.random.Generator,
     groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Shuffle the pool such that every prefix has the class shares that are asked for.
+    """Shuffle the pool such that every prefix has the requested class shares.
 
     Each image gets a position in [0, 1): the r-th of its class's m images stands at
     (r + 1/2) / m when stratified, at r when balanced; ties are broken at random. The first

@@ -4,7 +4,7 @@
 [F] "Transfer learning in image classification: how much training data do we really need?", the
     study of the Oxford 102 Flowers.
 
-What this project does otherwise is said in ``differs``, and stands in the report.
+Deviations of this project are listed in ``differs`` and shown in the report.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +27,15 @@ class Preset:
     Attributes
     ----------
     options
-        Option name → value, for every option that is not given otherwise.
+        Option name → value, for every option that is not set explicitly.
     recipe
         How networks are trained.
     augmentation
-        Makes the recipe's transform of a PIL image, which ``augment=True`` then stands for.
+        Makes the recipe's transform of a PIL image, used for ``augment=True``.
     differs
-        What is done otherwise than published, and why.
+        Deviations from the publication, with reasons.
     strategies
-        What the publication compares, for the fixture ``datasize_compare``.
+        Configurations that the publication compares, for the fixture ``datasize_compare``.
     fits
         Whether the report shows the publication's own fit of ``a n^b`` to the mean scores.
     """
@@ -49,7 +49,7 @@ class Preset:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the report says of it."""
+        """Text about the recipe for the report."""
         return tuple(f"otherwise than published: {line}" for line in self.differs)
 
 
@@ -207,7 +207,7 @@ def gradient_descent_fit(sizes: Sequence[int], means: Sequence[float]) -> Fit:
 
 
 def fit_note(sizes: Sequence[int], means: Sequence[float], available: int) -> str:
-    """Say what the Keras recipe's fit predicts, and beside it the exact least-squares answer."""
+    """Describe the prediction of the Keras recipe's fit and of the exact least-squares fit."""
     steps = gradient_descent_fit(sizes, means)
     exact = Fit(*fit_power2_least_squares(sizes, means))
     return "recipe's fit of accuracy: " + "; ".join(
@@ -219,7 +219,7 @@ def fit_note(sizes: Sequence[int], means: Sequence[float], available: int) -> st
 
 @cache
 def augmentation(name: str) -> Any:
-    """Return the transform of a recipe; the same object each time, since views are kept by it."""
+    """Return the transform of a recipe; the same object each time, since views are cached by it."""
     return preset(name).augmentation()
 
 

@@ -1,4 +1,4 @@
-"""How a network is trained: every number of a recipe in one frozen object."""
+"""Define the training recipe of a network: all its numbers in one frozen object."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,18 +11,18 @@ class Recipe:
     Attributes
     ----------
     validation
-        Share of the training subsample that early stopping watches, in (0, 1).
+        Share of the training subsample held out for early stopping, in (0, 1).
     monitor
-        What it watches on these images: ``loss`` (log-loss) or ``auc``.
+        Metric that early stopping uses on these images: ``loss`` (log-loss) or ``auc``.
     batch
-        Images behind one step.
+        Images per training step.
     dropout
         Share of features dropped before the head while training, in [0, 1).
     head_rate
         Adam's rate for the head in stage one; None fits the regularised head of the strategy
         ``feature_extraction`` to its optimum instead.
     head_epochs, head_patience
-        Most epochs of stage one, and epochs without a gain after which it ends.
+        Maximum epochs of stage one, and epochs without improvement after which it ends.
     rate
         Adam's rate in stage two, for head and unfrozen layers: a tenth of the rates at which a
         head alone is trained (3e-3 and more), or less.

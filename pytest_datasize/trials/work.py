@@ -1,4 +1,4 @@
-"""What every strategy is given, and what it gives back."""
+"""Define the input (Work) and output (Trials) of every strategy, and run trials in threads."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from pytest_datasize.trials.plan import Plan, Repeat
 Progress = Callable[[str, int, int], None]
 
 Outcome = NDArray[np.floating] | Mapping[str, float]
-"""What a trial gives: class probabilities of its test images (n_test, C), or bare scores."""
+"""Outcome of a trial: class probabilities of its test images (n_test, C), or bare scores."""
 
 Key = tuple[int, int]
 """A trial within a plan: training size, number of the repeat."""
@@ -43,7 +43,7 @@ class Work:
     plan
         Rows of the joined image sets to train and to test on.
     image_sets
-        The pool, and after it the test images where they are given apart.
+        The pool, and after it the test images where given separately.
     labels
         int64 array: labels of all images of all sets in order.
     n_classes
@@ -53,27 +53,27 @@ class Work:
     device
         Where it runs.
     store
-        Knows embeddings of before; new ones are added.
+        Cache of embeddings; new ones are added.
     precision
-        What the backbone calculates in, or ``auto``.
+        Precision of the backbone, or ``auto``.
     seed
-        Seed of whatever a strategy draws at random; mix it with a purpose and the repeat.
+        Seed of a strategy's random draws; combine it with a purpose and the repeat.
     on_progress
         Called with (stage, done, in all).
     features
         Embeddings of all images of all sets in order, float16 rows of shape (N, D) that arrive on
         the device; None for strategies that make none.
     options
-        Option name → value, for what only some strategies know: ``augment``, ``unfreeze``, ...
+        Option name → value, for options of single strategies: ``augment``, ``unfreeze``, ...
     finished
-        Outcomes that are known already, from an earlier run; these trials are not trained.
+        Cached outcomes of an earlier run; these trials are skipped.
     on_trial
         Called in the calling thread with (size, repeat, outcome) as each trial ends, so that
         what is finished can be kept even if the rest never is.
     device_name
-        What to call the device in reports; empty for the name of ``device``.
+        Name of the device in reports; empty for the name of ``device``.
     made
-        What a strategy has made for all trials and needs again for the next repeats.
+        Data that a strategy reuses for the next repeats.
     """
 
     plan: Plan
@@ -106,7 +106,7 @@ class Trials:
     seconds
         Stage → wall time in seconds.
     notes
-        What a reader of the report should know.
+        Notes for the report.
     unconverged
         Number of heads that have not converged.
     scores
@@ -121,12 +121,12 @@ class Trials:
 
 
 class Ledger:
-    """The trials of a span of repeats: what is known of them, and what is left to train.
+    """The trials of a span of repeats: cached outcomes, and trials left to train.
 
     Parameters
     ----------
     work, span
-        What the strategy was given.
+        Input of the strategy.
     """
 
     def __init__(self, work: Work, span: tuple[int, int]) -> None:
@@ -150,7 +150,7 @@ class Ledger:
         return len(self._all)
 
     def add(self, size: int, number: int, outcome: Outcome) -> None:
-        """Take the outcome of a trial, and hand it on at once."""
+        """Record the outcome of a trial, and report it at once."""
         self._known[size, number] = outcome
         self._work.on_trial(size, number, outcome)
 
@@ -171,15 +171,15 @@ class Ledger:
 
 
 def whole_repeats(ledger: Ledger) -> list[Trial]:
-    """Order what is left by repeat, so that what an interruption leaves is a curve.
+    """Order the remaining trials by repeat, so that an interrupted run still gives a curve.
 
-    Within a repeat the largest come first: no thread ends long after the others.
+    Within a repeat the largest come first, so that the threads end at similar times.
     """
     return sorted(ledger.pending, key=lambda trial: (trial[1], -trial[0]))
 
 
 class Stop(threading.Event):
-    """Set when training should end; a trial asks it before every step."""
+    """Set when training should end; a trial checks it before every step."""
 
 
 def spread(
@@ -187,12 +187,12 @@ def spread(
 ) -> Iterator[tuple[_T, _R]]:
     """Run a function over items in threads of one core each; yield (item, result) as they end.
 
-    When anything raises (Ctrl-C too), the items at work are told to stop and the rest never start.
+    When anything raises (Ctrl-C too), running items are signalled to stop and the rest never start.
 
     Parameters
     ----------
     function
-        Called with an item and the event that tells it to stop.
+        Called with an item and the event that signals it to stop.
     items
         In the order in which they start.
     threads
@@ -214,16 +214,16 @@ def spread(
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # the workers set it for threads yet to come, too
+        torch.set_num_threads(before)  # the workers also set it for future threads
 
 
 def workers(device: torch.device) -> int:
-    """Trials at work at a time: one for every core, or one that has a GPU to itself."""
+    """Number of parallel trials: one per core, or a single one on a GPU."""
     return n_threads() if device.type == "cpu" else 0
 
 
 def pack(outcome: Outcome) -> bytes:
-    """Write an outcome as bytes: scores as JSON, probabilities as numpy's own format.
+    """Serialise an outcome to bytes: scores as JSON, probabilities as numpy's own format.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_datasize import DatasetError, Study
 from pytest_datasize.curve.outcomes import gather
-from pytest_datasize.images.groups import apart, numbers, with_groups
+from pytest_datasize.images.groups import numbers, with_groups, without_shared_groups
 from pytest_datasize.images.image_set import ImageSet, Loaded
 from pytest_datasize.trials.plan import draw
 
@@ -105,14 +105,14 @@ def test_a_class_of_two_groups_lends_them_to_all_parts():
 def test_test_images_of_a_group_of_the_pool_are_left_out():
     pool = image_set([0, 0, 1, 1], "aabb")
     test = image_set([0, 1, 0, 1], "acdd")
-    kept, tested = apart(Loaded(pool, test))
+    kept, tested = without_shared_groups(Loaded(pool, test))
     assert len(tested) == 3
     assert "1 test images belong to 1 groups of the pool" in kept.notes[0]
     assert "ga" in kept.notes[0]
     joined = numbers(kept, tested)
     assert len(set(joined[:4]) | set(joined[4:])) == 4
     with pytest.raises(DatasetError, match="no test image of class 'class 0' is left"):
-        apart(Loaded(pool, image_set([0, 1], "ac")))
+        without_shared_groups(Loaded(pool, image_set([0, 1], "ac")))
 
 
 def scores_of_patients(generator, patients: int, frames: int, sizes):

@@ -1,1 +1,1 @@
-"""Where labelled images come from: one module for each form of a data set."""
+"""Load labelled images: one module for each format of a data set."""

@@ -24,7 +24,7 @@ def accepts(value: Any) -> bool:
 def load(value: Path, reading: Reading) -> Loaded:
     """Read annotations; an image's label is the category of its annotations.
 
-    Images are looked for beside the JSON file, in ``images/``, and in folders named as its last
+    Images are searched beside the JSON file, in ``images/``, and in folders named as its last
     word says (``instances_train2017.json``: ``train2017/``).
 
     Raises
@@ -63,7 +63,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _part(file: Path) -> str:
-    """Name the part that a file is about: by its folder, else by the last word of its name."""
+    """Return the name of a file's part: from its folder, else by the last word of its name."""
     if file.name == "_annotations.coco.json":
         return file.parent.name
     words = file.stem.replace("-", "_").split("_")

@@ -1,4 +1,4 @@
-"""Files of a data set on disk: found in a fixed order, never outside the folder that was named."""
+"""Find the files of a data set in a fixed order, never outside the given folder."""
 
 import os
 from collections import Counter
@@ -35,7 +35,7 @@ class Files:
     paths
         Where they are.
     keys
-        What ``group`` looks at, for each file.
+        Text that ``group`` is applied to, for each file.
     base
         In place of keys: the folder below which a file's path is its key.
     """
@@ -57,7 +57,7 @@ class Files:
         return file_stamp(self.paths[index])
 
     def key(self, index: int) -> str:
-        """Return what ``group`` looks at."""
+        """Return the text that ``group`` is applied to."""
         if self.base is None:
             return self.keys[index]
         return self.paths[index].relative_to(self.base).as_posix()
@@ -69,12 +69,12 @@ def of_files(
     values: Sequence[Any],
     findings: tuple[Finding, ...],
 ) -> ImageSet:
-    """Return the image set of files whose labels stand elsewhere.
+    """Return the image set of files whose labels are given separately.
 
     Parameters
     ----------
     source
-        What a person would call it.
+        Description for messages.
     files, values
         The files and their labels, strings or numbers.
     findings
@@ -101,14 +101,14 @@ def of_files(
 
 
 class Boundary:
-    """The folder that a data set may not leave, whatever its links and manifests say.
+    """Check that no link or manifest path of a data set leads outside its folder.
 
     Parameters
     ----------
     root
-        The folder that was named.
+        The folder of the data set.
     allow_outside
-        Whether leaving it is allowed all the same.
+        Whether paths outside it are allowed.
     """
 
     def __init__(self, root: Path, allow_outside: bool) -> None:
@@ -139,7 +139,7 @@ class Boundary:
 
 
 def is_service(name: str) -> bool:
-    """Whether a folder is hidden or belongs to a tool, and so is no class."""
+    """Return whether a folder is hidden or belongs to a tool, and so is not a class."""
     return name.startswith((".", "__")) or name in _SERVICE
 
 
@@ -175,7 +175,7 @@ def listed(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Like :func:`listed`, knowing what is a folder or a link without asking again."""
+    """Like :func:`listed`, with cached file types, so no further system calls are needed."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -184,7 +184,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 class Found:
-    """Image files under a folder, and what else lies there.
+    """Image files under a folder, and counts of other files.
 
     Attributes
     ----------
@@ -224,7 +224,7 @@ class Found:
 
 
 def others_finding(others: Counter[str]) -> Iterator[Finding]:
-    """Tell of files that are no images, by suffix."""
+    """Report files that are not images, by suffix."""
     total = sum(others.values())
     if total:
         kinds = few([one_line(kind) for kind, _ in others.most_common()])
@@ -233,7 +233,7 @@ def others_finding(others: Counter[str]) -> Iterator[Finding]:
 
 
 def hidden_finding(names: list[str]) -> Iterator[Finding]:
-    """Tell of hidden folders."""
+    """Report hidden folders."""
     if names:
         shown = few([one_line(name) for name in names])
         text = f"{len(names)} hidden or service folders were left out: {shown}"

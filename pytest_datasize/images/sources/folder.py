@@ -30,7 +30,7 @@ from pytest_datasize.images.sources.suffixes import SUFFIXES
 
 
 def accepts(value: Any) -> bool:
-    """Whether a path is a folder with at least two folders of images that are no parts."""
+    """Whether a path is a folder with at least two folders of images that are not parts."""
     if not isinstance(value, Path) or not value.is_dir():
         return False
     inner = {path.name.lower(): path for path in value.iterdir() if path.is_dir()}

@@ -71,7 +71,7 @@ def _from_disk(path: Path) -> Any:
         ) from None
     try:
         return datasets.load_from_disk(os.fspath(path))
-    except Exception as problem:  # whatever Arrow makes of damaged files
+    except Exception as problem:  # Arrow raises errors of many types for damaged files
         raise DatasetError(
             f"dataset {path}: `datasets` cannot load it: {type(problem).__name__}: {problem}"
         ) from None
@@ -186,7 +186,7 @@ def _one(found: list[str], what: str, kinds: dict[str, str], source: str) -> str
 
 
 def _whole_stamp(dataset: Any) -> str | None:
-    """Name the files of a data set and what was done to them; None for rows in memory."""
+    """Return files and fingerprint of a data set; None for rows in memory."""
     files = [file_stamp(entry["filename"]) for entry in dataset.cache_files]
     fingerprint = getattr(dataset, "_fingerprint", None)
     if not files or None in files or not fingerprint:

@@ -1,7 +1,7 @@
-"""Labelled images: where they come from, how they are decoded, what they are called.
+"""Load labelled images: select the source, read the data set, and match classes.
 
 A source is a module with ``accepts(value)`` and ``load(value, reading)``; adding one is one file
-and one line in :data:`SOURCES`. A text is a path; ``NAME:PATH`` says which source is meant.
+and one line in :data:`SOURCES`. A string is a path; ``NAME:PATH`` selects the source.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import numpy as np
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.findings import refuse
-from pytest_datasize.images.groups import apart, grouped
+from pytest_datasize.images.groups import grouped, without_shared_groups
 from pytest_datasize.images.image_set import (
     ImageSet,
     Loaded,
@@ -46,14 +46,14 @@ def load(
     reading: Reading | None = None,
     levels: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Find the images, and the test images where they are given apart.
+    """Find the images, and the test images where given separately.
 
     Parameters
     ----------
     dataset
         Anything that one of :data:`SOURCES` accepts.
     test_dataset
-        The same for held-out images; it takes the place of a data set's own test part.
+        The same for held-out images; it replaces a data set's own test part.
     reading
         Groups, and what may be read.
     levels
@@ -85,7 +85,7 @@ def load(
         test = grouped(test, how.group)
     test = aligned(test, images.classes)
     images = replace(images, findings=(*images.findings, *test.findings))
-    return apart(Loaded(_safe(images, how), _safe(replace(test, findings=()), how)))
+    return without_shared_groups(Loaded(_safe(images, how), _safe(replace(test, findings=()), how)))
 
 
 def load_one(dataset: Any, reading: Reading | None = None) -> Loaded:
@@ -103,7 +103,7 @@ def load_one(dataset: Any, reading: Reading | None = None) -> Loaded:
 
 
 def _safe(images: ImageSet, how: Reading) -> ImageSet:
-    """Make names of files fit to be shown."""
+    """Escape names of files for messages."""
     return replace(images, name=SafeName(images.name), max_pixels=how.max_pixels)
 
 

@@ -55,7 +55,7 @@ def load(value: Path, reading: Reading) -> Loaded:
 
 
 def left_out(names: Sequence[str], source: str, what: str, check: str) -> tuple[Finding, ...]:
-    """Tell of rows that were left out because something of theirs is not there."""
+    """Report rows that were left out because their label or file is missing."""
     if not names:
         return ()
     shown = few([one_line(name) for name in names])
@@ -64,7 +64,7 @@ def left_out(names: Sequence[str], source: str, what: str, check: str) -> tuple[
 
 
 def is_missing(label: Any) -> bool:
-    """Whether a label says nothing: None, NaN or blank."""
+    """Return whether a label is missing: None, NaN or blank."""
     return label is None or label != label or (isinstance(label, str) and not label.strip())
 
 

@@ -1,4 +1,4 @@
-"""A data set that is already split: which part is trained on, and which is tested on."""
+"""Combine the parts of a data set that is already split into a pool and test images."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def kind(name: str) -> str | None:
 
 
 def split(parts: Mapping[str, ImageSet], source: str) -> Loaded:
-    """Turn named parts into a pool and its test images.
+    """Convert named parts to a pool and its test images.
 
     ``test`` (or, without one, ``val``) is tested on; a ``val`` beside a ``test`` joins the pool.
 
@@ -56,10 +56,10 @@ def split(parts: Mapping[str, ImageSet], source: str) -> Loaded:
     pool = found["train"] + (found.get("val", []) if "test" in found else [])
     part = "test" if "test" in found else "val"
     trained = "train and val" if len(found) == 3 else "train"
-    told = Finding("layout", f"already split: tested on {part}, trained on {trained}")
+    layout = Finding("layout", f"already split: tested on {part}, trained on {trained}")
     images = joined(pool, source)
     return Loaded(
-        replace(images, findings=(*images.findings, told)), joined(held_out, f"{source}, {part}")
+        replace(images, findings=(*images.findings, layout)), joined(held_out, f"{source}, {part}")
     )
 
 

@@ -1,4 +1,4 @@
-"""What files of images are called; free of Pillow, which only reading needs."""
+"""Define the suffixes of image files; does not import Pillow, which only reading needs."""
 
 SUFFIXES = frozenset(
     f".{end}"
@@ -9,4 +9,4 @@ SUFFIXES = frozenset(
         *("avif", "avifs", "heic", "heif", "hif"),  # also where a plugin must be installed to read
     )
 )
-"""Suffixes of the formats that are decoded; a file of one must not go unnoticed."""
+"""Suffixes of the formats that are decoded; a file with one must not be skipped silently."""

@@ -98,7 +98,7 @@ def _declared_labels(dataset: Any) -> list[Any] | None:
         try:
             return None if inner is None else [inner[index] for index in dataset.indices]
         except IndexError:
-            return None  # reading the item will say which
+            return None  # reading the item raises the error
     if getattr(dataset, "target_transform", None) is not None:
         return None
     for name in ("targets", "labels", "_labels"):

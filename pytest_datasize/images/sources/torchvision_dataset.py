@@ -51,7 +51,7 @@ label per image whose files hold no code, or are checked against known hashes be
 
 
 def accepts(value: Any) -> bool:
-    """Never by its look: such a data set is asked for by ``torchvision:NAME``."""
+    """Return False: such a data set is only selected by ``torchvision:NAME``."""
     return False
 
 

@@ -79,7 +79,7 @@ def load(value: Path, reading: Reading) -> Loaded:
 
 
 def _shards(path: Path) -> list[Path]:
-    """Find the shards that ``{000..009}``, ``*`` or a folder stand for."""
+    """Return the shards that ``{000..009}``, ``*`` or a folder expands to."""
     if path.is_dir():
         return sorted(path.glob("*.tar"))
     text = str(path)
@@ -240,7 +240,7 @@ def _members(shard: Path) -> Iterator[Member]:
 
 
 def _facts(members: dict[str, Member]) -> dict[str, Any]:
-    """What the files beside an image say: its label, and the fields of its JSON."""
+    """Return the label and JSON fields from the files beside an image."""
     facts: dict[str, Any] = {}
     if "json" in members:
         member = members["json"]

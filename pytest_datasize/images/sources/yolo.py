@@ -35,7 +35,7 @@ def accepts(value: Any) -> bool:
 def load(value: Path, reading: Reading) -> Loaded:
     """Read parts that are class folders, or images with one label file each.
 
-    A label file says ``class x y width height`` on each line; all its lines must name one class.
+    A label file has ``class x y width height`` on each line; all its lines must name one class.
 
     Raises
     ------

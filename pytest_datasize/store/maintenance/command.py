@@ -1,4 +1,4 @@
-"""``store info | merge | prune | verify``: look after what sessions keep."""
+"""Command ``store info | merge | prune | verify``: maintain the store of sessions."""
 
 import argparse
 import sys
@@ -163,7 +163,7 @@ def info_lines(facts: dict[str, Any]) -> list[str]:
 
 
 def _rows_of(space: dict[str, Any]) -> str:
-    """Say what the rows of a space are: embeddings, or hashes of what images show."""
+    """Describe the rows of a space: embeddings, or hashes of what images show."""
     return "embeddings" if space["machine"] else "hashes"
 
 
@@ -270,7 +270,7 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace, Say], int]] = {
 
 
 def _taken(found: "Merged | Pruned") -> list[str]:
-    """Say what was merged or removed, a part for each kind."""
+    """Describe what was merged or removed, one text per kind."""
     return [
         *([_rows(found.rows)] if found.rows else []),
         *(f"{number:,} {kind}" for kind, number in sorted(found.documents.items())),

@@ -93,7 +93,7 @@ def _spaces(connection: sqlite3.Connection) -> list[Facts]:
 
 
 def _named(key: str) -> Facts:
-    """Split the key of a space into its parts, as ``embedding/embedder.py`` joins them."""
+    """Parse the key of a space, as :mod:`pytest_datasize.embedding.embedder` makes it."""
     parts = key.rsplit("|", 3)
     if len(parts) < 4:
         return {"backbone": key, "machine": None, "precision": None, "torch": None}

@@ -1,6 +1,6 @@
 """A store's folder as the commands see it: opened or refused, its size, one command at a time.
 
-Sessions go on when a store fails them; a command that was asked to look after one says so instead.
+Sessions continue when a store fails; a maintenance command reports the failure instead.
 """
 
 import errno
@@ -65,7 +65,7 @@ def opened(folder: Path, *, new: bool = False) -> Iterator[sqlite3.Connection]:
 
 
 def index_problem(folder: Path) -> str:
-    """Read the whole index and say what is wrong with it; empty where nothing is."""
+    """Read the whole index and return its problems; empty if there are none."""
     with store_errors(folder):
         check(folder)
         try:
@@ -111,7 +111,9 @@ def _connect(folder: Path, mode: str) -> sqlite3.Connection:
         if not found >= _OUR_TABLES:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(TABLES)
-        connection.execute("PRAGMA synchronous=FULL")  # whoever merged may delete the source
+        connection.execute(
+            "PRAGMA synchronous=FULL"
+        )  # the user may delete the source after a merge
         connection.create_function("crc32", 1, crc32, deterministic=True)
     except BaseException:
         connection.close()
@@ -120,7 +122,7 @@ def _connect(folder: Path, mode: str) -> sqlite3.Connection:
 
 
 def _readable(folder: Path) -> str:
-    """Say how a store can be opened: one that nobody can write to cannot change either."""
+    """Return how to open a store: without write access, it cannot change either."""
     if os.access(folder, os.W_OK):
         return "mode=rw"
     log = folder / f"{NAME}-wal"
@@ -133,7 +135,7 @@ def _uri(folder: Path, asked: str) -> str:
 
 @contextmanager
 def store_errors(folder: Path) -> Iterator[None]:
-    """Turn what a disk or an index raises into a :class:`StoreError` that says what to do."""
+    """Convert errors of disk or index to a :class:`StoreError` that gives a solution."""
     try:
         yield
     except sqlite3.OperationalError as problem:

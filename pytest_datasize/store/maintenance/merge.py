@@ -26,7 +26,7 @@ from pytest_datasize.store.maintenance.rows_file import RowsFile
 from pytest_datasize.store.maintenance.survey import TEMPORARY, half_written
 from pytest_datasize.store.shards import FOLDER, shard_name
 
-_PORTABLE = "s.kind != 'weights'"  # those say where a file lies, as the table of files does
+_PORTABLE = "s.kind != 'weights'"  # those contain file paths, as the table of files does
 
 
 @dataclass
@@ -72,7 +72,7 @@ def merge(
         Whether to copy, too, which files were read and where weights lie: of use only where the
         source was filled on this machine, from the same paths.
     on_progress
-        Called with (embeddings looked at, embeddings in all).
+        Called with (embeddings checked, embeddings in all).
 
     Raises
     ------
@@ -233,7 +233,7 @@ class _Merge:
         half = target.with_suffix(TEMPORARY)
         shutil.copyfile(source, half)
         with half.open("rb+") as stream:
-            os.fsync(stream.fileno())  # whoever merged may delete the source
+            os.fsync(stream.fileno())  # the user may delete the source after a merge
         shutil.copystat(source, half)  # when it was last used
         half.replace(target)
 

@@ -51,7 +51,7 @@ class Pruned:
     held
         Bytes of files that running sessions write to, which stay.
     fits
-        Whether what is left is no larger than was asked for.
+        Whether the rest is no larger than requested.
     compacted
         Whether the index gave its free space back.
     """
@@ -145,7 +145,7 @@ class _Prune:
         self.survey()
 
     def survey(self) -> None:
-        """Look at the files, and at what the index says of them."""
+        """Inspect the files and their index entries."""
         survey(self._connection, self._folder)
         self._freed = 0  # bytes of the index, in a transaction that has not ended
         self._files = {
@@ -189,7 +189,7 @@ class _Prune:
             self._forget_values(table, moment - WEEK if table == "files" else moment)
 
     def trim(self, max_size: int) -> bool:
-        """Delete the least recently used until the rest is about small enough; tell if any was."""
+        """Delete the least recently used until the rest is about small enough; return if any."""
         before = excess = self.size() - max_size
         if excess > 0:
             moment = self._moment(

@@ -1,4 +1,4 @@
-"""The files of rows and what the index says of them, side by side in a temporary table.
+"""Compare the files of rows with their index entries, in a temporary table.
 
 ``temp.shards``: one row for each file that exists or is named, with its ``space`` and ``width``,
 ``bytes``, ``used``, ``live`` rows that the index names, the ``last`` of them, and whether it is

@@ -1,4 +1,4 @@
-"""One batch of heads: the strength of each chosen, fitted to convergence, its test rows scored."""
+"""Train one batch of heads: choose each penalty strength, fit to convergence, score test rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pytest_datasize.trials.heads.softmax_regression import Problem, minimise
 DEFAULT_STRENGTH = 10.0
 """Strength where the rarest class has one training image, so that nothing can be held out."""
 
-_SEARCH = (5e-2, 60)  # tolerance and most iterations while strengths are compared
+_SEARCH = (5e-2, 60)  # tolerance and maximum iterations while strengths are compared
 _FINAL = (1e-3, 1000)  # the same in each round of the fit that is returned
 _ROUNDS = (1, 1, 1, 8, 8, 8)  # line steps: stricter where three rounds have not settled a fit
 _BLOCK = 4096  # rows squared, or scored, at a time
@@ -114,7 +114,9 @@ def fit_batch(
         weight = weight.repeat_interleave(s, 1)[:, None]
         penalty = (levels[:, None] * ridge[:, None]).repeat(1, k, 1)[:, None]
         votes = held.repeat_interleave(s, 1)
-        votes[..., n // tasks[0].views :] = False  # of the held-out rows only plain ones vote
+        votes[..., n // tasks[0].views :] = (
+            False  # of the held-out rows, only those without augmentation count
+        )
         loss, fitted = rows.new_empty(b, k * s), rows.new_empty(b, n_classes, k * s, rows.shape[2])
         most = _SEARCH_BYTES if device.type == "cpu" else GPU_BATCH_BYTES
         step = max(1, most // (4 * b * n * n_classes))
@@ -123,7 +125,9 @@ def fit_batch(
             lost = torch.logsumexp(fit.logits, 1) - (fit.logits * target).sum(1)
             loss[:, part] = (lost * votes[:, part]).sum(-1)
             fitted[:, :, part] = fit.weights
-        index = loss.view(b, k, s).sum(1).argmin(-1)  # the grid falls: a tie goes to the stronger
+        index = (
+            loss.view(b, k, s).sum(1).argmin(-1)
+        )  # the grid is descending: a tie selects the stronger penalty
         mean = fitted.view(b, n_classes, k, s, -1).mean(2)
         start = mean.take_along_dim(index[:, None, None, None], 2)
 
@@ -134,9 +138,10 @@ def fit_batch(
         fit = minimise(problem, weight, penalty, *_FINAL, start=start, line_steps=line_steps)
         used += fit.iterations[:, 0]
         start = fit.weights  # for another round
-        if not fit.iterations.any():  # none has moved under a preconditioner taken where it stands
+        # stop when no fit moved with a preconditioner computed at its own weights
+        if not fit.iterations.any():
             break
-    # test rows are taken last, a block at a time: of a large pool they weigh as much as the fits
+    # test rows are read last, in blocks: of a large pool they need as much memory as the fits
     scores = torch.cat([fit.weights[:, :, 0] @ some.transpose(1, 2) for some in asked], dim=2)
     probabilities = torch.softmax(scores, 1).transpose(1, 2).contiguous().cpu().numpy()
     converged = fit.converged[:, 0].tolist()

@@ -40,10 +40,10 @@ STRENGTHS: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(4, -7, -1))
 """Default grid: half decades from 100 down to 0.001."""
 
 _FOLDS, _REPEATS = 5, 5  # inner cross-validation: folds and repeats, at most
-_HELD_OUT = 256  # held-out rows that vote on the strength; 600 chose no better
-_FLAT = 1e-10  # training rows with this share of the pool's variance count as all the same
+_HELD_OUT = 256  # held-out rows used to choose the strength; 600 chose no better
+_FLAT = 1e-10  # training rows with this share of the pool's variance count as constant
 _CPU_BATCH_BYTES = 4 << 20  # rows and logits trained in one batch: about a CPU's cache
-_WORK_BYTES = 3 << 29  # trials at work on a CPU at the same time, together
+_WORK_BYTES = 3 << 29  # memory of all parallel trials on a CPU
 
 
 _T = TypeVar("_T")
@@ -127,7 +127,7 @@ def fit_heads(
     ]
     on_cpu = features.device.type == "cpu"
     batches = list(_batches(tasks, splits, sizes, _CPU_BATCH_BYTES if on_cpu else GPU_BATCH_BYTES))
-    # a trial at work holds its rows and logits, and about three more of these
+    # a running trial holds its rows and logits, and about three more of these
     logits = [12 * len(t.train) * n_classes * n for t, n in zip(tasks, n_fits, strict=True)]
     most = max(map(sum, zip(sizes, logits, strict=True)))
     threads = min(torch.get_num_threads(), max(1, _WORK_BYTES // most)) if on_cpu else 0
@@ -136,7 +136,7 @@ def fit_heads(
     axes: Future[PrincipalAxes] = Future()
 
     def fit(batch: list[int]) -> list[FittedHead]:
-        if not batch:  # comes first; those that need it wait
+        if not batch:  # runs first; threads that need it wait
             _promise(axes, features)
             return []
         chosen = [tasks[i] for i in batch], [splits[i] for i in batch]
@@ -158,7 +158,7 @@ def _spread(function: Callable[[_T], _R], items: Sequence[_T], threads: int) -> 
     """`map` over that many threads of one core each, in order; 0 is the calling thread."""
 
     def call(item: _T) -> _R:
-        with torch.inference_mode():  # is a matter of the thread
+        with torch.inference_mode():  # this mode is per thread
             return function(item)
 
     if threads == 0:
@@ -170,7 +170,7 @@ def _spread(function: Callable[[_T], _R], items: Sequence[_T], threads: int) -> 
         yield from pool.map(call, items)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # the workers set it for threads yet to come, too
+        torch.set_num_threads(before)  # the workers also set it for future threads
 
 
 def _promise(axes: Future[PrincipalAxes], features: Features) -> None:
@@ -192,7 +192,7 @@ def _batches(
     sizes: Sequence[int],
     limit: int,
 ) -> Iterator[list[int]]:
-    """Batch tasks of one shape, as indices, the largest first: no thread ends long after."""
+    """Batch tasks of one shape, as indices, the largest first, so threads end together."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, (task, split) in enumerate(zip(tasks, splits, strict=True)):
         key = (sizes[i], len(task.train), len(task.test), len(split), task.views)

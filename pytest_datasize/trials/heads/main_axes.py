@@ -1,4 +1,4 @@
-"""Features of several stages as few columns: one scale for each stage, then the main axes."""
+"""Reduce the features of several stages to few columns: scale each stage, then main axes."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,17 +11,17 @@ from pytest_datasize.embedding.features import Features
 from pytest_datasize.trials.heads.principal_axes import eigh
 
 AXES: Final = 512
-"""Columns that are kept: of 3,328 features they lost nothing (benchmarks/README.md)."""
+"""Columns kept: no loss of score from 3,328 features (benchmarks/README.md)."""
 
 ROWS: Final = 2_048
-"""Rows that scales and axes are taken from, evenly spaced over the pool."""
+"""Rows used to compute scales and axes, evenly spaced over the pool."""
 
 _BLOCK: Final = 4_096  # rows that are rotated at a time
 _EMPTY: Final = 1e-6  # an axis with this share of the first one's variance is rounding
 
 
 class MainAxes:
-    """Rows of several blocks of features, scaled and rotated when they are taken.
+    """Rows of several blocks of features, scaled and rotated when read.
 
     Each block is divided by the root of its mean variance, so that its units do not matter. One
     scale for a whole block is safe where channels are dead; a scale for each channel is not. With
@@ -68,7 +68,7 @@ class MainAxes:
 
     @property
     def device(self) -> torch.device:
-        """Where rows arrive."""
+        """Device of the rows that are read."""
         return self._features.device
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ def main_axes(features: Features, widths: Sequence[int]) -> Features:
     if len(widths) < 2:
         return features
     found = MainAxes(features, widths)
-    if not isinstance(features, Tensor):  # they lie in files: rotated when they are taken
+    if not isinstance(features, Tensor):  # stored in files: rotated when read
         return found
     with torch_threads(1):
         parts = [found[slice(first, first + _BLOCK)] for first in range(0, len(features), _BLOCK)]

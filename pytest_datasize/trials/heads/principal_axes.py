@@ -1,6 +1,6 @@
 """The directions in which a pool's embeddings vary: one rotation for all heads.
 
-Every function here gives a head's rows the same bits whatever other heads are asked for with them.
+Every function here gives a head's rows the same bits whatever other heads are requested with them.
 """
 
 import torch
@@ -10,10 +10,10 @@ from torch.nn import functional
 from pytest_datasize.embedding.features import Features
 
 SAMPLE = 20_000
-"""Rows that the axes of a larger pool are taken from, evenly spaced."""
+"""Rows used to compute the axes of a larger pool, evenly spaced."""
 
-# share of variance dropped with the last axes: on photographs of textiles it takes a third of them
-# away, and moves probabilities by 0.00006 on average
+# share of variance dropped with the last axes: on photographs of textiles it removes a third of
+# them, and moves probabilities by 0.00006 on average
 _TAIL = 1e-4
 _BLOCK = 4096  # rows converted to float32 at a time
 _CACHE_BYTES = 1 << 30  # rotated rows of a pool that are kept, at most
@@ -75,7 +75,7 @@ class PrincipalAxes:
 
     def _rotate(self, rows: Tensor | slice, turned: Tensor) -> Tensor:
         count = len(turned)
-        # two buffers for all blocks: an allocator need not find the place of the last one again
+        # two buffers for all blocks: avoids an allocation for each block
         centred = self._vectors.new_empty(min(count, _BLOCK), len(self._vectors))
         product = self._vectors.new_empty(len(centred), self.width)
         for first in range(0, count, _BLOCK):

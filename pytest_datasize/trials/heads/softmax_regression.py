@@ -21,7 +21,7 @@ class Problem(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """The fits where they stand; those that have not converged can be started again from here."""
+    """State of the fits; those that have not converged can be continued from here."""
 
     weights: Tensor  # [B, C, J, D]
     logits: Tensor  # [B, C, J, n]

@@ -1,4 +1,4 @@
-"""What the frozen part makes of every image, computed once and kept for all epochs and trials."""
+"""Compute the frozen part's activations of every image once, for all epochs and trials."""
 
 import shutil
 import tempfile
@@ -39,7 +39,7 @@ class Activations:
     firsts
         First row of every view; the row of an image in a view is this plus its row among images.
     bound
-        Bytes above which a temporary file takes them; it goes when the object does.
+        Bytes above which a temporary file is used; it is deleted with the object.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ def compute(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     bound: int | None = None,
 ) -> Activations:
-    """Push every view of every image once through a trunk.
+    """Compute the activations of every view of every image once.
 
     Parameters
     ----------
     image_sets
-        The pool, and after it the test images where they are given apart; N images in all.
+        The pool, and after it the test images where given separately; N images in all.
     views
         V backbones that differ in their preprocessing, the plain one first. Only the pool has
         the others: what is given apart is never trained on.

@@ -64,7 +64,7 @@ def cut(backbone: Backbone, unfreeze: int | float | None = None) -> Cut:
     Parameters
     ----------
     backbone
-        Any model; one that torch.fx cannot follow is not cut but trained as asked all the same.
+        Any model; one that torch.fx cannot follow is not cut, but trained as requested.
     unfreeze
         Number of final stages to train, or (a float) their share of all; None for a sixth of
         them, at least one. As many as there are, or more, train everything.
@@ -108,7 +108,7 @@ def cut(backbone: Backbone, unfreeze: int | float | None = None) -> Cut:
         used = {name for name, _ in _named(top)}
         trainable = tuple(name for name in trainable if name in used)
         _compare(backbone, trunk, top, trainable)
-    except Exception as problem:  # whatever a model does that cannot be followed
+    except Exception as problem:  # any operation that torch.fx cannot trace
         words = " ".join(str(problem).split())[:160]
         why = f"{type(problem).__name__}: {words}" if words else type(problem).__name__
         return Cut(nn.Identity(), backbone.model, trainable, count, len(stages), why)
@@ -204,7 +204,7 @@ def _halves(model: nn.Module, above: tuple[str, ...]) -> tuple[nn.Module, nn.Mod
         made[node] = lower.node_copy(node, made.__getitem__)
     lower.output(made[value])
     trunk = fx.GraphModule(plain, lower)
-    trunk.graph.eliminate_dead_code()  # what only the other half needs
+    trunk.graph.eliminate_dead_code()  # nodes used only by the other half
     trunk = fx.GraphModule(plain, trunk.graph)
 
     upper = fx.Graph()
@@ -250,7 +250,7 @@ def _boundary(nodes: Sequence[fx.Node], latest: int) -> tuple[int, fx.Node]:
 def _compare(
     backbone: Backbone, trunk: nn.Module, top: nn.Module, trainable: Iterable[str]
 ) -> None:
-    """Refuse a cut that does not give what the whole model gives."""
+    """Raise if a cut gives other outputs than the whole model."""
     parameter = next(backbone.model.parameters())
     generator = torch.Generator().manual_seed(FIXED_NOISE)
     images = torch.randn(2, 3, backbone.image_size, backbone.image_size, generator=generator)

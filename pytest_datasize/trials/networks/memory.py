@@ -1,4 +1,4 @@
-"""Batches that fit: halve what runs at a time when a GPU's memory is full, and go on."""
+"""Fit batches into memory: halve the portion when a GPU's memory is full, and continue."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,14 +13,14 @@ from pytest_datasize.errors import TrainingError
 
 @dataclass
 class Portions:
-    """How many images go through a network at a time; shrinks, and stays small.
+    """Number of images processed at a time; it is reduced and never increased.
 
     The recipe's batch is not changed by this: gradients of the portions of a batch add up.
 
     Attributes
     ----------
     most
-        Images at a time, to begin with.
+        Initial number of images.
     halvings
         How often memory was full.
     """
@@ -29,7 +29,7 @@ class Portions:
     halvings: int = field(default=0, init=False)
 
     def notes(self) -> tuple[str, ...]:
-        """Say that memory was full, where it was."""
+        """Return a note if memory was full."""
         if not self.halvings:
             return ()
         return (f"the GPU's memory was full: {self.most} images went through at a time",)

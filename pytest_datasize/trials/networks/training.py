@@ -25,7 +25,7 @@ _SCORING_BATCH = 64
 
 
 class Network(nn.Module):
-    """What is trained: (part of) a backbone, dropout, and a linear head.
+    """The trained network: (part of) a backbone, dropout, and a linear head.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Network(nn.Module):
     def __init__(self, top: nn.Module, n_features: int, n_classes: int) -> None:
         super().__init__()
         self.top = top
-        # torch's own start would draw from its global generator
+        # torch's own initialisation would draw from its global generator
         self.head: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
             nn.Linear, n_features, n_classes
         )
@@ -59,7 +59,7 @@ class Rows:
     Attributes
     ----------
     train, validation, test
-        Rows to learn from, to stop by, and to score.
+        Rows to train on, for early stopping, and to score.
     """
 
     train: NDArray[np.int64]
@@ -68,7 +68,7 @@ class Rows:
 
 
 class InterruptedTrialError(Exception):
-    """Training was told to stop."""
+    """Training was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Trainer:
     device
         Where.
     stop
-        Asked before each step; true ends training with :class:`InterruptedTrialError`.
+        Called before each step; true ends training with :class:`InterruptedTrialError`.
     portions
         How many images go through the network at a time.
     """
@@ -176,7 +176,7 @@ class Trainer:
 
     @torch.inference_mode()
     def _look(self, network: Network, rows: NDArray[np.int64], epoch: int) -> "_Look":
-        """Score the images that early stopping watches."""
+        """Score the validation images of early stopping."""
         logits, labels = self._logits(network, rows).cpu(), self.labels[torch.from_numpy(rows)]
         losses = functional.cross_entropy(logits, labels, reduction="none").double()
         value = float(losses.mean())
@@ -198,7 +198,7 @@ class Trainer:
             order = generator.permutation(rows)
             view = generator.integers(len(firsts), size=len(order)) if len(firsts) > 1 else 0
             pairs = np.stack([order, order + firsts[view]], axis=1)
-            # of nearly equal size: no step on a single image
+            # of nearly equal size, so that no step has a single image
             batches += np.array_split(pairs, -(-len(order) // size))
         return batches
 
@@ -236,7 +236,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class _Look:
-    """A network as it was after an epoch, and how it did on the images that are watched."""
+    """A network as it was after an epoch, with its score on the validation images."""
 
     epoch: int
     value: float
@@ -244,7 +244,7 @@ class _Look:
     weights: dict[str, Any]
 
     def surely_below(self, first: "_Look") -> bool:
-        """Whether the loss fell by more than the luck of the images explains: a standard error.
+        """Return whether the loss fell by more than its standard error over the images.
 
         A few images to stop by favour some epoch of any training; the head on frozen features is
         then the better bet.
@@ -267,9 +267,9 @@ def _auc(probabilities: Tensor, labels: Tensor) -> float:
 def split(
     rows: NDArray[np.int64], labels: NDArray[np.int64], share: float, generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Part a training subsample into images to learn from and images to stop by, by class.
+    """Split a training subsample into training and early-stopping images, by class.
 
-    Every class keeps at least one image to learn from, and gives one to stop by if it has two.
+    Every class keeps at least one training image; with two, one is for early stopping.
 
     Examples
     --------

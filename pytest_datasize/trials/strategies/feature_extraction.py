@@ -73,7 +73,7 @@ def _embedded(work: Work) -> tuple[Features, list[int], float]:
         return work.features, [0], 0.0
     parts, firsts, seconds, rows = [work.features], [0], 0.0, len(work.features)
     bound = 0 if isinstance(work.features, StoredFeatures) else None
-    # a transform of the user's own cannot be told from another in the next session
+    # a user's transform cannot be distinguished from another in the next session
     store = work.store if augment is True and work.backbone.named else Store()
     for view in views(work.backbone, augment)[1:]:
         found = embed(

@@ -58,7 +58,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         recipe = replace(recipe, unfreeze=work.options["unfreeze"])
     found = cut(work.backbone, recipe.unfreeze)
     start = time.perf_counter()
-    # the study holds a work that does not hold the study: files of activations go with the last
+    # no reference cycle with the study: activation files are deleted with the last reference
     study = work.made.get("fine_tuning") or _Study.prepare(replace(work, made={}), recipe, found)
     work.made["fine_tuning"] = study
     seconds = {"decode_and_trunk": time.perf_counter() - start}
@@ -77,7 +77,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
 
 
 def notes(name: str, found: Cut) -> tuple[str, ...]:
-    """Say how much of the backbone was trained, and whether a frozen trunk spared work."""
+    """Describe how much of the backbone was trained, and whether a frozen trunk saved work."""
     trained = f"{found.unfrozen} of {found.stages} stages of {name} were unfrozen"
     if found.whole:
         return (f"{trained}; it cannot be cut and trained whole: {found.whole}",)
@@ -86,7 +86,7 @@ def notes(name: str, found: Cut) -> tuple[str, ...]:
 
 @dataclass
 class _Study:
-    """What the trials of one study share."""
+    """State shared by the trials of one study."""
 
     work: Work
     recipe: Recipe
@@ -99,7 +99,7 @@ class _Study:
 
     @classmethod
     def prepare(cls, work: Work, recipe: Recipe, found: Cut) -> "_Study":
-        """Push every view of every image through the trunk, and on through the frozen top."""
+        """Compute every view's activations, and its embeddings with the frozen top."""
         seen = views(work.backbone, work.options.get("augment", False))
         activations = compute(
             work.image_sets,
@@ -202,7 +202,7 @@ class _Study:
 
 
 def _features(trainer: Trainer, top: nn.Module) -> Activations:
-    """Push all activations once through the frozen top."""
+    """Compute the frozen top's output for all activations once."""
     source = trainer.activations
     total = len(source.values)
 

@@ -1,4 +1,4 @@
-"""Strategy: the same architecture with random weights, to measure what transfer is worth."""
+"""Strategy: the same architecture with random weights, to measure the gain from transfer."""
 
 import copy
 import threading
@@ -30,7 +30,7 @@ from pytest_datasize.trials.work import (
 )
 
 _STREAMS = (Purpose.VALIDATION_SPLIT, Purpose.SCRATCH_TRAINING, Purpose.SCRATCH_WEIGHTS)
-_MOMENTUM = 0.1  # of BatchNorm's statistics, at least: few steps must do to learn them
+_MOMENTUM = 0.1  # minimum for BatchNorm's statistics: few steps must suffice to learn them
 
 
 def run(work: Work, span: tuple[int, int]) -> Trials:
@@ -94,7 +94,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
 
 @torch.inference_mode()
 def width(model: nn.Module, side: int) -> int:
-    """Return the number of features that a model gives for an image."""
+    """Return the number of features of a model."""
     return int(model.eval()(torch.zeros(1, 3, side, side)).shape[1])
 
 

@@ -1,4 +1,4 @@
-"""Strategy: a training loop of one's own, run once per trial; the gate then speaks of its model."""
+"""Strategy: a user's training loop, run once per trial; the gate then measures its model."""
 
 import random
 import time
@@ -26,7 +26,7 @@ from pytest_datasize.trials.work import (
 )
 
 UNIT = (0.0, 1.0)
-"""Bounds of a score that says nothing else of itself."""
+"""Default bounds of a score."""
 
 
 def run(work: Work, span: tuple[int, int]) -> Trials:
@@ -43,7 +43,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     Raises
     ------
     TrainingError
-        The trainer raised, or returned what is no score; the message names the trial.
+        The trainer raised, or returned an invalid score; the message names the trial.
     """
     ledger = Ledger(work, span)
     trainer = resolved(work.options["trainer"])
@@ -100,7 +100,7 @@ def _train(
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators for a trainer that seeds none; leave them as they were.
+    """Seed the global generators for a trainer that does not seed them; restore them afterwards.
 
     Of torch's generators that of the CPU and of the device in use: another GPU may belong to
     another process, and reading its generator takes memory there.
@@ -178,7 +178,7 @@ def _differing(scores: Set[str], names: Set[str]) -> str:
 
 
 def other_metrics(outcome: Outcome, earlier: Outcome) -> str:
-    """Say how a trial's outcome differs in kind from an earlier one's; empty where it does not.
+    """Describe how a trial's outcome differs in kind from an earlier one's; empty if it does not.
 
     Examples
     --------
@@ -195,7 +195,7 @@ def other_metrics(outcome: Outcome, earlier: Outcome) -> str:
 def _probabilities(
     found: Any, where: str, n_test: int, classes: tuple[str, ...]
 ) -> NDArray[np.floating]:
-    """Check class probabilities (n_test, C), or turn predicted labels (n_test,) into them."""
+    """Check class probabilities (n_test, C), or convert predicted labels (n_test,) to them."""
     if isinstance(found, torch.Tensor):
         found = found.detach().cpu().numpy()
     try:

@@ -1,4 +1,4 @@
-"""What a training loop of one's own is given: the images of one trial, decoded, with labels."""
+"""Provide the images of one trial, decoded and labelled, to a user's training loop."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +21,12 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class Pictures:
-    """All images of a study, decoded when they are asked for; shared by its trials.
+    """All images of a study, decoded on demand; shared by its trials.
 
     Parameters
     ----------
     image_sets
-        The pool, and after it the test images where they are given apart.
+        The pool, and after it the test images where given separately.
     """
 
     def __init__(self, image_sets: Sequence[ImageSet]) -> None:
@@ -36,7 +36,7 @@ class Pictures:
         self._lock = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Send the images to another process, but not what is kept in the memory of this one."""
+        """Pickle the images without the decoded images cached in this process."""
         return Pictures, (self._sets,)
 
     def picture(self, row: int) -> Image.Image:
@@ -55,7 +55,7 @@ class Pictures:
             raise DatasetError(f"{images.name(index)}: {problem}") from None
 
     def resized(self, rows: NDArray[np.int64], side: int) -> Pixels:
-        """Return images as (n, side, side, 3), each decoded once however many trials ask."""
+        """Return images as (n, side, side, 3), each decoded once for all trials."""
         with self._lock:
             if side not in self._resized:
                 shape = (self._ends[-1], side, side, 3)
