@@ -1,6 +1,6 @@
-"""A marked test as a gate: its requirements, their settings, the evidence, the verdict.
+"""Run a marked test as a gate: its requirements, their settings, the evidence, the verdict.
 
-Imported when the first gate is collected; studies only when the first gate runs.
+Imported when the first gate is collected; study modules only when the first gate runs.
 """
 
 from collections.abc import Mapping
@@ -57,11 +57,11 @@ EVIDENCE_FIXTURE = "_datasize_evidence"
 
 @dataclass
 class Gate:
-    """What is known about one marked test; grows as it is set up and called."""
+    """State of one marked test, filled in during its set-up and call."""
 
     asked: tuple[Asked, ...]
     markers: tuple[pytest.Mark, ...] = ()  # kept alive: their values are compared by id
-    content: Any = None  # of the markers, when they were read
+    content: Any = None  # of the markers, at the time they were read
     evidence: list[Evidence | None] = field(default_factory=list)  # None: nothing is trained
     conditions: list[ConditionRecord] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
@@ -71,12 +71,12 @@ _GATE = pytest.StashKey[Gate]()
 
 
 def _content(markers: tuple[pytest.Mark, ...]) -> Any:
-    """Return what markers say, to be compared with what they say later."""
+    """Return the content of markers, to detect a later change."""
     return [[frozen(marker.args), frozen(marker.kwargs)] for marker in markers]
 
 
 class Gates:
-    """All gates of one session, and what they share: settings, studies, embeddings."""
+    """All gates of one session, and their shared settings, studies and embeddings."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -85,7 +85,7 @@ class Gates:
         self._yaml: dict[Path, YamlConfig] = {}
         self._evidence: dict[Any, Evidence] = {}
         self._checks: dict[Any, StudyCheck] = {}
-        self._kept: list[Any] = []  # objects whose id() stands in a key must stay alive
+        self._kept: list[Any] = []  # objects whose id() is part of a key must stay alive
         self._store: Store | None = None
         self._engines = Engines()
         self.baseline = self._baseline()
@@ -94,7 +94,7 @@ class Gates:
     # -- collection ---------------------------------------------------------------------------
 
     def attach(self, item: pytest.Item) -> None:
-        """Read the markers of a test; raise :class:`RequirementError` when one is wrong.
+        """Read the markers of a test; raise :class:`RequirementError` if one is wrong.
 
         Called when the test is collected and again before its set-up: a conftest.py may have
         added, replaced or changed a marker in between.
@@ -118,12 +118,12 @@ class Gates:
             item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
 
     def yaml_of(self, item: pytest.Item) -> YamlConfig:
-        """Settings file of a test: its own for a YAML gate, else that of the session."""
+        """Return the settings file of a test: its own for a YAML gate, else the session's."""
         own = item.path if item.path.suffix in (".yaml", ".yml") else None
         return self.yaml(own)
 
     def yaml(self, path: Path | None = None) -> YamlConfig:
-        """Read a settings file once; the session's when no path is given."""
+        """Read a settings file once; without a path, the session's."""
         if path is None:
             named = self.config.getoption("datasize_config")
             path = (
@@ -138,7 +138,7 @@ class Gates:
         return self._yaml[path]
 
     def settings(self, marker: Layer, yaml: YamlConfig) -> Settings:
-        """Merge all layers, the marker's options the strongest."""
+        """Merge all layers; the marker's options override the others."""
         return resolve(
             marker,
             Layer("command line", self.command_line, self.config.invocation_params.dir),
@@ -149,7 +149,7 @@ class Gates:
     # -- set-up -------------------------------------------------------------------------------
 
     def gather(self, request: pytest.FixtureRequest) -> Gate:
-        """Train what the test's requirements need; fail its set-up when that is impossible."""
+        """Measure or load the evidence of the test's requirements; on an error, fail the set-up."""
         item = request.node
         gate: Gate = item.stash[_GATE]
         mode = self.config.getoption("datasize_mode")
@@ -182,7 +182,7 @@ class Gates:
         return gate
 
     def study(self, request: pytest.FixtureRequest, options: Mapping[str, Any]) -> "Study":
-        """Build a study for imperative use, with the settings of the session."""
+        """Build a study for use inside a test, with the settings of the session."""
         mode = self.config.getoption("datasize_mode")
         if mode != "run":
             pytest.skip(f"--datasize={mode}: nothing is trained")
@@ -199,10 +199,10 @@ class Gates:
         return self._study(study_options(request, self.settings(layer, yaml), yaml))
 
     def _gathered(self, request: pytest.FixtureRequest, order: int, asked: Asked) -> Evidence:
-        """Make sure of what a requirement is judged by: the verdict of before, or the evidence."""
+        """Load the cached verdict for a requirement, or measure its evidence."""
         options = study_options(request, asked.settings, asked.yaml)
         key = session_key(options)
-        if asked.confidence is not None:  # how many repeats are trained depends on the targets
+        if asked.confidence is not None:  # the number of repeats depends on the targets
             key += (asked.confidence, *sorted(asked.requirement.targets.items()))
         if key not in self._evidence:
             self._kept += options.values()
@@ -220,7 +220,7 @@ class Gates:
     def _conditions(
         self, request: pytest.FixtureRequest, order: int, asked: Asked
     ) -> list[ConditionRecord]:
-        """Return the records of what is asked besides scores."""
+        """Return the records of the conditions besides scores."""
         from pytest_datasize.plugin import conditions
 
         settings = asked.settings
@@ -246,18 +246,18 @@ class Gates:
 
     @property
     def locked(self) -> bool:
-        """Whether gates are judged by the committed record alone."""
+        """Whether gates are judged only from the committed record."""
         return bool(self.config.getoption("datasize_mode") == "locked")
 
     @property
     def store(self) -> "Store":
-        """The store of the session, opened when it is first needed."""
+        """The store of the session, opened on first use."""
         if self._store is None:
             self._store = open_store(self.config)
         return self._store
 
     def close(self) -> None:
-        """Let go of the workers and of the store."""
+        """Stop the workers and close the store."""
         self._engines.close()
         if self._store is not None:
             self._store.close()
@@ -303,7 +303,7 @@ class Gates:
     # -- call and report ----------------------------------------------------------------------
 
     def decide(self, item: pytest.Item) -> None:
-        """Judge the evidence; fail the test in its call phase when it does not suffice."""
+        """Judge the evidence; fail the test in its call phase if a requirement is not met."""
         gate = item.stash.get(_GATE, None)
         now = _content(tuple(item.iter_markers(MARKER)))
         if gate is None or gate.content != now or len(gate.evidence) != len(gate.asked):
@@ -325,7 +325,7 @@ class Gates:
             pytest.fail(printable(failure), pytrace=False)
 
     def _decided(self, item: pytest.Item, gate: Gate) -> tuple[list[Record], str]:
-        """Return the records of a gate, and the text of its failure (empty when it is met)."""
+        """Return the records of a gate, and the text of its failure (empty if it is met)."""
         from pytest_datasize.reports.wording import explain
 
         records = final_records(
@@ -344,7 +344,7 @@ class Gates:
     def amend(
         self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
     ) -> None:
-        """Attach the records to the report that ends the gate's work."""
+        """Attach the records to the last report of the gate."""
         gate = item.stash.get(_GATE, Gate(()))
         broken = call.excinfo is not None and not call.excinfo.errisinstance(
             (pytest.skip.Exception, pytest.xfail.Exception)
@@ -361,7 +361,7 @@ class Gates:
                 reason = f"not judged: {call.excinfo.exconly()}" if call.excinfo else "not judged"
                 gate.records = [self._plain_record(item, "error" if broken else "skipped", reason)]
             if report.skipped and hasattr(report, "wasxfail"):
-                for record in gate.records:  # nothing that anyone must act on
+                for record in gate.records:  # no action is needed
                     record["failed"] = False
                     if is_judged(record):
                         record["notes"].append(f"xfail, as expected: {sendable(report.wasxfail)}")

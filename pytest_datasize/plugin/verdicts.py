@@ -1,7 +1,7 @@
-"""The verdict on one requirement, measured, cached or committed, and the session's part in it.
+"""Return the verdict on a requirement: computed, cached or committed; then add session data.
 
-Records of the same evidence are equal in every session; the baseline, the place in a file and what
-an undecided verdict does to the test are the session's own.
+Records of the same evidence are equal in every session. The baseline, the source line and the
+effect of an undecided verdict on the test belong to the session.
 """
 
 import math
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from pytest_datasize.study.study import Study
 
 VERDICT_SCOPES = (Scope.VERDICT, Scope.ADVICE)
-"""What a cached verdict depends on beside its evidence and targets."""
+"""Scopes that a cached verdict depends on, beside its evidence and targets."""
 
 
 @dataclass
 class Asked:
-    """One requirement of a test, with the settings of its place and the named data sets there."""
+    """One requirement of a test, with its settings and the named data sets of its YAML file."""
 
     requirement: Requirement
     settings: Settings
@@ -52,19 +52,19 @@ class Asked:
 
     @property
     def confidence(self) -> float | None:
-        """How sure the verdict must be."""
+        """Required probability of the verdict."""
         confidence: float | None = self.settings["confidence"]
         return confidence
 
     @property
     def until(self) -> Certainty | None:
-        """When enough repeats are trained; None for all of them."""
+        """The stopping rule; None to train all repeats."""
         if self.confidence is None:
             return None
         return Certainty(self.requirement.targets, self.confidence)
 
     def verdict_key(self, evidence: str) -> str:
-        """Name a verdict by its evidence and by what was asked of it."""
+        """Return the cache key of a verdict: its evidence, targets and options."""
         from pytest_datasize.reports.records.result_file import SCHEMA
         from pytest_datasize.store import key_of
 
@@ -73,7 +73,7 @@ class Asked:
 
 
 class Evidence:
-    """What one requirement is judged by: measured, or found in the store, when it is needed."""
+    """The evidence of one requirement, loaded from the store or measured on first use."""
 
     def __init__(self, study: "Study", until: Certainty | None, locked: bool) -> None:
         self.study, self._until, self._locked = study, until, locked
@@ -81,17 +81,17 @@ class Evidence:
 
     @property
     def measured(self) -> bool:
-        """Whether the result is at hand."""
+        """Whether the result is in memory."""
         return self._result is not None
 
     @property
     def result(self) -> "StudyResult":
-        """The result; it is measured here unless the store has it.
+        """The result, loaded from the store or measured.
 
         Raises
         ------
         DatasizeError
-            It cannot be measured, or must not be (``--datasize=locked``).
+            It cannot be measured, or ``--datasize=locked`` forbids it.
         """
         if self._result is None:
             if self._locked:
@@ -104,10 +104,10 @@ class Evidence:
 
 
 def known_verdict(store: "Store", asked: Asked, evidence: Evidence) -> list[GateRecord] | None:
-    """Return the records of a verdict that was given on the same evidence before."""
+    """Return the cached records of a verdict on the same evidence."""
     key = evidence.study.key()
     found = key and store.get("verdict", asked.verdict_key(key))
-    if found:  # for the day when another target is asked for
+    if found:  # keeps the evidence from being pruned, for other targets later
         store.use("evidence", f"{key}{asked.until.key if asked.until else ''}")
     return found or None
 
@@ -120,7 +120,7 @@ def locked_verdict(
     Raises
     ------
     DatasizeError
-        It has none on the same images, requirement and options.
+        It has no verdict for the same images, requirement and options.
     """
     about = subject(asked, evidence)
     from pytest_datasize.reports.records import lock
@@ -140,7 +140,7 @@ def committed_condition(
 
 
 def subject(asked: Asked, evidence: Evidence) -> Subject:
-    """Return what a verdict depends on: the images, the options, and what is asked of them."""
+    """Return what a verdict depends on: the images, the options and the targets."""
     found = evidence.study.subject()
     return {
         "images": found["images"],
@@ -174,13 +174,13 @@ def verdict_of(store: "Store", asked: Asked, evidence: Evidence) -> list[GateRec
 
 
 def with_waits(records: list[GateRecord], evidence: Evidence) -> list[GateRecord]:
-    """Note how long this session waited for others, which is no part of a verdict that is kept."""
+    """Add how long this session waited for other processes; this is not cached with a verdict."""
     waits = [f"{text[0].upper()}{text[1:]}." for text in evidence.study.waits]
     return [{**record, "notes": [*record["notes"], *waits]} for record in records]
 
 
 def with_transfer(records: list[GateRecord], evidence: Evidence) -> list[GateRecord]:
-    """Add the gain of transfer, which is known once another strategy ran on the same images."""
+    """Add the gain of transfer, known once another strategy has run on the same images."""
     if not any(record.get("advice") for record in records):
         return records
     from pytest_datasize.study.transfer_gain import transfer_gain
@@ -208,13 +208,13 @@ def final_records(
     item
         The test.
     settings
-        Those of each of its requirements, in reading order.
+        Settings of each requirement, in reading order.
     found
-        The records of each; they stay as they are.
+        Records of each requirement; they are not modified.
     baseline
         An earlier run to compare with.
     conditions
-        Records of what was judged without training; each says whether it failed.
+        Records of conditions without training; each says whether it failed.
     """
     where = places(item, len(settings))
     nodeid = sendable(item.nodeid)
@@ -235,7 +235,7 @@ def _of_session(
     baseline: "Baseline | None",
     place: tuple[str, int],
 ) -> Iterator[GateRecord]:
-    """Complete the records of one requirement."""
+    """Add the session data to the records of one requirement."""
     values = {name: _plain(value) for name, value in settings.values.items()}
     for known in found:
         record = with_derived(known)
@@ -259,7 +259,7 @@ def _of_session(
 
 
 def _plain(value: Any) -> Json:
-    """Write an option's value: itself where JSON has it, an open end as null, else its type."""
+    """Return an option's value as JSON: plain data as is, an open end as null, else its type."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if value is None or isinstance(value, (bool, int, float, str)):
