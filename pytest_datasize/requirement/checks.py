@@ -1,4 +1,4 @@
-"""What is looked at before training, and how serious each finding is unless settings say else.
+"""Define the data checks that run before training, with their default level.
 
 Pure Python: options are checked against this table at every pytest start.
 """
@@ -7,25 +7,25 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 LEVELS = ("error", "warning", "note", "ignore")
-"""From what stops the gate to what is not even told."""
+"""Levels, from failing the gate to not reported."""
 
 
 class Check(NamedTuple):
-    """One thing that may be wrong with a data set.
+    """One check of a data set.
 
     Attributes
     ----------
     level
-        One of :data:`LEVELS`, unless settings say else.
+        Default level, one of :data:`LEVELS`.
     meaning
-        What was found, as the table in the docs says it.
+        What was found, as in the table of the docs.
     consequence
-        What becomes of the images where the level is not ``error``.
+        What happens to the images if the level is not ``error``.
     looks
-        Whether images must be decoded for it: done by ``--datasize=check``, and by a gate where
-        settings name the check.
+        Whether it must decode images: done by ``--datasize=check``, and by a gate if the settings
+        name the check.
     settable
-        Whether settings may change the level; not where nothing could be judged.
+        Whether settings may change the level; False if nothing could be judged.
     """
 
     level: str
@@ -74,13 +74,13 @@ CHECKS: dict[str, Check] = {
     "sizes": Check("note", "long sides of images differ by more than 8 times", "kept", looks=True),
     "hidden_folders": Check("note", "hidden and service folders are no classes", "left out"),
     "other_files": Check("note", "files are no images", "left out"),
-    "layout": Check("note", "how the data set was read", "told"),
+    "layout": Check("note", "how the data set was read", "reported"),
 }
 """Check → its level, meaning and consequence; the docs hold the same table."""
 
 
 def level_of(check: str, set_levels: Mapping[str, str]) -> str:
-    """Return the level of a check where settings may say else.
+    """Return the level of a check: from the settings, else the default.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def must_decode(set_levels: Mapping[str, str]) -> bool:
 
 
 def parse_levels(text: str) -> dict[str, str]:
-    """Read what an option says, such as ``duplicates=error,sizes=ignore``.
+    """Parse the option text, such as ``duplicates=error,sizes=ignore``.
 
     Raises
     ------
