@@ -18,8 +18,8 @@ Contribute: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.floating]], NDAr
 """A metric of :mod:`pytest_datasize.curve.metrics` that returns one array."""
 
 MANY: Final = 30
-"""Test images of every class from which a split is scored by itself: a deviation from the mean of
-so many is too small by 2 %, and F1 biased by less than that."""
+"""Least test images per class for a split to be scored alone: with this number, a deviation from
+the mean is too small by 2 %, and F1 is biased by less than that."""
 
 
 def contributions(

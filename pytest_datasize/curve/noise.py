@@ -103,8 +103,8 @@ def _test_luck(covariance: FloatArray) -> FloatArray:
     only the level, and a random walk from the largest size down for the rest.
     """
     common = covariance[-1, -1]
-    apart = np.maximum(np.diag(covariance) + common - 2.0 * covariance[-1], 0.0)
-    walk = np.maximum.accumulate(apart[::-1])[::-1]
+    unshared = np.maximum(np.diag(covariance) + common - 2.0 * covariance[-1], 0.0)
+    walk = np.maximum.accumulate(unshared[::-1])[::-1]
     luck: FloatArray = common + np.minimum.outer(walk, walk)
     return luck
 

@@ -31,9 +31,9 @@ _MISFIT_FACTORS: Final = (0.25, 0.5, 1.0, 2.0)
 """Misfit factors: some curves follow their law closely, some do not; the data weight them."""
 
 _HORIZON: Final = 20
-"""Projections end at 2 to this power times the largest size, a million times what was measured.
+"""Projections end at 2 to this power times the largest size, a million times the measured sizes.
 
-The score there is the ceiling: a law's own limit would count what no one could ever collect.
+The score there is the ceiling: a law's own limit needs more images than anyone can collect.
 """
 
 _NEGLIGIBLE: Final = 3e-4

@@ -18,7 +18,7 @@ from pytest_datasize.curve.laws import FloatArray
 Direction: TypeAlias = Literal["rising", "flat", "falling"]
 
 LEAST_GAIN: Final = 0.03
-"""A doubling of the images that removes less than this share of the error is no help.
+"""A curve is flat if a doubling of the images removes less than this share of the error.
 
 Five doublings, 32 times the images, would then remove less than a seventh of it.
 """
@@ -28,8 +28,8 @@ _LEAST_SPAN: Final = 3.9
 
 _LEAST_SIZES: Final = 4
 _CONFIDENCE: Final = 0.99
-"""One-sided, for each range of sizes. Of simulated curves that lose 6 % of their error or more with
-each doubling fewer than 2 % are then called flat or falling."""
+"""One-sided level, for each range of sizes. Of simulated curves that lose 6 % of their error or
+more per doubling, fewer than 2 % are then classified as flat or falling."""
 
 
 @dataclass(frozen=True)

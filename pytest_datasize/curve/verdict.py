@@ -17,9 +17,9 @@ LEVEL = 0.9
 """Probability that an interval in a report contains the truth."""
 
 TRUSTED_RANGE = 4.0
-"""A projection to more than so many times the largest measured size is an extrapolation.
+"""A projection beyond this multiple of the largest measured size is an extrapolation.
 
-Hoiem et al. 2021, "Learning curves for analysis of deep networks", trust four times.
+Hoiem et al. 2021, "Learning curves for analysis of deep networks", trust four times the size.
 """
 
 TELLABLE = 100

@@ -74,7 +74,7 @@ def represents(
     found = representation(study, sides, false_alarms)
     met = found["p_value"] > false_alarms
     found_text = (
-        f"a classifier tells them apart with accuracy {found['accuracy']:.3f} "
+        f"a classifier distinguishes them with accuracy {found['accuracy']:.3f} "
         f"({found['accuracy_low']:.3f} to {found['accuracy_high']:.3f}; 0.5 is chance), "
         f"p = {found['p_value']:.3g}"
     )

@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=MODES,
         default="run",
         help="run: train and judge (default); locked: judge by datasize.lock.json alone; check: "
-        "only look at every image and say what is odd; plan: print what would be trained and what "
+        "only read every image and report findings; plan: print what would be trained and what "
         "it would cost; skip: skip the gates",
     )
     add_options(group, parser)

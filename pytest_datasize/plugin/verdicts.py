@@ -107,7 +107,7 @@ def known_verdict(store: "Store", asked: Asked, evidence: Evidence) -> list[Gate
     """Return the cached records of a verdict on the same evidence."""
     key = evidence.study.key()
     found = key and store.get("verdict", asked.verdict_key(key))
-    if found:  # keeps the evidence from being pruned, for other targets later
+    if found:  # keep the evidence from being pruned: another target may need it
         store.use("evidence", f"{key}{asked.until.key if asked.until else ''}")
     return found or None
 

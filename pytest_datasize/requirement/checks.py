@@ -21,7 +21,7 @@ class Check(NamedTuple):
         What was found, as in the table of the docs.
     consequence
         What happens to the images if the level is not ``error``.
-    looks
+    decodes
         Whether it must decode images: done by ``--datasize=check``, and by a gate if the settings
         name the check.
     settable
@@ -31,7 +31,7 @@ class Check(NamedTuple):
     level: str
     meaning: str
     consequence: str
-    looks: bool = False
+    decodes: bool = False
     settable: bool = True
 
 
@@ -45,7 +45,7 @@ CHECKS: dict[str, Check] = {
     "empty_files": Check(
         "error", "files hold no bytes, or are git-LFS pointers to images not fetched", "left out"
     ),
-    "unreadable": Check("error", "images cannot be decoded", "left out", looks=True),
+    "unreadable": Check("error", "images cannot be decoded", "left out", decodes=True),
     "conflicting_labels": Check(
         "warning", "images with the same content stand under different labels", "left out"
     ),
@@ -69,9 +69,11 @@ CHECKS: dict[str, Check] = {
         settable=False,
     ),
     "few_per_class": Check("note", "a class has fewer than 20 images", "kept"),
-    "constant": Check("warning", "images are of one colour all over", "kept", looks=True),
+    "constant": Check("warning", "images are of one colour all over", "kept", decodes=True),
     "duplicates": Check("note", "images are exact copies of others", "counted once"),
-    "sizes": Check("note", "long sides of images differ by more than 8 times", "kept", looks=True),
+    "sizes": Check(
+        "note", "long sides of images differ by more than 8 times", "kept", decodes=True
+    ),
     "hidden_folders": Check("note", "hidden and service folders are no classes", "left out"),
     "other_files": Check("note", "files are no images", "left out"),
     "layout": Check("note", "how the data set was read", "reported"),
@@ -92,7 +94,7 @@ def level_of(check: str, set_levels: Mapping[str, str]) -> str:
 
 def must_decode(set_levels: Mapping[str, str]) -> bool:
     """Whether settings name a check that decodes images."""
-    return any(CHECKS[name].looks for name in set_levels) or "empty_files" in set_levels
+    return any(CHECKS[name].decodes for name in set_levels) or "empty_files" in set_levels
 
 
 def parse_levels(text: str) -> dict[str, str]:

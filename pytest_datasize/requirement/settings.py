@@ -115,7 +115,7 @@ def read_yaml(path: Path) -> YamlConfig:
             for key, _ in node.value:
                 if isinstance(key.value, str) and key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} stands twice", key.start_mark
+                        None, None, f"the key {key.value!r} occurs twice", key.start_mark
                     )
                 seen.add(key.value if isinstance(key.value, str) else id(key))
             return super().construct_mapping(node, deep)
@@ -191,7 +191,7 @@ def _named_entries(section: Any, path: Path) -> list[tuple[str, dict[str, Any]]]
         if not isinstance(name, str) or not name.strip() or "::" in name or "\n" in name:
             raise RequirementError(f"{where}: name {name!r} is not allowed; give a short text.")
         if names.count(name) > 1:
-            raise RequirementError(f"{where}: the name {name!r} stands twice; names are unique.")
+            raise RequirementError(f"{where}: the name {name!r} occurs twice; names are unique.")
     return entries
 
 

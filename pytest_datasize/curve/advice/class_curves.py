@@ -1,6 +1,6 @@
 """Fit the recall of every class as a function of images, all classes jointly.
 
-A class with six test images says little about its own curve, but classes of one data set grow
+A class with six test images carries little data on its own curve, but classes of one data set grow
 alike. So each class has its own level (recall today) and its own rise, both drawn from
 distributions over classes that are estimated at the same time (partial pooling): a well-measured
 class keeps its own curve, a rare one borrows from the others. On the logit scale, with r the number
@@ -29,9 +29,9 @@ DRAWS: Final = 400
 """Number of draws that represent the posterior."""
 
 OWN_SHARE: Final = 0.7
-"""How much of a class's growth comes from its own images; the rest from those of all others.
+"""Share of a class's growth that comes from its own images; the rest comes from all others.
 
-Chosen on Fashion-MNIST, where anything from 0.5 to 1 does about as well.
+Chosen on Fashion-MNIST, where all values from 0.5 to 1 work about equally well.
 """
 
 MISFIT: Final = 0.3
@@ -309,9 +309,8 @@ def prior_shift(
     """
     if n_classes > _MOST_CLASSES:
         return None
-    step = max(
-        1, len(labels) // _MOST_PREDICTIONS
-    )  # of very many predictions, an even sample suffices
+    # of very many predictions, an even sample suffices
+    step = max(1, len(labels) // _MOST_PREDICTIONS)
     labels, probabilities = labels[::step], probabilities[::step]
     odds = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
     counts = np.bincount(labels, minlength=n_classes)

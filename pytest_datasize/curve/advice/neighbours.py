@@ -16,8 +16,8 @@ from pytest_datasize.curve.seeds import Purpose, stream
 
 NEAR: Final = 0.8
 FAR: Final = 0.4
-"""Agreement beyond chance, as a share of what is possible, from which and up to which the domain
-is called near and far. A convention of this plugin; the number stands beside the word."""
+"""Limits of the agreement beyond chance (as a share of the possible maximum): from the first the
+domain is near, up to the second it is far. A convention of this plugin; reports show the number."""
 
 MOST: Final = 10_000
 """Most images among which neighbours are searched; of a larger pool, a sample."""

@@ -35,7 +35,7 @@ def _headlines(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:
     if advice["money"]:
         yield "money", money(record, advice["money"])
     elif advice["money_reason"]:
-        yield "money", f"not told: {one_line(advice['money_reason'])}"
+        yield "money", f"not computed: {one_line(advice['money_reason'])}"
     if advice["labels"]["number"]:
         yield "labels", labels(record, advice)
     if advice["rule"]["agrees"] is False:
