@@ -23,7 +23,7 @@ from pytest_datasize.plugin.study_options import (
 )
 from pytest_datasize.plugin.unforeseen import add_traceback, guarded
 from pytest_datasize.plugin.verdicts import (
-    Asked,
+    ConfiguredRequirement,
     Evidence,
     committed_condition,
     final_records,
@@ -59,7 +59,7 @@ EVIDENCE_FIXTURE = "_datasize_evidence"
 class Gate:
     """State of one marked test, filled in during its set-up and call."""
 
-    asked: tuple[Asked, ...]
+    requirements: tuple[ConfiguredRequirement, ...]
     markers: tuple[pytest.Mark, ...] = ()  # kept alive: their values are compared by id
     content: Any = None  # of the markers, at the time they were read
     evidence: list[Evidence | None] = field(default_factory=list)  # None: nothing is trained
@@ -107,12 +107,12 @@ class Gates:
             raise RequirementError(f"{item.nodeid}: only test functions can be datasize gates.")
         yaml = self.yaml_of(item)
         base = yaml.path.parent if yaml.path == item.path else self.config.rootpath
-        asked = []
+        found = []
         for marker in reversed(markers):  # in reading order
             requirement = Requirement.parse(marker.args, marker.kwargs, item.nodeid)
             layer = Layer("marker", requirement.options, base)
-            asked.append(Asked(requirement, self.settings(layer, yaml), yaml))
-        item.stash[_GATE] = Gate(tuple(asked), markers, content)
+            found.append(ConfiguredRequirement(requirement, self.settings(layer, yaml), yaml))
+        item.stash[_GATE] = Gate(tuple(found), markers, content)
         if EVIDENCE_FIXTURE not in item.fixturenames:
             # a list of its own: parametrised tests share one, and not all need carry the marker
             item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
@@ -166,10 +166,12 @@ class Gates:
             elif mode == "check":
                 self._check(request, gate)
             else:
-                for order, asked in enumerate(gate.asked):
-                    gate.conditions += self._conditions(request, order, asked)
-                    trains = bool(asked.requirement.targets)
-                    gate.evidence.append(self._gathered(request, order, asked) if trains else None)
+                for order, configured in enumerate(gate.requirements):
+                    gate.conditions += self._conditions(request, order, configured)
+                    trains = bool(configured.requirement.targets)
+                    gate.evidence.append(
+                        self._gathered(request, order, configured) if trains else None
+                    )
         except DatasizeError as problem:
             add_traceback(item, "setup", problem)
             broken = str(problem)
@@ -198,42 +200,44 @@ class Gates:
         layer = Layer("datasize_study", checked, self.config.rootpath)
         return self._study(study_options(request, self.settings(layer, yaml), yaml))
 
-    def _gathered(self, request: pytest.FixtureRequest, order: int, asked: Asked) -> Evidence:
+    def _gathered(
+        self, request: pytest.FixtureRequest, order: int, configured: ConfiguredRequirement
+    ) -> Evidence:
         """Load the cached verdict for a requirement, or measure its evidence."""
-        options = study_options(request, asked.settings, asked.yaml)
+        options = study_options(request, configured.settings, configured.yaml)
         key = session_key(options)
-        if asked.confidence is not None:  # the number of repeats depends on the targets
-            key += (asked.confidence, *sorted(asked.requirement.targets.items()))
+        if configured.confidence is not None:  # the number of repeats depends on the targets
+            key += (configured.confidence, *sorted(configured.requirement.targets.items()))
         if key not in self._evidence:
             self._kept += options.values()
-            self._evidence[key] = Evidence(self._study(options), asked.until, self.locked)
+            self._evidence[key] = Evidence(self._study(options), configured.until, self.locked)
         evidence = self._evidence[key]
         if self.locked:
             nodeid = sendable(request.node.nodeid)
-            asked.locked = guarded(
-                locked_verdict, self.config.rootpath, nodeid, order, asked, evidence
+            configured.locked = guarded(
+                locked_verdict, self.config.rootpath, nodeid, order, configured, evidence
             )
-        elif not evidence.measured and not guarded(known_verdict, self.store, asked, evidence):
-            evidence.result.check(asked.requirement.targets)
+        elif not evidence.measured and not guarded(known_verdict, self.store, configured, evidence):
+            evidence.result.check(configured.requirement.targets)
         return evidence
 
     def _conditions(
-        self, request: pytest.FixtureRequest, order: int, asked: Asked
+        self, request: pytest.FixtureRequest, order: int, configured: ConfiguredRequirement
     ) -> list[ConditionRecord]:
         """Return the records of the conditions besides scores."""
         from pytest_datasize.plugin import conditions
 
-        settings = asked.settings
+        settings = configured.settings
         found: list[ConditionRecord] = []
         if settings["images_per_class"] is None and not settings["represents"]:
             return []
-        options = study_options(request, settings, asked.yaml)
+        options = study_options(request, settings, configured.yaml)
         study = self._study({**options, "test_dataset": None})
         if (per_class := settings["images_per_class"]) is not None:
             strategy = settings["strategy"]
             found.append(guarded(conditions.images_per_class, study, per_class, strategy))
         if settings["represents"]:
-            field = deployment(request, settings, asked.yaml)
+            field = deployment(request, settings, configured.yaml)
             nodeid = sendable(request.node.nodeid)
             known = (
                 partial(committed_condition, self.config.rootpath, nodeid, order, kind="represents")
@@ -266,14 +270,14 @@ class Gates:
     def _plan(self, request: pytest.FixtureRequest, gate: Gate) -> None:
         from pytest_datasize.reports.records.record import plan_record
 
-        for order, asked in enumerate(gate.asked):
-            options = study_options(request, asked.settings, asked.yaml)
-            if not asked.requirement.targets:
+        for order, configured in enumerate(gate.requirements):
+            options = study_options(request, configured.settings, configured.yaml)
+            if not configured.requirement.targets:
                 nothing = "--datasize=plan: this requirement trains nothing"
                 gate.records.append(self._plain_record(request.node, "skipped", nothing))
                 continue
             plan = guarded(self._study(options).plan)
-            targets = asked.requirement.targets
+            targets = configured.requirement.targets
             gate.records.append(plan_record(request.node.nodeid, order, targets, plan))
 
     def _check(self, request: pytest.FixtureRequest, gate: Gate) -> None:
@@ -281,8 +285,8 @@ class Gates:
         from pytest_datasize.reports.records.record import check_record
 
         errors = []
-        for order, asked in enumerate(gate.asked):
-            options = study_options(request, asked.settings, asked.yaml)
+        for order, configured in enumerate(gate.requirements):
+            options = study_options(request, configured.settings, configured.yaml)
             key = session_key(options)
             if key not in self._checks:
                 self._kept += options.values()
@@ -306,7 +310,7 @@ class Gates:
         """Judge the evidence; fail the test in its call phase if a requirement is not met."""
         gate = item.stash.get(_GATE, None)
         now = _content(tuple(item.iter_markers(MARKER)))
-        if gate is None or gate.content != now or len(gate.evidence) != len(gate.asked):
+        if gate is None or gate.content != now or len(gate.evidence) != len(gate.requirements):
             pytest.fail(
                 "the datasize marker was added or changed too late to be judged; do so before the "
                 "test is set up",
@@ -330,10 +334,10 @@ class Gates:
 
         records = final_records(
             item,
-            [asked.settings for asked in gate.asked],
+            [configured.settings for configured in gate.requirements],
             [
-                verdict_of(self.store, asked, evidence) if evidence else []
-                for asked, evidence in zip(gate.asked, gate.evidence, strict=True)
+                verdict_of(self.store, configured, evidence) if evidence else []
+                for configured, evidence in zip(gate.requirements, gate.evidence, strict=True)
             ],
             self.baseline,
             gate.conditions,

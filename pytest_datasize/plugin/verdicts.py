@@ -42,7 +42,7 @@ VERDICT_SCOPES = (Scope.VERDICT, Scope.ADVICE)
 
 
 @dataclass
-class Asked:
+class ConfiguredRequirement:
     """One requirement of a test, with its settings and the named data sets of its YAML file."""
 
     requirement: Requirement
@@ -68,8 +68,8 @@ class Asked:
         from pytest_datasize.reports.records.result_file import SCHEMA
         from pytest_datasize.store import key_of
 
-        asked = {name: self.settings[name] for name in names_of(*VERDICT_SCOPES)}
-        return key_of([SCHEMA, evidence, self.requirement.targets, asked])
+        options = {name: self.settings[name] for name in names_of(*VERDICT_SCOPES)}
+        return key_of([SCHEMA, evidence, self.requirement.targets, options])
 
 
 class Evidence:
@@ -103,17 +103,19 @@ class Evidence:
         return self._result
 
 
-def known_verdict(store: "Store", asked: Asked, evidence: Evidence) -> list[GateRecord] | None:
+def known_verdict(
+    store: "Store", configured: ConfiguredRequirement, evidence: Evidence
+) -> list[GateRecord] | None:
     """Return the cached records of a verdict on the same evidence."""
     key = evidence.study.key()
-    found = key and store.get("verdict", asked.verdict_key(key))
+    found = key and store.get("verdict", configured.verdict_key(key))
     if found:  # keep the evidence from being pruned: another target may need it
-        store.use("evidence", f"{key}{asked.until.key if asked.until else ''}")
+        store.use("evidence", f"{key}{configured.until.key if configured.until else ''}")
     return found or None
 
 
 def locked_verdict(
-    root: Path, nodeid: str, order: int, asked: Asked, evidence: Evidence
+    root: Path, nodeid: str, order: int, configured: ConfiguredRequirement, evidence: Evidence
 ) -> list[GateRecord]:
     """Return the records of the verdict in the committed file.
 
@@ -122,7 +124,7 @@ def locked_verdict(
     DatasizeError
         It has no verdict for the same images, requirement and options.
     """
-    about = subject(asked, evidence)
+    about = subject(configured, evidence)
     from pytest_datasize.reports.records import lock
 
     found = cast(list[GateRecord], lock.find(root / lock.NAME, nodeid, order, about))
@@ -139,37 +141,41 @@ def committed_condition(
     return cast(list[ConditionRecord], found)
 
 
-def subject(asked: Asked, evidence: Evidence) -> Subject:
+def subject(configured: ConfiguredRequirement, evidence: Evidence) -> Subject:
     """Return what a verdict depends on: the images, the options and the targets."""
     found = evidence.study.subject()
     return {
         "images": found["images"],
         "options": found["options"],
         "asked": {
-            **asked.requirement.targets,
-            **{name: asked.settings[name] for name in names_of(Scope.VERDICT)},
+            **configured.requirement.targets,
+            **{name: configured.settings[name] for name in names_of(Scope.VERDICT)},
         },
     }
 
 
-def verdict_of(store: "Store", asked: Asked, evidence: Evidence) -> list[GateRecord]:
+def verdict_of(
+    store: "Store", configured: ConfiguredRequirement, evidence: Evidence
+) -> list[GateRecord]:
     """Return the records of a requirement: committed, cached, or computed now."""
-    if asked.locked is not None:
-        return asked.locked
-    if known := known_verdict(store, asked, evidence):
+    if configured.locked is not None:
+        return configured.locked
+    if known := known_verdict(store, configured, evidence):
         return with_waits(with_transfer(known, evidence), evidence)
     from pytest_datasize.reports.records.record import records
 
     verdict = evidence.result.verdict(
-        asked.confidence, asked.settings["trusted_range"], **asked.requirement.targets
+        configured.confidence,
+        configured.settings["trusted_range"],
+        **configured.requirement.targets,
     )
-    about = subject(asked, evidence)
-    money = asked.settings["cost_per_image"], asked.settings["image_budget"]
+    about = subject(configured, evidence)
+    money = configured.settings["cost_per_image"], configured.settings["image_budget"]
     found: list[GateRecord] = [
         {**one, "subject": about} for one in records(verdict, evidence.result, *money)
     ]
     if key := evidence.study.key():
-        store.put("verdict", asked.verdict_key(key), found)
+        store.put("verdict", configured.verdict_key(key), found)
     return with_waits(with_transfer(found, evidence), evidence)
 
 
