@@ -1,4 +1,4 @@
-"""``python -m pytest_datasize COMMAND``: work with the results of earlier runs."""
+"""Command line ``python -m pytest_datasize COMMAND``: work with the results of earlier runs."""
 
 import argparse
 import os
@@ -27,7 +27,7 @@ COMMANDS = {
 
 
 def say(line: str) -> None:
-    """Print one line; names of files and classes in it cannot drive a terminal or a CI log."""
+    """Print one line, sanitised: names in it cannot send commands to a terminal or a CI log."""
     from pytest_datasize.reports.records.text import one_line
 
     print(one_line(line))
@@ -36,7 +36,7 @@ def say(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status, 2 for wrong input."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a console without some letter must not end a report
+        if hasattr(stream, "reconfigure"):  # a character that the console lacks must not raise
             stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(
         prog="python -m pytest_datasize",
@@ -54,12 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         status: int = import_module(COMMANDS[options.command][0]).run(options, say)
-    except BrokenPipeError:  # whoever read what is printed has seen enough, as `| head` does
+    except BrokenPipeError:  # the reader of the output has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except DatasizeError as problem:
         wrong = str(problem)
-    except (LookupError, TypeError, ValueError) as problem:  # a file that someone edited
+    except (LookupError, TypeError, ValueError) as problem:  # an edited file
         wrong = f"the result does not hold what it should ({type(problem).__name__}: {problem})."
     else:
         return status

@@ -1,17 +1,17 @@
-"""The errors of pytest-datasize, one tree.
+"""Define the errors of pytest-datasize as one class tree.
 
 ::
 
     DatasizeError
     ├── RequirementError   a marker, option, ini value or YAML entry is wrong (collection error)
     ├── DatasetError       the images or labels cannot be judged (ERROR in set-up)
-    ├── BackboneError      the backbone or its weights cannot be had (ERROR in set-up)
+    ├── BackboneError      the backbone or its weights cannot be loaded (ERROR in set-up)
     ├── TrainingError      a trial could not be trained or scored (ERROR in set-up)
-    ├── EngineError        workers cannot be had, or keep dying (ERROR in set-up)
+    ├── EngineError        workers cannot be started, or keep dying (ERROR in set-up)
     ├── ReportError        a report cannot be drawn, or an earlier result cannot be read
     └── StoreError         a store cannot be read, merged, pruned or verified (commands only)
 
-Every message names what is wrong, what was expected and what to do; none of them needs a traceback.
+Every message says what is wrong, what was expected and what to do; none needs a traceback.
 """
 
 __all__ = [
@@ -28,15 +28,15 @@ __all__ = [
 
 
 class DatasizeWarning(UserWarning):
-    """A verdict that lacks the confidence asked for, where ``undecided`` is ``warn``."""
+    """A verdict lacks the required confidence, and ``undecided`` is ``warn``."""
 
 
 class DatasizeError(Exception):
-    """Base of all errors that pytest-datasize raises on purpose."""
+    """Base class of all errors that pytest-datasize raises on purpose."""
 
 
 class RequirementError(DatasizeError, ValueError):
-    """A requirement or an option is not understood; raised before anything is trained."""
+    """A requirement or an option is wrong; raised before anything is trained."""
 
 
 class DatasetError(DatasizeError):
@@ -52,7 +52,7 @@ class TrainingError(DatasizeError):
 
 
 class EngineError(DatasizeError):
-    """Workers of an engine cannot be had, cannot be sent their work, or keep dying."""
+    """Workers of an engine cannot be started, cannot receive their tasks, or keep dying."""
 
 
 class ReportError(DatasizeError):
@@ -60,4 +60,4 @@ class ReportError(DatasizeError):
 
 
 class StoreError(DatasizeError):
-    """A command on a store fails: it is none, damaged, of another version, or its disk is full."""
+    """A store command fails: the folder is no store, damaged, of another version, or disk full."""

@@ -1,1 +1,1 @@
-"""From outcomes of trials to a learning curve and a verdict; numpy and scipy alone."""
+"""Fit learning curves to trial outcomes and judge targets; uses numpy and scipy only."""

@@ -1,10 +1,10 @@
-"""What every test image contributes to the score of its trial, over all trials of one size.
+"""Compute the contribution of every test image to its trial's score, over all trials of one size.
 
 The influence of an image on a metric of classes is its deviation from the rest of its class. In a
-test split that holds one image of a rare class there is no rest: centred within the split the
-influence is zero, and so is the luck that is computed from it. And a ratio such as F1 is biased on
+test split with one image of a rare class there is no rest: centred within the split, the
+influence is zero, and so is the sampling variance computed from it. A ratio such as F1 is biased on
 few images: with one or two test images of a class its mean over the splits lies up to four points
-below its value on many. So where splits are small, the trials of one size are scored together: the
+below its value on many. So for small splits the trials of one size are scored together: the
 metric of all their test images, and the influence of each image on that.
 """
 
@@ -18,8 +18,8 @@ Contribute: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.floating]], NDAr
 """A metric of :mod:`pytest_datasize.curve.metrics` that returns one array."""
 
 MANY: Final = 30
-"""Test images of every class from which a split is scored by itself: a deviation from the mean of
-so many is too small by 2 %, and F1 biased by less than that."""
+"""Least test images per class for a split to be scored alone: with this number, a deviation from
+the mean is too small by 2 %, and F1 is biased by less than that."""
 
 
 def contributions(

@@ -1,9 +1,9 @@
-"""Laws of learning curves: how the score may go on from the largest measured size.
+"""Define the laws of learning curves: how the score may continue beyond the largest measured size.
 
 The posterior in :mod:`curve` needs one thing from a law: on a *working scale* on which noise is
 additive, the change from the largest measured size N to any size n, for a grid of parameters that
-covers everything plausible. What the score at N itself is, is integrated out in closed form; so no
-law has a scale parameter, and every law shares one noise model, one posterior and one contract
+covers everything plausible. The score at N itself is integrated out in closed form, so no
+law has a scale parameter, and all laws share one noise model, one posterior and one contract
 test. A new law is one class and one line in :data:`LAWS`.
 
 Working scales fall while scores rise:
@@ -46,7 +46,7 @@ _FLOOR_PRIOR: Final = (0.6, 0.6)
 """Beta prior of the share of the error at N that no number of images removes."""
 
 _EXPONENT_PRIOR: Final = (0.5, 0.9)
-"""Median and log-scale deviation of the exponent of a power law: 0.15 to 1.6 in nine of ten."""
+"""Median and log-scale deviation of the exponent of a power law: 0.15 to 1.6 in 90 % of cases."""
 
 
 class Scale(ABC):
@@ -62,7 +62,7 @@ class Scale(ABC):
 
     @abstractmethod
     def slope(self, score: FloatArray) -> FloatArray:
-        """Return ``|dz / dscore|``, which carries deviations over (delta method)."""
+        """Return ``|dz / dscore|``, which converts deviations (delta method)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class LogScale(Scale):
     bound : float
         The upper (`side` = 1: log error) or the lower bound (`side` = -1: negative log score).
     side : {1, -1}
-        Which of both it is.
+        Which bound it is.
     offset : float
         Added to the distance, so that a score at the bound stays finite.
     """
@@ -141,7 +141,7 @@ class Law(ABC):
 
 
 class SaturatingLaw(Law):
-    """What is missing to the ceiling decays: h(n / N) falls from h(1) = 1 to h(inf) = 0.
+    """The distance to the ceiling decays: h(n / N) falls from h(1) = 1 to h(inf) = 0.
 
     Under an upper bound: ``error(n) = error(N) * (f + (1 - f) * h)`` with f the share of the error
     that stays. Without one: ``score(n) = score(N) + gain * (1 - h)``. Ceilings are
@@ -158,7 +158,7 @@ class SaturatingLaw(Law):
         """Return h at ``log_ratio = log(n / N)`` for every shape, (M,) -> (P, M)."""
 
     def scale(self, bounds: tuple[float, float], offset: float, unit: float) -> Scale:
-        """Choose the log error, or the score itself where it has no upper bound."""
+        """Choose the log error, or the score itself if it has no upper bound."""
         return LogScale(bounds[1], 1, offset) if math.isfinite(bounds[1]) else LinearScale(unit)
 
     def log_prior(self, scale: Scale) -> FloatArray:
@@ -187,7 +187,7 @@ class Power(SaturatingLaw):
     """Inverse power law with a ceiling: ``score = c - a * (n + d) ** -b``.
 
     The three-parameter law of Figueroa et al. [1]_ and Hestness et al. [2]_ for d = 0; d > 0 (POW4
-    in Mohr et al. [3]_) is a late start: a curve that is flat first and steep later.
+    in Mohr et al. [3]_) is a late start: the curve is flat first and steep later.
     """
 
     _exponents = np.geomspace(0.05, 3.0, 14)
@@ -233,7 +233,7 @@ class M4(SaturatingLaw):
 
 
 class Power2(Law):
-    """The Keras recipe's ``score = a * n ** b`` [5]_ (POW2 in [3]_), which ends at no ceiling."""
+    """The Keras recipe's ``score = a * n ** b`` [5]_ (POW2 in [3]_), which has no ceiling."""
 
     _exponents = np.linspace(0.0, 1.0, 101)
 

@@ -1,14 +1,14 @@
-"""Learning curves: what score to expect at any number of training images, and how sure that is.
+"""Fit learning curves: the expected score at any number of training images, with its uncertainty.
 
 A few trials at a few sizes allow many curves. A least-squares fit picks one of them, and its
-bootstrap knows only the spread of the repeats; its "90 %" intervals hold the truth about half of
-the time. So :class:`LearningCurve` keeps *all* curves of a law that the scores allow, weighted by
-their posterior probability, and counts four kinds of error: the repeats' spread, the luck of the
-test set, the luck of a finite pool (:mod:`pytest_datasize.curve.noise`) and the misfit of the
-law itself, which grows with the distance from the largest measured size, both back to small
-sizes and forward.
+bootstrap covers only the spread of the repeats; its "90 %" intervals contain the truth about half
+of the time. So :class:`LearningCurve` keeps *all* curves of a law that the scores allow, weighted
+by their posterior probability, and includes four kinds of error: the spread of the repeats, the
+luck (sampling variance) of the test set, the luck of a finite pool
+(:mod:`pytest_datasize.curve.noise`) and the misfit of the law itself, which grows with the distance
+from the largest measured size, both back to small sizes and forward.
 
-Nothing is random, and a fit takes a few milliseconds.
+The fit is deterministic and takes a few milliseconds.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ class LearningCurve:
     bounds : (float, float)
         Range of the score.
     level : float
-        Level of an interval when none is named.
+        Default level of an interval.
     trend : Trend
-        Whether the score still rises at the largest sizes. Where it does not, the median curve
-        goes on level, and a target above it is met by no number of images.
+        Whether the score still rises at the largest sizes. If it does not, the median curve stays
+        level, and no number of images meets a target above it.
     """
 
     sizes: tuple[int, ...]
@@ -109,7 +109,7 @@ class LearningCurve:
             Training sizes, at least three different ones, in any order.
         scores : sequence of K sequences of float
             Repeats at every size (or a single score), higher is better; not necessarily equally
-            many. If they are, repeat i of every size is taken to belong together.
+            many. If they are, the repeats i of all sizes are treated as related.
         n_test : int, optional
             Test items behind every score. The truth is then the mean score over the population
             that they are drawn from, so intervals include the luck of the test set. None: the truth
@@ -118,7 +118,7 @@ class LearningCurve:
             The family of curves, see :mod:`pytest_datasize.curve.laws`.
         pool : int, optional
             Number of images that all repeats are drawn from. By default unlimited, unless the
-            largest size alone has a single run: then that run is taken to use the whole pool.
+            largest size alone has a single run, which is then assumed to use the whole pool.
         replacement : bool
             Whether they are drawn from the pool with replacement, so that even repeats of its whole
             size differ.
@@ -129,19 +129,19 @@ class LearningCurve:
             Covariance of the mean scores from the sampling of training images and the randomness of
             training. Replaces the estimate from the repeats and the pool.
         split_variance : array_like, shape (K,), optional
-            Part of the variance between repeats that comes from each having a test split of its
-            own, in the order of `sizes`. It is left out of the luck of training, since
+            Part of the variance between repeats that is due to their different test splits, in
+            the order of `sizes`. It is left out of the luck of training, since
             `test_covariance` counts the luck of test items.
         bounds : (float, float)
             Range of the score; ``(-inf, 0)`` for a negated loss that cannot fall below zero,
             ``(-inf, inf)`` for a score without bounds.
         level : float
-            Level of an interval when none is named, between 0 and 1.
+            Default level of an interval, between 0 and 1.
 
         Raises
         ------
         ValueError
-            If the input is no learning curve; the text names the wrong value.
+            If the input is not a learning curve; the message names the wrong value.
 
         Examples
         --------
@@ -214,14 +214,14 @@ class LearningCurve:
         return _at_probability(self._at_size(n), 0.5)
 
     def interval(self, n: float, level: float | None = None) -> Interval:
-        """Return the central interval that holds the true mean score at `n` images.
+        """Return the central credible interval of the true mean score at `n` images.
 
         Parameters
         ----------
         n : float
             Training images, at least 1.
         level : float, optional
-            Probability that it holds the score, by default :attr:`level`.
+            Probability that it contains the score, by default :attr:`level`.
 
         Examples
         --------
@@ -263,7 +263,7 @@ class LearningCurve:
         -------
         float
             A whole number, or ``math.inf`` if the median curve never meets the target;
-            :meth:`status` then tells "unreachable" from "undecided".
+            :meth:`status` then distinguishes "unreachable" from "undecided".
 
         Examples
         --------
@@ -291,7 +291,7 @@ class LearningCurve:
 
     @property
     def ceiling(self) -> Ceiling:
-        """Score with a million times the images, in practice unlimited: median and 90 % interval.
+        """Score with a million times the images (in practice unlimited): median, 90 % interval.
 
         A target above the interval is unreachable: :meth:`required_interval` is then infinite at
         both ends.
@@ -308,11 +308,11 @@ class LearningCurve:
         return Ceiling(mean, low, high)
 
     def reachable(self, target: float) -> bool:
-        """Tell whether `target` lies below or within the interval of the ceiling."""
+        """Return whether `target` lies below or within the interval of the ceiling."""
         return target <= self.ceiling.high
 
     def status(self, target: float) -> Status:
-        """Say in a word what :meth:`required` found.
+        """Return the result of :meth:`required` as one word.
 
         Returns
         -------
@@ -338,7 +338,7 @@ class LearningCurve:
         return (1.0 - level) / 2.0
 
     def _at_size(self, n: float) -> FloatArray:
-        """Quantiles of the score at n images, linear in log n between the nodes."""
+        """Return the quantiles of the score at n images, linear in log n between the nodes."""
         if not n >= 1:
             raise ValueError(f"a number of training images is at least 1, got {n!r}")
         x = self._posterior.log_sizes
@@ -349,7 +349,7 @@ class LearningCurve:
         return row
 
     def _first_size(self, target: float, probability: float) -> float:
-        """Smallest whole n whose quantile of the score at `probability` meets the target."""
+        """Return the smallest whole n whose score quantile at `probability` meets the target."""
         curve = np.array([_at_probability(row, probability) for row in self._posterior.quantiles])
         if not curve[-1] >= target:
             return math.inf
@@ -372,13 +372,13 @@ def _at_probability(row: FloatArray, probability: float) -> float:
 
 
 def _offset(n_test: int | None, bounds: tuple[float, float], unit: float) -> float:
-    """Half a test item: what the logarithm of an error of zero is taken at."""
+    """Return half a test item, added to an error of zero before its logarithm is taken."""
     span = bounds[1] - bounds[0]
     return 0.5 / ((n_test or 1000) + 1) * (span if math.isfinite(span) else unit)
 
 
 def _unit(runs: Sequence[FloatArray], means: FloatArray) -> float:
-    """Size of the differences between scores, the unit of an unbounded metric."""
+    """Return the size of the differences between scores, the unit of an unbounded metric."""
     spread = float(np.ptp(np.concatenate(runs)))
     return spread if spread > 0.0 else max(float(np.abs(means).max()), 1.0) * 1e-6
 

@@ -1,11 +1,11 @@
-"""Scores from predictions, all of them from one place; numpy and scipy alone.
+"""Compute all metrics from predictions, with the contribution of every test image.
 
 Each metric takes ``(labels, probabilities)`` of one trial and returns one *contribution* per test
-image: their mean is the score, in [0, 1], higher is better, and their spread tells how far the
-luck of the test images moves it. For an average over images the contributions are its terms; for
+image. Their mean is the score, in [0, 1], higher is better; their spread gives the sampling
+variance of the score due to the test images. For an average over images they are its terms; for
 the others they are the score plus the influence of each image (Hampel 1974, "The influence curve
 and its role in robust estimation"), so that every metric has error bars, not accuracy alone. A
-metric of single classes returns one such array for each class, which is then judged by itself.
+metric of single classes returns one such array for each class, which is then judged separately.
 
 Labels are int64 of shape (m,), each class at least once; probabilities are of shape (m, C).
 """
@@ -46,7 +46,7 @@ def balanced_accuracy(
     recalls = np.array([hits.mean() for hits in recall_per_class(labels, probabilities)])
     share = np.bincount(labels, minlength=len(recalls)) / len(labels)
     hits = accuracy(labels, probabilities)
-    # an image moves the recall of its own class alone
+    # an image affects only the recall of its own class
     influence = (hits - recalls[labels]) / (share[labels] * len(recalls))
     contributions: NDArray[np.floating] = recalls.mean() + influence
     return contributions
@@ -100,7 +100,7 @@ def auc(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArr
 
 
 def _beaten(scores: NDArray[np.floating], opponents: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Share of the opponents that each score is above, ties counting half."""
+    """Return the share of opponents below each score, ties counting half."""
     ranked = np.sort(opponents)
     below = np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")
     shares: NDArray[np.floating] = below / (2.0 * len(ranked))

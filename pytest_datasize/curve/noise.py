@@ -1,10 +1,10 @@
-"""How far measured mean scores may lie from the truth: a K x K covariance, K training sizes.
+"""Estimate the K x K covariance of the mean scores at K training sizes.
 
-Repeats vary, and everybody's error bars know that. Two more kinds of luck move all sizes together
-and are invisible in the repeats' spread, so a bootstrap over repeats misses them: the *test set*
-is one draw of items, and a *finite pool* is one draw of images that all repeats share. Everything
-is on the working scale of :mod:`pytest_datasize.curve.laws` (delta method), where deviations are
-relative errors.
+Usual error bars show the variance between repeats. Two more kinds of luck (sampling variance) move
+all sizes together and do not show in the repeats' spread, so a bootstrap misses them: the *test
+set* is one draw of items, and a *finite pool* is one draw of images that all repeats share.
+Everything is on the working scale of :mod:`pytest_datasize.curve.laws` (delta method), where
+deviations are relative errors.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _VARIANCE_DECAY: Final = 1.0
 """Variance of a run on the working scale falls like n to minus this power: a sum over images."""
 
 _POOL_SHARED: Final = 0.5
-"""Share of the luck of a finite pool that is the same at every size."""
+"""Share of the sampling variance of a finite pool that is common to all sizes."""
 
 _LEAST_LEFT: Final = 0.1
-"""Least share of a pool that counts as not used: closer to the whole pool runs are all the same."""
+"""Least unused share of a pool in the formulas: nearer the whole pool, all runs are the same."""
 
 _PRIOR_RUNS: Final = 3.0
-"""The smooth variance counts like so many more runs at every size."""
+"""Weight of the smooth variance, in additional runs at every size."""
 
 _UNKNOWN_DEVIATION: Final = 0.1
-"""Deviation of a run when there are neither repeats nor a number of test items."""
+"""Deviation of a run if there are neither repeats nor a number of test items."""
 
 _TINY: Final = 1e-8
 """Least variance: scores without any spread still give an invertible covariance."""
@@ -61,13 +61,13 @@ def means_covariance(
     n_test, pool : int or None
         Test items behind the scores; images in the pool that all repeats are drawn from.
     replacement : bool
-        Whether they are drawn with replacement: no repeat is then the whole pool.
+        Whether they are drawn with replacement: then no repeat is the whole pool.
     bounds : (float, float)
         Range of the score; the binomial formula needs it finite.
     test_covariance, train_covariance : array, shape (K, K), or None
         Covariances of the means (in scores, not working scale) that replace the formulas.
     split_variance : array, shape (K,), or None
-        Part of the variance between repeats that their own test splits cause.
+        Part of the variance between repeats due to their different test splits.
     """
     means = np.array([s.mean() for s in scores])
     slope = scale.slope(means)
@@ -86,25 +86,25 @@ def means_covariance(
     if test_covariance is not None:
         covariance = covariance + _test_luck(test_covariance * slopes)
     elif binomial is not None:
-        # Items on which repeats disagree (churn) are seen in the repeats' variance already; repeats
-        # that vary by far more than the test set explains probably had a test set each.
+        # Items on which repeats disagree (churn) are already in the repeats' variance; repeats that
+        # vary by far more than the test set explains probably had different test sets.
         churn = run[-1] / binomial[-1, -1]
         covariance = covariance + _test_luck(binomial) / (1.0 + churn) ** 2
     return covariance + _TINY * np.eye(len(means))
 
 
 def _test_luck(covariance: FloatArray) -> FloatArray:
-    """Write the luck of the test images as that of the largest size, and what others do not share.
+    """Split the luck of the test images into that of the largest size and a random walk.
 
-    Most of it is common to all sizes. Carried to the working scale with slopes at the observed
-    means it is larger where the mean is worse, so that least squares would explain a common
-    deviation by a curve that lies off all of its points, on one side (Peelle's pertinent puzzle:
-    R. W. Peelle 1987; G. D'Agostini, NIM A 346, 1994). So it is written as one common deviation,
-    which moves the level alone, and a random walk from the largest size down for the rest.
+    Most of it is common to all sizes. Converted to the working scale with slopes at the observed
+    means, it is larger where the mean is worse. Least squares would then explain a common deviation
+    by a curve that lies on one side of all its points (Peelle's pertinent puzzle: R. W. Peelle
+    1987; G. D'Agostini, NIM A 346, 1994). So it is written as one common deviation, which moves
+    only the level, and a random walk from the largest size down for the rest.
     """
     common = covariance[-1, -1]
-    apart = np.maximum(np.diag(covariance) + common - 2.0 * covariance[-1], 0.0)
-    walk = np.maximum.accumulate(apart[::-1])[::-1]
+    unshared = np.maximum(np.diag(covariance) + common - 2.0 * covariance[-1], 0.0)
+    walk = np.maximum.accumulate(unshared[::-1])[::-1]
     luck: FloatArray = common + np.minimum.outer(walk, walk)
     return luck
 
@@ -112,7 +112,7 @@ def _test_luck(covariance: FloatArray) -> FloatArray:
 def _binomial(
     means: FloatArray, n_test: int, bounds: tuple[float, float], slopes: FloatArray
 ) -> FloatArray | None:
-    """Test-set luck when the errors of better models are nested in those of worse ones."""
+    """Return the test-set luck, if errors of better models are nested in those of worse ones."""
     low, high = bounds
     if not np.isfinite(high - low):
         return None
@@ -130,8 +130,8 @@ def _run_variance(
     pool: int | None,
     split_variance: FloatArray | None,
 ) -> FloatArray:
-    """Variance of one run at every size: each size's own estimate, drawn to a smooth one."""
-    # Repeats on the whole pool share all images: they say nothing about the luck of images.
+    """Return the variance of one run per size: its own estimate, shrunk to a smooth one."""
+    # Repeats on the whole pool share all images: they carry no data on the luck of images.
     freedom = np.array(
         [0.0 if n == pool else len(s) - 1.0 for n, s in zip(sizes, scores, strict=True)]
     )
@@ -139,7 +139,7 @@ def _run_variance(
     own = (spread if split_variance is None else spread - split_variance) * slope**2
     trend = (sizes[-1] / sizes) ** _VARIANCE_DECAY
     if pool is not None:
-        # what two runs have in common, images of one pool, does not show in their spread
+        # the images that two runs of one pool share do not show in their spread
         left = np.maximum(1.0 - sizes / pool, _LEAST_LEFT)
         own, freedom = own / left, freedom * left**2
     if freedom.sum() > 0.0:
@@ -157,7 +157,7 @@ def _run_variance(
 def _repeat_covariance(
     scores: Sequence[FloatArray], run: FloatArray, slope: FloatArray
 ) -> FloatArray:
-    """Repeats drawn afresh; repeat i of all sizes may share its split or its first images."""
+    """Covariance of independent repeats; repeat i of all sizes may share its split or images."""
     runs = np.array([len(s) for s in scores])
     deviation = np.sqrt(run / runs)
     shared = 0.0
@@ -173,14 +173,14 @@ def _repeat_covariance(
 def _pool_covariance(
     sizes: FloatArray, scores: Sequence[FloatArray], run: FloatArray, pool: int, replacement: bool
 ) -> FloatArray:
-    """Repeats drawn from one pool, which is a draw itself.
+    """Covariance of repeats drawn from one pool, which is itself a sample.
 
-    A score that is a sum over training images splits into the luck of the pool, the same at every
-    size, and a rest. Drawn without replacement, the rest vanishes when the whole pool is used:
-    every repeat is then the same run. Drawn with replacement, repeats stay independent given the
+    A score that is a sum over training images splits into the luck of the pool, equal at every
+    size, and a rest. Without replacement, the rest vanishes when the whole pool is used:
+    every repeat is then the same run. With replacement, repeats stay independent given the
     pool, and the rest does not shrink.
-    Scores are not quite such sums, so that only a share of the pool's luck is the same at every
-    size; taken as wholly so, the flatness of a curve near the whole pool would count as exact.
+    Scores are not exactly such sums, so only a share of the pool's luck is equal at every size. If
+    all of it were, the flatness of a curve near the whole pool would count as exact.
     """
     runs = np.array([len(s) for s in scores])
     luck = run[-1] * (sizes[-1] / pool) ** _VARIANCE_DECAY

@@ -1,8 +1,9 @@
-"""From the per-image outcomes of all trials to the scores and the luck in them.
+"""Compute scores and their sampling variance from the per-image outcomes of all trials.
 
-A bare list of scores cannot tell how much of its error all sizes share because they were scored
-on the same test images. The outcomes of single images can: an image that is hard at one size is
-hard at the others too. So the covariance of the mean scores is measured here, image by image.
+Scores alone do not show how much of their error is common to all sizes because they share test
+images. The outcomes of single images do: an image that is hard at one size is hard at the others
+too. So the covariance of the mean scores is measured here, image by image. "Luck" means sampling
+variance throughout.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ Scores = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What one metric says about every trial of a plan.
+    """Scores of one metric for all trials of a plan, with their sampling variance.
 
     Attributes
     ----------
@@ -32,14 +33,14 @@ class Outcomes:
     test_covariance
         Covariance of the K mean scores from the sampling of test images, (K, K).
     split_variance
-        Part of the variance between repeats that comes from each having test images of its own,
-        (K,); zeros when all share one test set.
+        Part of the variance between repeats due to their different test images, (K,); zeros if all
+        share one test set.
     pool
         Images that all repeats are drawn from.
     bounds
         Range of the scores.
     sign
-        -1 where lower is better: ``scores`` and ``bounds`` are then of the negative, since a
+        -1 if lower is better: ``scores`` and ``bounds`` are then negated, since a
         learning curve rises.
     replacement
         Whether the repeats are drawn with replacement.
@@ -57,19 +58,19 @@ class Outcomes:
 
     @property
     def given(self) -> Scores:
-        """The scores as the metric's author means them."""
+        """The scores with the metric's own sign."""
         if self.sign > 0:
             return self.scores
         return tuple(tuple(-score for score in repeats) for repeats in self.scores)
 
     @property
     def given_bounds(self) -> tuple[float, float]:
-        """The range of these."""
+        """The range of the given scores."""
         low, high = self.bounds
         return (low, high) if self.sign > 0 else (-high, -low)
 
     def first(self, k: int) -> "Outcomes":
-        """Return what the k smallest sizes alone say."""
+        """Return the outcomes of the k smallest sizes only."""
         return replace(
             self,
             sizes=self.sizes[:k],
@@ -79,7 +80,7 @@ class Outcomes:
         )
 
     def curve(self, law: str = "power") -> LearningCurve:
-        """Fit the learning curve with all that is known of its noise."""
+        """Fit the learning curve with the measured noise."""
         return LearningCurve.fit(
             self.sizes,
             self.scores,
@@ -116,11 +117,11 @@ def gather(
         Images that all repeats are drawn from.
     groups
         Group of every row, see ``groups`` in :mod:`pytest_datasize.images.image_set`: images
-        of one group share their luck, so that groups are counted where images would be.
+        of one group share their luck, so that groups are counted instead of images.
     strata
-        Class of every row, where each repeat's test images have the classes' shares: scores of the
-        repeats then differ by the luck within the classes alone. Groups cannot be split like that,
-        so that classes are left out of account with them.
+        Class of every row, if each repeat's test images have the classes' shares: the scores of the
+        repeats then differ only by the luck within classes. Groups cannot be split like that, so
+        classes are ignored with groups.
 
     Examples
     --------
@@ -172,12 +173,12 @@ def bare(
     bounds: tuple[float, float] = (0.0, 1.0),
     lower_is_better: bool = False,
 ) -> Outcomes:
-    """Take scores that come without the outcomes of single images.
+    """Return outcomes for scores without the outcomes of single images.
 
-    How far the luck of the test images moves them is then not measured but bounded: no metric
-    that is a mean over images varies by more than one of the same mean whose values are the ends
-    of its range. Larger sizes are taken to be right where smaller ones are. Where an end is open
-    nothing is known, and the luck of test images is left out.
+    The luck of the test images is then not measured but bounded: a mean over images varies most if
+    all values are at the ends of its range. Larger sizes are assumed to be right on all images on
+    which smaller ones are. If an end of the range is open there is no bound, and the luck of test
+    images is left out.
 
     Parameters
     ----------
@@ -190,7 +191,7 @@ def bare(
     pool
         Images that all repeats are drawn from.
     bounds
-        Range of the metric as its author means it; infinite for an open end.
+        Range of the metric with its own sign; infinite for an open end.
     lower_is_better
         Whether the metric falls as models get better.
 
@@ -221,7 +222,7 @@ def bare(
 def _covariance(
     values: NDArray[np.floating], groups: NDArray[np.int64] | None
 ) -> NDArray[np.floating]:
-    """Covariance between K mean scores over N images, (K, N) → (K, K), never quite zero.
+    """Covariance between K mean scores over N images, (K, N) → (K, K), never exactly zero.
 
     Half an image that is always right and half of one that is always wrong are added (Jeffreys'
     prior, when contributions are hits): a perfect score on few images proves little. With groups,
@@ -259,9 +260,9 @@ def _split_variance(
     groups: NDArray[np.int64] | None,
     strata: NDArray[np.int64] | None,
 ) -> float:
-    """Variance of one repeat's score from its test images alone, pooled over the repeats.
+    """Return the variance of a repeat's score due to its test images, pooled over the repeats.
 
-    Pooled, since a rare class may have a single image, or group, in each.
+    It is pooled because a rare class may have a single image, or group, in each.
     """
     everything = np.concatenate(repeats)
     if groups is None:

@@ -1,8 +1,8 @@
-"""Posterior of a learning curve, tabulated over training sizes and probabilities.
+"""Compute the posterior of a learning curve, tabulated over training sizes and probabilities.
 
 On the working scale of :mod:`pytest_datasize.curve.laws`, mean scores are normal given a curve,
-and the unknown level at the largest size N is integrated out in closed form. What is left is a
-sum over a grid of curves and over how closely real curves follow their law: a mixture of normals
+and the unknown level at the largest size N is integrated out in closed form. The rest is a sum
+over a grid of curves and over how closely real curves follow their law: a mixture of normals
 at every size, whose quantiles are stored. Reading score, probability and required size from one
 table keeps them consistent.
 """
@@ -28,19 +28,19 @@ _MISFIT_FORWARD: Final = 0.06
 """The same at e times the largest size; a random walk in the distance itself."""
 
 _MISFIT_FACTORS: Final = (0.25, 0.5, 1.0, 2.0)
-"""Some curves follow their law closely, some hardly: the data weigh these factors."""
+"""Misfit factors: some curves follow their law closely, some do not; the data weight them."""
 
 _HORIZON: Final = 20
-"""Projections end at 2 to this power times the largest size, a million times what was measured.
+"""Projections end at 2 to this power times the largest size, a million times the measured sizes.
 
-The score there is the ceiling: a law's own limit would count what no one could ever collect.
+The score there is the ceiling: a law's own limit needs more images than anyone can collect.
 """
 
 _NEGLIGIBLE: Final = 3e-4
 """Parameter vectors whose posterior weight is below this share of the best are dropped."""
 
 _BINS: Final = 40
-"""Curves whose scores fall into the same of so many bins are merged before quantiles are taken."""
+"""Number of score bins; curves in the same bin are merged before quantiles are computed."""
 
 NORMAL_SCORES: Final = np.linspace(-4.0, 4.0, 65)
 """Probabilities at which the posterior is tabulated, as quantiles of the normal distribution."""
@@ -51,7 +51,7 @@ _ABSCISSAE: Final = np.sinh(np.linspace(-2.5, 2.5, 45))
 
 @dataclass(frozen=True, eq=False)
 class PosteriorTable:
-    """Quantiles of the true mean score; none falls with the number of images.
+    """Quantiles of the true mean score; none decreases with the number of images.
 
     Attributes
     ----------
@@ -99,11 +99,11 @@ def tabulate_posterior(
 
 
 def level_off(table: PosteriorTable, largest: int) -> PosteriorTable:
-    """Let the median stay where it is beyond the largest measured size.
+    """Keep the median level beyond the largest measured size.
 
-    For a curve that is measured as flat or falling: every law rises without end, however slowly,
-    and its median would meet any target with some millions of images. Quantiles below the median
-    stay, too; those above rise by a share that grows to the whole, since nobody has looked there.
+    For a curve that is measured as flat or falling: every law keeps rising, however slowly, and its
+    median would meet any target with some millions of images. Quantiles below the median stay
+    level, too; those above rise by a share that grows to 1, since nothing is measured there.
     """
     above = table.log_sizes > math.log(largest) + 1e-9
     last = table.quantiles[~above][-1]
@@ -127,7 +127,7 @@ class _Fit(NamedTuple):
 
     evidence: FloatArray  # (G,), log, unnormalised
     level: FloatArray  # (G,), posterior mean of z(N)
-    pull: FloatArray  # (M, K), how residuals of the sizes move the nodes
+    pull: FloatArray  # (M, K), effect of the sizes' residuals on the nodes
     variance: FloatArray  # (M,), of z at the nodes, the same for all curves
 
 
@@ -171,7 +171,7 @@ def _fit_level(
     log_ratio: FloatArray,
     node_ratio: FloatArray,
 ) -> _Fit:
-    """Generalised least squares of the level z(N), and what the misfit adds at the nodes."""
+    """Estimate the level z(N) by generalised least squares, and the misfit at the nodes."""
     size_back, node_back = np.maximum(-log_ratio, 0.0), np.maximum(-node_ratio, 0.0)
     misfit = (factor * _MISFIT_BACK) ** 2 * np.minimum.outer(node_back, size_back) ** 3
     total = covariance + (factor * _MISFIT_BACK) ** 2 * np.minimum.outer(size_back, size_back) ** 3
@@ -222,7 +222,7 @@ def _quantiles(mixture: _Mixture) -> FloatArray:
 
 
 def _never_falling(quantiles: FloatArray, from_node: int) -> FloatArray:
-    """More images never lower a quantile: the one at N, where it is known best, bounds the rest."""
+    """Make quantiles non-decreasing in images; the one at N, known best, bounds the others."""
     below = np.minimum.accumulate(quantiles[from_node::-1], axis=0)[::-1]
     above = np.maximum.accumulate(quantiles[from_node:], axis=0)
     return np.concatenate([below[:-1], above])

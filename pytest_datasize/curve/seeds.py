@@ -1,7 +1,7 @@
-"""The random streams of the package: one purpose each, so that no two draw the same numbers.
+"""Create the random streams of the package, one per purpose, so that none share numbers.
 
-A stream derives from (seed, purpose, where), so that adding repeats or sizes changes no other one,
-and no global random state is read or changed.
+A stream derives from (seed, purpose, where), so adding repeats or sizes changes no other stream.
+No global random state is read or changed.
 """
 
 from enum import IntEnum, unique
@@ -11,7 +11,7 @@ import numpy as np
 
 @unique
 class Purpose(IntEnum):
-    """What a random stream is for. A new stream takes a number of its own; old ones keep theirs."""
+    """Purpose of a random stream. A new stream gets a new number; existing numbers never change."""
 
     TEST_SPLIT = 0
     ORDER = 1
@@ -35,7 +35,7 @@ class Purpose(IntEnum):
 
 
 FIXED_NOISE = 0
-"""Seed of the images of noise that networks are tried on: the same on every machine."""
+"""Seed of the noise images on which networks are tested: the same on every machine."""
 
 
 def stream(seed: int, purpose: Purpose, *where: int) -> np.random.Generator:
@@ -44,11 +44,11 @@ def stream(seed: int, purpose: Purpose, *where: int) -> np.random.Generator:
     Parameters
     ----------
     seed
-        Of the study.
+        Seed of the study.
     purpose
-        What the numbers are for.
+        Purpose of the numbers.
     where
-        Repeat, or size and repeat, or whatever else has a stream of its own.
+        Repeat, or size and repeat, or any other index that needs its own stream.
 
     Examples
     --------
@@ -60,5 +60,5 @@ def stream(seed: int, purpose: Purpose, *where: int) -> np.random.Generator:
 
 
 def seed_of(seed: int, purpose: Purpose, *where: int) -> int:
-    """Return a seed below 2**32, for what takes a seed instead of a generator."""
+    """Return a seed below 2**32, for functions that take a seed instead of a generator."""
     return int(np.random.SeedSequence([seed, int(purpose), *where]).generate_state(1)[0])

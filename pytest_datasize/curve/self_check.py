@@ -1,4 +1,4 @@
-"""How far to trust a projection, and what would make an undecided verdict decided.
+"""Check a projection against held-back sizes, and compute what would decide a verdict.
 
 Pure: works on the outcomes of the trials and the curve through them.
 """
@@ -16,17 +16,17 @@ from pytest_datasize.curve.verdict import LEVEL, Judgement, Status
 
 @dataclass(frozen=True)
 class Advice:
-    """What stands beside a judgement.
+    """Additional data on a judgement.
 
     Attributes
     ----------
     check
         The fit tested on its own largest sizes; None with too few sizes.
     test_margin
-        Half of the 90 % interval that the luck of the test images alone gives the score.
+        Half of the 90 % interval of the score due to the luck (sampling variance) of test images.
     test_images
-        Test images with which score and target could be told apart at 90 %; None where they can
-        be already, or never could.
+        Test images needed to distinguish score and target at 90 %; None if they are distinguished
+        already, or never could be.
     deciding
         What would decide an undecided judgement; None for a decided one.
     """
@@ -38,7 +38,7 @@ class Advice:
 
 
 def advise(outcomes: Outcomes, curve: LearningCurve, judgement: Judgement) -> Advice:
-    """Gather what a reader of a judgement needs beside it."""
+    """Collect the additional data on a judgement."""
     confidence = judgement.confidence if judgement.status is Status.UNDECIDED else None
     return Advice(
         check=_given(self_check(outcomes, curve.law), outcomes.sign),
@@ -54,12 +54,12 @@ def advise(outcomes: Outcomes, curve: LearningCurve, judgement: Judgement) -> Ad
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """What the curve without its largest sizes says about the largest, and what was measured.
+    """Prediction of the largest size from a curve without the largest sizes, and the measurement.
 
     Attributes
     ----------
     left_out
-        Number of sizes that the fit did not see.
+        Number of sizes left out of the fit.
     size
         The largest size.
     predicted, low, high
@@ -97,7 +97,7 @@ def self_check(outcomes: Outcomes, law: str = "power") -> SelfCheck | None:
 
 
 def _given(check: SelfCheck | None, sign: int) -> SelfCheck | None:
-    """Write the numbers of a negative curve as the metric's author means them."""
+    """Flip the signs back for metrics where lower is better."""
     if check is None or sign > 0:
         return check
     return replace(
@@ -110,12 +110,12 @@ def _given(check: SelfCheck | None, sign: int) -> SelfCheck | None:
 
 
 def margin(outcomes: Outcomes) -> float:
-    """Half of the 90 % interval that the luck of the test images alone gives the largest size."""
+    """Return half of the 90 % interval at the largest size due to the luck of test images."""
     return float(_quantile(LEVEL) * math.sqrt(outcomes.test_covariance[-1, -1]))
 
 
 def half_width(outcomes: Outcomes, index: int) -> float:
-    """Half of the 90 % interval of the mean score at one size: luck of training and of testing."""
+    """Return half of the 90 % interval of the mean score at one size: training and test luck."""
     scores = outcomes.scores[index]
     spread = float(np.var(scores, ddof=1)) if len(scores) > 1 else 0.0
     training = max(spread - float(outcomes.split_variance[index]), 0.0) / len(scores)
@@ -123,9 +123,9 @@ def half_width(outcomes: Outcomes, index: int) -> float:
 
 
 def images_to_tell(outcomes: Outcomes, score: float, target: float) -> int | None:
-    """Test images with which luck alone would not blur score and target at 90 %.
+    """Return the number of test images needed to distinguish score and target at 90 %.
 
-    None where they are told apart already, or lie too close for any number of images (a million).
+    None if they are distinguished already, or too close for a million images.
     """
     luck, gap = margin(outcomes), abs(score - target)
     if luck <= gap:
@@ -136,7 +136,7 @@ def images_to_tell(outcomes: Outcomes, score: float, target: float) -> int | Non
 
 @dataclass(frozen=True)
 class DecidingAdvice:
-    """What would decide an undecided verdict, each by itself; None where it would not.
+    """What would decide an undecided verdict, each alone; None if it would not.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class DecidingAdvice:
     test_images
         Test images, all else equal.
     training_images
-        Training images with which the target is met at the confidence asked.
+        Training images with which the target is met at the required confidence.
     """
 
     repeats: int | None
@@ -153,7 +153,7 @@ class DecidingAdvice:
     training_images: int | None
 
     def __str__(self) -> str:
-        """Name them, the cheapest first."""
+        """List the ways, the cheapest first."""
         ways = [
             f"{self.repeats:,} repeats" if self.repeats else "",
             f"{self.test_images:,} test images" if self.test_images else "",
@@ -165,7 +165,7 @@ class DecidingAdvice:
 def deciding_advice(
     outcomes: Outcomes, curve: LearningCurve, target: float, available: int, confidence: float
 ) -> DecidingAdvice:
-    """Say what would narrow the interval enough, or lift the score.
+    """Return what would narrow the interval enough, or raise the score.
 
     The variance of the projected score is split into the luck of the test images, that of the
     repeats, and the rest; each of the first two shrinks with its own number.
@@ -186,7 +186,7 @@ def deciding_advice(
 
 
 def _scaled(now: int, part: float, variance: float, wanted: float, most: int) -> int | None:
-    """How many it takes for a part of the variance to shrink until the whole is as wanted."""
+    """Return the number that shrinks one part of the variance until the total is as wanted."""
     room = wanted - (variance - part)
     if part <= 0 or room <= 0:
         return None

@@ -1,8 +1,8 @@
-"""Whether a model still gets better with images: rising, flat or falling.
+"""Detect whether the score still rises with images, is flat, or falls.
 
-Every law of :mod:`pytest_datasize.curve.laws` rises. A model that has nothing left to learn, or
-that more images harm, then gets a required number of images in the millions. So the measured means
-themselves are asked first: over which sizes does the score still change?
+Every law of :mod:`pytest_datasize.curve.laws` rises. For a model that has nothing left to learn,
+or that more images harm, a law would give a required number of images in the millions. So the
+measured means are tested first: over which sizes does the score still change?
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from pytest_datasize.curve.laws import FloatArray
 Direction: TypeAlias = Literal["rising", "flat", "falling"]
 
 LEAST_GAIN: Final = 0.03
-"""A doubling of the images that removes less than this share of the error is no help.
+"""A curve is flat if a doubling of the images removes less than this share of the error.
 
 Five doublings, 32 times the images, would then remove less than a seventh of it.
 """
 
 _LEAST_SPAN: Final = 3.9
-"""A trend is stated over at least about so many times the images, two doublings."""
+"""Least range of sizes for a trend, about two doublings."""
 
 _LEAST_SIZES: Final = 4
 _CONFIDENCE: Final = 0.99
-"""One-sided, for each range of sizes. Of simulated curves that lose 6 % of their error or more with
-each doubling fewer than 2 % are then called flat or falling."""
+"""One-sided level, for each range of sizes. Of simulated curves that lose 6 % of their error or
+more per doubling, fewer than 2 % are then classified as flat or falling."""
 
 
 @dataclass(frozen=True)
 class Trend:
-    """What the score does over the largest measured sizes.
+    """Trend of the score over the largest measured sizes.
 
     Attributes
     ----------
     direction
         ``flat``: a doubling of the images surely removes less than :data:`LEAST_GAIN` of the error.
-        ``falling``: the score surely falls. ``rising``: neither; also where too little is measured
-        to say.
+        ``falling``: the score surely falls. ``rising``: neither, or too little is measured to
+        decide.
     first, last
-        Range of sizes over which it does so, in training images; the last is the largest size.
+        Range of sizes of the trend, in training images; the last is the largest size.
     gain
-        Share of the error that a doubling removes there, negative where the score falls. Of a score
+        Share of the error that a doubling removes there, negative if the score falls. For a score
         without an upper bound: change in units of its law's working scale.
     most
-        What it removes at most, at 99 %.
+        Upper limit of that share, at 99 %.
     """
 
     direction: Direction
@@ -77,7 +77,7 @@ def measure_trend(sizes: FloatArray, z: FloatArray, covariance: FloatArray) -> T
         if sizes[-1] >= _LEAST_SPAN * sizes[k]
     ]
     lines = [_line(sizes[k:], z[k:], covariance[k:, k:]) for k in starts]
-    # a curve that rises over its last sizes is no flat one, whatever its first sizes do
+    # a curve that rises over its last sizes is not flat, whatever its first sizes do
     if lines and lines[-1][0] <= LEAST_GAIN:
         for k, (gain, error) in zip(starts, lines, strict=True):
             most = gain + surely * error

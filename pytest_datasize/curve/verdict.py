@@ -1,8 +1,8 @@
-"""A requirement against a learning curve, in words.
+"""Judge a requirement by a learning curve.
 
 The four answers: ``sufficient``; ``insufficient`` (more images are required than are available);
 ``unreachable`` (the whole interval of the ceiling lies below the target); ``undecided`` (the
-confidence that was asked for cannot be given either way).
+required confidence is not reached either way).
 """
 
 import math
@@ -14,20 +14,20 @@ from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.requirement.options import shown
 
 LEVEL = 0.9
-"""Probability that an interval in a report holds the truth."""
+"""Probability that an interval in a report contains the truth."""
 
 TRUSTED_RANGE = 4.0
-"""A projection to more than so many times the largest measured size is an extrapolation.
+"""A projection beyond this multiple of the largest measured size is an extrapolation.
 
-Hoiem et al. 2021, "Learning curves for analysis of deep networks", trust four times.
+Hoiem et al. 2021, "Learning curves for analysis of deep networks", trust four times the size.
 """
 
 TELLABLE = 100
-"""A required number beyond so many times what is available is no number to plan with."""
+"""A required number above this multiple of the available images is too uncertain to plan with."""
 
 
 class Status(StrEnum):
-    """The four answers, the best first."""
+    """The four answers, best first."""
 
     SUFFICIENT = "sufficient"
     UNDECIDED = "undecided"
@@ -42,15 +42,15 @@ class Judgement:
     Attributes
     ----------
     metric, target
-        What was asked.
+        Metric, and score to reach.
     class_name
         The class that decides, for a metric of single classes.
     status
         The answer.
     required, required_low, required_high
-        Images the target needs, whole numbers; ``math.inf`` where no number does.
+        Images that the target needs, whole numbers; ``math.inf`` if no number suffices.
     available
-        Images that can be trained on.
+        Images available for training.
     score, score_low, score_high
         Projected score with all available images, and its 90 % interval.
     ceiling, ceiling_low, ceiling_high
@@ -58,11 +58,11 @@ class Judgement:
     probability
         Probability that the available images suffice, in [0, 1].
     confidence
-        What was asked for, or None.
+        Required confidence, or None.
     measured
         Largest training size with measured scores.
     trusted_range
-        Times that size beyond which a number is an extrapolation.
+        Multiple of that size beyond which a number is an extrapolation.
     """
 
     metric: str
@@ -98,7 +98,7 @@ class Judgement:
 
     @property
     def summary(self) -> str:
-        """One short line that is complete by itself."""
+        """One short line, complete by itself."""
         available = f"{self.available:,} available"
         if self.status is Status.UNREACHABLE:
             return (
@@ -130,19 +130,19 @@ class Judgement:
 
     @property
     def shortfall(self) -> float:
-        """Images that are missing; ``math.inf`` where no number suffices."""
+        """Missing images; ``math.inf`` if no number suffices."""
         return max(0.0, self.required - self.available)
 
     @property
     def _about(self) -> str:
-        """The required number; exact where rounding would blur it with what is available."""
+        """The required number; exact if it would otherwise round to the available number."""
         if abs(self.required - self.available) <= 0.02 * self.available:
             return f"{self.required:,.0f} images"
         return f"about {count(self.required)} image{'' if self.required == 1 else 's'}"
 
     @property
     def tellable(self) -> bool:
-        """Whether the required number is near enough to what is available to plan with."""
+        """Whether the required number is close enough to the available images to plan with."""
         return self.required <= TELLABLE * self.available
 
     def _range(self) -> str:
@@ -155,12 +155,12 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to a whole requirement: its worst metric decides.
+    """The answer to a whole requirement; its worst metric decides.
 
     Attributes
     ----------
     judgements
-        One for each metric, in the order asked.
+        One for each metric, in the order given.
     """
 
     judgements: tuple[Judgement, ...]
@@ -195,22 +195,22 @@ def judge(
     trusted_range: float = TRUSTED_RANGE,
     sign: int = 1,
 ) -> Judgement:
-    """Judge one metric; of several curves (one a class) the one that needs most decides.
+    """Judge one metric; of several curves (one per class), the one that needs most images decides.
 
     Parameters
     ----------
     metric, target
-        What is asked, target in (0, 1).
+        Metric, and score to reach, in (0, 1).
     curves
         Class name → learning curve, or ``{None: curve}`` for a metric of all classes.
     available
         Images that can be trained on.
     confidence
-        How sure the verdict must be, in (0.5, 1); None lets the median decide.
+        Required probability of the verdict, in (0.5, 1); None lets the median decide.
     trusted_range
-        Times the largest measured size beyond which a number is an extrapolation.
+        Multiple of the largest measured size beyond which a number is an extrapolation.
     sign
-        -1 where lower is better and the curves are of the negative.
+        -1 if lower is better and the curves are of the negated score.
     """
     judgements = [
         _judge_one(metric, sign * target, name, curve, available, confidence, trusted_range)
@@ -222,7 +222,7 @@ def judge(
 
 
 def _negated(judged: Judgement) -> Judgement:
-    """Write the numbers of a negative curve as their author means them."""
+    """Flip the signs back for metrics where lower is better."""
     return replace(
         judged,
         target=-judged.target,
@@ -282,7 +282,7 @@ def _judge_one(
 
 
 def count(images: float) -> str:
-    """Write a number of images no more exactly than it is known: three digits, rounded up.
+    """Write a number of images with three digits, rounded up, since it is not known more exactly.
 
     Examples
     --------

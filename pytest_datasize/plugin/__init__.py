@@ -1,1 +1,1 @@
-"""pytest's side: hooks, marker, fixtures, gates, terminal report."""
+"""The pytest plugin: hooks, marker, fixtures, gates, terminal report."""

@@ -1,4 +1,4 @@
-"""Conditions of a gate that train nothing: enough images in every class, and the right ones."""
+"""Check the conditions of a gate that need no training: images per class, and representation."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -20,7 +20,7 @@ _MOST_NAMED = 5
 
 
 def images_per_class(study: "Study", asked: int | str, strategy: str) -> ConditionRecord:
-    """Count the decodable, different images of every class; import no torch."""
+    """Count the decodable, different images of every class, without importing torch."""
     images = study.images()
     rule = rule_of(asked, strategy)
     short = short_classes(images.class_counts, rule.images)
@@ -57,7 +57,7 @@ def represents(
     study, deployment, false_alarms
         See :mod:`pytest_datasize.study.representation`.
     locked
-        Finds the committed record of a subject, which then is the answer.
+        Finds the committed record of a subject, which is then returned.
     """
     if deployment is None:
         raise DatasizeError(
@@ -74,7 +74,7 @@ def represents(
     found = representation(study, sides, false_alarms)
     met = found["p_value"] > false_alarms
     found_text = (
-        f"a classifier tells them apart with accuracy {found['accuracy']:.3f} "
+        f"a classifier distinguishes them with accuracy {found['accuracy']:.3f} "
         f"({found['accuracy_low']:.3f} to {found['accuracy_high']:.3f}; 0.5 is chance), "
         f"p = {found['p_value']:.3g}"
     )

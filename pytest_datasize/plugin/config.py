@@ -1,4 +1,4 @@
-"""What pytest's command line, ini file and cache folder say to the plugin."""
+"""Read the plugin's options from pytest's command line, ini file and cache folder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ def is_gate(item: pytest.Item) -> bool:
 
 
 def open_store(config: pytest.Config) -> "Store":
-    """Open the store of a session: where the options say, else in pytest's cache folder."""
+    """Open the store of a session: in the folder of the options, else in pytest's cache folder."""
     from pytest_datasize.store import Store
 
     asked = config.getoption("datasize_store") or config.getini("datasize_store")
@@ -32,7 +32,7 @@ def open_store(config: pytest.Config) -> "Store":
     elif not asked and (cache := getattr(config, "cache", None)) is not None:
         try:
             folder = cache.mkdir("datasize")
-        except OSError:  # a checkout that cannot be written
+        except OSError:  # a read-only checkout
             folder = None
     return Store(
         folder,
@@ -42,13 +42,13 @@ def open_store(config: pytest.Config) -> "Store":
 
 
 def command_line_options(config: pytest.Config) -> dict[str, Any]:
-    """Return the options that the command line gives; argparse has checked them."""
+    """Return the options set on the command line; argparse has checked them."""
     given = {name: config.getoption(f"datasize_{name}") for name in OPTIONS}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def ini_options(config: pytest.Config) -> dict[str, Any]:
-    """Return the options that the ini file gives.
+    """Return the options set in the ini file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The fixtures that people override or use."""
+"""The fixtures that users override or request."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ def datasize_dataset() -> Any:
 
 @pytest.fixture(scope="session")
 def datasize_test_dataset() -> Any:
-    """Override: held-out images (default: every repeat sets a stratified part aside), such as:
+    """Override: held-out images (default: every repeat holds out a stratified part), such as:
         @pytest.fixture(scope="session")
         def datasize_test_dataset():
             return "data/test"
@@ -71,7 +71,7 @@ def datasize_backbone() -> Any:
 
 @pytest.fixture(scope="session")
 def datasize_trainer() -> Any:
-    """Override: a training loop of your own, so that gates speak of your model, for example:
+    """Override: your own training loop, so that gates judge your model, for example:
         @pytest.fixture(scope="session")
         def datasize_trainer():
             def train_and_score(train, test, *, seed, device):
@@ -90,7 +90,7 @@ def datasize_trainer() -> Any:
 
 @pytest.fixture(scope="session")
 def datasize_augment() -> Any:
-    """Override: the transform of a PIL image that ``augment=True`` stands for, for example:
+    """Override: the transform of a PIL image that ``augment=True`` applies, for example:
         @pytest.fixture(scope="session")
         def datasize_augment():
             return torchvision.transforms.v2.RandomRotation(180)
@@ -102,13 +102,13 @@ def datasize_augment() -> Any:
 
 @pytest.fixture
 def _datasize_evidence(request: pytest.FixtureRequest) -> "Gate":
-    """Train what the marked test needs; added to every marked test."""
+    """Measure or load the evidence of a marked test; added to every marked test."""
     return gates_of(request.config).gather(request)
 
 
 @pytest.fixture
 def datasize_result(request: pytest.FixtureRequest) -> "StudyResult":
-    """The evidence of the marked test, for asserts of one's own; they run if the gate passes:
+    """The evidence of the marked test, for your own asserts, which run if the gate passes:
     @datasize.requires(accuracy=0.9)
     def test_enough(datasize_result):
         assert datasize_result.curves["accuracy"].ceiling.mean > 0.95
@@ -146,13 +146,13 @@ def datasize_result(request: pytest.FixtureRequest) -> "StudyResult":
 
 @pytest.fixture
 def datasize_study(request: pytest.FixtureRequest) -> "Callable[..., Study]":
-    """A factory of studies for imperative use; takes what a marker's options say:
+    """A factory of studies for use inside a test; takes the options of a marker:
         def test_more_would_help(datasize_study):
             result = datasize_study(dataset="data/train", repeats=5).run()
             curve = result.curves["accuracy"]
             assert curve.predict(2 * result.available) > curve.predict(result.available) + 0.01
 
-    Settings of the session apply, and embeddings are shared with the gates.
+    The settings of the session apply, and embeddings are shared with the gates.
     """
 
     def make(dataset: Any = None, **options: Any) -> "Study":
@@ -168,15 +168,15 @@ def datasize_study(request: pytest.FixtureRequest) -> "Callable[..., Study]":
 
 @pytest.fixture
 def datasize_compare(request: pytest.FixtureRequest) -> "Callable[..., Comparison]":
-    """Strategies side by side: what each scores, needs and costs, and is worth in images:
+    """Compare strategies by score, required images, cost and worth in images:
         def test_fine_tuning_pays(datasize_compare):
             found = datasize_compare(
                 strategies=["feature_extraction", "fine_tuning", "fine_tuning+augment"], target=0.9
             )
             assert found.fewest.startswith("fine_tuning")
 
-    The table stands in the report; ``metric=`` and the options of datasize_study may follow. With
-    ``preset=`` the strategies are by default those that the published study compares.
+    The report shows the table; ``metric=`` and the options of datasize_study are accepted too. With
+    ``preset=`` the default strategies are those that the published study compares.
     """
 
     def run(

@@ -1,6 +1,6 @@
-"""A marked test as a gate: its requirements, their settings, the evidence, the verdict.
+"""Run a marked test as a gate: its requirements, their settings, the evidence, the verdict.
 
-Imported when the first gate is collected; studies only when the first gate runs.
+Imported when the first gate is collected; study modules only when the first gate runs.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from pytest_datasize.plugin.study_options import (
 )
 from pytest_datasize.plugin.unforeseen import add_traceback, guarded
 from pytest_datasize.plugin.verdicts import (
-    Asked,
+    ConfiguredRequirement,
     Evidence,
     committed_condition,
     final_records,
@@ -57,11 +57,11 @@ EVIDENCE_FIXTURE = "_datasize_evidence"
 
 @dataclass
 class Gate:
-    """What is known about one marked test; grows as it is set up and called."""
+    """State of one marked test, filled in during its set-up and call."""
 
-    asked: tuple[Asked, ...]
+    requirements: tuple[ConfiguredRequirement, ...]
     markers: tuple[pytest.Mark, ...] = ()  # kept alive: their values are compared by id
-    content: Any = None  # of the markers, when they were read
+    content: Any = None  # of the markers, at the time they were read
     evidence: list[Evidence | None] = field(default_factory=list)  # None: nothing is trained
     conditions: list[ConditionRecord] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
@@ -71,12 +71,12 @@ _GATE = pytest.StashKey[Gate]()
 
 
 def _content(markers: tuple[pytest.Mark, ...]) -> Any:
-    """Return what markers say, to be compared with what they say later."""
+    """Return the content of markers, to detect a later change."""
     return [[frozen(marker.args), frozen(marker.kwargs)] for marker in markers]
 
 
 class Gates:
-    """All gates of one session, and what they share: settings, studies, embeddings."""
+    """All gates of one session, and their shared settings, studies and embeddings."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -85,7 +85,7 @@ class Gates:
         self._yaml: dict[Path, YamlConfig] = {}
         self._evidence: dict[Any, Evidence] = {}
         self._checks: dict[Any, StudyCheck] = {}
-        self._kept: list[Any] = []  # objects whose id() stands in a key must stay alive
+        self._kept: list[Any] = []  # objects whose id() is part of a key must stay alive
         self._store: Store | None = None
         self._engines = Engines()
         self.baseline = self._baseline()
@@ -94,7 +94,7 @@ class Gates:
     # -- collection ---------------------------------------------------------------------------
 
     def attach(self, item: pytest.Item) -> None:
-        """Read the markers of a test; raise :class:`RequirementError` when one is wrong.
+        """Read the markers of a test; raise :class:`RequirementError` if one is wrong.
 
         Called when the test is collected and again before its set-up: a conftest.py may have
         added, replaced or changed a marker in between.
@@ -107,23 +107,23 @@ class Gates:
             raise RequirementError(f"{item.nodeid}: only test functions can be datasize gates.")
         yaml = self.yaml_of(item)
         base = yaml.path.parent if yaml.path == item.path else self.config.rootpath
-        asked = []
+        found = []
         for marker in reversed(markers):  # in reading order
             requirement = Requirement.parse(marker.args, marker.kwargs, item.nodeid)
             layer = Layer("marker", requirement.options, base)
-            asked.append(Asked(requirement, self.settings(layer, yaml), yaml))
-        item.stash[_GATE] = Gate(tuple(asked), markers, content)
+            found.append(ConfiguredRequirement(requirement, self.settings(layer, yaml), yaml))
+        item.stash[_GATE] = Gate(tuple(found), markers, content)
         if EVIDENCE_FIXTURE not in item.fixturenames:
             # a list of its own: parametrised tests share one, and not all need carry the marker
             item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
 
     def yaml_of(self, item: pytest.Item) -> YamlConfig:
-        """Settings file of a test: its own for a YAML gate, else that of the session."""
+        """Return the settings file of a test: its own for a YAML gate, else the session's."""
         own = item.path if item.path.suffix in (".yaml", ".yml") else None
         return self.yaml(own)
 
     def yaml(self, path: Path | None = None) -> YamlConfig:
-        """Read a settings file once; the session's when no path is given."""
+        """Read a settings file once; without a path, the session's."""
         if path is None:
             named = self.config.getoption("datasize_config")
             path = (
@@ -138,7 +138,7 @@ class Gates:
         return self._yaml[path]
 
     def settings(self, marker: Layer, yaml: YamlConfig) -> Settings:
-        """Merge all layers, the marker's options the strongest."""
+        """Merge all layers; the marker's options override the others."""
         return resolve(
             marker,
             Layer("command line", self.command_line, self.config.invocation_params.dir),
@@ -149,7 +149,7 @@ class Gates:
     # -- set-up -------------------------------------------------------------------------------
 
     def gather(self, request: pytest.FixtureRequest) -> Gate:
-        """Train what the test's requirements need; fail its set-up when that is impossible."""
+        """Measure or load the evidence of the test's requirements; on an error, fail the set-up."""
         item = request.node
         gate: Gate = item.stash[_GATE]
         mode = self.config.getoption("datasize_mode")
@@ -166,10 +166,12 @@ class Gates:
             elif mode == "check":
                 self._check(request, gate)
             else:
-                for order, asked in enumerate(gate.asked):
-                    gate.conditions += self._conditions(request, order, asked)
-                    trains = bool(asked.requirement.targets)
-                    gate.evidence.append(self._gathered(request, order, asked) if trains else None)
+                for order, configured in enumerate(gate.requirements):
+                    gate.conditions += self._conditions(request, order, configured)
+                    trains = bool(configured.requirement.targets)
+                    gate.evidence.append(
+                        self._gathered(request, order, configured) if trains else None
+                    )
         except DatasizeError as problem:
             add_traceback(item, "setup", problem)
             broken = str(problem)
@@ -182,7 +184,7 @@ class Gates:
         return gate
 
     def study(self, request: pytest.FixtureRequest, options: Mapping[str, Any]) -> "Study":
-        """Build a study for imperative use, with the settings of the session."""
+        """Build a study for use inside a test, with the settings of the session."""
         mode = self.config.getoption("datasize_mode")
         if mode != "run":
             pytest.skip(f"--datasize={mode}: nothing is trained")
@@ -198,42 +200,44 @@ class Gates:
         layer = Layer("datasize_study", checked, self.config.rootpath)
         return self._study(study_options(request, self.settings(layer, yaml), yaml))
 
-    def _gathered(self, request: pytest.FixtureRequest, order: int, asked: Asked) -> Evidence:
-        """Make sure of what a requirement is judged by: the verdict of before, or the evidence."""
-        options = study_options(request, asked.settings, asked.yaml)
+    def _gathered(
+        self, request: pytest.FixtureRequest, order: int, configured: ConfiguredRequirement
+    ) -> Evidence:
+        """Load the cached verdict for a requirement, or measure its evidence."""
+        options = study_options(request, configured.settings, configured.yaml)
         key = session_key(options)
-        if asked.confidence is not None:  # how many repeats are trained depends on the targets
-            key += (asked.confidence, *sorted(asked.requirement.targets.items()))
+        if configured.confidence is not None:  # the number of repeats depends on the targets
+            key += (configured.confidence, *sorted(configured.requirement.targets.items()))
         if key not in self._evidence:
             self._kept += options.values()
-            self._evidence[key] = Evidence(self._study(options), asked.until, self.locked)
+            self._evidence[key] = Evidence(self._study(options), configured.until, self.locked)
         evidence = self._evidence[key]
         if self.locked:
             nodeid = sendable(request.node.nodeid)
-            asked.locked = guarded(
-                locked_verdict, self.config.rootpath, nodeid, order, asked, evidence
+            configured.locked = guarded(
+                locked_verdict, self.config.rootpath, nodeid, order, configured, evidence
             )
-        elif not evidence.measured and not guarded(known_verdict, self.store, asked, evidence):
-            evidence.result.check(asked.requirement.targets)
+        elif not evidence.measured and not guarded(known_verdict, self.store, configured, evidence):
+            evidence.result.check(configured.requirement.targets)
         return evidence
 
     def _conditions(
-        self, request: pytest.FixtureRequest, order: int, asked: Asked
+        self, request: pytest.FixtureRequest, order: int, configured: ConfiguredRequirement
     ) -> list[ConditionRecord]:
-        """Return the records of what is asked besides scores."""
+        """Return the records of the conditions besides scores."""
         from pytest_datasize.plugin import conditions
 
-        settings = asked.settings
+        settings = configured.settings
         found: list[ConditionRecord] = []
         if settings["images_per_class"] is None and not settings["represents"]:
             return []
-        options = study_options(request, settings, asked.yaml)
+        options = study_options(request, settings, configured.yaml)
         study = self._study({**options, "test_dataset": None})
         if (per_class := settings["images_per_class"]) is not None:
             strategy = settings["strategy"]
             found.append(guarded(conditions.images_per_class, study, per_class, strategy))
         if settings["represents"]:
-            field = deployment(request, settings, asked.yaml)
+            field = deployment(request, settings, configured.yaml)
             nodeid = sendable(request.node.nodeid)
             known = (
                 partial(committed_condition, self.config.rootpath, nodeid, order, kind="represents")
@@ -246,18 +250,18 @@ class Gates:
 
     @property
     def locked(self) -> bool:
-        """Whether gates are judged by the committed record alone."""
+        """Whether gates are judged only from the committed record."""
         return bool(self.config.getoption("datasize_mode") == "locked")
 
     @property
     def store(self) -> "Store":
-        """The store of the session, opened when it is first needed."""
+        """The store of the session, opened on first use."""
         if self._store is None:
             self._store = open_store(self.config)
         return self._store
 
     def close(self) -> None:
-        """Let go of the workers and of the store."""
+        """Stop the workers and close the store."""
         self._engines.close()
         if self._store is not None:
             self._store.close()
@@ -266,14 +270,14 @@ class Gates:
     def _plan(self, request: pytest.FixtureRequest, gate: Gate) -> None:
         from pytest_datasize.reports.records.record import plan_record
 
-        for order, asked in enumerate(gate.asked):
-            options = study_options(request, asked.settings, asked.yaml)
-            if not asked.requirement.targets:
+        for order, configured in enumerate(gate.requirements):
+            options = study_options(request, configured.settings, configured.yaml)
+            if not configured.requirement.targets:
                 nothing = "--datasize=plan: this requirement trains nothing"
                 gate.records.append(self._plain_record(request.node, "skipped", nothing))
                 continue
             plan = guarded(self._study(options).plan)
-            targets = asked.requirement.targets
+            targets = configured.requirement.targets
             gate.records.append(plan_record(request.node.nodeid, order, targets, plan))
 
     def _check(self, request: pytest.FixtureRequest, gate: Gate) -> None:
@@ -281,8 +285,8 @@ class Gates:
         from pytest_datasize.reports.records.record import check_record
 
         errors = []
-        for order, asked in enumerate(gate.asked):
-            options = study_options(request, asked.settings, asked.yaml)
+        for order, configured in enumerate(gate.requirements):
+            options = study_options(request, configured.settings, configured.yaml)
             key = session_key(options)
             if key not in self._checks:
                 self._kept += options.values()
@@ -303,10 +307,10 @@ class Gates:
     # -- call and report ----------------------------------------------------------------------
 
     def decide(self, item: pytest.Item) -> None:
-        """Judge the evidence; fail the test in its call phase when it does not suffice."""
+        """Judge the evidence; fail the test in its call phase if a requirement is not met."""
         gate = item.stash.get(_GATE, None)
         now = _content(tuple(item.iter_markers(MARKER)))
-        if gate is None or gate.content != now or len(gate.evidence) != len(gate.asked):
+        if gate is None or gate.content != now or len(gate.evidence) != len(gate.requirements):
             pytest.fail(
                 "the datasize marker was added or changed too late to be judged; do so before the "
                 "test is set up",
@@ -325,15 +329,15 @@ class Gates:
             pytest.fail(printable(failure), pytrace=False)
 
     def _decided(self, item: pytest.Item, gate: Gate) -> tuple[list[Record], str]:
-        """Return the records of a gate, and the text of its failure (empty when it is met)."""
+        """Return the records of a gate, and the text of its failure (empty if it is met)."""
         from pytest_datasize.reports.wording import explain
 
         records = final_records(
             item,
-            [asked.settings for asked in gate.asked],
+            [configured.settings for configured in gate.requirements],
             [
-                verdict_of(self.store, asked, evidence) if evidence else []
-                for asked, evidence in zip(gate.asked, gate.evidence, strict=True)
+                verdict_of(self.store, configured, evidence) if evidence else []
+                for configured, evidence in zip(gate.requirements, gate.evidence, strict=True)
             ],
             self.baseline,
             gate.conditions,
@@ -344,7 +348,7 @@ class Gates:
     def amend(
         self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
     ) -> None:
-        """Attach the records to the report that ends the gate's work."""
+        """Attach the records to the last report of the gate."""
         gate = item.stash.get(_GATE, Gate(()))
         broken = call.excinfo is not None and not call.excinfo.errisinstance(
             (pytest.skip.Exception, pytest.xfail.Exception)
@@ -361,7 +365,7 @@ class Gates:
                 reason = f"not judged: {call.excinfo.exconly()}" if call.excinfo else "not judged"
                 gate.records = [self._plain_record(item, "error" if broken else "skipped", reason)]
             if report.skipped and hasattr(report, "wasxfail"):
-                for record in gate.records:  # nothing that anyone must act on
+                for record in gate.records:  # no action is needed
                     record["failed"] = False
                     if is_judged(record):
                         record["notes"].append(f"xfail, as expected: {sendable(report.wasxfail)}")

@@ -1,6 +1,6 @@
-"""PYTEST_DONT_REWRITE: pytest hooks and options, nothing else.
+"""Define the pytest hooks and options (PYTEST_DONT_REWRITE).
 
-Imported at every pytest start, so nothing heavy may be imported here, nor by what this imports.
+Imported at every pytest start, so neither this module nor its imports may import anything heavy.
 """
 
 import argparse
@@ -46,7 +46,7 @@ MODES = ("run", "locked", "check", "plan", "skip")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer every option of the marker on the command line and in the ini file."""
+    """Add every option of the marker to the command line and the ini file."""
     group = parser.getgroup("datasize", "image data sufficiency (pytest-datasize)")
     group.addoption(
         "--datasize",
@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=MODES,
         default="run",
         help="run: train and judge (default); locked: judge by datasize.lock.json alone; check: "
-        "only look at every image and say what is odd; plan: print what would be trained and what "
+        "only read every image and report findings; plan: print what would be trained and what "
         "it would cost; skip: skip the gates",
     )
     add_report_options(group, parser)
@@ -150,7 +150,7 @@ class FirstReport:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let go of what the gates held."""
+    """Stop the workers and close the store of the gates."""
     close_gates(config)
 
 
@@ -168,7 +168,7 @@ def pytest_collect_file(file_path: Any, parent: pytest.Collector) -> pytest.Coll
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Turn a wrong marker into a collection error, before anything is trained."""
+    """Report a wrong marker as a collection error, before anything is trained."""
     report = yield
     problems = []
     for node in report.result or []:
@@ -186,7 +186,7 @@ def pytest_make_collect_report(
 
 
 def pytest_exception_interact(node: Any, call: pytest.CallInfo[Any]) -> None:
-    """Notice a wrong ``datasize.requires`` that stopped the import of a test module."""
+    """Detect a wrong ``datasize.requires`` that stopped the import of a test module."""
     if call.when == "collect" and call.excinfo and call.excinfo.errisinstance(RequirementError):
         gates_of(node.config).refused = True
 
@@ -206,7 +206,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Give the verdict; a test whose gate fails does not reach its body."""
+    """Judge the gate; if it fails, the test's body does not run."""
     if is_gate(item):
         gates_of(item.config).decide(item)
     return (yield)
@@ -216,7 +216,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let the evidence travel with the report, also from a pytest-xdist worker."""
+    """Attach the records to the test's report, which also leaves a pytest-xdist worker."""
     report = yield
     if is_gate(item):
         gates_of(item.config).amend(item, call, report)

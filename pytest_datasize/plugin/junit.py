@@ -1,6 +1,6 @@
-"""The numbers of a gate as JUnit properties: they travel in ``user_properties``, also with xdist.
+"""Write the numbers of a gate as JUnit properties, through ``user_properties``.
 
-Properties of a whole suite would be lost under pytest-xdist, so each belongs to its test case.
+Each property belongs to its test case, because suite properties are lost under pytest-xdist.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ _FIELDS = ("verdict", "target", *NUMBERS)
 def note_properties(
     item: pytest.Item, report: pytest.TestReport, records: Sequence[Record]
 ) -> None:
-    """Put the numbers on a test and its report; those of an earlier attempt are replaced."""
+    """Add the numbers to a test and its report; those of an earlier attempt are replaced."""
     others = [pair for pair in item.user_properties if not str(pair[0]).startswith(PREFIX)]
     item.user_properties[:] = [*others, *properties(records)]
     report.user_properties = list(item.user_properties)
@@ -28,7 +28,7 @@ def note_properties(
 def properties(records: Sequence[Record]) -> Iterator[tuple[str, object]]:
     """Yield name and value of every property.
 
-    Names read ``datasize.<metric>.<field>``; those of a test's second requirement begin with
+    Names are ``datasize.<metric>.<field>``; those of a test's second requirement begin with
     ``datasize.2.``. A required number that does not exist is ``none``.
 
     Examples

@@ -1,4 +1,4 @@
-"""What people write: ``from pytest_datasize import datasize``."""
+"""The marker functions that users import: ``from pytest_datasize import datasize``."""
 
 import ast
 import linecache
@@ -14,7 +14,7 @@ __all__ = ["represents", "requires"]
 
 
 def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
-    """Demand that the images suffice for the given scores.
+    """Require that the images suffice for the given scores.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
         ``preset``, ``budget``, ``direction``, ``bounds``, ``image_size``, ``sizes``, ``repeats``,
         ``confidence``, ``undecided``, ``trusted_range``, ``max_increase``, ``law``,
         ``test_fraction``, ``sampling``, ``seed``, ``device``, ``cost_per_image``,
-        ``image_budget``; ``images_per_class`` (a number, or ``"rule-of-thumb"``) by itself or
-        beside targets.
+        ``image_budget``; ``images_per_class`` (a number, or ``"rule-of-thumb"``) alone or with
+        targets.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
     Raises
     ------
     RequirementError
-        At import time, when a name or value is not understood.
+        At import time, if a name is unknown or a value is not allowed.
 
     Examples
     --------
@@ -55,14 +55,14 @@ Expected a number above 0 and below 1, such as 0.9.
 
 
 def represents(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
-    """Demand that the images are like those of the deployment.
+    """Require that the images are like those of the deployment.
 
     Parameters
     ----------
     **arguments
         ``deployment``: a folder of images from where the model will run, labelled or not
         (default: fixture ``datasize_deployment_dataset``); ``false_alarms``: how often images
-        that are alike may be called different; and all that :func:`requires` takes. With targets
+        that are alike may be called different; and all arguments of :func:`requires`. With targets
         such as ``accuracy=0.9`` the deployment images must be labelled: the score on them is
         projected and judged too.
 
@@ -74,7 +74,7 @@ def represents(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
     Raises
     ------
     RequirementError
-        At import time, when a name or value is not understood.
+        At import time, if a name is unknown or a value is not allowed.
 
     Examples
     --------
@@ -99,10 +99,10 @@ def _marker(args: tuple[Any, ...], arguments: dict[str, Any]) -> pytest.MarkDeco
 
 
 def _decorated_name(filename: str, line: int) -> str:
-    """Name what is being decorated: an error at import time must say which test it is about."""
+    """Return the name of the decorated object, so that an import error names the test."""
     try:
         tree = ast.parse("".join(linecache.getlines(filename)))
-    except SyntaxError:  # lines that are not a file of their own: doctest, notebook
+    except SyntaxError:  # lines that are not a complete file: doctest, notebook
         return f"{filename}:{line}"
 
     def find(node: ast.AST, path: str) -> str | None:

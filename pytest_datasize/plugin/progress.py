@@ -1,4 +1,4 @@
-"""Progress while a gate trains: a live line on a terminal, a line every few seconds in a log."""
+"""Show progress while a gate trains: a live line on a terminal, a line now and then in a log."""
 
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +11,7 @@ LIVE_SECONDS = 0.1
 
 
 class Progress:
-    """Called by a study with (stage, done, in all); silent with ``-q`` and in a worker."""
+    """Called by a study with (stage, done, total); silent with ``-q`` and in a worker."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
@@ -22,7 +22,7 @@ class Progress:
         self._start = self._last = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show it, if enough time has passed since the last time."""
+        """Show the progress, if enough time has passed since the last line."""
         if self._reporter is None:
             return
         if not total:
@@ -55,7 +55,7 @@ class Progress:
             self._reporter = None
 
     def _uncaptured(self) -> AbstractContextManager[None]:
-        """Let a line through to the terminal; with ``-p no:capture`` nothing holds it back."""
+        """Suspend pytest's output capture, so that a line reaches the terminal."""
         if self._capture is None:
             return nullcontext()
         manager: AbstractContextManager[None] = self._capture.global_and_fixture_disabled()

@@ -1,8 +1,8 @@
-"""PYTEST_DONT_REWRITE: gathers the records of a session, writes its reports, publishes them.
+"""Collect the records of a session, write its reports and publish them (PYTEST_DONT_REWRITE).
 
-Imported when the first gate reports, or when a report is asked for; what a report needs is imported
-when it is written. Whatever a report raises becomes one line: hours of training must not end in an
-internal error.
+Imported when the first gate reports, or when an option requests a report; the imports of a report
+run when it is written. An exception in a report becomes one line of output: hours of training must
+not end in an internal error.
 """
 
 import warnings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def published(config: pytest.Config) -> tuple[str, ...]:
-    """Return where results may be published.
+    """Return the names of the services to which results may be published.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def published(config: pytest.Config) -> tuple[str, ...]:
 
 
 class Reporter:
-    """Gathers the records of all gates where the session is controlled, and reports them."""
+    """Collects and reports the records of all gates; runs in the controlling process only."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -68,7 +68,7 @@ class Reporter:
         self._check()
 
     def _check(self) -> None:
-        """Find out before hours of training what would go wrong after them."""
+        """Check the report options before training, so that no report fails after hours of it."""
         wanted = {f"--datasize-{name}": path for name, path in self.paths.items()}
         if self.first and self.baseline:
             wanted["--datasize-baseline"] = self.baseline
@@ -100,7 +100,7 @@ class Reporter:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take the records out of a test's report."""
+        """Collect the records from a test's report."""
         found = getattr(report, "datasize", [])
         self.records += found
         if report.when == "call":
@@ -119,8 +119,8 @@ class Reporter:
         add_extras(report, found)
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        """Write what was asked for, the JSON file first: all else can be drawn from it later."""
-        # a test that is run again or reports in parts still is one gate: the last report counts
+        """Write the requested reports, the JSON file first: others can be drawn from it later."""
+        # a test that is rerun or reports in parts is one gate: the last report counts
         last = {_key(record): record for record in self.records}
         self.records = [last[key] for key in sorted(last)]
         judged = any(record["metric"] is not None for record in self.records)
@@ -143,10 +143,10 @@ class Reporter:
                 self._write(name, path)
 
     def _try(self, failure: str, action: Callable[..., None], *arguments: Any) -> None:
-        """Do one thing; whatever it raises becomes one line at the end of the session.
+        """Run one action; an exception becomes one line at the end of the session.
 
-        Warnings stay warnings: ``filterwarnings = error`` is meant for tests, and a deprecation
-        inside a plotting library or a tracker must not cost a report.
+        Warnings are not raised as errors: ``filterwarnings = error`` is for tests, and a
+        deprecation inside a plotting library or a tracker must not cost a report.
         """
         try:
             with warnings.catch_warnings():
@@ -187,7 +187,7 @@ class Reporter:
         past_runs.remember(gates_of(self.config).store, self.records, self.config.rootpath)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print what was found, and publish it where the environment is set up for that."""
+        """Print the summary, and publish it to the services that the environment configures."""
         if self.comparisons:
             self._try("the comparisons cannot be shown", self._compare, terminalreporter)
         if self.records:
@@ -226,6 +226,6 @@ class Reporter:
 
 
 def _key(record: "Record") -> tuple[str, int, str]:
-    """Name what a record answers: the test, the requirement in it, the metric or condition."""
+    """Return the key of a record: the test, its requirement, the metric or condition."""
     check: Any = record.get("check")
     return record["nodeid"], record["order"], str(record["metric"] or (check or {}).get("kind"))

@@ -1,4 +1,4 @@
-"""The gates of one session, made when the first appears: start-up stays light."""
+"""Create the gates of a session on first use, so that start-up stays light."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Where a requirement is written in its file, so that an annotation points at the decorator."""
+"""Find the source line of a requirement, so that an annotation points at its decorator."""
 
 import ast
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ import pytest
 def places(item: pytest.Item, count: int) -> list[tuple[str, int]]:
     """Return file (relative to the root directory) and line of each of `count` requirements.
 
-    Markers carry no line of their own, so the decorators are looked up in the file; one that
-    cannot be found there (a marker added by a hook, or kept in a variable) gets its test's line.
+    Markers do not record their line, so the decorators are searched in the file. One that is not
+    found there (a marker added by a hook, or kept in a variable) gets its test's line.
 
     Parameters
     ----------

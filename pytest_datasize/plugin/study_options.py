@@ -1,4 +1,4 @@
-"""Options of a gate's study: its settings, completed from fixtures, with absolute paths."""
+"""Build the options of a gate's study: its settings, completed from fixtures, absolute paths."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ _FIXTURES = {
 def study_options(
     request: pytest.FixtureRequest, settings: Settings, yaml: YamlConfig
 ) -> dict[str, Any]:
-    """Fill in fixtures where no layer says anything, and make paths absolute."""
+    """Fill in fixtures for options that no layer sets, and make paths absolute."""
     values = {name: settings[name] for name in OF_A_STUDY}
     if values["preset"] is not None:
         from pytest_datasize.trials.presets import preset
@@ -44,7 +44,7 @@ def study_options(
         )
     _choose_training(request, settings, values)
     if "strategy" not in settings.layers and values["strategy"] == OPTIONS["strategy"].default:
-        values["strategy"] = None  # what no one has named may have more than its name promises
+        values["strategy"] = None  # unlike a named strategy, it may use all stages of the backbone
     for name in ("dataset", "test_dataset", "weights", "backbone"):
         base = settings.base(name, request.config.rootpath)
         values[name] = located(name, values[name], base, yaml)
@@ -54,7 +54,7 @@ def study_options(
 def _choose_training(
     request: pytest.FixtureRequest, settings: Settings, values: dict[str, Any]
 ) -> None:
-    """Settle which of trainer and strategy counts, and what ``augment=True`` means."""
+    """Choose between trainer and strategy, and resolve ``augment=True``."""
     chosen, given = settings.layers.get("strategy"), settings.layers.get("trainer")
     if given is not None and given is not chosen:
         values["strategy"] = "own_training"
@@ -74,7 +74,7 @@ def _choose_training(
 
 
 def deployment(request: pytest.FixtureRequest, settings: Settings, yaml: YamlConfig) -> Any:
-    """Return the images of the deployment: from the settings, else from the fixture."""
+    """Return the deployment images from the settings, else from the fixture."""
     value = settings["deployment"]
     if value is None:
         value = request.getfixturevalue("datasize_deployment_dataset")
@@ -85,8 +85,8 @@ def deployment(request: pytest.FixtureRequest, settings: Settings, yaml: YamlCon
 def session_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return a hashable key for the options of a study, for this session only.
 
-    Options of the scope RUNTIME are left out: they never change a result. Whoever keeps the key
-    must keep the options alive, too, because objects are keyed by their ``id``.
+    Options of the scope RUNTIME are left out: they never change a result. A caller that stores the
+    key must also keep the options alive, because objects are keyed by their ``id``.
     """
     return tuple(
         (name, frozen(value))
@@ -96,7 +96,7 @@ def session_key(options: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def frozen(value: Any) -> Any:
-    """Return a hashable form of a value as it is now: plain data by value, objects by ``id``.
+    """Return a hashable snapshot of a value: plain data by value, other objects by ``id``.
 
     Examples
     --------

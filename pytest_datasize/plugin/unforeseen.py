@@ -1,4 +1,4 @@
-"""Errors that nobody foresaw: reported as errors of the gate, with their traceback in a section."""
+"""Report unexpected exceptions as errors of the gate, with their traceback in a section."""
 
 import traceback
 from collections.abc import Callable
@@ -17,12 +17,12 @@ _T = TypeVar("_T")
 
 
 def guarded(function: Callable[..., _T], *arguments: Any) -> _T:
-    """Call into a study; turn an exception that is not ours into an error that names its place.
+    """Call a function of a study; turn an unexpected exception into an error that names its place.
 
     Raises
     ------
     DatasizeError
-        Whatever the function raised; the original exception is its cause.
+        The function raised an exception, which is the cause of this error.
     """
     try:
         return function(*arguments)
@@ -40,7 +40,7 @@ def guarded(function: Callable[..., _T], *arguments: Any) -> _T:
 
 
 def add_traceback(item: pytest.Item, when: str, problem: BaseException) -> None:
-    """Add the traceback of an error's cause to the test's report, which also leaves a worker.
+    """Add the traceback of an error's cause to the test's report, which xdist sends on too.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def add_traceback(item: pytest.Item, when: str, problem: BaseException) -> None:
     when
         The phase that ends with this error: ``setup`` or ``call``.
     problem
-        An error of ours. One without a cause explains itself and adds nothing.
+        The DatasizeError. If it has no cause, its message suffices and nothing is added.
     """
     if problem.__cause__ is not None:
         text = "".join(traceback.format_exception(problem.__cause__))

@@ -1,7 +1,7 @@
-"""The verdict on one requirement, measured, cached or committed, and the session's part in it.
+"""Return the verdict on a requirement: computed, cached or committed; then add session data.
 
-Records of the same evidence are equal in every session; the baseline, the place in a file and what
-an undecided verdict does to the test are the session's own.
+Records of the same evidence are equal in every session. The baseline, the source line and the
+effect of an undecided verdict on the test belong to the session.
 """
 
 import math
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from pytest_datasize.study.study import Study
 
 VERDICT_SCOPES = (Scope.VERDICT, Scope.ADVICE)
-"""What a cached verdict depends on beside its evidence and targets."""
+"""Scopes that a cached verdict depends on, beside its evidence and targets."""
 
 
 @dataclass
-class Asked:
-    """One requirement of a test, with the settings of its place and the named data sets there."""
+class ConfiguredRequirement:
+    """One requirement of a test, with its settings and the named data sets of its YAML file."""
 
     requirement: Requirement
     settings: Settings
@@ -52,28 +52,28 @@ class Asked:
 
     @property
     def confidence(self) -> float | None:
-        """How sure the verdict must be."""
+        """Required probability of the verdict."""
         confidence: float | None = self.settings["confidence"]
         return confidence
 
     @property
     def until(self) -> Certainty | None:
-        """When enough repeats are trained; None for all of them."""
+        """The stopping rule; None to train all repeats."""
         if self.confidence is None:
             return None
         return Certainty(self.requirement.targets, self.confidence)
 
     def verdict_key(self, evidence: str) -> str:
-        """Name a verdict by its evidence and by what was asked of it."""
+        """Return the cache key of a verdict: its evidence, targets and options."""
         from pytest_datasize.reports.records.result_file import SCHEMA
         from pytest_datasize.store import key_of
 
-        asked = {name: self.settings[name] for name in names_of(*VERDICT_SCOPES)}
-        return key_of([SCHEMA, evidence, self.requirement.targets, asked])
+        options = {name: self.settings[name] for name in names_of(*VERDICT_SCOPES)}
+        return key_of([SCHEMA, evidence, self.requirement.targets, options])
 
 
 class Evidence:
-    """What one requirement is judged by: measured, or found in the store, when it is needed."""
+    """The evidence of one requirement, loaded from the store or measured on first use."""
 
     def __init__(self, study: "Study", until: Certainty | None, locked: bool) -> None:
         self.study, self._until, self._locked = study, until, locked
@@ -81,17 +81,17 @@ class Evidence:
 
     @property
     def measured(self) -> bool:
-        """Whether the result is at hand."""
+        """Whether the result is in memory."""
         return self._result is not None
 
     @property
     def result(self) -> "StudyResult":
-        """The result; it is measured here unless the store has it.
+        """The result, loaded from the store or measured.
 
         Raises
         ------
         DatasizeError
-            It cannot be measured, or must not be (``--datasize=locked``).
+            It cannot be measured, or ``--datasize=locked`` forbids it.
         """
         if self._result is None:
             if self._locked:
@@ -103,26 +103,28 @@ class Evidence:
         return self._result
 
 
-def known_verdict(store: "Store", asked: Asked, evidence: Evidence) -> list[GateRecord] | None:
-    """Return the records of a verdict that was given on the same evidence before."""
+def known_verdict(
+    store: "Store", configured: ConfiguredRequirement, evidence: Evidence
+) -> list[GateRecord] | None:
+    """Return the cached records of a verdict on the same evidence."""
     key = evidence.study.key()
-    found = key and store.get("verdict", asked.verdict_key(key))
-    if found:  # for the day when another target is asked for
-        store.use("evidence", f"{key}{asked.until.key if asked.until else ''}")
+    found = key and store.get("verdict", configured.verdict_key(key))
+    if found:  # keep the evidence from being pruned: another target may need it
+        store.use("evidence", f"{key}{configured.until.key if configured.until else ''}")
     return found or None
 
 
 def locked_verdict(
-    root: Path, nodeid: str, order: int, asked: Asked, evidence: Evidence
+    root: Path, nodeid: str, order: int, configured: ConfiguredRequirement, evidence: Evidence
 ) -> list[GateRecord]:
     """Return the records of the verdict in the committed file.
 
     Raises
     ------
     DatasizeError
-        It has none on the same images, requirement and options.
+        It has no verdict for the same images, requirement and options.
     """
-    about = subject(asked, evidence)
+    about = subject(configured, evidence)
     from pytest_datasize.reports.records import lock
 
     found = cast(list[GateRecord], lock.find(root / lock.NAME, nodeid, order, about))
@@ -139,48 +141,52 @@ def committed_condition(
     return cast(list[ConditionRecord], found)
 
 
-def subject(asked: Asked, evidence: Evidence) -> Subject:
-    """Return what a verdict depends on: the images, the options, and what is asked of them."""
+def subject(configured: ConfiguredRequirement, evidence: Evidence) -> Subject:
+    """Return what a verdict depends on: the images, the options and the targets."""
     found = evidence.study.subject()
     return {
         "images": found["images"],
         "options": found["options"],
         "asked": {
-            **asked.requirement.targets,
-            **{name: asked.settings[name] for name in names_of(Scope.VERDICT)},
+            **configured.requirement.targets,
+            **{name: configured.settings[name] for name in names_of(Scope.VERDICT)},
         },
     }
 
 
-def verdict_of(store: "Store", asked: Asked, evidence: Evidence) -> list[GateRecord]:
+def verdict_of(
+    store: "Store", configured: ConfiguredRequirement, evidence: Evidence
+) -> list[GateRecord]:
     """Return the records of a requirement: committed, cached, or computed now."""
-    if asked.locked is not None:
-        return asked.locked
-    if known := known_verdict(store, asked, evidence):
+    if configured.locked is not None:
+        return configured.locked
+    if known := known_verdict(store, configured, evidence):
         return with_waits(with_transfer(known, evidence), evidence)
     from pytest_datasize.reports.records.record import records
 
     verdict = evidence.result.verdict(
-        asked.confidence, asked.settings["trusted_range"], **asked.requirement.targets
+        configured.confidence,
+        configured.settings["trusted_range"],
+        **configured.requirement.targets,
     )
-    about = subject(asked, evidence)
-    money = asked.settings["cost_per_image"], asked.settings["image_budget"]
+    about = subject(configured, evidence)
+    money = configured.settings["cost_per_image"], configured.settings["image_budget"]
     found: list[GateRecord] = [
         {**one, "subject": about} for one in records(verdict, evidence.result, *money)
     ]
     if key := evidence.study.key():
-        store.put("verdict", asked.verdict_key(key), found)
+        store.put("verdict", configured.verdict_key(key), found)
     return with_waits(with_transfer(found, evidence), evidence)
 
 
 def with_waits(records: list[GateRecord], evidence: Evidence) -> list[GateRecord]:
-    """Note how long this session waited for others, which is no part of a verdict that is kept."""
+    """Add how long this session waited for other processes; this is not cached with a verdict."""
     waits = [f"{text[0].upper()}{text[1:]}." for text in evidence.study.waits]
     return [{**record, "notes": [*record["notes"], *waits]} for record in records]
 
 
 def with_transfer(records: list[GateRecord], evidence: Evidence) -> list[GateRecord]:
-    """Add the gain of transfer, which is known once another strategy ran on the same images."""
+    """Add the gain of transfer, known once another strategy has run on the same images."""
     if not any(record.get("advice") for record in records):
         return records
     from pytest_datasize.study.transfer_gain import transfer_gain
@@ -208,13 +214,13 @@ def final_records(
     item
         The test.
     settings
-        Those of each of its requirements, in reading order.
+        Settings of each requirement, in reading order.
     found
-        The records of each; they stay as they are.
+        Records of each requirement; they are not modified.
     baseline
         An earlier run to compare with.
     conditions
-        Records of what was judged without training; each says whether it failed.
+        Records of conditions without training; each says whether it failed.
     """
     where = places(item, len(settings))
     nodeid = sendable(item.nodeid)
@@ -235,7 +241,7 @@ def _of_session(
     baseline: "Baseline | None",
     place: tuple[str, int],
 ) -> Iterator[GateRecord]:
-    """Complete the records of one requirement."""
+    """Add the session data to the records of one requirement."""
     values = {name: _plain(value) for name, value in settings.values.items()}
     for known in found:
         record = with_derived(known)
@@ -259,7 +265,7 @@ def _of_session(
 
 
 def _plain(value: Any) -> Json:
-    """Write an option's value: itself where JSON has it, an open end as null, else its type."""
+    """Return an option's value as JSON: plain data as is, an open end as null, else its type."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -1,4 +1,4 @@
-"""Gates that stand in a ``datasize.yaml``, collected as tests with no Python at all."""
+"""Collect the gates of a ``datasize.yaml`` as tests, without Python code."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +12,12 @@ from pytest_datasize.plugin.session import gates_of
 class YamlFile(pytest.File):
     """A ``datasize.yaml``; each entry of ``requirements:`` becomes a marked test function.
 
-    A function and a marker, so that fixtures, ``-m``, ``-k``, reports and pytest-xdist treat a
-    YAML gate like any other.
+    Because it is a marked function, fixtures, ``-m``, ``-k``, reports and pytest-xdist treat a YAML
+    gate like any other.
     """
 
     def collect(self) -> Iterator["YamlGate"]:
-        """Make one test for each requirement."""
+        """Create one test for each requirement."""
         try:
             config = gates_of(self.config).yaml(self.path)
         except RequirementError as problem:
@@ -38,5 +38,5 @@ class YamlGate(pytest.Function):
     line = 1
 
     def reportinfo(self) -> tuple[Path, int, str]:
-        """Point at the entry in the file (lines count from 0 here)."""
+        """Return the place of the entry in the file (lines count from 0 here)."""
         return self.path, self.line - 1, self.name

@@ -1,1 +1,1 @@
-"""From records to reports."""
+"""Build reports from the records of a session."""

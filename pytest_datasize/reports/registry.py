@@ -1,4 +1,4 @@
-"""Which reports and publishers there are: one line each."""
+"""Register the reports and publishers, one line each."""
 
 REPORTS = {
     "json": ("pytest_datasize.reports.records.result_file", "write the results as JSON"),
@@ -19,4 +19,4 @@ PUBLISHERS = {
     "mlflow": "pytest_datasize.reports.publishers.mlflow",
     "wandb": "pytest_datasize.reports.publishers.wandb",
 }
-"""Name → module with ``configured()`` and ``publish(run, root, say)``; used where set up."""
+"""Name → module with ``configured()`` and ``publish(run, root, say)``; used if configured."""

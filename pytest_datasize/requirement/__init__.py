@@ -1,1 +1,1 @@
-"""What may be asked: options, requirements, settings; pure Python, imported at start-up."""
+"""Options, requirements and settings of a gate; pure Python, imported at start-up."""

@@ -1,4 +1,4 @@
-"""What is looked at before training, and how serious each finding is unless settings say else.
+"""Define the data checks that run before training, with their default level.
 
 Pure Python: options are checked against this table at every pytest start.
 """
@@ -7,31 +7,31 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 LEVELS = ("error", "warning", "note", "ignore")
-"""From what stops the gate to what is not even told."""
+"""Levels, from failing the gate to not reported."""
 
 
 class Check(NamedTuple):
-    """One thing that may be wrong with a data set.
+    """One check of a data set.
 
     Attributes
     ----------
     level
-        One of :data:`LEVELS`, unless settings say else.
+        Default level, one of :data:`LEVELS`.
     meaning
-        What was found, as the table in the docs says it.
+        What was found, as in the table of the docs.
     consequence
-        What becomes of the images where the level is not ``error``.
-    looks
-        Whether images must be decoded for it: done by ``--datasize=check``, and by a gate where
-        settings name the check.
+        What happens to the images if the level is not ``error``.
+    decodes
+        Whether it must decode images: done by ``--datasize=check``, and by a gate if the settings
+        name the check.
     settable
-        Whether settings may change the level; not where nothing could be judged.
+        Whether settings may change the level; False if nothing could be judged.
     """
 
     level: str
     meaning: str
     consequence: str
-    looks: bool = False
+    decodes: bool = False
     settable: bool = True
 
 
@@ -45,7 +45,7 @@ CHECKS: dict[str, Check] = {
     "empty_files": Check(
         "error", "files hold no bytes, or are git-LFS pointers to images not fetched", "left out"
     ),
-    "unreadable": Check("error", "images cannot be decoded", "left out", looks=True),
+    "unreadable": Check("error", "images cannot be decoded", "left out", decodes=True),
     "conflicting_labels": Check(
         "warning", "images with the same content have different labels", "left out"
     ),
@@ -69,9 +69,11 @@ CHECKS: dict[str, Check] = {
         settable=False,
     ),
     "few_per_class": Check("note", "a class has fewer than 20 images", "kept"),
-    "constant": Check("warning", "images are of one colour all over", "kept", looks=True),
+    "constant": Check("warning", "images are of one colour all over", "kept", decodes=True),
     "duplicates": Check("note", "images are exact copies of others", "counted once"),
-    "sizes": Check("note", "long sides of images differ by more than 8 times", "kept", looks=True),
+    "sizes": Check(
+        "note", "long sides of images differ by more than 8 times", "kept", decodes=True
+    ),
     "hidden_folders": Check("note", "hidden and service folders are no classes", "left out"),
     "other_files": Check("note", "files are no images", "left out"),
     "layout": Check("note", "how the data set was read", "reported"),
@@ -80,7 +82,7 @@ CHECKS: dict[str, Check] = {
 
 
 def level_of(check: str, set_levels: Mapping[str, str]) -> str:
-    """Return the level of a check where settings may say else.
+    """Return the level of a check: from the settings, else the default.
 
     Examples
     --------
@@ -92,11 +94,11 @@ def level_of(check: str, set_levels: Mapping[str, str]) -> str:
 
 def must_decode(set_levels: Mapping[str, str]) -> bool:
     """Whether settings name a check that decodes images."""
-    return any(CHECKS[name].looks for name in set_levels) or "empty_files" in set_levels
+    return any(CHECKS[name].decodes for name in set_levels) or "empty_files" in set_levels
 
 
 def parse_levels(text: str) -> dict[str, str]:
-    """Read what an option says, such as ``duplicates=error,sizes=ignore``.
+    """Parse the option text, such as ``duplicates=error,sizes=ignore``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What can be set: the table of options.
+"""Define the table of options.
 
 The marker, the command line, ``datasize.yaml``, the ini file, ``Study`` and every cache key are
 made from this table, so that a new option is one entry here. Its :class:`Scope` says which cached
@@ -15,23 +15,23 @@ from pytest_datasize.requirement.registries import ENGINES, STRATEGIES
 
 
 class Scope(Enum):
-    """What depends on an option; :mod:`pytest_datasize.study.cache_keys` makes keys of it."""
+    """What depends on an option; :mod:`pytest_datasize.study.cache_keys` derives keys from it."""
 
-    IMAGES = "which images there are; keys have their contents, labels and groups instead"
-    EMBEDDING = "what an image is turned into; backbone and weights are keyed by their content"
+    IMAGES = "which images there are; keys hold their contents, labels and groups instead"
+    EMBEDDING = "how an image becomes an embedding; backbone and weights are keyed by their content"
     DRAW = "which images a trial trains and is tested on"
     TRIAL = "how a model is trained and scored"
     PLAN = "which trials there are"
-    EVIDENCE = "what is made of the trials together"
+    EVIDENCE = "what is computed from all trials together"
     VERDICT = "how the evidence is judged"
-    ADVICE = "what the report says beside the verdict"
+    ADVICE = "what the report adds to the verdict"
     CONDITION = "what is checked without training"
-    OUTCOME = "what a session makes of a verdict, anew each time: in no key"
+    OUTCOME = "how a session acts on a verdict, each time anew: in no key"
     RUNTIME = "where and how fast it runs: in no key"
 
 
 class Option(NamedTuple):
-    """One thing that can be set: what depends on it, how it is checked, what it means."""
+    """One option: its scope, how its value is checked, and what it means."""
 
     scope: Scope
     check: Callable[[Any], Any]
@@ -71,9 +71,9 @@ _DATASET = (
 
 
 class StudyOptions(TypedDict, total=False):
-    """What a study can be asked beside its images: one entry an option, and no other list of them.
+    """Options of a study besides its images; the only list of them, one entry per option.
 
-    The type is for callers of :class:`pytest_datasize.Study`, where None stands for the default.
+    The type is for callers of :class:`pytest_datasize.Study`, where None means the default.
     """
 
     test_dataset: Annotated[
@@ -399,7 +399,7 @@ class StudyOptions(TypedDict, total=False):
 
 
 class GateOptions(StudyOptions, total=False):
-    """What a gate can be asked: the data set, what a study is asked, and what a verdict takes."""
+    """Options of a gate: the data set, the options of a study, and those of the verdict."""
 
     dataset: Annotated[
         Any,
@@ -519,12 +519,12 @@ class GateOptions(StudyOptions, total=False):
 
 
 def table_of(options: type) -> dict[str, Option]:
-    """Return option name → how it is checked, from a class of annotations.
+    """Return option name → Option, from the annotations of a class.
 
     Raises
     ------
     TypeError
-        An entry has no scope: nobody could say which cached results depend on it.
+        An entry has no scope, so the cached results that depend on it are unknown.
     """
     found: dict[str, Option] = {}
     for name, annotation in options.__annotations__.items():
@@ -536,7 +536,7 @@ def table_of(options: type) -> dict[str, Option]:
 
 
 OPTIONS: dict[str, Option] = table_of(GateOptions)
-"""Option name → how it is checked; the same for every layer of the settings."""
+"""Option name → Option; the same for every layer of the settings."""
 
 STUDY_SCOPES = (
     Scope.IMAGES,
@@ -550,7 +550,7 @@ STUDY_SCOPES = (
 """Scopes of the options that a study takes; the others are for the gate."""
 
 CONDITIONS = ("images_per_class", "represents")
-"""Options that ask for something by themselves, without a target and without training."""
+"""Options that are a condition by themselves, without a target and without training."""
 
 
 def names_of(*scopes: Scope) -> tuple[str, ...]:
@@ -573,7 +573,7 @@ TARGET = Option(
 
 
 def target_within(bounds: tuple[float, float]) -> Option:
-    """Check targets of a metric that a trainer declares, inside its bounds."""
+    """Return an option that checks targets of a trainer's own metric against its bounds."""
     low, high = bounds
     return Option(
         Scope.VERDICT,
@@ -584,14 +584,14 @@ def target_within(bounds: tuple[float, float]) -> Option:
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str:
-    """Return a hint at the allowed word most like a wrong one, or an empty string."""
-    from difflib import get_close_matches  # only wrong input pays for it
+    """Return a hint with the allowed word closest to a wrong one, or an empty string."""
+    from difflib import get_close_matches  # slow to import; needed for wrong input only
 
     close = get_close_matches(str(word), allowed, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def shown(value: object) -> str:
-    """Return a value as people may read it in a message."""
+    """Return a value as text for a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""The names that a gate may use: metrics, strategies, forms of a data set.
+"""Register the names that a gate may use: metrics, strategies, engines, data set formats.
 
 Pure Python: imported at every pytest start.
 """
@@ -14,10 +14,10 @@ METRICS: dict[str, str] = {
 """Metric name → ``module:function``; each scores in [0, 1], higher is better."""
 
 WORST_CLASS = "recall_per_class"
-"""The metric that is judged for every class by itself."""
+"""The metric that is judged for each class separately."""
 
 RATIOS = ("f1_macro",)
-"""Metrics that are ratios of means, and so biased on few test images."""
+"""Metrics that are ratios of means, and therefore biased on few test images."""
 
 STRATEGIES: dict[str, str] = {
     "feature_extraction": "pytest_datasize.trials.strategies.feature_extraction:run",
@@ -28,17 +28,17 @@ STRATEGIES: dict[str, str] = {
 """Strategy name → ``module:function`` that trains and scores all trials of a plan."""
 
 EMBEDDING_STRATEGIES = ("feature_extraction",)
-"""Those that push every image through a frozen backbone, which tells its content, too."""
+"""Strategies that embed every image with a frozen backbone, which also computes content hashes."""
 
 LOCAL = "local"
-"""The engine that hands out nothing."""
+"""The engine that runs everything in this process."""
 
 ENGINES: dict[str, str] = {
     LOCAL: "",
     "processes": "pytest_datasize.study.engines.processes:Processes",
     "ray": "pytest_datasize.study.engines.ray_cluster:RayCluster",
 }
-"""Engine name → ``module:class`` that hands work out; local hands out nothing."""
+"""Engine name → ``module:class`` that runs tasks on workers; local has none."""
 
 SOURCES_BY_NAME = ("folder", "manifest", "coco", "yolo", "webdataset", "huggingface", "torchvision")
-"""What may stand before a path, as in ``coco:data/train``, to say how it is to be read."""
+"""Prefixes of a path that select its reader, as in ``coco:data/train``."""

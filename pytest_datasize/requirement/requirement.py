@@ -1,4 +1,4 @@
-"""What one marker or one YAML entry asks, checked."""
+"""Parse and check the requirement of one marker or one YAML entry."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,16 +16,16 @@ from pytest_datasize.requirement.registries import METRICS
 
 
 class Requirement(NamedTuple):
-    """What one marker or one YAML entry asks.
+    """The requirement of one marker or one YAML entry.
 
     Attributes
     ----------
     targets
         Metric name → score to reach, in (0, 1).
     options
-        Only the options that were given; the settings fill in the others.
+        The options that were given; the settings fill in the others.
     where
-        Who asks, for messages: a test id or a place in a file.
+        Origin of the requirement for messages: a test id or a place in a file.
     """
 
     targets: Mapping[str, float]
@@ -36,7 +36,7 @@ class Requirement(NamedTuple):
     def parse(
         cls, args: Sequence[object], arguments: Mapping[str, Any], where: str
     ) -> "Requirement":
-        """Check what a marker was given.
+        """Parse the arguments of a marker.
 
         Raises
         ------

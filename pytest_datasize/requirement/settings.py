@@ -1,4 +1,4 @@
-"""One frozen answer to "with which settings?": marker > command line > YAML > ini > default."""
+"""Resolve the settings of a requirement: marker > command line > YAML > ini > default."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ CONFIG_NAME = "datasize.yaml"
 
 @dataclass(frozen=True)
 class YamlConfig:
-    """What a ``datasize.yaml`` says, checked.
+    """Checked content of a ``datasize.yaml``.
 
     Attributes
     ----------
     path
-        The file; relative paths in it start from its folder.
+        The file; relative paths in it are relative to its folder.
     defaults
         Option name → value.
     datasets
@@ -41,11 +41,11 @@ class Layer(NamedTuple):
     Attributes
     ----------
     name
-        What a person would call it.
+        Its name in messages.
     values
         Option name → checked value.
     base
-        Folder from which relative paths in it start.
+        Folder to which its relative paths refer.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """The value of every option for one requirement, and which layer gave it.
+    """The value of every option for one requirement, and the layer that set it.
 
     Attributes
     ----------
     values
         Option name → value.
     layers
-        Option name → layer; options with their default are missing.
+        Option name → layer; options with their default value are not in it.
     """
 
     values: Mapping[str, Any]
@@ -72,12 +72,12 @@ class Settings:
         return self.values[name]
 
     def base(self, name: str, default: Path) -> Path:
-        """Folder from which a relative path in this option starts."""
+        """Return the folder to which a relative path in this option refers."""
         return self.layers[name].base if name in self.layers else default
 
 
 def resolve(*layers: Layer) -> Settings:
-    """Merge layers, the strongest first, over the built-in defaults.
+    """Merge layers, highest priority first, over the built-in defaults.
 
     Examples
     --------
@@ -108,14 +108,14 @@ def read_yaml(path: Path) -> YamlConfig:
     import yaml
 
     class UniqueKeys(yaml.SafeLoader):
-        """YAML keeps the last of two equal keys in silence; a gate must not be lost that way."""
+        """Reject duplicate keys: YAML silently keeps the last one, which could drop a gate."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             seen = set()
             for key, _ in node.value:
                 if isinstance(key.value, str) and key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} stands twice", key.start_mark
+                        None, None, f"the key {key.value!r} occurs twice", key.start_mark
                     )
                 seen.add(key.value if isinstance(key.value, str) else id(key))
             return super().construct_mapping(node, deep)
@@ -172,7 +172,7 @@ def _mapping(value: Any, where: str, allowed: tuple[str, ...] = ()) -> Mapping[s
 
 
 def _named_entries(section: Any, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Requirements are a list of entries with a `name:`, or a mapping name → entry."""
+    """Return (name, entry) pairs from a list of entries with `name:`, or a mapping name → entry."""
     if section is None:
         return []
     where = f"{path}: requirements"
@@ -191,12 +191,12 @@ def _named_entries(section: Any, path: Path) -> list[tuple[str, dict[str, Any]]]
         if not isinstance(name, str) or not name.strip() or "::" in name or "\n" in name:
             raise RequirementError(f"{where}: name {name!r} is not allowed; give a short text.")
         if names.count(name) > 1:
-            raise RequirementError(f"{where}: the name {name!r} stands twice; names are unique.")
+            raise RequirementError(f"{where}: the name {name!r} occurs twice; names are unique.")
     return entries
 
 
 def _entry_lines(root: Any, section: str) -> list[int]:
-    """Line (1-based) of every entry of a section, so that a failure can point at it."""
+    """Return the line (1-based) of every entry of a section, so that a failure can point at it."""
     pairs = root.value if root is not None and root.id == "mapping" else []
     for key, value in pairs:
         if key.value == section and value.id in ("mapping", "sequence"):
@@ -206,7 +206,7 @@ def _entry_lines(root: Any, section: str) -> list[int]:
 
 
 def located(option: str, value: Any, base: Path, yaml: YamlConfig) -> Any:
-    """Make a path absolute, and look a data set up among the named ones.
+    """Make a path absolute, and resolve the name of a data set.
 
     Raises
     ------

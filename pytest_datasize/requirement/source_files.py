@@ -1,7 +1,7 @@
-"""The source files that a function of a project is made of, found by their import statements.
+"""Find the source files that a user's function depends on, from their import statements.
 
-Nothing is imported for it: a module that is imported inside a function may have side effects, or
-may not be needed at all on this machine. Installed packages are named, not read.
+Nothing is imported: a module that is imported inside a function may have side effects, or may not
+be needed on this machine. Installed packages are named, not read.
 """
 
 import ast
@@ -20,7 +20,7 @@ _OWN = __name__.partition(".")[0]
 
 @dataclass
 class Sources:
-    """What a module of a project is made of.
+    """Source files and packages that a module of a project depends on.
 
     Attributes
     ----------
@@ -41,9 +41,9 @@ def sources_of(name: str, path: str | None, content: dict[str, Any]) -> Sources 
     Parameters
     ----------
     name, path
-        The module and its file; None for that of the module of this name.
+        The module and its file; None for the file of the module with this name.
     content
-        What the module holds.
+        Namespace of the module.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def sources_of(name: str, path: str | None, content: dict[str, Any]) -> Sources 
 
 
 def _imports(source: bytes, package: str) -> Iterator[str]:
-    """Yield the modules that a source names in imports at any depth; some may be plain objects."""
+    """Yield the names in all imports of a source, at any depth; some may not be modules."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):  # an extension module, or a file that cannot be imported
@@ -97,7 +97,7 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
 
 
 def _called(node: ast.AST) -> str:
-    """Return the module that a call imports by a literal name; empty for everything else."""
+    """Return the module that a call imports by a literal name; empty for other calls."""
     if not (isinstance(node, ast.Call) and node.args):
         return ""
     word = getattr(node.func, "attr", getattr(node.func, "id", ""))
@@ -106,7 +106,7 @@ def _called(node: ast.AST) -> str:
 
 
 def _absolute(name: str, package: str) -> str:
-    """Return the full name of a module; empty for one outside of every package.
+    """Return the absolute name of a module; empty if a relative import leaves the package.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def _absolute(name: str, package: str) -> str:
 
 
 def _homes(content: dict[str, Any]) -> set[str]:
-    """Return the modules of what a module holds: an import may be no statement."""
+    """Return the modules of the objects in a module: an import need not be a statement."""
     homes = (
         value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
         for value in list(content.values())
@@ -132,7 +132,7 @@ def _homes(content: dict[str, Any]) -> set[str]:
 
 
 def _located(name: str) -> str | None:
-    """Return the file of a module that is not imported, as an import would find it."""
+    """Return the file of a module that is not imported, found as an import would find it."""
     path: Any = None
     origin = None
     parts = name.split(".")
@@ -155,7 +155,7 @@ def _spec(name: str, path: Any) -> Any:
         try:
             if find and (spec := find(name, path)) is not None:
                 return spec
-        except Exception:  # noqa: S112  (a finder of a third party; the others may know)
+        except Exception:  # noqa: S112  (a third-party finder failed; others may find it)
             continue
     return None
 
@@ -168,6 +168,6 @@ def _installed(path: str) -> bool:
 
 @cache
 def _places() -> tuple[str, ...]:
-    """Return where installed packages lie; ``sysconfig`` computes it anew in every call."""
+    """Return the folders of installed packages; cached, since ``sysconfig`` recomputes them."""
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     return tuple(f"{place}/" for place in places if place)

@@ -1,4 +1,4 @@
-"""A function of the user's own as what it is: imported by name, named, and known by its source."""
+"""Import, name and hash the functions of a user, such as trainers and transforms."""
 
 import hashlib
 import pickle
@@ -15,12 +15,12 @@ from pytest_datasize.requirement.versions import versions_of_modules
 
 
 def resolved(function: Any, option: str = "trainer") -> Callable[..., Any]:
-    """Return a function itself, or import it from ``module:function``.
+    """Return a function as is, or import it from ``module:function``.
 
     Raises
     ------
     RequirementError
-        It cannot be imported, or cannot be called.
+        It cannot be imported, or is not callable.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def resolved(function: Any, option: str = "trainer") -> Callable[..., Any]:
 
 
 def named(function: Any) -> str:
-    """Name a function as its author would."""
+    """Return the qualified name of a function."""
     if isinstance(function, str):
         return function
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
@@ -54,11 +54,11 @@ def named(function: Any) -> str:
 
 
 def code_of(function: Any) -> str | None:
-    """Name a function by the source it is made of; None where that cannot be told.
+    """Return a hash of a function's source; None if the source does not determine it.
 
-    That is its own file, and every file of the same project that it imports, directly or not,
-    wherever in a file the import is. Installed packages are known by :func:`packages_of`. What a
-    function holds besides its source, a closure or the state of an object, cannot be told.
+    The source is its own file and every file of the same project that it imports, directly or not,
+    anywhere in a file. Installed packages are covered by :func:`packages_of`. A closure or the
+    state of an object is not in the source, so the result is None.
     """
     called = resolved(function)
     found = _sources(called)
@@ -66,7 +66,8 @@ def code_of(function: Any) -> str | None:
         return None
     code = getattr(called, "__code__", None)
     place = [called.__qualname__]
-    if code is not None and "<" in called.__qualname__:  # others in the file are named like it
+    # a lambda or local function: its name is not unique in the file
+    if code is not None and "<" in called.__qualname__:
         place.append(f"line {code.co_firstlineno} {' '.join(code.co_names)}")
     values = [*(getattr(called, "__defaults__", None) or ())]
     values += sorted((getattr(called, "__kwdefaults__", None) or {}).items())
@@ -85,7 +86,7 @@ def packages_of(function: Any) -> dict[str, str]:
 
 
 def content_of(value: Any) -> str | None:
-    """Name a function or an object, such as a transform, for a record that people compare.
+    """Return a text that identifies a function or an object, such as a transform, in records.
 
     Parameters
     ----------
@@ -95,8 +96,8 @@ def content_of(value: Any) -> str | None:
     Returns
     -------
     str or None
-        Its name, what it shows of its state, and the code that the project has of it; None where
-        another session could not tell it from others.
+        Its name, the state in its ``repr``, and the hash of its code in the project; None if
+        another session cannot identify it.
 
     Examples
     --------
@@ -110,7 +111,7 @@ def content_of(value: Any) -> str | None:
     text = " ".join(repr(value).split())
     try:
         packed = pickle.dumps(value, protocol=4)
-    except Exception:  # whatever the object raises: it cannot be told
+    except Exception:  # an object's own code may raise anything; it is then not identifiable
         return None
     found = Sources()
     for home in _modules_in(packed):
@@ -118,7 +119,7 @@ def content_of(value: Any) -> str | None:
         if part is None:
             return None
         found.files |= part.files
-    if found.files:  # how much of their state they show is up to their author
+    if found.files:  # the author decides how much state the repr shows
         text += f" {hashlib.sha256(packed).hexdigest()[:16]}"
     if " at 0x" in text:
         return None
@@ -126,7 +127,7 @@ def content_of(value: Any) -> str | None:
 
 
 def _sources(called: Any) -> Sources | None:
-    """Find the files behind a function or class; None where it is more than its source."""
+    """Find the source files of a function or class; None if the source does not determine it."""
     owner = getattr(called, "__self__", None)
     bound = owner is not None and not isinstance(owner, (type, ModuleType))
     if bound or getattr(called, "__closure__", None) or not hasattr(called, "__qualname__"):
@@ -134,7 +135,7 @@ def _sources(called: Any) -> Sources | None:
     if isinstance(called, FunctionType):
         if vars(called):
             return None
-        # by its own file: two conftest.py have one name, and only one of them is the module
+        # by its own file: two conftest.py share one name, and only one of them is the module
         return sources_of(called.__module__, called.__code__.co_filename, called.__globals__)
     return sources_of(called.__module__, None, {})
 
@@ -145,7 +146,7 @@ def _hashed(place: list[str], found: Sources) -> str:
 
 
 def _modules_in(packed: bytes) -> set[str]:
-    """Return the modules whose classes and functions a pickle may name."""
+    """Return the modules whose classes and functions a pickle may refer to."""
     words = (argument for _, argument, _ in pickletools.genops(packed))
     return {word for word in words if isinstance(word, str) and word in sys.modules}
 

@@ -1,7 +1,7 @@
-"""How the value of an option is checked, and how it is read where it arrives as text.
+"""Check the values of options, and parse them from text.
 
-A check returns the value in one form for one meaning, so that equal settings stay equal; it
-raises TypeError or ValueError, with a hint where there is one. Pure Python: imported at every
+A check returns a canonical form of the value, so that equal settings compare equal. It raises
+TypeError or ValueError, with a hint if there is one. Pure Python: imported at every
 pytest start.
 """
 
@@ -53,7 +53,7 @@ def number_from(low: float) -> Callable[[Any], float]:
 
 
 def choice(*allowed: str) -> Callable[[Any], str]:
-    """Check one of some words."""
+    """Check that a value is one of the allowed words."""
 
     def check(value: Any) -> str:
         if value not in allowed:
@@ -100,7 +100,7 @@ def sizes_from_text(text: str) -> list[int | float]:
 
 
 def dataset(value: Any) -> Any:
-    """Check what may be a data set; what it is shows when it is read."""
+    """Check the type of a data set; its content is checked when it is read."""
     if value is None or isinstance(value, (bool, int, float)) or value == "":
         raise TypeError
     return os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -130,7 +130,7 @@ def flag_from_text(text: str) -> bool:
 
 
 def levels(value: Any) -> str:
-    """One text for one meaning, so that studies with equal settings are one study."""
+    """Return levels as canonical text, so that studies with equal settings are one study."""
     if isinstance(value, Mapping):
         value = ",".join(f"{name}={level}" for name, level in value.items())
     if not isinstance(value, str):
@@ -143,7 +143,7 @@ def levels(value: Any) -> str:
 
 
 def backbone(value: Any) -> Any:
-    """Check a name or a model."""
+    """Check the name of a backbone, or a model."""
     if value == "" or not (isinstance(value, str) or hasattr(value, "state_dict")):
         raise TypeError
     return value
@@ -175,7 +175,7 @@ def images_per_class(value: Any) -> int | str:
 
 
 def prices(value: Any) -> Any:
-    """One price, or class → price as sorted pairs, so that equal settings stay equal."""
+    """Return one price, or class → price as sorted pairs, so that equal settings compare equal."""
     if isinstance(value, tuple):
         value = dict(value)
     if not isinstance(value, dict):
@@ -201,7 +201,7 @@ def augment(value: Any) -> Any:
 
 
 def trainer(value: Any) -> Any:
-    """Check a function or the place of one."""
+    """Check a function, or a text ``module:function``."""
     if isinstance(value, str):
         module, colon, function = value.partition(":")
         if not (module and colon and function):

@@ -1,7 +1,7 @@
-"""The versions of installed packages that results depend on: one list, by what depends on it.
+"""List the installed packages whose versions results depend on.
 
-A key that leaves out a package reuses what another version of it has calculated. Each list holds
-the ones before it, since embeddings are made of decoded images and evidence of embeddings.
+A key that omits a package would reuse results of another version. Each list includes the one
+before it, since embeddings are computed from decoded images and evidence from embeddings.
 """
 
 import sys
@@ -11,13 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 DECODING: Final = ("Pillow", "pillow-heif", "pillow-simd", "numpy")
-"""What turns the bytes of a file into pixels, whose hash names an image."""
+"""Packages that decode files into pixels, whose hash identifies an image."""
 
 EMBEDDING: Final = (*DECODING, "torch", "torchvision", "timm")
-"""What turns pixels into embeddings: resizing, architecture, arithmetic."""
+"""Packages that turn pixels into embeddings: resizing, architecture, arithmetic."""
 
 EVIDENCE: Final = (*EMBEDDING, "scipy", "pytest-datasize")
-"""What turns embeddings into models, scores, curves and verdicts."""
+"""Packages that turn embeddings into models, scores, curves and verdicts."""
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
@@ -33,7 +33,7 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def versions_of_modules(modules: Iterable[str]) -> dict[str, str]:
-    """Return package → version of installed packages by what they are imported as."""
+    """Return package → version of the installed packages that provide some modules."""
     found: dict[str, str] = {}
     for module in sorted(modules):
         names = [module] if versions([module])[module] else _packages().get(module, [])
@@ -49,7 +49,7 @@ def _packages() -> Mapping[str, list[str]]:
 
 
 def text_of(names: Iterable[str]) -> str:
-    """Return the versions as one text, for keys that are texts."""
+    """Return the versions as one text, for text keys."""
     return " ".join(f"{name}={found}" for name, found in versions(names).items() if found)
 
 

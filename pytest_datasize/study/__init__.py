@@ -1,1 +1,1 @@
-"""A study: plan, measure, keep; and what is compared with it."""
+"""A study: plan it, run it, store its result, and compare it with others."""

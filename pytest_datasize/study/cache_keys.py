@@ -1,8 +1,8 @@
-"""The names under which a store keeps results, derived from the table of options.
+"""Derive the cache keys of stored results from the table of options.
 
 A key holds every option of the scopes that a result depends on, beside the images, the backbone
-and the versions of what calculates. Nothing here lists options by name, but for those that are
-keyed by their content instead of their value.
+and the versions of the packages that compute. No option is listed by name here, except those that
+are keyed by their content instead of their value.
 """
 
 import math
@@ -19,15 +19,15 @@ from pytest_datasize.requirement.versions import versions
 from pytest_datasize.store import key_of
 
 TRIAL: Final = (Scope.EMBEDDING, Scope.DRAW, Scope.TRIAL)
-"""What one trial depends on: it is the same whatever other sizes and repeats there are."""
+"""Scopes that one trial depends on; the other sizes and repeats do not change it."""
 
 EVIDENCE: Final = (*TRIAL, Scope.PLAN, Scope.EVIDENCE)
-"""What the evidence of a study depends on."""
+"""Scopes that the evidence of a study depends on."""
 
 _BY_CONTENT: Final = ("backbone", "weights", "trainer", "augment")
 
-UNNAMED: Final = "an object that another session could not tell from others"
-"""In place of an option's value in a record: nothing can be compared with it."""
+UNNAMED: Final = "an object that another session cannot identify"
+"""Replaces an option's value in a record where the value cannot be compared."""
 
 
 def key_of_options(
@@ -36,23 +36,23 @@ def key_of_options(
     augmentation: str | None,
     model: str | None,
 ) -> str | None:
-    """Return a key of the options of some scopes, the model and the versions of what calculates.
+    """Return the cache key of the options of some scopes, the model and the package versions.
 
     Parameters
     ----------
     options
         Option name → value.
     scopes
-        Those that count.
+        Scopes whose options enter the key.
     augmentation
-        Name of the augmentation; None if another session could not tell which it is.
+        Name of the augmentation; None if another session cannot identify it.
     model
         Name of backbone and weights by their content; None while it is not known.
 
     Returns
     -------
     str or None
-        None where something has no name that another session would find again.
+        None if a part has no name that is the same in another session.
     """
     if augmentation is None or model is None:
         return None
@@ -68,10 +68,10 @@ def key_of_options(
 
 
 def as_data(options: Mapping[str, Any], backbone: LazyBackbone) -> dict[str, Any]:
-    """Return the options that change what is measured as plain data, for people to compare.
+    """Return the options that change the measured scores, as plain data for people to compare.
 
-    What is a file or a function is named by its content, so that the data are the same in every
-    folder and on every machine; what cannot be named is :data:`UNNAMED`.
+    Files and functions are named by their content, so that the data are the same in every folder
+    and on every machine; a value without such a name is :data:`UNNAMED`.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def as_data(options: Mapping[str, Any], backbone: LazyBackbone) -> dict[str, Any
 
 
 def plain(value: Any) -> Any:
-    """Return an option as JSON has it: an open end as null, an object by its name.
+    """Return an option as JSON data: an open end as null, an object by its name.
 
     Examples
     --------

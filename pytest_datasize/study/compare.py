@@ -1,4 +1,4 @@
-"""Strategies side by side: what each scores, needs and costs, and what it is worth in images."""
+"""Compare strategies on the same images: score, required images, cost, and worth in images."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ SHARES = (1.0, 0.5, 0.13)
 """Shares of the data in the decrement table; the flowers study's Large, Medium and Small."""
 
 AUGMENTED = "+augment"
-"""Ending of a strategy's name that trains on augmented views, too."""
+"""Suffix of a strategy's name: it also trains on augmented views."""
 
 _QUANTILES = tuple((k + 0.5) / 15 for k in range(15))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One strategy.
+    """The row of one strategy in the comparison.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Row:
     score, interval
         Projected score with all available images, and its 90 % interval.
     required, required_interval
-        Images that the target needs, and their 90 % interval; infinite where no number does.
+        Images that the target needs, and their 90 % interval; infinite if no number suffices.
     ceiling
         Score with unlimited images.
     seconds
@@ -55,15 +55,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Worth:
-    """What one strategy is worth against another: so many times the data.
+    """Worth of one strategy against another, as a multiple of the data.
 
     Attributes
     ----------
     name, against
-        The strategies.
+        The strategy, and the one that it is compared with.
     times, low, high
-        How many times the available images the other needs for the same score, and the 90 %
-        interval; infinite where no number does.
+        Multiple of the available images that the other needs for the same score, and the 90 %
+        interval; infinite if no number suffices.
     """
 
     name: str
@@ -84,16 +84,16 @@ class Worth:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Strategies on the same images, splits and subsamples.
+    """Results of several strategies on the same images, splits and subsamples.
 
     Attributes
     ----------
     metric, target
-        What is compared.
+        Metric to compare, and the score to reach.
     available
-        Images that can be trained on.
+        Images available for training.
     source
-        Where they come from.
+        Where the images come from.
     results
         Name → evidence.
     """
@@ -113,13 +113,13 @@ class Comparison:
     def fewest(self) -> str:
         """Name of the strategy that needs the fewest images for the target.
 
-        Of those that need equally many, or cannot reach it, the one with the best score.
+        If several need equally many, or none reaches it, the one with the best score.
         """
         return min(self.rows, key=lambda row: (row.required, -row.score)).name
 
     @property
     def worth(self) -> tuple[Worth, ...]:
-        """What augmentation is worth to each strategy, and each strategy against the first."""
+        """Worth of augmentation for each strategy, and of each strategy against the first."""
         first = next(iter(self.results))
         pairs = [
             (name, name.removesuffix(AUGMENTED))
@@ -132,10 +132,10 @@ class Comparison:
         return tuple(self.worth_of(name, against) for name, against in pairs)
 
     def worth_of(self, name: str, against: str) -> Worth:
-        """Say how many times the data ``against`` needs to score what ``name`` scores now.
+        """Return the multiple of the data that ``against`` needs for the score of ``name`` now.
 
-        The interval takes the two curves as independent; since they share images and splits, it
-        is rather too wide.
+        The interval treats the two curves as independent. They share images and splits, so it is
+        somewhat too wide.
         """
         times = [
             _quantile_required(self._curve(against), score, level) / self.available
@@ -205,7 +205,7 @@ def compare(
     run
         Called with (strategy, whether it augments); returns the evidence.
     strategies
-        Names from the table of strategies, with ``+augment`` where views are to be trained on.
+        Names from the table of strategies, with ``+augment`` to train on augmented views too.
     target
         Score to reach.
     metric

@@ -1,7 +1,7 @@
 """The state of one study: its options, images, backbone, store and cache keys.
 
-Everything that plans, measures or compares takes a context; :class:`pytest_datasize.Study` is the
-face that people use. Nothing heavy is imported before something must be measured: an unchanged
+Code that plans, measures or compares takes a context; :class:`pytest_datasize.Study` is the public
+class. Heavy packages are imported only when something must be measured: the result of an unchanged
 study is found in the store by the contents of its images alone.
 """
 
@@ -29,41 +29,41 @@ if TYPE_CHECKING:
 
 
 class StudyContext:
-    """What all parts of one study share.
+    """State shared by all parts of one study.
 
     Parameters
     ----------
     given
         Option name → value, the data set among them; None for the default.
     store
-        Results of earlier runs; None keeps everything for this process alone.
+        Store of earlier results; None keeps results in this process only.
     engines
-        Workers of this session, to be shared with other studies; None starts some for each run.
+        Workers of this session, shared with other studies; None starts workers for each run.
     finished
-        Outcomes of trials that are known already, by (size, repeat); they are not trained again.
+        Known outcomes of trials, by (size, repeat); these trials are not trained again.
     on_trial
         Called with (size, repeat, outcome) as each trial ends.
     on_progress
-        Called with (stage, done, in all); in all is 0 where the stage is a sentence of its own.
+        Called with (stage, done, total); total is 0 if the stage is a complete sentence.
     token
         See :class:`pytest_datasize.embedding.lazy_backbone.LazyBackbone`.
 
     Attributes
     ----------
     given
-        The options as given: they make the same study in another process.
+        The options as given: they rebuild the same study in another process.
     options
         Option name → checked value, defaults and preset filled in.
     pool
         The images.
     backbone
-        The backbone, loaded when it is first needed.
+        The backbone, loaded on first use.
     preset
         The published recipe that the options come from, or None.
     augmentation
-        Name of the augmentation; None if another session could not tell which it is.
+        Name of the augmentation; None if another session cannot identify it.
     waits
-        What this study waited for, in sentences.
+        Sentences about what this study waited for.
 
     Raises
     ------
@@ -115,10 +115,10 @@ class StudyContext:
         self.backbone = LazyBackbone(self.options, self.store, token)
         self.waits: list[str] = []
 
-    # -- keys ---------------------------------------------------------------------------------
+    # -- cache keys --------------------------------------------------------------------------------
 
     def family(self) -> str | None:
-        """Return the key of all that evidence depends on but the images; None if not known yet.
+        """Return the cache key of the evidence without the images; None if not known yet.
 
         Raises
         ------
@@ -128,25 +128,24 @@ class StudyContext:
         return self._key_of_options(cache_keys.EVIDENCE)
 
     def evidence_key(self, family: str | None) -> str | None:
-        """Return the key of everything that evidence depends on; None without a family."""
+        """Return the cache key of the evidence; None without a family."""
         return family and key_of([family, self.pool.fingerprint()])
 
     def trials_key(self) -> str | None:
-        """Return the key of all that a single trial depends on; None if it cannot be named."""
+        """Return the cache key of a single trial; None if a part of it has no name."""
         options = self._key_of_options(cache_keys.TRIAL)
         return options and key_of([options, self.pool.fingerprint()])
 
     @contextmanager
     def claim(self, key: str | None, work: str) -> Iterator[None]:
-        """Do something alone among the processes that share the store.
+        """Hold an exclusive claim on some work among the processes that share the store.
 
         Parameters
         ----------
         key
-            Names what is done by all that its result depends on; None where no other process
-            could find the result.
+            Cache key of the work's result; None if no other process could find the result.
         work
-            What the holder of the claim does, as in "embeds these images".
+            What the holder of the claim does, such as "embeds these images".
         """
         if key is None:
             yield
@@ -162,7 +161,7 @@ class StudyContext:
         )
 
     def subject(self) -> dict[str, Any]:
-        """Return what evidence is about, wherever it was measured, as plain data.
+        """Return what the evidence is about as plain data, the same on every machine.
 
         Raises
         ------
@@ -175,10 +174,10 @@ class StudyContext:
         fingerprint = self.pool.fingerprint()
         return {"images": {"number": number, "fingerprint": fingerprint}, "options": options}
 
-    # -- what trials need -----------------------------------------------------------------------
+    # -- inputs of trials -----------------------------------------------------------------------
 
     def draw(self, images: ImageSet, test: ImageSet | None) -> Plan:
-        """Draw which images each trial trains and is tested on.
+        """Draw the training and test images of each trial.
 
         Raises
         ------
@@ -192,12 +191,12 @@ class StudyContext:
         )
 
     def training(self) -> dict[str, Any]:
-        """Return the options for a strategy, and the recipe of a preset."""
+        """Return the options of the strategy, and the recipe of a preset."""
         return {**self.options, "recipe": self.preset.recipe if self.preset else None}
 
     @property
     def device(self) -> "torch.device":
-        """Where models run."""
+        """Device on which models run."""
         from pytest_datasize.embedding import device as devices
 
         return devices.resolve(self.options["device"])
@@ -224,7 +223,7 @@ def _with_preset(
 
 
 def _settle_features(options: dict[str, Any], named: bool) -> None:
-    """Settle what heads see; a strategy or preset that is given by name stays what it was."""
+    """Choose the layers that heads use; a strategy or preset given by name keeps its own."""
     if options["features"] == "auto":
         options["features"] = "last" if named else "stages"
     if options["strategy"] not in EMBEDDING_STRATEGIES:
@@ -232,7 +231,7 @@ def _settle_features(options: dict[str, Any], named: bool) -> None:
 
 
 def _settle_training(options: dict[str, Any], strategy: str | None) -> None:
-    """Let a trainer replace the strategy; refuse options that contradict each other."""
+    """Let a trainer replace the strategy; reject options that contradict each other."""
     trainer = options["trainer"]
     if trainer is not None and strategy not in (None, "own_training"):
         raise RequirementError(

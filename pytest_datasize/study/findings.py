@@ -1,4 +1,4 @@
-"""What a study notes beside its scores, as plain data that is kept and judged without torch."""
+"""Collect findings beside the scores, as plain data that can be stored and judged without torch."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,7 +28,7 @@ def findings(
     probabilities: Sequence[Sequence[NDArray[np.floating]]],
     near: Agreement | None,
 ) -> dict[str, Any]:
-    """Gather what the advice needs from the held-out predictions at the largest size.
+    """Collect the data for the advice from the held-out predictions at the largest size.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def findings(
     probabilities
         Per size, per repeat: class probabilities of the repeat's test images.
     near
-        How often neighbours in the embedding share a label; None where there is no embedding.
+        How often neighbours in the embedding share a label; None without an embedding.
     """
     images = image_sets[0]
     classes = len(images.classes)
@@ -49,7 +49,7 @@ def findings(
         for n in plan.sizes
     ]
     rows = np.concatenate(tested)
-    judged = np.unique(rows)  # of a large pool not every image is tested
+    judged = np.unique(rows)  # in a large pool, not every image is tested
     places = [np.searchsorted(judged, part) for part in tested]
     seen = held_out(labels[judged], places, last, classes)
     found = {
@@ -91,7 +91,7 @@ def _labels(
 def _redundancy(
     images: ImageSet, judged: NDArray[np.int64], seen: HeldOut
 ) -> dict[str, Any] | None:
-    """Tell of near-copies in the pool; None where no one has looked for them."""
+    """Return the near-duplicates in the pool; None if they were not searched for."""
     if images.near is None:
         return None
     own = np.full(len(images), np.nan)

@@ -1,4 +1,4 @@
-"""Prepare what trials need: images, their embeddings, and the outcomes that are known."""
+"""Prepare the inputs of trials: images, embeddings, and known outcomes."""
 
 from dataclasses import replace
 
@@ -19,7 +19,8 @@ from pytest_datasize.trials.work import Outcome, Work, pack, unpack
 def images_to_split(context: StudyContext) -> Loaded:
     """Return every image once, near-duplicates grouped or left out of the test images.
 
-    Where that leaves too few images for the plan, they are not separated; a finding says so.
+    If that leaves too few images for the plan, near-duplicates are not separated, and a finding
+    reports it.
 
     Raises
     ------
@@ -43,14 +44,14 @@ def images_to_split(context: StudyContext) -> Loaded:
 def embedded(
     context: StudyContext, image_sets: tuple[ImageSet, ...], space: Space | None = None
 ) -> Embeddings:
-    """Embed images with the backbone of a study, in a space that was settled before if any."""
+    """Embed images with the backbone of a study, in a given embedding space if there is one."""
     backbone = context.backbone.loaded
     return embed(
         image_sets,
         Embedder(backbone, context.device, context.options["precision"], space),
         context.store,
         lambda done, total: context.on_progress("embedding images", done, total),
-        # workers have settled the space, and hand their embeddings over in the common store
+        # workers chose the space and wrote their embeddings into the shared store
         keep=context.store if backbone.named or space else Store(),
     )
 
@@ -62,21 +63,21 @@ def work_of(
     space: Space | None,
     features: Features | None,
 ) -> Work:
-    """Gather what the trials of a plan need, and what is known of them.
+    """Collect the inputs of a plan's trials, and their known outcomes.
 
     Parameters
     ----------
     context
-        Whose trials.
+        The study.
     sets
-        The pool, and after it the test images where they are given apart.
+        The pool, followed by the test images if they are given separately.
     plan
-        Which of them each trial trains on.
+        Training images of each trial.
     space, features
-        What their embeddings depend on, and they themselves; None without any.
+        The embedding space and the embeddings; None without embeddings.
     """
     device = context.device
-    # heads cost less than looking them up; whatever trains longer is kept trial by trial
+    # training a head is cheaper than a cache lookup; longer training is cached per trial
     key = None if features is not None else context.trials_key()
     kept = context.store.trials(key) if key else {}
 

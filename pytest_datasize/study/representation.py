@@ -1,4 +1,4 @@
-"""Are the images like those that the model will meet? Embeds both and compares."""
+"""Compare the study's images with deployment images in the embedding space."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_datasize.study.study import Study
 
 LEAST = 20
-"""Images of either side below which nothing could be told."""
+"""Least number of images on each side; fewer cannot show a difference."""
 
 MOST_SHOWN = 12
 _USUAL = 0.99
@@ -26,16 +26,16 @@ _OF_THE_COMPARISON = ("backbone", "weights", "image_size", "precision")
 
 
 class Sides(NamedTuple):
-    """The images to compare, known by their contents.
+    """The images to compare, identified by their contents.
 
     Attributes
     ----------
     pool
-        The images of the study, copies counted once.
+        The images of the study, exact copies counted once.
     field
-        Those of the deployment.
+        The images of the deployment.
     names
-        Contents of the latter.
+        Contents of the deployment images.
     """
 
     pool: ImageSet
@@ -44,12 +44,12 @@ class Sides(NamedTuple):
 
 
 def sides_of(study: "Study", deployment: Any) -> Sides:
-    """Read the images of a study and those of the deployment; nothing is embedded.
+    """Read the images of a study and of the deployment, without embedding them.
 
     Parameters
     ----------
     study
-        Says which images and which store.
+        The study with its images and store.
     deployment
         See :func:`pytest_datasize.images.sources.unlabelled.load_unlabelled`.
 
@@ -66,7 +66,7 @@ def sides_of(study: "Study", deployment: Any) -> Sides:
 
 
 def subject(study: "Study", sides: Sides, false_alarms: float) -> dict[str, Any]:
-    """Say what a comparison is about, wherever it was made: both sides, and how they are seen."""
+    """Return what a comparison depends on, the same on every machine: both sides and the model."""
     options = study.subject()["options"]
     return {
         "images": _named(sides.pool.digests),
@@ -87,11 +87,11 @@ def representation(study: "Study", sides: Sides, false_alarms: float) -> dict[st
     Parameters
     ----------
     study
-        Says which backbone and store.
+        The study with its backbone and store.
     sides
-        The images.
+        The images of both sides.
     false_alarms
-        Rate of false alarms that the p-values must be able to show.
+        Rate of false alarms that the p-values must be able to resolve.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def representation(study: "Study", sides: Sides, false_alarms: float) -> dict[st
         features = study.embed(pool, field)
         found = _compared(features, np.array(fresh), pool, field, false_alarms)
         found["copies"] = len(field) - len(fresh)
-        if family := study.context.family():  # the weights are known by now
+        if family := study.context.family():  # the weights are known at this point
             study.store.put("represents", key_of([family, *content]), found, family)
     return found
 
@@ -169,9 +169,10 @@ def _least_alike(
     images: ImageSet,
     rows: NDArray[np.int64],
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return the images furthest from all of the others, and how many are unusually far.
+    """Return the images farthest from all images of the other side, and how many are unusual.
 
-    Unusual is a distance that 1 % of the others have to their own nearest neighbour.
+    A distance is unusual if only 1 % of the other side's images have a larger one to their own
+    nearest neighbour.
     """
     from pytest_datasize.curve.advice.neighbours import nearest_of
     from pytest_datasize.study.thumbnails import thumbnail

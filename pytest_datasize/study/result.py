@@ -1,4 +1,4 @@
-"""What a study plans and what it finds: plain evidence, judged by targets."""
+"""Data classes of a study's plan, data check and result; targets are judged from the result."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from pytest_datasize.requirement.requirement import Requirement
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study would train, and what that would cost.
+    """What a study would train, and its estimated cost.
 
     Attributes
     ----------
@@ -29,19 +29,19 @@ class StudyPlan:
     class_counts
         Class name → number of images.
     total, available, n_test
-        Images in all; that can be trained on; behind one score.
+        Images in all; available for training; test images behind one score.
     sizes, repeats, n_trials
         Training sizes, repeats per size, models to train.
     backbone, strategy, device, image_size
-        What is trained, where, on images of which side (pixels).
+        Model, strategy, device, and side of the input in pixels.
     seconds
-        Estimated wall time, from a few timed batches; None where a trainer's time is unknown.
+        Estimated wall time, from a few timed batches; None if a trainer's time is unknown.
     forwards, backwards
-        Images that pass (part of) a network, and images whose gradient is computed.
+        Images that pass forward through (part of) a network; images whose gradient is computed.
     stored
-        Bytes of embeddings or activations that are kept.
+        Bytes of embeddings or activations to store.
     shed
-        What a budget leaves out; empty for nothing.
+        What is left out to stay within a budget; empty if nothing is.
     """
 
     source: str
@@ -65,18 +65,18 @@ class StudyPlan:
 
 @dataclass(frozen=True)
 class StudyCheck:
-    """What a look at every image found.
+    """Result of the data checks on every image.
 
     Attributes
     ----------
     source, test_source
-        Where the images come from, and the test images where they are given apart.
+        Where the images come from, and the test images if they are given separately.
     class_counts
-        Class name → number of images to train on or to split, copies counted once.
+        Class name → number of images to train on or to split, exact copies counted once.
     total
         Images in all.
     available
-        Images that could be trained on; None when no split can be made.
+        Images available for training; None if no split can be made.
     findings
         (level, finding) pairs, see :mod:`pytest_datasize.requirement.checks`.
     """
@@ -95,7 +95,7 @@ class StudyCheck:
 
 
 class _Fitted(Mapping[str, LearningCurve]):
-    """Curves that are fitted when they are first asked for: few of them are."""
+    """Learning curves, fitted on first access, since only a few are used."""
 
     def __init__(self, outcomes: Mapping[str, Outcomes], law: str) -> None:
         self._outcomes, self._law = outcomes, law
@@ -115,7 +115,7 @@ class _Fitted(Mapping[str, LearningCurve]):
 
 @dataclass(frozen=True, repr=False)
 class StudyResult:
-    """The evidence: scores measured at every size, and the learning curves through them.
+    """The evidence: measured scores at every size, and the learning curves fitted to them.
 
     Attributes
     ----------
@@ -124,34 +124,34 @@ class StudyResult:
     class_counts
         Class name → number of images.
     total, available
-        Images in all; images that can be trained on once the test images are set aside.
+        Images in all; images available for training, without the test images.
     n_test
         Test images behind one score.
     sizes
         Training sizes, ascending.
     repeats, sampling, test_source
-        Repeats that were run, how subsamples were drawn, where the test images are from.
+        Repeats that were run, how subsamples were drawn, where the test images come from.
     n_trials, n_trials_planned
-        Models that were trained, and that the fixed plan has.
+        Models trained, and models in the full plan.
     outcomes
-        Metric → scores of all trials and the luck in them; for ``recall_per_class`` those of the
-        class that scores worst.
+        Metric → scores of all trials and their sampling variance; for ``recall_per_class`` those
+        of the class with the lowest recall.
     class_outcomes
-        Class name → the same, of its recall.
+        Class name → the same for its recall.
     law
         Family of the curves.
     backbone, weights_source, weights_hash, image_size, precision, strategy, device, seed
         How the scores were obtained.
     timings
-        Stage → wall time in seconds when it was measured: ``decode_and_embed``, ``heads``,
+        Stage → wall time in seconds of the measurement: ``decode_and_embed``, ``heads``,
         ``outcomes``.
     findings
-        What was noted beside the scores, see :mod:`pytest_datasize.study.findings`.
+        Data beside the scores, see :mod:`pytest_datasize.study.findings`.
     splits
-        Names of the repeats' splits: equal where the same images were tested and left to train on.
+        Names of the repeats' splits; equal names mean the same test and training images.
     features
-        What the heads of a frozen backbone saw, such as "last layer and 5 stages"; empty for other
-        strategies.
+        Layers that the heads of a frozen backbone used, such as "last layer and 5 stages"; empty
+        for other strategies.
     """
 
     source: str
@@ -190,12 +190,12 @@ class StudyResult:
 
     @property
     def scores(self) -> Mapping[str, Scores]:
-        """Metric → one tuple of repeats per size, as the metric's author means them."""
+        """Metric → one tuple of repeats per size, with the metric's own sign."""
         return {metric: found.given for metric, found in self.outcomes.items()}
 
     @cached_property
     def curves(self) -> Mapping[str, LearningCurve]:
-        """Metric → learning curve, fitted when it is first asked for."""
+        """Metric → learning curve, fitted on first access."""
         return _Fitted(self.outcomes, self.law)
 
     @cached_property
@@ -205,7 +205,7 @@ class StudyResult:
 
     @cached_property
     def grown_classes(self) -> ClassCurves | None:
-        """The recalls of all classes, fitted together; None where too little was noted for it."""
+        """The recalls of all classes, fitted together; None if the result lacks data for it."""
         if not self.findings:
             return None
         shift = self.findings["prior_shift"]
@@ -217,7 +217,7 @@ class StudyResult:
 
     @property
     def n_test_distinct(self) -> int:
-        """Different test images behind all scores of one size."""
+        """Number of different test images behind all scores of one size."""
         return next(iter(self.outcomes.values())).n_test
 
     def verdict(
@@ -226,14 +226,14 @@ class StudyResult:
         trusted_range: float = TRUSTED_RANGE,
         **targets: float,
     ) -> Verdict:
-        """Judge targets by this evidence.
+        """Judge targets from this evidence.
 
         Parameters
         ----------
         confidence
-            How sure the verdict must be, in (0.5, 1); None lets the median decide.
+            Required probability of the verdict, in (0.5, 1); None lets the median decide.
         trusted_range
-            Times the largest measured size beyond which a number is an extrapolation.
+            Multiple of the largest measured size beyond which a number is an extrapolation.
         **targets
             Metric → score to reach, in (0, 1).
 
@@ -242,7 +242,7 @@ class StudyResult:
         RequirementError
             Unknown metric, or a target outside its bounds.
         TrainingError
-            A trainer of one's own does not score the metric.
+            The user's trainer does not score the metric.
         """
         asked: dict[str, Any] = {"trusted_range": trusted_range}
         if confidence is not None:
@@ -268,23 +268,23 @@ class StudyResult:
         )
 
     def check(self, targets: Iterable[str]) -> None:
-        """Make sure that the trials scored the metrics asked for.
+        """Check that the trials scored the given metrics.
 
         Raises
         ------
         TrainingError
-            They did not: a trainer returned other scores.
+            A trainer returned other scores.
         """
         missing = [metric for metric in targets if metric not in self.outcomes]
         if missing:
             raise TrainingError(
                 f"{self.backbone} scored {', '.join(sorted(self.outcomes))}, not "
                 f"{', '.join(missing)}. Return that score too, or return class probabilities, "
-                "from which every metric can be told."
+                "from which every metric can be computed."
             )
 
     def advice(self, judgement: Judgement) -> Advice:
-        """Say how far to trust a judgement, and what would decide it."""
+        """Return how far to trust a judgement, and what would decide it."""
         if judgement.class_name is None:
             metric = judgement.metric
             return advise(self.outcomes[metric], self.curves[metric], judgement)

@@ -1,4 +1,4 @@
-"""A study's result as plain JSON and back, number for number."""
+"""Convert a study's result to plain JSON and back, without loss."""
 
 from dataclasses import fields
 from typing import Any
@@ -10,7 +10,7 @@ from pytest_datasize.study.result import StudyResult
 
 
 def to_json(result: StudyResult) -> dict[str, Any]:
-    """Return a result as JSON-able data; a float in JSON is read back as the same float."""
+    """Return a result as JSON data; floats are read back unchanged."""
     plain = {field.name: getattr(result, field.name) for field in fields(result)}
     for name in ("outcomes", "class_outcomes"):
         plain[name] = {key: _outcomes_to_json(value) for key, value in plain[name].items()}
@@ -18,7 +18,7 @@ def to_json(result: StudyResult) -> dict[str, Any]:
 
 
 def from_json(plain: dict[str, Any]) -> StudyResult:
-    """Return the result that :func:`to_json` was given."""
+    """Return the result from the data of :func:`to_json`."""
     given = dict(plain)
     for name in ("notes", "sizes", "splits"):
         given[name] = tuple(given[name])

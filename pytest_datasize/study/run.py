@@ -1,4 +1,4 @@
-"""Measure what a study asks: embed, separate near-duplicates, draw, train, score."""
+"""Run a study: embed, separate near-duplicates, draw the splits, train and score."""
 
 import hashlib
 import time
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_datasize.study.context import StudyContext
     from pytest_datasize.study.workers.dispatch import Dispatcher
 
-_NAMED_BY = 8  # images that tell data sets without files from each other, for a claim
+_NAMED_BY = 8  # images in the claim key of a data set without files
 
 
 def measured(
@@ -35,7 +35,7 @@ def measured(
     known: Callable[[], StudyResult | None],
     keep: Callable[[StudyResult], None],
 ) -> StudyResult:
-    """Embed, train and score, or take what another process did while this one waited for it.
+    """Embed, train and score, or load the result that another process computed meanwhile.
 
     Parameters
     ----------
@@ -44,23 +44,23 @@ def measured(
     until
         As in :meth:`pytest_datasize.study.study.Study.run`.
     workers
-        Who embeds and trains; None where this process does.
+        Workers that embed and train; None if this process does.
     known
-        Returns the result if the store has it.
+        Loads the result from the store, if it is there.
     keep
-        Keeps a result in the store, if another process could find it there.
+        Writes a result to the store, if another process could find it there.
 
     Raises
     ------
     DatasetError, BackboneError
         As in :meth:`pytest_datasize.study.study.Study.run`.
     """
-    embeddings: list[Embeddings] = []  # to be emptied: they are not kept while heads train
+    embeddings: list[Embeddings] = []  # emptied below, to free memory while heads train
     if context.options["strategy"] in EMBEDDING_STRATEGIES:
         embeddings.append(_embedded_pool(context, workers))
         key = context.evidence_key(context.family())
     else:
-        key = context.trials_key()  # trials are kept one by one, for other sizes and repeats too
+        key = context.trials_key()  # trials are cached one by one, for other sizes and repeats too
     with context.claim(key, "measures the same"):
         if found := known():
             return found
@@ -82,7 +82,10 @@ def _embedded_pool(context: "StudyContext", workers: "Dispatcher | None") -> Emb
 
 
 def _embedding_key(context: "StudyContext", parts: tuple[ImageSet, ...]) -> str:
-    """Name images and what embeds them; read few images, and none whose files have a stamp."""
+    """Return a claim key for images and their embedder, with as little reading as possible.
+
+    Images whose files have a known size and time are not read; of others only a few are.
+    """
     names: list[list[str | None]] = []
     for images in parts:
         stamps = list(images.stamps)
@@ -97,7 +100,7 @@ def _embedding_key(context: "StudyContext", parts: tuple[ImageSet, ...]) -> str:
 def _pixels_hash(images: ImageSet, row: int) -> str:
     try:
         raw = images.read(row)
-    except (DatasetError, UndecodableError):  # is reported with all that cannot be read
+    except (DatasetError, UndecodableError):  # reported later, with all unreadable images
         return ""
     return hashlib.sha256(raw if isinstance(raw, bytes) else raw.tobytes()).hexdigest()
 
@@ -120,7 +123,7 @@ def _measured(
     features = None
     if embeddings is not None:
         features = embeddings.of([*images.digests, *(test.digests if test else ())])
-    del embeddings  # or its rows, in the order of the files, would be kept as well
+    del embeddings  # else its rows, in file order, would stay in memory as well
     sets = (images, test) if test else (images,)
     work = work_of(context, sets, context.draw(images, test), space, features)
     if workers:
@@ -138,7 +141,7 @@ def _measured(
 
 
 def _with_fit(result: StudyResult) -> StudyResult:
-    """Note what the fit of a published recipe says of the same scores."""
+    """Add a note with the published recipe's own fit to the same scores."""
     from pytest_datasize.trials.presets import fit_note
 
     means = [float(np.mean(repeats)) for repeats in result.scores["accuracy"]]

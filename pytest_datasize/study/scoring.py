@@ -1,4 +1,4 @@
-"""Train the trials of a plan, score them, and gather the evidence."""
+"""Train the trials of a plan, score them, and collect the evidence."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -37,27 +37,27 @@ def measure(
     Parameters
     ----------
     work
-        The plan and all that its trials need.
+        The plan and all inputs of its trials.
     strategy
         Trains and scores the trials of some repeats.
     timings
-        Stage → seconds spent so far; grows.
+        Stage → seconds spent so far; entries are added.
     notes
-        What a reader should know of the plan.
+        Notes on the plan for the reader.
     until
         See :meth:`pytest_datasize.study.study.Study.run`.
     """
     plan, backbone, device, options = work.plan, work.backbone, work.device, work.options
     images, test, labels = work.image_sets[0], work.image_sets[1:], work.labels
     found: list[list[Any]] = [[] for _ in plan.sizes]
-    told = list(notes)
-    done = loose = 0
+    remarks = list(notes)
+    done = unconverged = 0
     for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
         trials = strategy(work, (done, stop))
         for known, new in zip(found, trials.scores or trials.probabilities, strict=True):
             known += new
-        told += trials.notes
-        loose += trials.unconverged
+        remarks += trials.notes
+        unconverged += trials.unconverged
         start = time.perf_counter()
         outcomes, by_class = (
             (_bare_outcomes(work, found), {}) if trials.scores else _outcomes(work, found)
@@ -73,7 +73,7 @@ def measure(
         n_trials = len(plan.trials(0, stop))
         result = StudyResult(
             source=images.source,
-            notes=(*images.notes, *dict.fromkeys([*told, *_unconverged(loose, n_trials)])),
+            notes=(*images.notes, *dict.fromkeys([*remarks, *_unconverged(unconverged, n_trials)])),
             class_counts=images.class_counts,
             total=len(labels),
             available=plan.available,
@@ -103,13 +103,13 @@ def measure(
         done = stop
         if until and until(result, stop / len(plan.repeats)):
             break
-    if by_class:  # a trainer's bare scores say nothing of single images
+    if by_class:  # a trainer's bare scores have no data on single images
         result = replace(result, findings=_findings(work, found))
     return result
 
 
 def _seen(work: Work) -> str:
-    """Say what the heads of a frozen backbone see."""
+    """Return the layers that the heads of a frozen backbone use, in words."""
     if work.features is None:
         return ""
     stages = len(work.backbone.widths) - 1
@@ -121,12 +121,12 @@ def _set_aside(plan: Plan, fraction: float, total: int) -> str:
     return f"{share} the images in every repeat"
 
 
-def _unconverged(loose: int, heads: int) -> tuple[str, ...]:
-    return (f"{loose} of {heads} heads did not converge",) if loose else ()
+def _unconverged(unconverged: int, heads: int) -> tuple[str, ...]:
+    return (f"{unconverged} of {heads} heads did not converge",) if unconverged else ()
 
 
 def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
-    """Note what the advice needs; embeddings only where the strategy has made them anyway."""
+    """Collect the data for the advice; embeddings only if the strategy computed them already."""
     near = None
     if work.features is not None:
         rows = sampled(len(work.image_sets[0]))
@@ -162,7 +162,7 @@ def metric_outcomes(
     pool: int,
     groups: NDArray[np.int64] | None = None,
 ) -> Outcomes:
-    """Return the outcomes of a metric of all classes.
+    """Return the outcomes of a metric over all classes.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def metric_outcomes(
         Class of every row.
     probabilities
         Per size, per repeat: predictions for its test images. The whole pool with a fixed test set
-        is trained once: fewer repeats than test parts.
+        is trained once, so there are fewer repeats than test parts.
     """
     contribute, unbiased = metric_function(metric), metric not in RATIOS
     values = [
@@ -210,7 +210,7 @@ def class_outcomes(
 
 
 def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
-    """Outcomes of a trainer that scores for itself."""
+    """Return the outcomes of a trainer that returns scores instead of predictions."""
     plan, images, options = work.plan, work.image_sets[0], work.options
     tested = [repeat.test for repeat in plan.repeats[: max(map(len, scores))]]
     bounds, direction = options["bounds"] or {}, options["direction"] or {}

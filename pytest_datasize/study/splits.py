@@ -1,4 +1,4 @@
-"""Names of splits, by which scores of two studies are known to be of the same images."""
+"""Name the splits of a study, so that two studies can be checked for the same test images."""
 
 from collections.abc import Sequence
 
@@ -12,21 +12,21 @@ from pytest_datasize.trials.plan import Plan
 def split_names(
     plan: Plan, image_sets: Sequence[ImageSet], fingerprint: str, repeats: int
 ) -> tuple[str, ...]:
-    """Name the split of each repeat by what the images show.
+    """Name the split of each repeat by the content of its images.
 
     Parameters
     ----------
     plan
-        Which rows each repeat tests on.
+        Test rows of each repeat.
     image_sets
-        The pool, and after it the test images where they are given separately.
+        The pool, followed by the test images if they are given separately.
     fingerprint
-        Name of all images with their groups.
+        Hash of all images and their groups.
     repeats
         Number of repeats that were run.
     """
     digests = np.array([digest for part in image_sets for digest in part.digests])
-    fixed = len(image_sets) > 1  # every repeat tests on the images that are given for it
+    fixed = len(image_sets) > 1  # every repeat uses the given test images
     names = tuple(
         key_of([fingerprint, fixed, sorted(digests[repeat.test].tolist())])
         for repeat in plan.repeats[: 1 if fixed else repeats]
@@ -35,7 +35,7 @@ def split_names(
 
 
 def same_splits(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether the repeats that two studies have in common are of the same splits.
+    """Whether the repeats that two studies share have the same splits.
 
     Examples
     --------

@@ -1,12 +1,12 @@
-"""Train no more repeats than the verdict needs: a group-sequential plan.
+"""Stop training early when the verdict is decided: a group-sequential plan.
 
-With a confidence c asked, the trials are looked at when 40 % and 70 % of the repeats are done, and
-training stops early only when every target is decided at a stricter level than c, that of
+If a confidence c is set, interim looks come when 40 % and 70 % of the repeats are done. Training
+stops early only if every target is decided at a stricter level than c, that of
 O'Brien & Fleming (1979, "A multiple testing procedure for clinical trials"): the normal quantile
-of c over the square root of the share of repeats done. The last look asks for c itself, so a
+of c divided by the square root of the share of repeats done. The last look requires c itself, so a
 sequential verdict is never less certain than that of the fixed plan. (The posterior probability of
-a calibrated curve keeps its meaning under early stopping; the stricter level pays for what is not
-calibrated in few repeats.)
+a calibrated curve keeps its meaning under early stopping; the stricter level compensates for poor
+calibration with few repeats.)
 """
 
 import math
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from pytest_datasize.study.result import StudyResult
 
 SHARES = (0.4, 0.7, 1.0)
-LEAST_REPEATS = 4  # fewer say little of their own spread
+LEAST_REPEATS = 4  # fewer give a poor estimate of their own spread
 
 
 def looks(repeats: int) -> tuple[int, ...]:
-    """Numbers of repeats after which to look; the last is all of them.
+    """Return the numbers of repeats after which to check; the last is all of them.
 
     Examples
     --------
@@ -35,38 +35,38 @@ def looks(repeats: int) -> tuple[int, ...]:
 
 
 def level(confidence: float, share: float) -> float:
-    """Probability to ask for when a share of the repeats in (0, 1] is done.
+    """Return the required probability when a share of the repeats, in (0, 1], is done.
 
     Examples
     --------
     >>> round(level(0.9, 1.0), 3), round(level(0.9, 0.4), 3)
     (0.9, 0.979)
     """
-    from scipy.special import ndtr, ndtri  # an unchanged gate asks for no level
+    from scipy.special import ndtr, ndtri  # slow to import; an unchanged gate does not need it
 
     return float(ndtr(ndtri(confidence) / math.sqrt(share)))
 
 
 @dataclass(frozen=True)
 class Certainty:
-    """Tells when a study may stop: called with its result and the share of repeats done."""
+    """Stopping rule of a study, called with its result and the share of repeats done."""
 
     targets: Mapping[str, float]
     confidence: float
 
     @property
     def key(self) -> str:
-        """Name what it asks, to tell evidence apart."""
+        """Key of the targets and confidence, part of the evidence's cache key."""
         return f"|{self.confidence}|{sorted(self.targets.items())}"
 
     def __call__(self, result: "StudyResult", share: float) -> bool:
-        """Whether every target is decided at the level of this look."""
+        """Whether every target is decided at the level of this interim look."""
         asked = level(self.confidence, share)
         return decided(result.verdict(asked, **self.targets))
 
 
 def decided(verdict: "Verdict") -> bool:
-    """Whether no judgement lacks the confidence that it was asked for."""
+    """Whether every judgement reaches the required confidence."""
     from pytest_datasize.curve.verdict import Status
 
     return all(judgement.status is not Status.UNDECIDED for judgement in verdict.judgements)

@@ -1,4 +1,4 @@
-"""What people ask of images: plan, check, run; results of earlier runs come from the store."""
+"""The public class Study: plan, check or run; earlier results are loaded from the store."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
@@ -29,16 +29,16 @@ class Study:
         (N, H, W[, C]) and (N,), a map-style torch Dataset of (image, label), or any other form
         that the marker takes.
     store
-        Results of earlier runs; None keeps nothing.
+        Store of earlier results; None stores nothing.
     engines
-        Workers of this session, to be shared with other studies; None starts some for each run.
+        Workers of this session, shared with other studies; None starts workers for each run.
     finished
-        Outcomes of trials that are known already, by (size, repeat); they are not trained again.
+        Known outcomes of trials, by (size, repeat); these trials are not trained again.
     on_trial
         Called with (size, repeat, outcome) as each trial ends.
     on_progress
-        Called with (stage, done, in all); in all is 0 where the stage is a sentence of its own,
-        such as "waiting for process 1, which embeds these images".
+        Called with (stage, done, total); total is 0 if the stage is a complete sentence, such as
+        "waiting for process 1, which embeds these images".
     **options
         As in the marker, see :class:`pytest_datasize.requirement.options.StudyOptions`; None for
         the default.
@@ -90,16 +90,16 @@ class Study:
 
     @property
     def store(self) -> Store:
-        """Results of earlier runs."""
+        """Store of earlier results."""
         return self.context.store
 
     def plan(self) -> "StudyPlan":
-        """Return what would be trained and what it would cost; train nothing.
+        """Return what would be trained and its estimated cost; train nothing.
 
         Raises
         ------
         DatasetError, BackboneError
-            What :meth:`run` would raise before it trains.
+            As :meth:`run` raises before it trains.
         """
         from pytest_datasize.embedding import device as devices
         from pytest_datasize.study.prepare import images_to_split
@@ -134,7 +134,7 @@ class Study:
         )
 
     def check(self) -> "StudyCheck":
-        """Read every image and return what is odd about the data set; train nothing.
+        """Read every image, run all data checks and return their findings; train nothing.
 
         Raises
         ------
@@ -163,22 +163,22 @@ class Study:
         )
 
     def run(self, until: Callable[["StudyResult", float], bool] | None = None) -> "StudyResult":
-        """Embed, train, score and fit; or take from the store what was measured before.
+        """Embed, train, score and fit; or load an earlier result from the store.
 
         Parameters
         ----------
         until
-            Called with the result and the share of repeats done, at each look of
+            Called with the result and the share of repeats done, at each interim look of
             :func:`pytest_datasize.study.stopping.looks`; training stops when it returns True. None
-            trains all repeats. Its ``key``, a text that names what it does, keeps its evidence
-            apart from that of others; without one the evidence is not stored.
+            trains all repeats. Its ``key``, a text that names the rule, enters the cache key of the
+            evidence; without one the evidence is not stored.
 
         Raises
         ------
         DatasetError
             Images cannot be read, or are too few to judge.
         BackboneError
-            The backbone or its weights cannot be had, or fail on the images.
+            The backbone or its weights cannot be loaded, or fail on the images.
         """
         from pytest_datasize.study.result_json import from_json, to_json
         from pytest_datasize.study.run import measured
@@ -204,14 +204,14 @@ class Study:
 
     @property
     def waits(self) -> tuple[str, ...]:
-        """How long :meth:`run` waited for other processes, and for what; a sentence for each."""
+        """One sentence for each wait of :meth:`run` for another process: how long and why."""
         return tuple(self.context.waits)
 
     def key(self) -> str | None:
-        """Return the key of everything that the evidence depends on; None if it is not known.
+        """Return the cache key of the evidence; None if it is not known.
 
         Images whose files are unknown are read only if the store has evidence of a study that
-        differs from this one in nothing but its images.
+        differs from this one only in its images.
 
         Raises
         ------
@@ -227,11 +227,11 @@ class Study:
         return context.evidence_key(family)
 
     def subject(self) -> dict[str, Any]:
-        """Return what the evidence is about, wherever it was measured, as plain data."""
+        """Return what the evidence is about as plain data, the same on every machine."""
         return self.context.subject()
 
     def images(self) -> ImageSet:
-        """Return every image of the pool once, copies left out; nothing is trained.
+        """Return every image of the pool, without exact copies; train nothing.
 
         Raises
         ------
@@ -241,7 +241,7 @@ class Study:
         return self.context.pool.once.images
 
     def fingerprint(self) -> str:
-        """Return a hash of what the images show, their labels and groups, and the test images."""
+        """Return a hash of the images' content, their labels and groups, and the test images."""
         return self.context.pool.fingerprint()
 
     def embed(self, *image_sets: ImageSet) -> tuple[Any, ...]:
@@ -250,7 +250,7 @@ class Study:
         Raises
         ------
         DatasetError, BackboneError
-            Images cannot be decoded, or the backbone cannot be had.
+            Images cannot be decoded, or the backbone cannot be loaded.
         """
         import torch
 
@@ -273,6 +273,6 @@ class Study:
 
     def _keep(self, evidence: dict[str, Any], stops: str) -> None:
         family = self.context.family()
-        if family is not None:  # None: an object that another session could not tell
+        if family is not None:  # None: it includes an object that another session cannot identify
             key = self.context.evidence_key(family)
             self.store.put("evidence", f"{key}{stops}", evidence, family)

@@ -1,4 +1,4 @@
-"""``suggest --dataset DIR --unlabelled DIR --images N``: which images to label next."""
+"""Command ``suggest --dataset DIR --unlabelled DIR --images N``: suggest images to label next."""
 
 import argparse
 import csv
@@ -13,7 +13,7 @@ _STUDY = ("backbone", "weights", "image_size", "device", "precision", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Offer what a study needs, and the images to choose from."""
+    """Add the options of a study, and the images to choose from."""
     from pytest_datasize.requirement.options import OPTIONS
 
     parser.add_argument("--dataset", required=True, metavar="DIR", help="labelled images")
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
-    """Print the images, the most instructive first."""
+    """Print the images to label, the least certain first."""
     from pytest_datasize.store import Store
     from pytest_datasize.study.study import Study
     from pytest_datasize.study.suggestion import suggest

@@ -1,4 +1,4 @@
-"""What to label next: a head trained on the labelled images judges the unlabelled ones."""
+"""Suggest images to label next: a head trained on the labelled images ranks the unlabelled ones."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,9 @@ class Suggestion:
     image
         Its name, such as a path.
     likely
-        The class it looks like.
+        Its most probable class.
     margin
-        How much likelier that class is than the next, in [0, 1].
+        Probability of that class minus that of the second, in [0, 1].
     """
 
     image: str
@@ -33,22 +33,22 @@ class Suggestion:
 
 
 def suggest(study: "Study", unlabelled: Any, number: int) -> list[Suggestion]:
-    """Rank unlabelled images by what their labels would teach.
+    """Rank unlabelled images by how much their labels would help the model.
 
     Parameters
     ----------
     study
-        Says which images are labelled, and with which backbone.
+        The study with the labelled images and the backbone.
     unlabelled
         See :func:`pytest_datasize.images.sources.unlabelled.load_unlabelled`. Images that are
-        labelled already, and copies, are left out.
+        labelled already, and exact copies, are left out.
     number
         Images to suggest.
 
     Raises
     ------
     DatasetError
-        Nothing is left to label, or images cannot be read.
+        No image is left to label, or images cannot be read.
     """
     import torch
 

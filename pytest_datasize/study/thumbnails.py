@@ -1,4 +1,4 @@
-"""Small pictures that stand inside a report: it must say it all when the images are elsewhere."""
+"""Make thumbnails that are embedded in reports, so that a report needs no image files."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ def thumbnail(images: ImageSet, row: int) -> str | None:
     """Return an image as a JPEG data URI of a few kilobytes; None if that cannot be done."""
     try:
         picture = decode(images.read(row), images.max_pixels)
-    except (UndecodableError, OSError):  # it was there when the study ran
+    except (UndecodableError, OSError):  # the file has changed or gone since the study ran
         return None
     picture.thumbnail((SIDE, SIDE))
     for quality in (70, 40, 15):

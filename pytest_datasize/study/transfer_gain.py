@@ -1,4 +1,4 @@
-"""What strategies scored on the same images before, and what transfer adds as they tell."""
+"""Store the scores of strategies, and compute the gain of transfer from them."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def transfer_gain(context: "StudyContext") -> dict[str, Any] | None:
-    """Say what transfer adds here; None unless both strategies ran on the same splits before.
+    """Return the gain of transfer; None unless both strategies ran on the same splits before.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def transfer_gain(context: "StudyContext") -> dict[str, Any] | None:
 
 
 def keep_scores(context: "StudyContext", result: "StudyResult") -> None:
-    """Keep what a study found, for others on the same images."""
+    """Store the scores of a study, for other strategies on the same images."""
     key = _key(context, context.options["strategy"])
     if key and (found := result.scores.get("accuracy")):
         scores = {str(size): list(s) for size, s in zip(result.sizes, found, strict=True)}
@@ -47,9 +47,9 @@ def keep_scores(context: "StudyContext", result: "StudyResult") -> None:
 
 
 def _key(context: "StudyContext", strategy: str) -> str | None:
-    """Name a strategy on the splits of this study, whatever sizes and repeats it has.
+    """Return the cache key of a strategy on the splits of this study, for any sizes and repeats.
 
-    None where something has no name that another session would find again.
+    None if a part has no name that is the same in another session.
     """
     options = {**context.options, "strategy": strategy}
     if strategy not in EMBEDDING_STRATEGIES:

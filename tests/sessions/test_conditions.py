@@ -75,7 +75,7 @@ def test_robot(): ...
     result.stdout.fnmatch_lines(
         [
             "*_ test_robot _*",
-            "the images are not like those of the deployment: a classifier tells them apart *",
+            "the images are not like those of the deployment: a classifier distinguishes them *",
             "*least like the pool: *",
         ]
     )

@@ -99,7 +99,7 @@ def test_a_record_is_valid_in_another_folder(checkout, elsewhere):
         ("weights", ("folder", "file", "field"), "* was 'local-dir|*+*', is 'local-dir|*+*'*"),
         ("architecture", ("folder", "field"), "*backbone was 'local-dir|*+*', is *"),
         ("helper", ("trainer",), "*trainer was 'theirs:train *', is 'theirs:train *'*"),
-        ("closure", ("trainer",), "*trainer is an object that another session could not tell*"),
+        ("closure", ("trainer",), "*trainer is an object that another session cannot identify*"),
     ],
 )
 def test_what_a_path_or_a_name_leads_to_is_compared(elsewhere, change, gates, says):

@@ -22,7 +22,7 @@ def test_the_docs_hold_the_same_table():
         [
             f"`{name}`",
             f"`{check.level}`" + ("" if check.settable else ", fixed"),
-            check.meaning + (" (decodes)" if check.looks else ""),
+            check.meaning + (" (decodes)" if check.decodes else ""),
             check.consequence,
         ]
         for name, check in CHECKS.items()

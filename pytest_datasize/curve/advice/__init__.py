@@ -1,1 +1,1 @@
-"""What to do about a verdict: each module answers one question from what was measured anyway."""
+"""Advice on a verdict: each module answers one question from data that were measured anyway."""

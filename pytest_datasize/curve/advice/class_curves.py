@@ -1,14 +1,14 @@
-"""How every class's recall grows with images, all classes fitted together.
+"""Fit the recall of every class as a function of images, all classes jointly.
 
-A class with six test images says little about its own curve, but classes of one data set grow
+A class with six test images carries little data on its own curve, but classes of one data set grow
 alike. So each class has its own level (recall today) and its own rise, both drawn from
 distributions over classes that are estimated at the same time (partial pooling): a well-measured
-class keeps its own curve, a rare one leans on the others. On the logit scale, with r the number
-of images in today's, class c follows ``level_c + rise_c * (1 - r**-b) / b``; b is shared.
+class keeps its own curve, a rare one borrows from the others. On the logit scale, with r the number
+of images relative to today's, class c follows ``level_c + rise_c * (1 - r**-b) / b``; b is shared.
 
-A plan that adds images to some classes alone moves two things that growth in today's proportions
-cannot show. The classifier's prior shifts towards the classes that grow, at the others' cost: how
-far each recall then moves is measured by shifting the held-out predictions themselves
+Adding images to some classes only has two effects that growth in current proportions does not
+show. The classifier's prior shifts towards the classes that grow, at the cost of the others: the
+effect on each recall is measured by shifting the held-out predictions
 (:func:`prior_shift`). And only the classes that grow gain information: :data:`OWN_SHARE`.
 """
 
@@ -26,19 +26,19 @@ from pytest_datasize.curve.outcomes import Outcomes
 from pytest_datasize.curve.seeds import Purpose, stream
 
 DRAWS: Final = 400
-"""Draws from the posterior that stand for it."""
+"""Number of draws that represent the posterior."""
 
 OWN_SHARE: Final = 0.7
-"""How much of a class's growth comes from its own images; the rest from those of all others.
+"""Share of a class's growth that comes from its own images; the rest comes from all others.
 
-Chosen on Fashion-MNIST, where anything from 0.5 to 1 does about as well.
+Chosen on Fashion-MNIST, where all values from 0.5 to 1 work about equally well.
 """
 
 MISFIT: Final = 0.3
-"""How far a true recall strays from the law within an e-fold of images, logits; a random walk."""
+"""Deviation of a true recall from the law per e-fold of images, in logits; a random walk."""
 
 SHIFT_ERROR: Final = 0.3
-"""Relative error of what a changed prior does to a recall: measured for small changes."""
+"""Relative error of the effect of a prior shift on a recall: it is measured for small shifts."""
 
 _CURVATURES: Final = (0.001, 0.15, 0.3, 0.5, 0.75, 1.0)
 _LEVEL_SPREADS: Final = (0.3, 0.6, 1.2, 2.4)
@@ -53,7 +53,7 @@ _MOST_PREDICTIONS: Final = 10_000
 
 @dataclass(frozen=True)
 class _LogitScale(Scale):
-    """Logit of a score that half a right and half a wrong image keep off 0 and 1."""
+    """Logit of a score; half a right and half a wrong image keep the score away from 0 and 1."""
 
     images: int
 
@@ -87,9 +87,9 @@ class ClassCurves:
         Draws of b, shape (S,).
     misfit, shift_factor
         Draws of each class's deviation from the law after an e-fold, logits, and of the factor by
-        which ``shift`` errs, shape (S, C).
+        which ``shift`` is wrong, shape (S, C).
     shift
-        How a recall (row) moves with the log of a class's prior (column), logits, (C, C).
+        Change of a recall (row) per log prior of a class (column), in logits, (C, C).
     """
 
     names: tuple[str, ...]
@@ -102,7 +102,7 @@ class ClassCurves:
     shift: FloatArray
 
     def recalls(self, images: FloatArray) -> FloatArray:
-        """Return draws of every class's recall with so many training images of each.
+        """Return draws of every class's recall for given numbers of training images.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class ClassCurves:
 
 
 def _growth(images: FloatArray, now: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return by how many e-folds every class has grown, and how its share has; (..., C) each."""
+    """Return the growth of every class and of its share, in e-folds, (..., C) each."""
     grown = np.log(images / now)
     total = np.log(images.sum(axis=-1, keepdims=True) / now.sum())
     return OWN_SHARE * grown + (1.0 - OWN_SHARE) * total, grown - total
@@ -137,7 +137,7 @@ def fit_classes(
     shift: FloatArray | None = None,
     seed: int = 0,
 ) -> ClassCurves:
-    """Fit the recalls of all classes together.
+    """Fit the recalls of all classes jointly.
 
     Parameters
     ----------
@@ -146,9 +146,9 @@ def fit_classes(
     images
         Training images of every class at every size, shape (K, C); the last row is today's.
     shift
-        See :func:`prior_shift`; None where it is not known: then nothing shifts.
+        See :func:`prior_shift`; None if unknown: then there is no shift.
     seed
-        Of the draws.
+        Seed of the draws.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def fit_classes(
 def _estimated(outcomes: Outcomes, away: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return a class's mean recalls as logits, and the inverse of their covariance.
 
-    The law may be off by the more, the further a size lies ``away`` from today's, in e-folds.
+    The misfit of the law grows with the distance ``away`` of a size from today's, in e-folds.
     """
     scale = _LogitScale(outcomes.n_test)
     scores = [np.asarray(repeats) for repeats in outcomes.scores]
@@ -223,13 +223,13 @@ def _estimated(outcomes: Outcomes, away: FloatArray) -> tuple[FloatArray, FloatA
 
 @dataclass(frozen=True, eq=False)
 class _Cell:
-    """The posterior given curvature and spreads: normal, so exact."""
+    """The posterior given curvature and spreads; it is normal, so computed exactly."""
 
     log_evidence: float
     curvature: float
-    mean: FloatArray  # (2,), of the classes' mean
+    mean: FloatArray  # (2,), mean over classes
     mean_covariance: FloatArray  # (2, 2)
-    gain: FloatArray  # (C, 2, 2), how much a class follows its own data
+    gain: FloatArray  # (C, 2, 2), weight of a class's own data
     own: FloatArray  # (C, 2)
     covariance: FloatArray  # (C, 2, 2), of a class given the mean
 
@@ -251,7 +251,7 @@ def _cell(
     level_spread: float,
     rise_spread: float,
 ) -> _Cell:
-    """Integrate over the classes and their mean, both normal."""
+    """Integrate over the classes and their mean, both normal, in closed form."""
     gained = -np.expm1(-curvature * growth) / curvature
     design = np.stack([np.ones_like(gained), gained], axis=2)
     precision = np.einsum("cki,ckl,clj->cij", design, weight, design)
@@ -290,7 +290,7 @@ def _cell(
 def prior_shift(
     labels: NDArray[np.int64], probabilities: FloatArray, n_classes: int
 ) -> list[list[float]] | None:
-    """Measure how every class's recall moves when the prior of a class grows.
+    """Measure the change of every class's recall when the prior of a class grows.
 
     Parameters
     ----------
@@ -299,17 +299,18 @@ def prior_shift(
     probabilities
         Those predictions, shape (M, C).
     n_classes
-        C; beyond 200 classes nothing is measured and None returned.
+        C; above 200 classes nothing is measured and None is returned.
 
     Returns
     -------
     list of C lists
         Row c, column j: change of the logit of the recall of c per unit of the log prior of j.
-        Rows add up to zero: a prior that grows everywhere is no change.
+        Rows sum to zero: a prior that grows for all classes changes nothing.
     """
     if n_classes > _MOST_CLASSES:
         return None
-    step = max(1, len(labels) // _MOST_PREDICTIONS)  # of very many, evenly spread ones do
+    # of very many predictions, an even sample suffices
+    step = max(1, len(labels) // _MOST_PREDICTIONS)
     labels, probabilities = labels[::step], probabilities[::step]
     odds = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
     counts = np.bincount(labels, minlength=n_classes)

@@ -1,9 +1,9 @@
-"""Which classes to collect images of: the cheapest allocation that brings the target.
+"""Plan which classes to collect images of: the cheapest allocation that reaches the target.
 
-A path is followed image by image, always adding where the expected score rises most per money
-spent, until the posterior of :mod:`~pytest_datasize.curve.advice.class_curves` is sure that the
-target is met. Where it becomes 5 %, 50 % and 95 % sure are the ends and the middle of the interval.
-Growing all classes in today's proportions is a second path, judged in the same way.
+A greedy path adds images step by step to the class where the expected score rises most per money,
+until the posterior of :mod:`~pytest_datasize.curve.advice.class_curves` is sure that the target is
+met. The steps at which the probability reaches 5 %, 50 % and 95 % are the ends and the middle of
+the interval. Growing all classes in current proportions is a second path, judged in the same way.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,13 +17,13 @@ from pytest_datasize.curve.laws import FloatArray
 from pytest_datasize.requirement.registries import WORST_CLASS
 
 FURTHEST: Final = 16.0
-"""A path ends at so many times today's images: further on, no plan is worth its name."""
+"""A path ends at this multiple of today's images; beyond, a projection is too uncertain to plan."""
 
 _STEP: Final = 0.02
 _SURE: Final = (0.05, 0.5, 0.95)
 _MOST_CANDIDATES: Final = 24
 _FEW: Final = slice(None, None, 4)
-"""Every fourth draw chooses the next class; all of them judge."""
+"""Every fourth draw is used to choose the next class; all draws are used to judge."""
 
 Combine = Callable[[FloatArray, FloatArray], FloatArray]
 
@@ -38,19 +38,19 @@ SCORES: Final[Mapping[str, Combine]] = {
 
 @dataclass(frozen=True)
 class Route:
-    """A way of collecting that brings the target.
+    """An allocation of new images that reaches the target.
 
     Attributes
     ----------
     images
-        Class name → images to add, for an even chance of the target.
+        Class name → images to add, for a probability of 50 % to reach the target.
     total, low, high
-        Images to add in all, and their 90 % interval; None where no number of images up to
-        :data:`FURTHEST` times today's is that sure.
+        Images to add in total, and their 90 % interval; None if no number of images up to
+        :data:`FURTHEST` times today's reaches that probability.
     cost, cost_low, cost_high
         The same in money; None without prices.
     score, score_low, score_high
-        Projected score once the images are there, and its 90 % interval.
+        Projected score with the added images, and its 90 % interval.
     """
 
     images: Mapping[str, int]
@@ -67,7 +67,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Collection:
-    """Two routes to one target: by class, and in today's proportions."""
+    """Two allocations that reach one target: by class, and in current proportions."""
 
     by_class: Route
     proportional: Route
@@ -91,9 +91,9 @@ def plan_collection(
     target
         Score to reach, in (0, 1).
     shares
-        Share of every class in the images that are scored, shape (C,); adds up to one.
+        Share of every class in the scored images, shape (C,); sums to one.
     prices
-        Class name → price of one image; None where images of all classes cost the same.
+        Class name → price of one image; None if images of all classes cost the same.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def within_budget(
     prices: Mapping[str, float],
     budget: float,
 ) -> Route:
-    """Spend a budget where it helps the score most; see :func:`plan_collection`."""
+    """Allocate a budget so that the score rises most; see :func:`plan_collection`."""
     price = np.array([prices[name] for name in curves.names])
     course = _Course(curves, SCORES[metric], shares, 1.0, price, True)
     return course.spend(budget)
@@ -136,7 +136,7 @@ class _Course:
     priced: bool
 
     def route(self, cheapest: bool) -> Route:
-        """Walk until it is as sure as can be; note where the posterior was how sure."""
+        """Follow the path to its end; note where the probability crosses each level."""
         now = self.curves.images
         images = now.copy()
         reached: list[FloatArray | None] = [None] * len(_SURE)
@@ -153,7 +153,7 @@ class _Course:
         return self._route(low, middle, high, images - now)
 
     def spend(self, budget: float) -> Route:
-        """Walk until the money is spent."""
+        """Follow the path until the budget is spent."""
         images = self.curves.images.copy()
         left = budget
         while images.sum() < FURTHEST * self.curves.images.sum():
@@ -171,14 +171,14 @@ class _Course:
         return self.combine(self.curves.recalls(images), self.shares)
 
     def _grown(self, images: FloatArray) -> FloatArray:
-        """One step in today's proportions."""
+        """Return the images after one step in current proportions."""
         step: FloatArray = np.maximum(_STEP * images.sum(), 1.0) * (
             self.curves.images / self.curves.images.sum()
         )
         return step
 
     def _next(self, images: FloatArray) -> FloatArray:
-        """One step to where the expected score rises most for the money."""
+        """Return the images after one step in the class with the highest gain per money."""
         size = max(1.0, float(np.round(_STEP * images.sum())))
         few = self._some()
         today = few.curves.recalls(images)

@@ -1,4 +1,4 @@
-"""What transfer adds, where a frozen backbone and training from scratch ran on the same images."""
+"""Compute the gain of transfer: a frozen backbone against training from scratch, same images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ class Gain:
     Attributes
     ----------
     images
-        Training images of both: the largest size that both have.
+        Training images of both: the largest common size.
     frozen, scratch
-        Mean accuracies over the repeats that both have.
+        Mean accuracies over the common repeats.
     gain
         Their difference.
     low, high
-        Its 90 % interval; None with a single repeat, which says nothing of luck.
+        Its 90 % interval; None with a single repeat, from which no variance can be estimated.
     repeats
         Repeats of both.
     """
@@ -43,10 +43,10 @@ def transfer_gain(
     scratch: Mapping[int, Sequence[float]],
     test_images: int,
 ) -> Gain | None:
-    """Compare the two at the largest training size that both were measured at.
+    """Compare the two at the largest training size that was measured for both.
 
-    The repeats' training sets overlap, so the variance of their mean difference is not theirs over
-    their number: it is that times (1 / repeats + test images / training images) (Nadeau & Bengio
+    The repeats' training sets overlap, so the variance of their mean difference is the variance of
+    one repeat times (1 / repeats + test images / training images), not / repeats (Nadeau & Bengio
     2003, "Inference for the Generalization Error", Machine Learning 52).
 
     Parameters
@@ -54,12 +54,12 @@ def transfer_gain(
     frozen, scratch
         Training size → accuracy of every repeat, on the same splits.
     test_images
-        Test images behind each.
+        Test images behind each score.
 
     Returns
     -------
     Gain or None
-        None where they have no size in common.
+        None without a common size.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Labels that held-out predictions contradict, by confident learning.
+"""Find doubtful labels: held-out predictions contradict them, by confident learning.
 
 Northcutt, Jiang & Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
 JAIR 70: an image is confidently of class j where its held-out probability of j is at least the mean
@@ -27,7 +27,7 @@ class Suspect:
     row
         Its row among the labelled images.
     label, likely
-        The class it is under, and the one it looks like.
+        Its class in the data set, and its most probable class.
     probability
         Held-out probability of the likely class among the two.
     """
@@ -45,7 +45,7 @@ class HeldOut:
     Attributes
     ----------
     probabilities
-        Shape (N, C); not a number where an image was never held out.
+        Shape (N, C); NaN for an image that was never held out.
     contradicted
         Share of the trials that predicted another class than the label, (N,).
     """

@@ -1,4 +1,4 @@
-"""What the nearest neighbours in the embedding say: near or far domain, and what stands alone.
+"""Search nearest neighbours in the embedding: how well it separates the classes, and outliers.
 
 If an image's nearest neighbour mostly has its class, the frozen backbone already separates the
 classes: transfer helps much. It costs nothing beyond the embeddings that a gate has anyway.
@@ -16,13 +16,13 @@ from pytest_datasize.curve.seeds import Purpose, stream
 
 NEAR: Final = 0.8
 FAR: Final = 0.4
-"""Agreement beyond chance, as a share of what is possible, from which and up to which the domain
-is called near and far. A convention of this plugin; the number stands beside the word."""
+"""Limits of the agreement beyond chance (as a share of the possible maximum): from the first the
+domain is near, up to the second it is far. A convention of this plugin; reports show the number."""
 
 MOST: Final = 10_000
-"""Images among which neighbours are looked for: a sample of a larger pool."""
+"""Most images among which neighbours are searched; of a larger pool, a sample."""
 
-_ASKED: Final = 4000
+_MOST_QUERIES: Final = 4000
 _BLOCK: Final = 1024
 
 
@@ -35,9 +35,9 @@ class Agreement:
     share, low, high
         That share, and its 90 % interval.
     chance
-        The share if neighbours were picked at random.
+        The share expected for random neighbours.
     images
-        Images that were asked.
+        Images whose neighbours were searched.
     """
 
     share: float
@@ -48,7 +48,7 @@ class Agreement:
 
     @property
     def skill(self) -> float:
-        """Agreement beyond chance, as a share of what is possible."""
+        """Agreement beyond chance, as a share of the possible maximum."""
         return (self.share - self.chance) / max(1.0 - self.chance, 1e-9)
 
     @property
@@ -60,7 +60,7 @@ class Agreement:
 def agreement(
     features: NDArray[np.floating], labels: NDArray[np.int64], seed: int = 0
 ) -> Agreement:
-    """Ask every image (of many, a sample) for the label of its nearest neighbour.
+    """Compare the label of every image (of many, a sample) with that of its nearest neighbour.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def agreement(
     labels
         Classes, shape (N,).
     seed
-        Of the sample.
+        Seed of the sample.
 
     Examples
     --------
@@ -78,18 +78,18 @@ def agreement(
     >>> found.share, found.domain
     (1.0, 'near')
     """
-    asked = np.arange(len(labels))
-    if len(labels) > _ASKED:
-        asked = stream(seed, Purpose.ASKED_IMAGES).permutation(len(labels))[:_ASKED]
-    nearest, _ = nearest_of(features[asked], features, own=asked)
-    hits = int((labels[nearest] == labels[asked]).sum())
-    low, high = share_interval(hits, len(asked))
+    queries = np.arange(len(labels))
+    if len(labels) > _MOST_QUERIES:
+        queries = stream(seed, Purpose.ASKED_IMAGES).permutation(len(labels))[:_MOST_QUERIES]
+    nearest, _ = nearest_of(features[queries], features, own=queries)
+    hits = int((labels[nearest] == labels[queries]).sum())
+    low, high = share_interval(hits, len(queries))
     shares = np.bincount(labels) / len(labels)
-    return Agreement(hits / len(asked), low, high, float(shares @ shares), len(asked))
+    return Agreement(hits / len(queries), low, high, float(shares @ shares), len(queries))
 
 
 def sampled(images: int, seed: int = 0) -> NDArray[np.int64]:
-    """Return the rows among which neighbours are looked for, ascending: all, or :data:`MOST`."""
+    """Return the rows among which neighbours are searched, ascending: all, or :data:`MOST`."""
     if images <= MOST:
         return np.arange(images)
     chosen = stream(seed, Purpose.SAMPLED_IMAGES).choice(images, MOST, replace=False)
@@ -98,25 +98,25 @@ def sampled(images: int, seed: int = 0) -> NDArray[np.int64]:
 
 
 def nearest_of(
-    asked: NDArray[np.floating],
+    queries: NDArray[np.floating],
     among: NDArray[np.floating],
     own: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
-    """Return the row of the nearest of some embeddings, and its cosine distance.
+    """Return the row of the nearest neighbour of each query, and its cosine distance.
 
     Parameters
     ----------
-    asked, among
+    queries, among
         Embeddings, shapes (M, D) and (N, D).
     own
-        Rows of ``among`` that the asked are themselves, which do not count, shape (M,).
+        Rows of ``among`` that are the queries themselves and are excluded, shape (M,).
     """
     known = unit(among)
-    rows = np.empty(len(asked), dtype=np.int64)
-    distances = np.empty(len(asked))
-    for start in range(0, len(asked), _BLOCK):
+    rows = np.empty(len(queries), dtype=np.int64)
+    distances = np.empty(len(queries))
+    for start in range(0, len(queries), _BLOCK):
         block = slice(start, start + _BLOCK)
-        alike = unit(asked[block]) @ known.T
+        alike = unit(queries[block]) @ known.T
         if own is not None:
             alike[np.arange(len(alike)), own[block]] = -2.0
         rows[block] = alike.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Which unlabelled images to label next: those that the model is unsure of, and unlike each other.
+"""Rank unlabelled images to label next: uncertain ones that differ from each other.
 
 Zhdanov 2019, "Diverse mini-batch Active Learning", arXiv:1901.05954: the most uncertain images are
 clustered in the embedding, each weighted by its uncertainty, into as many clusters as can be
@@ -15,13 +15,13 @@ from pytest_datasize.curve.advice.two_sample import unit
 from pytest_datasize.curve.seeds import Purpose, stream
 
 CANDIDATES: Final = 10
-"""Images that are clustered, in times those that can be labelled."""
+"""Images to cluster, as a multiple of those that can be labelled."""
 
 _ROUNDS: Final = 10
 
 
 def margins(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return how much likelier the likeliest class is than the next, shape (N,)."""
+    """Return the probability of the first class minus that of the second, shape (N,)."""
     ordered = np.sort(probabilities, axis=1)
     difference: NDArray[np.floating] = ordered[:, -1] - ordered[:, -2]
     return difference
@@ -40,14 +40,14 @@ def rank(
     features, probabilities
         Embeddings and class probabilities of the unlabelled images, shapes (N, D) and (N, C).
     number
-        Images to choose; all N where there are fewer.
+        Images to choose; all N if there are fewer.
     seed
-        Of the first centres.
+        Seed of the first centres.
 
     Returns
     -------
     ndarray of int64
-        Rows of the chosen images, the least sure first.
+        Rows of the chosen images, the least certain first.
 
     Examples
     --------

@@ -1,11 +1,12 @@
-"""How many images a pool is worth, given that some are nearly the same as others there.
+"""Estimate the effective number of images in a pool with near-duplicates.
 
-Two numbers. How many *different* images there are is counted: each group of near-copies once. What
-the copies add is measured: Kish 1965, "Survey Sampling": a group of m images whose values have an
-intraclass correlation r is worth m / (1 + (m - 1) r) independent ones, from m (r = 0: as different
-as any) to one (r = 1: the same again). The value of an image here is the probability that models
-which have not seen it, nor its copies, give its label, relative to the mean of its class; so the
-number says how many independent images would tell as much about the score.
+There are two numbers. The number of *different* images is counted: each group of near-duplicates
+once. What near-duplicates add is measured, by Kish 1965, "Survey Sampling": a group of m images
+whose values have an intraclass correlation r is worth m / (1 + (m - 1) r) independent ones, from m
+(r = 0: as different as any) to one (r = 1: identical). The value of an image here is the
+probability that models not trained on it or its near-duplicates give its label, relative to the
+mean of its class. So the number is that of independent images with equal information about the
+score.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pytest_datasize.curve.seeds import Purpose, stream
 
 LEAST_GROUPS: Final = 10
-"""With fewer groups of copies their likeness is not estimated, and the interval is all there is."""
+"""With fewer groups of near-duplicates the correlation is not estimated; only bounds are given."""
 
 _DRAWS: Final = 1000
 _ENDS: Final = (0.05, 0.95)
@@ -25,20 +26,20 @@ _ENDS: Final = (0.05, 0.95)
 
 @dataclass(frozen=True)
 class Redundancy:
-    """How much of a pool says the same again.
+    """Redundancy of a pool.
 
     Attributes
     ----------
     images
         Images of the pool, exact copies counted once.
     different
-        The same with near-copies counted once. A count of what was found, so without interval.
+        The same with near-duplicates counted once. A count of those found, so without interval.
     effective, low, high
-        Independent images that the pool is worth, and the 90 % interval; between ``different``
+        Effective number of independent images, and the 90 % interval; between ``different``
         and ``images``.
     measured
-        Whether the likeness of copies was measured; if not, they count as worth nothing and the
-        interval spans all that is possible.
+        Whether the correlation was measured; if not, near-duplicates add nothing to ``effective``
+        and the interval spans all possible values.
     """
 
     images: int
@@ -55,19 +56,19 @@ def redundancy(
     values: NDArray[np.floating],
     seed: int = 0,
 ) -> Redundancy:
-    """Count different images, and measure what their near-copies add.
+    """Count different images, and measure what their near-duplicates add.
 
     Parameters
     ----------
     near
-        Images with one number are nearly the same, shape (N,).
+        Group number of every image; images with equal numbers are near-duplicates, shape (N,).
     labels
         Classes, shape (N,).
     values
-        Held-out probability of an image's own label, shape (N,); not a number where an image was
-        never held out.
+        Held-out probability of an image's own label, shape (N,); NaN for an image that was never
+        held out.
     seed
-        Of the bootstrap over groups.
+        Seed of the bootstrap over groups.
 
     Examples
     --------
@@ -83,9 +84,9 @@ def redundancy(
     if not len(several):
         return Redundancy(images, images, images, images, images, measured=True)
     known = np.isfinite(values)
-    apart = _apart(labels[known], values[known])
-    spread = float((apart**2).sum()) / max(len(apart), 1)
-    within, freedom = _within(group[known], apart, different)
+    centred = _centred(labels[known], values[known])
+    spread = float((centred**2).sum()) / max(len(centred), 1)
+    within, freedom = _within(group[known], centred, different)
     used = several[freedom[several] > 0]
     if len(used) < LEAST_GROUPS or spread == 0.0:
         return Redundancy(images, different, different, different, images, measured=False)
@@ -98,8 +99,8 @@ def redundancy(
     return Redundancy(images, different, effective, low, high, measured=True)
 
 
-def _apart(labels: NDArray[np.int64], values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Values relative to the mean of their class."""
+def _centred(labels: NDArray[np.int64], values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return values relative to the mean of their class."""
     counts = np.bincount(labels)
     means = np.bincount(labels, values) / np.maximum(counts, 1)
     return np.asarray(values - means[labels])
@@ -108,7 +109,7 @@ def _apart(labels: NDArray[np.int64], values: NDArray[np.floating]) -> NDArray[n
 def _within(
     group: NDArray[np.int64], values: NDArray[np.floating], groups: int
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Squared deviations from the mean of each group, and their degrees of freedom."""
+    """Return the sum of squares within groups, and its degrees of freedom."""
     counts = np.bincount(group, minlength=groups)
     means = np.bincount(group, values, groups) / np.maximum(counts, 1)
     squares = np.bincount(group, (values - means[group]) ** 2, groups)
@@ -116,5 +117,5 @@ def _within(
 
 
 def _worth(sizes: NDArray[np.int64], likeness: float) -> float:
-    """Kish's effective number of images."""
+    """Return Kish's effective number of images."""
     return float((sizes / (1.0 + (sizes - 1.0) * likeness)).sum())

@@ -1,4 +1,4 @@
-"""Rules of thumb: what they ask, where they come from, and where the measurement disagrees."""
+"""Rules of thumb for images per class, and their sources."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -15,7 +15,7 @@ WORD: Final = "rule-of-thumb"
 
 
 class Rule(NamedTuple):
-    """What a rule of thumb asks of every class.
+    """Images per class by a rule of thumb.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ def rule_of(asked: int | str, strategy: str) -> Rule:
 
 
 def short_classes(counts: Mapping[str, int], images: int) -> dict[str, int]:
-    """Return class → images it has, of the classes with too few, the smallest first.
+    """Return class → images for the classes with too few, the smallest first.
 
     Examples
     --------

@@ -1,12 +1,12 @@
-"""Do two sets of images come from one distribution? Asked of a classifier that tells them apart.
+"""Test whether two sets of images come from one distribution: a classifier two-sample test.
 
 Lopez-Paz & Oquab 2017, "Revisiting Classifier Two-Sample Tests", ICLR: if pool and deployment are
-alike, no classifier trained to tell them apart does better than chance on images it has not seen.
-Gretton et al. 2012, "A Kernel Two-Sample Test", JMLR 13: the maximum mean discrepancy beside it.
+alike, no classifier trained to distinguish them is better than chance on images it has not seen.
+Gretton et al. 2012, "A Kernel Two-Sample Test", JMLR 13: the maximum mean discrepancy, also given.
 
-Scores of cross-validation are not independent, so a binomial p-value of them would lie. The
+Scores of cross-validation are not independent, so a binomial p-value would be wrong. The
 classifier here is a ridge regression, whose held-out scores are a fixed matrix times the labels:
-all permutations of the labels are trained and cross-validated anew at the price of one matrix
+all permutations of the labels are trained and cross-validated anew at the cost of one matrix
 product, and the p-value is exact.
 """
 
@@ -23,7 +23,7 @@ from pytest_datasize.curve.seeds import Purpose, stream
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 MOST: Final = 1500
-"""Images of each side that are compared; of more, so many are drawn at random."""
+"""Most images of each side in the comparison; of more, a random sample is drawn."""
 
 PERMUTATIONS: Final = 999
 
@@ -37,7 +37,7 @@ _RIDGE: Final = 1.0
 
 @dataclass(frozen=True)
 class TwoSample:
-    """How well a classifier tells two sets of images apart.
+    """How well a classifier distinguishes two sets of images.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class TwoSample:
         Balanced accuracy on images that it was not trained on, and its 90 % interval; 0.5 is
         chance.
     auc, auc_low, auc_high
-        Probability that an image of the second set looks more like the second than one of the
+        Probability that an image of the second set scores more like the second than one of the
         first does, and its 90 % interval: the effect size; 0.5 is no effect.
     p_value
         Probability of so high an accuracy if both are from one distribution.
@@ -82,9 +82,9 @@ def compare(
     first, second
         Embeddings, shapes (N, D) and (M, D), at least 10 each.
     seed
-        Of the folds, the permutations and the draw from large sets.
+        Seed of the folds, the permutations and the sample of large sets.
     permutations
-        How many permutations the p-values rest on; the least p-value is 1 / (1 + this).
+        Number of permutations for the p-values; the least p-value is 1 / (1 + this).
 
     Examples
     --------
@@ -124,7 +124,7 @@ def compare(
 
 
 def unit(rows: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Scale every row to length one, (N, D) float32: directions alone are compared."""
+    """Scale every row to length one, (N, D) float32: only directions are compared."""
     wide = np.asarray(rows, dtype=np.float32)
     length = np.linalg.norm(wide, axis=1, keepdims=True)
     scaled: NDArray[np.floating] = wide / np.maximum(length, 1e-12)
@@ -140,9 +140,9 @@ def _drawn(rows: NDArray[np.floating], generator: np.random.Generator) -> NDArra
 def _held_out_scores(
     rows: NDArray[np.floating], permuted: BoolArray, generator: np.random.Generator
 ) -> NDArray[np.floating]:
-    """Return what cross-validated classifiers say of every image, for all permutations at once.
+    """Return the cross-validated scores of every image, for all permutations at once.
 
-    The folds know nothing of the labels: only then are all permutations equally likely.
+    The folds do not depend on the labels: only then are all permutations equally likely.
     """
     share = permuted.mean(axis=0)
     targets = np.where(permuted, 1.0 / share, -1.0 / (1.0 - share)).astype(np.float32)
@@ -187,12 +187,12 @@ def _mmd(rows: NDArray[np.floating], permuted: BoolArray) -> NDArray[np.floating
 
 
 def _p_value(statistics: NDArray[np.floating]) -> float:
-    """Share of the permutations, the true order among them, that reach the true order's value."""
+    """Return the share of permutations, with the true order, that reach the true order's value."""
     return float((statistics >= statistics[0] - 1e-12).mean())
 
 
 def _spread(hits: Sequence[BoolArray]) -> float:
-    """Return the deviation of the mean of two shares of hits."""
+    """Return the standard deviation of the mean of two shares of hits."""
     shares = [(one.sum() + 1.0) / (len(one) + 2.0) for one in hits]
     variance = sum(p * (1.0 - p) / len(one) for p, one in zip(shares, hits, strict=True))
     return float(np.sqrt(variance)) / 2.0
@@ -201,8 +201,8 @@ def _spread(hits: Sequence[BoolArray]) -> float:
 def _auc(scores: NDArray[np.floating], is_second: BoolArray) -> tuple[float, float]:
     """Return the area under the ROC curve and its standard error (Hanley & McNeil 1982).
 
-    The error is that of an area to which half an image in the wrong place was added: sets that are
-    told apart without a fault have no spread, but are no proof that there never will be one.
+    The error is that of an area to which half a misplaced image was added: perfectly separated sets
+    have no spread, but do not prove that no image will ever be misplaced.
     """
     m = int(is_second.sum())
     n = len(scores) - m

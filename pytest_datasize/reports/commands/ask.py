@@ -1,4 +1,4 @@
-"""``ask RESULT.json --target 0.95 --images 5000``: what-if answers without training anything."""
+"""Command ``ask RESULT.json --target 0.95 --images 5000``: what-if answers, without training."""
 
 import argparse
 import math
@@ -21,7 +21,7 @@ PRICE = "cost_per_image"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Offer what may be asked."""
+    """Add the options of the command."""
     parser.add_argument("result", type=Path, metavar="RESULT.json")
     parser.add_argument("--target", type=_share, metavar="SCORE", help="images for this score?")
     parser.add_argument("--images", type=_images, metavar="N", help="score with N images?")
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
-    """Answer for every requirement that was meant."""
+    """Print the answers for every matching requirement."""
     if options.target is None and options.images is None:
         raise ReportError("nothing is asked; give --target 0.95, --images 5000, or both.")
     known = judged(result_file.read(options.result)["requirements"])
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def answers(record: GateRecord, options: argparse.Namespace) -> list[str]:
-    """Answer for one requirement, a line each."""
+    """Return the answers for one requirement, one line each."""
     curve = fitted(record)
     cost = _cost(record, options.cost_per_image)
     lines = []
@@ -89,12 +89,12 @@ def answers(record: GateRecord, options: argparse.Namespace) -> list[str]:
 
 
 def fitted(record: GateRecord) -> "LearningCurve":
-    """Fit the curve of a record again: the same scores, noise and law give the same curve.
+    """Refit the curve of a record: the same scores, noise and law give the same curve.
 
     Raises
     ------
     ReportError
-        This version of the plugin projects something else from the same scores.
+        This version of the plugin computes another projection from the same scores.
     """
     from pytest_datasize.curve.learning_curve import LearningCurve
 
@@ -149,7 +149,7 @@ def _for_target(
 
 
 def _cost_of(images: float, record: GateRecord, cost: float | None) -> str:
-    """Say how many more images that is, and what they cost."""
+    """Return the number of additional images and their cost, in words."""
     more = max(0, math.ceil(images) - record["available"])
     if more == 0:
         return ", which are there"
@@ -158,7 +158,7 @@ def _cost_of(images: float, record: GateRecord, cost: float | None) -> str:
 
 
 def _cost(record: GateRecord, asked: "Prices") -> float | None:
-    """Return the price of one image in today's proportions of the classes.
+    """Return the price of one image in the current class proportions.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def _cost(record: GateRecord, asked: "Prices") -> float | None:
 
 
 def _checked(prices: object) -> "Prices":
-    """Check prices of a file that may have been edited."""
+    """Check the prices in a file, which may have been edited."""
     try:
         checked: Prices = OPTIONS[PRICE].parse(PRICE, prices, "settings in the file")
     except RequirementError as problem:
@@ -190,7 +190,7 @@ def _checked(prices: object) -> "Prices":
 
 
 def _far(images: float, record: GateRecord) -> str:
-    """Warn of an answer far beyond what was measured."""
+    """Return a warning if the answer is far beyond the measured sizes."""
     times = images / record["sizes"][-1]
     trusted = record["settings"].get("trusted_range")
     if times <= (trusted if isinstance(trusted, (int, float)) and trusted else 4.0):

@@ -1,4 +1,4 @@
-"""``diff OLD.json NEW.json``: what changed between two runs, and whether beyond noise."""
+"""Command ``diff OLD.json NEW.json``: compare two runs; a change within noise is marked."""
 
 import argparse
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from pytest_datasize.reports.wording.explain import subject
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Offer the two files."""
+    """Add the options of the command."""
     parser.add_argument("old", type=Path, metavar="OLD.json")
     parser.add_argument("new", type=Path, metavar="NEW.json")
     parser.add_argument(

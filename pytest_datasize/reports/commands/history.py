@@ -1,4 +1,4 @@
-"""``history``: score and required images of earlier sessions, printed and drawn."""
+"""Command ``history``: print and draw score and required images of earlier sessions."""
 
 import argparse
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from pytest_datasize.store import DEFAULT_FOLDER
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Offer what may be shown."""
+    """Add the options of the command."""
     parser.add_argument(
         "--store",
         type=Path,

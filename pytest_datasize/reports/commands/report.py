@@ -1,4 +1,4 @@
-"""``report RESULT.json --html PATH --markdown PATH``: draw any report later."""
+"""Command ``report RESULT.json --html PATH --markdown PATH``: draw reports from a result file."""
 
 import argparse
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from pytest_datasize.reports.registry import REPORTS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Offer one option for each kind of report."""
+    """Add one option for each kind of report."""
     parser.add_argument("result", type=Path, metavar="RESULT.json")
     for name, (_, meaning) in REPORTS.items():
         if name != "json":
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
-    """Draw what was asked for; Markdown on the standard output when nothing was."""
+    """Draw the requested reports; without any, print Markdown to the standard output."""
     content = result_file.read(options.result)
     asked = {name: path for name in REPORTS if (path := getattr(options, name, None))}
     if not asked:
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
             raise ReportError(f"{path}: cannot be written: {problem.strerror}.") from None
         except DatasizeError:
             raise
-        except Exception as problem:  # whatever a report meets in a file that someone edited
+        except Exception as problem:  # an edited file may cause any error in a report
             raise ReportError(
                 f"{path}: not written: {options.result} does not hold what it should "
                 f"({problem_text(problem)})."

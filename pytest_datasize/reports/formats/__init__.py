@@ -1,1 +1,1 @@
-"""One module for each format; all draw from records and compute nothing."""
+"""One module per format; all draw from records and compute nothing."""

@@ -1,4 +1,4 @@
-"""The report of ``--datasize=check``: what is odd about each data set, the worst first."""
+"""Write the report of ``--datasize=check``: the findings for each data set, worst first."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 def write(reporter: Any, records: list[CheckRecord]) -> None:
-    """Write one block per data set; gates on the same one share it. ``-v`` names everything."""
+    """Write one block per data set; gates on the same one share it. ``-v`` lists everything."""
     for record, gates in by_data_set(records):
         _block(reporter, record, gates)
 
@@ -32,7 +32,7 @@ def _block(reporter: Any, record: CheckRecord, gates: list[str]) -> None:
         reporter.write_line(f"{first} [{check['check']}]")
         names = check["names"]
         if all(printable(name) in first for name in names):
-            names = []  # one line has said it all
+            names = []  # the first line is complete
         shown = names if reporter.verbosity > 0 else names[:MOST_SHOWN]
         for line in [*rest, *(printable(name) for name in shown)]:
             reporter.write_line(f"             {line}")

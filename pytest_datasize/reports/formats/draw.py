@@ -1,6 +1,6 @@
-"""A learning curve as SVG, drawn by matplotlib when a report is written.
+"""Draw a learning curve as SVG with matplotlib, when a report is written.
 
-No pyplot and no lasting change of matplotlib's settings: the user's own figures stay as they are.
+Pyplot is not used and matplotlib's settings are restored: the user's own figures do not change.
 """
 
 import io
@@ -29,7 +29,7 @@ LIGHT = {
 
 _GEOMETRY = re.compile(r'\b(?:d|x|y|transform|width|height)="[^"]*"')
 _LONG = re.compile(r"(\.\d\d)\d+")
-"""Hundredths of a point are more than any screen shows."""
+"""Coordinates are rounded to hundredths of a point, finer than any screen."""
 
 _WIDTH, _HEIGHT = 5.4, 3.7  # inches; small, so that letters stay readable on a phone
 _SETTINGS = {
@@ -71,7 +71,7 @@ def learning_curve(record: GateRecord, name: str, *, logarithmic: bool = True) -
 
 
 def standalone(record: GateRecord) -> str:
-    """Draw the same as an SVG file of its own, in light colours."""
+    """Draw the curve as a standalone SVG file, in light colours."""
     return _svg(record, LIGHT, logarithmic=True)
 
 
@@ -92,9 +92,9 @@ def _svg(record: GateRecord, colours: dict[str, str], logarithmic: bool) -> str:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Set matplotlib up for drawings that are the same everywhere, and put everything back.
+    """Configure matplotlib for reproducible drawings, and restore its settings at the end.
 
-    Text stays text in the browser's own font, which matplotlib need not have: no warning for that.
+    Text stays text in the browser's font; matplotlib's warning that it lacks the font is silenced.
     """
     import matplotlib as mpl
 
@@ -216,7 +216,7 @@ def _marks(axes: "Axes", record: GateRecord, colours: dict[str, str]) -> None:
 
 
 def _linear_end(record: GateRecord) -> float:
-    """Show required and available on a linear axis unless one dwarfs the other."""
+    """Return the end of a linear axis: it shows required and available unless one is far larger."""
     known = max(record["available"], record["sizes"][-1])
     wanted = record["required"] or known
     return 1.15 * float(wanted if known < wanted <= 8 * known else known)

@@ -1,6 +1,6 @@
-"""Score and required images over time: past runs as a table, and as a drawing.
+"""Show score and required images over time, as a table and as a drawing.
 
-Takes plain data; where the runs are kept is not known here.
+Takes plain data and does not depend on the store.
 """
 
 import io
@@ -123,7 +123,7 @@ def svg(runs: Sequence[Past]) -> str:
 def _band(
     axes: "Axes", places: Sequence[int], records: Sequence[PastRecord], name: str, colour: str
 ) -> None:
-    """Draw a number over time; an interval without upper end reaches ten times as far."""
+    """Draw a number over time; an interval without upper end is drawn to ten times the number."""
     middle = [number(record, name) or 0.0 for record in records]
     low = [number(record, f"{name}_low") or 0.0 for record in records]
     ends = [number(record, f"{name}_high") for record in records]

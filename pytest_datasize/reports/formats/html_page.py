@@ -1,4 +1,4 @@
-"""One self-contained page: opened years later, on a phone or on paper, it still says it all."""
+"""Write a run as one self-contained HTML page, readable on a phone, on paper and years later."""
 
 import re
 from collections.abc import Iterator
@@ -30,20 +30,20 @@ from pytest_datasize.reports.wording import advice_text, condition_text, explain
 from pytest_datasize.reports.wording.overview import headline
 
 NEEDED = ("jinja2", "matplotlib")
-"""Packages of the extra ``html``: the gate itself does without them."""
+"""Packages of the extra ``html``; the gate itself does not need them."""
 
 MOST_CLASSES = 60
-"""Classes in a panel, the weakest first; a page with thousands of rows is not read."""
+"""Most classes in a panel, the weakest first; nobody reads thousands of rows."""
 
 PICTURE = r"data:image/jpeg;base64,[A-Za-z0-9+/=]{1,8192}"
-"""What a picture in a record may be: a file may have been edited."""
+"""Accepted form of a picture in a record, since a file may have been edited."""
 
 MOST_CURVES = 24
-"""Requirements drawn on both axes; of more, each is drawn once, to keep the page light."""
+"""Most requirements drawn on both axes; if there are more, each is drawn once, for a small page."""
 
 
 def check(path: Path) -> None:
-    """Find out before anything is trained whether the page can be drawn.
+    """Check before training that the page can be drawn.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def write(path: Path, run: RunContent) -> None:
 
 
 def draw(run: RunContent) -> str:
-    """Return a run as one page, with curves, tables and how everything was obtained."""
+    """Return a run as one page, with curves, tables and the conditions of measurement."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -104,7 +104,7 @@ def draw(run: RunContent) -> str:
 
 
 def _first_pictures(records: list[GateRecord]) -> set[int]:
-    """Return the ids of the entries that show a picture first: requirements share their images."""
+    """Return the ids of entries that show a picture for the first time: images are shared."""
     seen: set[tuple[str, str | None]] = set()
     first = set()
     for record in records:
@@ -117,7 +117,7 @@ def _first_pictures(records: list[GateRecord]) -> set[int]:
 
 
 def _pictured(advice: Advice | None) -> Iterator[tuple[str, Suspect | GroupMember]]:
-    """Yield what the advice shows pictures of: doubtful labels, and near-copies side by side."""
+    """Yield the advice entries with pictures: doubtful labels, and near-duplicates side by side."""
     if advice:
         yield from (("label", one) for one in advice["labels"]["suspects"])
         copies = advice.get("redundancy")
@@ -126,7 +126,7 @@ def _pictured(advice: Advice | None) -> Iterator[tuple[str, Suspect | GroupMembe
 
 
 def _is_picture(text: str | None) -> bool:
-    """Whether a text is a picture as this plugin writes it."""
+    """Whether a text is a picture in the form that this plugin writes."""
     return bool(text) and re.fullmatch(PICTURE, str(text)) is not None
 
 
@@ -144,7 +144,7 @@ def _figures(record: GateRecord, number: int, *, both: bool) -> list[tuple[str, 
 
 
 def _breakable(text: str) -> Any:
-    """Let a long test id break after its separators."""
+    """Allow line breaks in a long test id after its separators."""
     from markupsafe import Markup, escape
 
     return Markup("<wbr>").join(

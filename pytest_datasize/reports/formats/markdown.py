@@ -1,4 +1,4 @@
-"""The results as GitHub-flavoured Markdown: for job summaries, merge requests and chats."""
+"""Write the results as GitHub-flavoured Markdown for job summaries, merge requests and chats."""
 
 import html
 import re
@@ -14,7 +14,7 @@ from pytest_datasize.reports.wording import advice_text, explain
 from pytest_datasize.reports.wording.overview import headline
 
 MOST_BYTES = 1024 * 1024
-"""GitHub drops the summary of a step that is larger than this."""
+"""GitHub drops a step summary that is larger than this."""
 
 _CUT = "*Cut here: the rest would not fit. `--datasize-html` and `--datasize-json` have it all.*\n"
 _NAME = 120
@@ -28,9 +28,9 @@ def write(path: Path, run: RunContent) -> None:
 
 
 def draw(run: RunContent, most_bytes: int = MOST_BYTES) -> str:
-    """Return a run as Markdown of at most so many bytes.
+    """Return a run as Markdown of at most `most_bytes` bytes.
 
-    Whole blocks are left out at the end where it would be longer, and the text says so.
+    If it would be longer, whole blocks at the end are left out, and the text says so.
     """
     parts: list[str] = []
     room = most_bytes - len(_CUT.encode())
@@ -43,7 +43,7 @@ def draw(run: RunContent, most_bytes: int = MOST_BYTES) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Write any text such that Markdown and HTML show it as it is, on one line.
+    r"""Escape a text so that Markdown and HTML show it unchanged, on one line.
 
     Examples
     --------
@@ -51,16 +51,16 @@ def escaped(text: str) -> str:
     'a&#124;b&#96;&#60;i&#62;?&#64;&#8288;all'
     """
     safe = _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", one_line(text))
-    return safe.replace("&#64;", "&#64;&#8288;")  # a name from the data must notify nobody
+    return safe.replace("&#64;", "&#64;&#8288;")  # an @name from the data must not notify anyone
 
 
 def code(text: str) -> str:
-    """Write a name in the typeface of names; long ones lose their middle."""
+    """Write a name as inline code; long names are shortened in the middle."""
     return f"<code>{escaped(one_line(text, _NAME))}</code>"
 
 
 def _blocks(run: RunContent) -> Iterator[str]:
-    """Yield the page piece by piece; each piece is complete by itself."""
+    """Yield the page block by block; each block is complete by itself."""
     records = run["requirements"]
     requirements, failed = judged(records), failures(records)
     yield f"## Image data sufficiency: {headline(records)}\n"
@@ -87,7 +87,7 @@ def _blocks(run: RunContent) -> Iterator[str]:
 
 
 def _remarks(met: list[GateRecord]) -> Iterator[str]:
-    """What to know of requirements that are met."""
+    """Yield the remarks on requirements that are met."""
     copies: dict[tuple[str, str], None] = {}
     for record in met:
         if not (advice := record.get("advice")):
@@ -140,7 +140,7 @@ def _changes(requirements: list[GateRecord]) -> Iterator[str]:
 
 
 def _details(record: GateRecord) -> str:
-    """The explanation and the curve of a failed requirement, folded away."""
+    """Return the explanation and the curve of a failed requirement, in a folded section."""
     lines = [one_line(line) for line in explain.details(record)[1:]]
     text = html.escape("\n".join([*lines, "", *plot(record, 90, UNICODE)]), quote=False)
     title = f"{code(record['nodeid'])}, {escaped(explain.subject(record))}: evidence"

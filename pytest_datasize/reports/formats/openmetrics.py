@@ -1,4 +1,4 @@
-"""The numbers as OpenMetrics text: for GitLab's metrics reports, Prometheus and the like."""
+"""Write the numbers as OpenMetrics text, for GitLab's metrics reports, Prometheus and others."""
 
 from collections.abc import Iterator
 from pathlib import Path

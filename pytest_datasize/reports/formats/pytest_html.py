@@ -1,4 +1,4 @@
-"""The learning curve in the row of a gate in the report of the plugin pytest-html."""
+"""Add the learning curve to a gate's row in the report of the plugin pytest-html."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ def add_extras(report: pytest.TestReport, records: Sequence[Record]) -> None:
 
 
 def _drawing(record: GateRecord) -> str:
-    """Draw with matplotlib where it is installed, else in letters; on white in both themes."""
+    """Draw with matplotlib if it is installed, else as text; on white in both themes."""
     if find_spec("matplotlib") is None:
         return f"<pre>{chr(10).join(plot(record, 80, UNICODE))}</pre>"
     from pytest_datasize.reports.formats.draw import standalone

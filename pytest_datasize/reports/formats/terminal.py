@@ -1,4 +1,4 @@
-"""The section at the end of a pytest run: a table, a curve for what failed, what to do about it."""
+"""Write the terminal section: a table, curves of failed requirements, and what to do."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,17 +25,17 @@ _NAME = 40
 """Longest name of a class in a table."""
 
 _PLOTS = 3
-"""Curves that are drawn without ``-v``: a log must stay readable when many gates fail."""
+"""Most curves without ``-v``: a log must stay readable when many gates fail."""
 
 _ROOM = 60
-"""A curve is drawn in a terminal of at least so many columns..."""
+"""Least width of a terminal in which a curve is drawn, in columns."""
 
 _WIDEST = 90
-"""... and grows no wider than this."""
+"""Largest width of a curve, in columns."""
 
 
 def write(reporter: Any, records: Sequence[Record]) -> None:
-    """Write the section; with ``-q`` only what did not pass, in one line each.
+    """Write the section; with ``-q`` only failures, one line each.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _curves(reporter: Any, records: Sequence[GateRecord]) -> None:
 
 
 def _what_to_do(reporter: Any, failed: Sequence[GateRecord]) -> None:
-    """One sentence for every failed requirement: what failed, how sure, what to do."""
+    """Write one sentence for every failed requirement: what failed, how sure, what to do."""
     said: set[str] = set()
     if failed:
         reporter.write_line("")
@@ -190,7 +190,7 @@ def _what_to_do(reporter: Any, failed: Sequence[GateRecord]) -> None:
 
 
 def _advice(reporter: Any, record: GateRecord, said: set[str]) -> None:
-    """What to do about it, a line a topic; what was said of the same images is not said again."""
+    """Write the advice, one line per topic; skip lines already written for the same images."""
     for topic, sentence in advice_text.headlines(record):
         if sentence not in said:
             said.add(sentence)
@@ -198,7 +198,7 @@ def _advice(reporter: Any, record: GateRecord, said: set[str]) -> None:
 
 
 def _rules(reporter: Any, requirements: Sequence[GateRecord]) -> None:
-    """Where a rule of thumb says otherwise than a requirement that is met."""
+    """Write where a rule of thumb contradicts a requirement that is met."""
     for record in requirements:
         advice = record.get("advice")
         found = advice["rule"] if advice else None
@@ -208,7 +208,7 @@ def _rules(reporter: Any, requirements: Sequence[GateRecord]) -> None:
 
 
 def _changes(reporter: Any, requirements: Sequence[GateRecord]) -> None:
-    """What changed since the baseline; a missing baseline is reported in the notes."""
+    """Write what changed since the baseline; a missing baseline is reported in the notes."""
     compared = [(one, change) for one in requirements if (change := one["baseline"])]
     if not any(change["found"] for _, change in compared):
         return

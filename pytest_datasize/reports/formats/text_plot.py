@@ -1,4 +1,4 @@
-"""A learning curve in letters: for a terminal or a log, where no picture can be shown."""
+"""Draw a learning curve as text, for a terminal or a log."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from pytest_datasize.reports.records.record_types import GateRecord
 
 
 class Letters(NamedTuple):
-    """What a plot is made of."""
+    """Characters of a plot."""
 
     band: str
     curve: str
@@ -29,7 +29,7 @@ _GUTTER = 8
 
 
 def letters_for(encoding: str | None) -> Letters:
-    """Choose what a stream can show.
+    """Return the characters that a stream can encode.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def letters_for(encoding: str | None) -> Letters:
 
 
 def plot(record: GateRecord, width: int, letters: Letters = ASCII, height: int = 11) -> list[str]:
-    """Draw score over number of training images (logarithmic), as lines of at most `width` letters.
+    """Draw score over training images (logarithmic), as lines of at most `width` characters.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def plot(record: GateRecord, width: int, letters: Letters = ASCII, height: int =
     width
         Columns, at least 40.
     letters
-        What to draw with.
+        Characters to draw with.
     height
         Rows of the drawing itself.
     """
@@ -94,7 +94,7 @@ def plot(record: GateRecord, width: int, letters: Letters = ASCII, height: int =
 
 
 def _range(record: GateRecord) -> tuple[float, float]:
-    """Scores to show: the measured means, the curve and the target, with a little room."""
+    """Return the range of scores: measured means, curve and target, with a small margin."""
     scores = [*record["measured"]["mean"], *record["curve"]["score"], record["target"]]
     low, high = min(scores), max([*scores, record["score_at_available_high"]])
     room = 0.05 * max(high - low, 0.02)
@@ -110,7 +110,7 @@ def _label(line: int, height: int, low: float, high: float) -> str:
 def _axis(
     record: GateRecord, column: Callable[[float], int], columns: int, letters: Letters
 ) -> list[str]:
-    """The line below the plot, and the numbers that matter under it."""
+    """Return the axis below the plot, and the important numbers under it."""
     base, numbers = [letters.base] * columns, [" "] * (columns + 1)
     marks: list[tuple[int | None, str]] = [
         (record["available"], "available"),

@@ -1,1 +1,1 @@
-"""Services that results are sent to, where they are set up."""
+"""Publish results to external services, if they are configured."""

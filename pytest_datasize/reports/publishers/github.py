@@ -1,4 +1,4 @@
-"""What GitHub Actions shows by itself: the job's summary, and an annotation per failed gate."""
+"""Publish to GitHub Actions: the job's summary, and one annotation per failed gate."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording import explain
 
 MOST_ANNOTATIONS = 10
-"""GitHub shows so many errors of one step."""
+"""GitHub shows at most this many errors of one step."""
 
 
 def configured() -> bool:
@@ -26,9 +26,9 @@ def publish(run: RunContent, root: Path, say: Callable[[str], None]) -> None:
     run
         The whole run.
     root
-        pytest's root directory, from which the files in the records start.
+        pytest's root directory, to which the files in the records are relative.
     say
-        Prints a line at the start of a line.
+        Prints a line, starting in the first column.
     """
     if named := os.environ.get("GITHUB_STEP_SUMMARY"):
         from pytest_datasize.reports.formats import markdown
@@ -79,7 +79,7 @@ def _annotates() -> bool:
 
 
 def _from_workspace(file: Path) -> str:
-    """Annotations name files from the top of the checkout, not from pytest's root directory."""
+    """Return a path relative to the top of the checkout, as annotations need it."""
     workspace = os.environ.get("GITHUB_WORKSPACE")
     if workspace and file.resolve().is_relative_to(Path(workspace).resolve()):
         return file.resolve().relative_to(Path(workspace).resolve()).as_posix()

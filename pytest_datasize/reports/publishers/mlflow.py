@@ -1,4 +1,4 @@
-"""Numbers, curves and the result file in MLflow, when the user has set it up, never otherwise."""
+"""Publish numbers, curves and the result file to MLflow, only if the user has set it up."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _SET_UP = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "ML
 
 
 def configured() -> bool:
-    """Whether MLflow is installed and the environment names a place, or the tests began a run."""
+    """Whether MLflow is installed, and the environment sets a server or the tests began a run."""
     if find_spec("mlflow") is None:
         return False
     return any(os.environ.get(name) for name in _SET_UP) or _running()
@@ -29,7 +29,7 @@ def _running() -> bool:
 
 
 def publish(run: RunContent, root: Path, say: Callable[[str], None]) -> None:
-    """Log to the run that is active, else to one of its own; a failure is reported in one line.
+    """Log to the active run, else to a new one; a failure is reported in one line.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def publish(run: RunContent, root: Path, say: Callable[[str], None]) -> None:
             if own is not None:
                 mlflow.end_run()
         say(f"MLflow: logged to run {logged}")
-    except Exception as problem:  # the verdicts hold, whatever a server does
+    except Exception as problem:  # a server error must not affect the verdicts
         say(f"MLflow: not logged: {problem_text(problem)}")
 
 

@@ -1,4 +1,4 @@
-"""Numbers and curves in Weights & Biases, when the user has set it up, never otherwise."""
+"""Publish numbers and curves to Weights & Biases, only if the user has set it up."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ _SET_UP = ("WANDB_PROJECT", "WANDB_RUN_ID")
 
 
 def configured() -> bool:
-    """Whether W&B is installed and the environment names a project, or the tests began a run."""
+    """Whether W&B is installed, and the environment sets a project or the tests began a run."""
     if find_spec("wandb") is None:
         return False
     return any(os.environ.get(name) for name in _SET_UP) or _active() is not None
@@ -27,7 +27,7 @@ def _active() -> Any:
 
 
 def publish(run: RunContent, root: Path, say: Callable[[str], None]) -> None:
-    """Log to the run that is active, else to one of its own; a failure is reported in one line.
+    """Log to the active run, else to a new one; a failure is reported in one line.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def publish(run: RunContent, root: Path, say: Callable[[str], None]) -> None:
             if own is not None:
                 own.finish()
         say(f"Weights & Biases: logged to run {active.name or active.id}")
-    except Exception as problem:  # the verdicts hold, whatever a server does
+    except Exception as problem:  # a server error must not affect the verdicts
         say(f"Weights & Biases: not logged: {problem_text(problem)}")
 
 

@@ -1,1 +1,1 @@
-"""What reports draw from: the records of a session as plain data, and the files that hold them."""
+"""The records of a session as plain data, and the files that hold them; reports draw from them."""

@@ -1,4 +1,4 @@
-"""What to do about a judged requirement, as plain data: the part ``advice`` of its record."""
+"""Compute the ``advice`` of a record: what to do about a judged requirement, as plain data."""
 
 import math
 from collections.abc import Mapping
@@ -51,18 +51,18 @@ _OTHERS = "*"
 def advice(
     judged: "Judgement", result: "StudyResult", prices: Prices, budget: float | None
 ) -> Advice | None:
-    """Return the advice; None where the evidence holds too little for any.
+    """Return the advice; None if the evidence lacks the data for it.
 
     Parameters
     ----------
     judged
-        What was judged.
+        The judgement.
     result
         The evidence.
     prices
         Price of one image; class name → price (``*`` for all others); None.
     budget
-        Money that could be spent.
+        Money for more images.
     """
     curves = result.grown_classes
     if curves is None:
@@ -76,7 +76,7 @@ def advice(
         "money": _money(judged, result, curves, by_class, budget),
         "money_reason": _unpriced(prices, curves.names),
         "rule": _rule(judged, result),
-        "transfer": None,  # a session that knows other strategies' scores fills it in
+        "transfer": None,  # filled in by a session that has other strategies' scores
         "neighbours": result.findings["neighbours"],
         "labels": result.findings["labels"],
         "redundancy": result.findings.get("redundancy"),
@@ -94,7 +94,7 @@ def _prices(prices: Prices, names: tuple[str, ...]) -> dict[str, float] | None:
 
 
 def _unpriced(prices: Prices, names: tuple[str, ...]) -> str | None:
-    """Say which classes have no price, or which prices no class."""
+    """Return which class has no price, or which price no class, in words."""
     if not isinstance(prices, Mapping):
         return None
     lacking = [name for name in names if name not in prices and _OTHERS not in prices]
@@ -133,9 +133,9 @@ def mean_price(prices: float | Mapping[str, float], counts: Mapping[str, float])
 
 
 def _classes(curves: "ClassCurves") -> list[ClassAdvice]:
-    """Every class's recall today and with twice its images, borrowing strength from the others.
+    """Return every class's recall today and with twice its images, from the joint fit.
 
-    Of very many classes, the weakest.
+    With very many classes, only the weakest.
     """
     now = curves.images
     today = curves.recalls(now)
@@ -201,7 +201,7 @@ def _money(
     prices: dict[str, float] | None,
     budget: float | None,
 ) -> Money | None:
-    """What the missing images cost in today's proportions, and what a budget buys."""
+    """Return the cost of the missing images in current proportions, and what a budget buys."""
     if prices is None:
         return None
     price = mean_price(prices, dict(zip(curves.names, curves.images.tolist(), strict=True)))
@@ -243,7 +243,7 @@ def _bought(judged: "Judgement", result: "StudyResult", images: int) -> Purchase
 
 
 def _parameters(judged: "Judgement", result: "StudyResult") -> Parameters | None:
-    """How many parameters there are per image: shown with ``-v``, decides nothing."""
+    """Return the parameters per image: shown with ``-v``; they do not affect the verdict."""
     found = result.findings.get("parameters")
     if found is None:
         return None
@@ -263,7 +263,7 @@ PARAMETERS_DO_NOT_DECIDE = (
 
 
 def _rule(judged: "Judgement", result: "StudyResult") -> RuleOfThumb:
-    """What the rule of thumb says of these images, and whether the measurement agrees."""
+    """Return the answer of the rule of thumb, and whether the measurement agrees."""
     rule = rule_of(WORD, result.strategy)
     short = short_classes(result.class_counts, rule.images)
     met = not short

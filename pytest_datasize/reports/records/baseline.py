@@ -1,4 +1,4 @@
-"""What changed since an earlier run, and whether that is more than noise."""
+"""Compare a run with an earlier one: what changed, and whether that is more than noise."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ _HALF = 1.6449  # half of a 90 % interval, in standard deviations
 
 
 class Baseline(NamedTuple):
-    """An earlier run to compare with; without records where there is none yet.
+    """An earlier run to compare with; empty if there is none yet.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Baseline(NamedTuple):
     records
         Requirement → its record.
     exists
-        Whether the file was there.
+        Whether the file exists.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class Baseline(NamedTuple):
         Raises
         ------
         ReportError
-            The file is there and is no such result.
+            The file exists but is not such a result.
         """
         from pytest_datasize.reports.records import result_file
 
@@ -84,7 +84,7 @@ class Baseline(NamedTuple):
 
 
 def key(record: GateRecord) -> Key:
-    """Return what names a requirement from run to run."""
+    """Return the key that identifies a requirement across runs."""
     return record["nodeid"], record.get("order", 0), str(record["metric"])
 
 
@@ -99,7 +99,7 @@ def change(
     max_increase: float | None = None,
     confidence: float | None = None,
 ) -> BaselineChange:
-    """Say what changed from one run of a requirement to another.
+    """Return what changed between two runs of a requirement.
 
     Parameters
     ----------
@@ -108,20 +108,20 @@ def change(
     max_increase
         Share by which the required number may rise, such as 0.2.
     confidence
-        How sure it must be that it rose by more; None lets the medians decide.
+        Required probability that it rose by more; None lets the medians decide.
 
     Returns
     -------
     dict
-        ``found``; ``lines``: what changed, in words; ``text``: the line that matters most;
-        ``beyond_noise``: whether a 90 % interval speaks for a change of the required number;
+        ``found``; ``lines``: what changed, in words; ``text``: the most important line;
+        ``beyond_noise``: whether a 90 % interval shows a change of the required number;
         ``exceeded``: whether it rose by more than `max_increase`.
 
     Notes
     -----
-    Both runs are taken as independent and the logarithm of a required number as normal on the side
-    that faces the other run. Runs on mostly the same images share their luck, so that "beyond
-    noise" is said too seldom rather than too often.
+    Both runs are treated as independent, and the logarithm of a required number as normal on the
+    side that faces the other run. Runs on mostly the same images share their sampling variance, so
+    "beyond noise" is reported too seldom rather than too often.
     """
     lines = [_required(old, new)]
     noise = _distance_of_required(_images(old), _images(new))
@@ -208,7 +208,7 @@ def _score(old: GateRecord, new: GateRecord, name: str, title: str) -> list[str]
 def _exceeded(
     old: RequiredImages, new: RequiredImages, most: float, confidence: float | None
 ) -> bool:
-    if old["required"] is None:  # it could not be met before: nothing to rise from
+    if old["required"] is None:  # it could not be met before, so no increase is defined
         return False
     if confidence is None:
         return new["required"] is None or new["required"] > old["required"] * (1 + most)
@@ -231,7 +231,7 @@ def _distance_of_required(old: _Images, new: _Images) -> float:
 
 
 def _distance(old: tuple[float, float, float], new: tuple[float, float, float]) -> float:
-    """The same for (middle, low, high); the sides count that face each other."""
+    """Return the same for (middle, low, high), from the sides that face each other."""
     (before, old_low, old_high), (after, new_low, new_high) = old, new
     if before == after:
         return 0.0

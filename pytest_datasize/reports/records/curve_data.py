@@ -1,6 +1,6 @@
-"""What a drawing needs of the evidence behind one requirement, as plain data.
+"""Extract the plain data that a drawing needs from the evidence of a requirement.
 
-Renderers draw and never compute: they read these numbers from a JSON file as well.
+Renderers only draw and never compute, so that they can also draw from a JSON file.
 """
 
 import math
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 _POINTS = 48
 _BEYOND = 2.0
-"""A drawn curve goes on to so many times what is available or required."""
+"""A drawn curve ends at this multiple of the available or required images."""
 
 _FURTHEST = 100.0
-"""... and to so many times the largest measured size at most: further on it is flat or unknown."""
+"""Largest multiple of the largest measured size in a drawing: beyond, it is flat or unknown."""
 
 
 def evidence(judged: "Judgement", result: "StudyResult") -> Evidence:
-    """Return scores, their means, the curve and what it was fitted to, for one judgement."""
+    """Return scores, their means, the curve and the data of its fit, for one judgement."""
     if judged.class_name is None:
         outcomes, curve = result.outcomes[judged.metric], result.curves[judged.metric]
     else:
@@ -44,7 +44,7 @@ Interval = tuple[float, float, float]
 
 
 def at(curve: Curve, n: float) -> Interval:
-    """Read median and interval of a curve between its points, linear in log(n).
+    """Interpolate median and interval of a curve between its points, linear in log(n).
 
     Examples
     --------
@@ -65,13 +65,13 @@ def at(curve: Curve, n: float) -> Interval:
 
 
 def _given(interval: Interval, sign: int) -> Interval:
-    """Write a score as its author means it: where lower is better, curves are of -score."""
+    """Flip the signs back for metrics where lower is better."""
     middle, low, high = interval
     return interval if sign > 0 else (-middle, -high, -low)
 
 
 def _measured(outcomes: "Outcomes") -> Measured:
-    """Mean score at every size, with the 90 % interval of training and test luck."""
+    """Return the mean score per size, with the 90 % interval of training and test sampling."""
     points = [_given(_mean(outcomes, index), outcomes.sign) for index in range(len(outcomes.sizes))]
     mean, low, high = ([point[i] for point in points] for i in range(3))
     return {"mean": mean, "low": low, "high": high}
@@ -87,7 +87,7 @@ def _mean(outcomes: "Outcomes", index: int) -> Interval:
 
 
 def _curve(curve: "LearningCurve", judged: "Judgement", sign: int) -> Curve:
-    """Median and 90 % interval of the true score, from the smallest size to beyond the answer."""
+    """Return median and 90 % interval of the true score, from the smallest size to the end."""
     from pytest_datasize.curve.verdict import LEVEL
 
     first, last = curve.sizes[0], curve.sizes[-1]
@@ -102,7 +102,7 @@ def _curve(curve: "LearningCurve", judged: "Judgement", sign: int) -> Curve:
 
 
 def _fit(outcomes: "Outcomes") -> Fit:
-    """All that the curve was fitted to beside the scores: whoever has it can fit it again."""
+    """Return all inputs of the fit besides the scores, so that the curve can be fitted again."""
     return {
         "n_test": outcomes.n_test,
         "pool": outcomes.pool,
@@ -114,7 +114,7 @@ def _fit(outcomes: "Outcomes") -> Fit:
 
 
 def _classes(result: "StudyResult", judged: "Judgement") -> list[ClassRow]:
-    """Every class: its images, its recall at the largest size, what it needs if that was asked."""
+    """Return for every class: images, recall at the largest size, required images if judged."""
     from pytest_datasize.curve.verdict import LEVEL
 
     rows: list[ClassRow] = []

@@ -1,4 +1,4 @@
-"""Numbers that follow from the rest of a judged record: computed here once, read by all reports."""
+"""Compute the numbers that follow from the rest of a judged record, once for all reports."""
 
 from pytest_datasize.reports.records.record_types import Derived, GateRecord, Missing
 
@@ -9,7 +9,7 @@ def with_derived(record: GateRecord) -> GateRecord:
 
 
 def derive(record: GateRecord) -> Derived:
-    """Compute what reports show besides the measured and projected numbers."""
+    """Compute the derived numbers that reports show besides the measured and projected ones."""
     required, counts = record["required"], record["class_counts"].values()
     advice = record.get("advice")
     labels = advice["labels"] if advice else None
@@ -29,7 +29,7 @@ def derive(record: GateRecord) -> Derived:
 
 
 def missing(record: GateRecord) -> Missing | None:
-    """Return how many images are short; None where no number of images is known to do."""
+    """Return how many images are missing; None if no known number suffices."""
     required, low, high = (record["required"], record["required_low"], record["required_high"])
     if required is None:
         return None

@@ -1,15 +1,15 @@
-"""Writing a report: tried before hours of training, and never read half written."""
+"""Write report files atomically, and check before training that they can be written."""
 
 from pathlib import Path
 
 
 def check_writable(path: Path) -> None:
-    """Find out whether :func:`write_text` can write a file, and leave nothing behind.
+    """Check that :func:`write_text` can write a file, without leaving anything behind.
 
     Raises
     ------
     OSError
-        It cannot.
+        The file cannot be written.
     """
     missing = [folder for folder in path.parents if not folder.exists()]
     try:
@@ -30,7 +30,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file at once: whoever reads it meanwhile sees the old one."""
+    """Write a file atomically: a concurrent reader sees the old content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not _replaceable(path):
         path.write_text(text, encoding="utf-8", newline="\n")
@@ -45,7 +45,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _replaceable(path: Path) -> bool:
-    """Whether another file may take its place: a device or a pipe must be written to instead."""
+    """Whether a file can be replaced by another; a device or a pipe must be written to instead."""
     return path.is_file() or not path.exists()
 
 

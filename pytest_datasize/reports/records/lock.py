@@ -1,7 +1,7 @@
-"""The committed record: verdicts with what they were given on, for places that cannot measure.
+"""Read and write the committed record: verdicts for machines that cannot measure.
 
-``datasize.lock.json`` is meant for version control: where the images, the requirement and the
-options are those of an entry, its verdict holds, without a GPU, a cache or weights.
+``datasize.lock.json`` belongs in version control: if the images, the requirement and the options
+equal those of an entry, its verdict is valid, without a GPU, a cache or weights.
 """
 
 import json
@@ -28,7 +28,7 @@ _AGAIN = f"Measure again with `pytest --datasize-lock` and commit {NAME}."
 
 
 _NAMED = 3
-"""Images that an entry names of each of its lists; their pictures are not for version control."""
+"""Most images listed in each list of an entry; thumbnails do not go into version control."""
 
 
 class Entry(TypedDict):
@@ -41,7 +41,7 @@ class Entry(TypedDict):
 def find(
     path: Path, nodeid: str, order: int, subject: Subject, kind: str = ""
 ) -> list[dict[str, Any]]:
-    """Return the records of a requirement that were given on the same subject.
+    """Return the committed records of a requirement with the same subject.
 
     Parameters
     ----------
@@ -50,14 +50,14 @@ def find(
     nodeid, order
         The test, and which of its requirements.
     subject
-        What is judged now: images, options, what is asked.
+        The current subject: images, options and targets.
     kind
-        Of a condition, such as ``represents``; empty for scores.
+        Kind of condition, such as ``represents``; empty for scores.
 
     Raises
     ------
     DatasizeError
-        There is no such entry, or its subject was another; the text says what changed.
+        There is no such entry, or its subject differs; the message says what changed.
     RequirementError
         The file is damaged.
     """
@@ -99,7 +99,7 @@ def write(path: Path, records: Sequence[Record]) -> None:
     Raises
     ------
     RequirementError
-        The file that is there is damaged.
+        The existing file is damaged.
     """
     entries = read(path)
     root = f"{path.parent}{os.sep}"
@@ -163,7 +163,7 @@ def read(path: Path) -> dict[str, Entry]:
 
 
 def _short(value: Any, root: str) -> Any:
-    """Round to six digits, and tell places from the root: as on every other machine."""
+    """Round to six digits and make paths relative to the root, equal on every machine."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, str):
@@ -174,7 +174,7 @@ def _short(value: Any, root: str) -> Any:
 
 
 def _text(entries: Mapping[str, Entry]) -> str:
-    """One fact a line, so that a difference shows what changed."""
+    """Write one fact per line, so that a diff shows what changed."""
     lines = ["{", f'"schema": {SCHEMA},', '"gates": {']
     for number, (name, entry) in enumerate(sorted(entries.items())):
         lines.append(f"{json.dumps(name)}: {{")

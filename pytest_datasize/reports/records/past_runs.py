@@ -1,4 +1,4 @@
-"""What every session found, kept in the store: score and required images over time."""
+"""Store the results of every session, for score and required images over time."""
 
 import secrets
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ class Past(NamedTuple):
     when
         Date and time as text, ISO 8601.
     commit
-        What was checked out, or None.
+        The commit that was checked out, or None.
     fingerprint
-        Names the images by their content, or None.
+        Hash of the images' content, or None.
     record
         The record, as in the JSON file.
     """
@@ -34,14 +34,14 @@ class Past(NamedTuple):
 
 
 def remember(store: Store, records: Sequence[Record], root: Path) -> None:
-    """Keep the judged requirements of a session.
+    """Store the judged requirements of a session.
 
     Parameters
     ----------
     store
-        Where; one without a folder keeps nothing.
+        The store; one without a folder stores nothing.
     records
-        Those of the session.
+        Records of the session.
     root
         pytest's root directory, for the commit that is checked out.
     """
@@ -58,7 +58,7 @@ def remember(store: Store, records: Sequence[Record], root: Path) -> None:
 
 
 def past(store: Store) -> list[Past]:
-    """Return what earlier sessions found, in no order."""
+    """Return the judged requirements of earlier sessions, in no particular order."""
     return [
         Past(run["when"], run["commit"], record["fingerprint"], record)
         for run in store.all("run")
@@ -67,7 +67,7 @@ def past(store: Store) -> list[Past]:
 
 
 def series(past: Sequence[Past]) -> list[list[Past]]:
-    """Sort runs by requirement, and the runs of each by time; those not judged are left out."""
+    """Group runs by requirement and sort each group by time; runs not judged are left out."""
     found: dict[tuple[str, int, str], list[Past]] = {}
     for run in sorted(past, key=lambda run: run.when):
         if is_judged(run.record):

@@ -1,4 +1,4 @@
-"""One requirement's outcome as plain data: it leaves a worker process and becomes JSON as it is."""
+"""Build the record of a requirement's outcome as plain data, for worker processes and JSON."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from pytest_datasize.reports.records.record_types import (
 )
 from pytest_datasize.reports.records.text import each_text, sendable
 
-if TYPE_CHECKING:  # a skipped gate has a record too, and must not load what it does not run
+if TYPE_CHECKING:  # a skipped gate has a record too, and must not import study modules
     from pytest_datasize.curve.self_check import Advice as Trust
     from pytest_datasize.curve.verdict import Judgement, Verdict
     from pytest_datasize.reports.records.advice import Prices
@@ -34,7 +34,7 @@ def records(
     prices: "Prices" = None,
     budget: float | None = None,
 ) -> list[GateRecord]:
-    """Return one record per metric of a judged requirement; a session adds what is its own."""
+    """Return one record per metric of a judged requirement; a session adds its own data."""
     from pytest_datasize.reports.records.advice import advice
 
     return [
@@ -49,7 +49,7 @@ def records(
 
 
 def plain_record(nodeid: str, verdict: Literal["error", "skipped"], message: str) -> PlainRecord:
-    """Return the record of a gate that was not judged: it must not be missing in silence."""
+    """Return the record of a gate that was not judged, so that reports list it too."""
     return {
         "nodeid": nodeid,
         "order": 0,
@@ -77,7 +77,7 @@ def plain_record(nodeid: str, verdict: Literal["error", "skipped"], message: str
 def condition_record(
     met: bool, message: str, check: ImagesPerClass | Represents
 ) -> ConditionRecord:
-    """Return the record of a condition that trains nothing."""
+    """Return the record of a condition without training."""
     verdict = {"verdict": "met" if met else "unmet", "failed": not met, "check": check}
     return each_text(
         cast(ConditionRecord, {**plain_record("", "skipped", message), **verdict}), sendable
@@ -115,7 +115,7 @@ def plan_record(
 
 
 def check_record(nodeid: str, order: int, check: "StudyCheck") -> CheckRecord:
-    """Return what the images of one requirement are like."""
+    """Return the data check of one requirement's images."""
     errors = check.errors
     message = errors[0].text if errors else f"{check.total:,} images can be used"
     checked: CheckRecord = {
@@ -209,5 +209,5 @@ def _remedies(trust: "Trust") -> Remedies | None:
 
 
 def _whole(images: float) -> int | None:
-    """Write infinitely many as null; the verdict says why."""
+    """Return infinity as None (JSON null); the verdict says why."""
     return None if math.isinf(images) else int(images)

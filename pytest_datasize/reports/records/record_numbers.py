@@ -1,4 +1,4 @@
-"""The numbers of a judgement, and the names that experiment trackers get."""
+"""Extract the numbers of a judgement, with names for experiment trackers."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ NUMBERS = (
     "ceiling_high",
     "probability_sufficient",
 )
-"""What a judged record says in numbers; None where there is none."""
+"""Numeric fields of a judged record; None if a number does not exist."""
 
 LOGGED = (
     "score_at_available",
@@ -33,7 +33,7 @@ LOGGED = (
 
 
 def numbers(records: Iterable[GateRecord]) -> dict[str, float]:
-    """Return name → number; a required number that does not exist is missing.
+    """Return name → number; a required number that does not exist is left out.
 
     Examples
     --------
@@ -51,12 +51,12 @@ def numbers(records: Iterable[GateRecord]) -> dict[str, float]:
 
 
 def number(record: Mapping[str, object], field: str) -> float | None:
-    """Return a number of a record, None where it has none.
+    """Return a number of a record, or None.
 
     Raises
     ------
     TypeError
-        The field holds something else: the file was edited.
+        The field is not a number: the file was edited.
     """
     value = record[field]
     if value is None:
@@ -67,14 +67,14 @@ def number(record: Mapping[str, object], field: str) -> float | None:
 
 
 def title(record: GateRecord) -> str:
-    """Name a requirement with letters that every tracker takes."""
+    """Name a requirement with characters that every tracker accepts."""
     which = f"_{record['order'] + 1}" if record["order"] else ""
     name = re.sub(r"[^\w./ -]+", "_", record["nodeid"].replace("::", "/"), flags=re.ASCII)
     return f"datasize/{name.strip('_')[:150]}{which}/{record['metric']}"
 
 
 def parameters(records: Iterable[GateRecord]) -> dict[str, str]:
-    """Return what all requirements were judged with; several values are joined."""
+    """Return the settings of all requirements; several values are joined."""
     found: dict[str, list[str]] = {}
     for record in records:
         shown: Mapping[str, object] = record

@@ -1,4 +1,4 @@
-"""The types of all records: what a session measures, what reports read, what the JSON file holds.
+"""Define the types of all records, which sessions write, reports read and the JSON file holds.
 
 A record is plain JSON data, so that it leaves a worker process and becomes a file as it is. Five
 kinds exist; ``metric`` and ``verdict`` distinguish them, see
@@ -52,7 +52,7 @@ class Curve(TypedDict):
 
 
 class Fit(TypedDict):
-    """What the curve was fitted to, besides the scores."""
+    """Inputs of the curve's fit, besides the scores."""
 
     n_test: int
     pool: int
@@ -63,7 +63,7 @@ class Fit(TypedDict):
 
 
 class ClassRow(TypedDict):
-    """One class: images, recall at the largest size, and the images that it needs, if asked."""
+    """One class: images, recall at the largest size, and required images if it was judged."""
 
     name: str
     images: int
@@ -76,7 +76,7 @@ class ClassRow(TypedDict):
 
 
 class Evidence(TypedDict):
-    """The measured scores, the curve through them and what it was fitted to."""
+    """The measured scores, the curve and the inputs of its fit."""
 
     sizes: list[int]
     scores: list[list[float]]
@@ -87,14 +87,14 @@ class Evidence(TypedDict):
 
 
 class Weights(TypedDict):
-    """Where the weights are from, and their hash (empty for weights without a file)."""
+    """Source of the weights, and their hash (empty for weights without a file)."""
 
     source: str
     sha256: str
 
 
 class BaselineChange(TypedDict):
-    """What changed since an earlier run; pairs are (then, now)."""
+    """Changes since an earlier run; pairs are (then, now)."""
 
     found: bool
     exceeded: bool
@@ -108,7 +108,7 @@ class BaselineChange(TypedDict):
 
 
 class Missing(TypedDict):
-    """Images on top of those available, and the 90 % interval; `high` is None for any number."""
+    """Missing images beyond those available, and the 90 % interval; `high` None: no upper end."""
 
     images: int
     low: int
@@ -142,14 +142,14 @@ class Derived(TypedDict):
 
 
 class Contents(TypedDict):
-    """A set of images, named by its content."""
+    """A set of images, identified by its content."""
 
     number: int
     fingerprint: str
 
 
 class Subject(TypedDict):
-    """What a verdict depends on: the images, the options, and what is asked of them."""
+    """What a verdict depends on: the images, the options and the targets."""
 
     images: Contents
     asked: dict[str, Any]
@@ -189,14 +189,14 @@ class Route(TypedDict):
 
 
 class Collection(TypedDict):
-    """Two routes to one target: by class, and in today's proportions."""
+    """Two allocations that reach one target: by class, and in current proportions."""
 
     by_class: Route
     proportional: Route
 
 
 class Purchase(TypedDict):
-    """What a budget buys in today's proportions."""
+    """What a budget buys in current proportions."""
 
     images: int
     score: float
@@ -218,7 +218,7 @@ class Money(TypedDict):
 
 
 class RuleOfThumb(TypedDict):
-    """What the rule of thumb says of these images, and whether the verdict agrees."""
+    """The answer of the rule of thumb for these images, and whether the verdict agrees."""
 
     images_per_class: int
     reason: str
@@ -270,7 +270,7 @@ class TransferGain(TypedDict):
 
 
 class GroupMember(TypedDict):
-    """One image of a group of near-copies."""
+    """One image of a group of near-duplicates."""
 
     image: str
     label: str
@@ -278,14 +278,14 @@ class GroupMember(TypedDict):
 
 
 class CopyGroup(TypedDict):
-    """A group of near-copies: its size, and the images of it that are shown."""
+    """A group of near-duplicates: its size, and the images that are shown."""
 
     images: int
     shown: list[GroupMember]
 
 
 class Redundancy(TypedDict):
-    """How many independent images a pool with near-copies is worth."""
+    """Effective number of independent images in a pool with near-duplicates."""
 
     images: int
     different: int
@@ -390,7 +390,7 @@ _ClassName = TypedDict("_ClassName", {"class": str | None})
 
 
 class RequiredImages(TypedDict):
-    """The required number of images and its 90 % interval; None where no number does."""
+    """The required number of images and its 90 % interval; None if no number suffices."""
 
     required: int | None
     required_low: int | None
@@ -398,7 +398,7 @@ class RequiredImages(TypedDict):
 
 
 class Projection(_ClassName, RequiredImages):
-    """What is asked, and what the learning curve answers in numbers."""
+    """The target, and the numbers of the learning curve for it."""
 
     metric: str
     target: float
@@ -413,7 +413,7 @@ class Projection(_ClassName, RequiredImages):
 
 
 class _Head(TypedDict):
-    """Where a requirement is written, and whether it fails its test."""
+    """Source line of a requirement, and whether it fails its test."""
 
     nodeid: str
     order: int
@@ -480,7 +480,7 @@ class _NoScores(_Head):
 
 
 class PlanRecord(_NoScores):
-    """What would be trained (``--datasize=plan``)."""
+    """The planned training (``--datasize=plan``)."""
 
     verdict: Literal["planned"]
     available: int
@@ -503,7 +503,7 @@ class PlanRecord(_NoScores):
 
 
 class CheckRecord(_NoScores):
-    """What the images are like (``--datasize=check``)."""
+    """The data check of the images (``--datasize=check``)."""
 
     verdict: Literal["checked", "error"]
     available: int | None
@@ -515,7 +515,7 @@ class CheckRecord(_NoScores):
 
 
 class ConditionRecord(_NoScores):
-    """A condition that trains nothing."""
+    """A condition without training."""
 
     verdict: Literal["met", "unmet"]
     available: None
@@ -535,7 +535,7 @@ Record: TypeAlias = GateRecord | PlanRecord | CheckRecord | ConditionRecord | Pl
 
 
 class RunContent(TypedDict):
-    """A whole run: what the JSON file holds and every report is drawn from."""
+    """A whole run: the content of the JSON file, from which all reports are drawn."""
 
     schema: int
     created: str
@@ -550,7 +550,7 @@ class RunContent(TypedDict):
 
 
 class PastRecord(Projection):
-    """A judged requirement as the store keeps it over time."""
+    """A judged requirement in the history of a store."""
 
     nodeid: str
     order: int

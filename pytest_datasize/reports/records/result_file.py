@@ -1,4 +1,4 @@
-"""The machine's record: a versioned JSON file, one object per requirement and metric.
+"""Read and write the versioned JSON result file, one object per requirement and metric.
 
 ``result.schema.json`` beside this module is its JSON Schema. Every other report can be drawn from
 such a file.
@@ -24,18 +24,18 @@ from pytest_datasize.reports.records.text import problem_text
 SCHEMA = 2
 
 _COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILD_SOURCEVERSION", "CIRCLE_SHA1")
-"""Where GitHub, GitLab, Jenkins, Azure and CircleCI tell the commit."""
+"""Environment variables with the commit on GitHub, GitLab, Jenkins, Azure and CircleCI."""
 
 
 def content(records: Sequence[Record], exit_status: int, root: Path) -> RunContent:
-    """Return a whole run as plain data, what every report is drawn from.
+    """Return a whole run as plain data, from which all reports are drawn.
 
     Parameters
     ----------
     records
         One per requirement and metric.
     exit_status
-        That of pytest (2: interrupted).
+        Exit status of pytest (2: interrupted).
     root
         pytest's root directory.
     """
@@ -61,17 +61,17 @@ def _version(package: str) -> str:
 
 
 def write(path: Path, run: RunContent) -> None:
-    """Write a run."""
+    """Write a run as JSON."""
     write_text(path, json.dumps(run, indent=2, allow_nan=False) + "\n")
 
 
 def read(path: Path) -> RunContent:
-    """Read what :func:`write` wrote; what an earlier version did not derive is added.
+    """Read a file of :func:`write`; derived numbers that an earlier version lacks are added.
 
     Raises
     ------
     ReportError
-        There is no such file, it is no result of this plugin, or one of a schema not known here.
+        There is no such file, it is not a result of this plugin, or its schema is unknown.
     """
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
@@ -106,7 +106,7 @@ def _completed(record: Record) -> Record:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of what :func:`write` writes."""
+    """Return the JSON Schema of the result file."""
     text = (
         files("pytest_datasize.reports.records").joinpath("result.schema.json").read_text("utf-8")
     )
@@ -114,7 +114,7 @@ def schema() -> dict[str, Any]:
 
 
 def _missing(run: dict[str, Any]) -> str:
-    """Name what a result lacks, from the schema; its types are not checked."""
+    """Return what a result lacks by the schema, in words; types are not checked."""
     known = schema()
     for name in known["required"]:
         if name not in run:
@@ -132,7 +132,7 @@ def _missing(run: dict[str, Any]) -> str:
 
 
 def commit(root: Path) -> str | None:
-    """Return the commit that is checked out: what the CI says, else what git's own files say."""
+    """Return the commit that is checked out, from the CI's environment or from git's files."""
     for name in _COMMITS:
         if os.environ.get(name):
             return os.environ[name]
@@ -143,7 +143,7 @@ def commit(root: Path) -> str | None:
 
 
 def _head(git: Path) -> str | None:
-    """Follow HEAD; without the program git, which a container need not have."""
+    """Resolve HEAD from git's files, since a container may lack the program git."""
     try:
         if git.is_file():  # a worktree or a submodule
             git = git.parent / git.read_text().removeprefix("gitdir:").strip()

@@ -1,4 +1,4 @@
-"""Which records a report shows, in which order, and how many there are of each kind."""
+"""Select, sort and count the records that a report shows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
@@ -21,12 +21,12 @@ def is_judged(record: Any) -> TypeGuard[GateRecord]:
 
 
 def is_planned(record: Record) -> TypeGuard[PlanRecord]:
-    """Whether a record says what would be trained."""
+    """Whether a record is a plan of training."""
     return record["verdict"] == "planned"
 
 
 def is_checked(record: Record) -> TypeGuard[CheckRecord]:
-    """Whether a record says what the images are like."""
+    """Whether a record is a data check."""
     return "checks" in record
 
 
@@ -46,7 +46,7 @@ def planned(records: Iterable[Record]) -> list[PlanRecord]:
 
 
 def checked(records: Iterable[Record]) -> list[CheckRecord]:
-    """Return the checks of images."""
+    """Return the data checks."""
     return [record for record in records if is_checked(record)]
 
 
@@ -66,7 +66,7 @@ def failures(records: Iterable[Record]) -> list[GateRecord]:
 
 
 def failed_first(records: Iterable[GateRecord]) -> list[GateRecord]:
-    """Sort the requirements that need an answer before the others."""
+    """Sort the failed requirements before the others."""
     return sorted(records, key=lambda record: not record["failed"])
 
 
@@ -77,7 +77,7 @@ def exceeded_only(record: GateRecord) -> bool:
 
 
 def weakest(record: GateRecord, most: int) -> list[ClassRow]:
-    """Return the classes of the lowest recall, the lowest first."""
+    """Return the classes with the lowest recall, the lowest first."""
     return sorted(record["classes"], key=lambda row: (row["recall"], row["images"]))[:most]
 
 

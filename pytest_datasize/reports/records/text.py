@@ -1,4 +1,4 @@
-"""Text that comes from data (names of classes and files) made safe to show and to send."""
+"""Sanitise text that comes from data (names of classes and files), to show or to send it."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -7,9 +7,9 @@ _T = TypeVar("_T")
 
 
 def printable(text: str) -> str:
-    r"""Neutralise what could drive a terminal or the log of a CI system.
+    r"""Neutralise characters that could control a terminal or the log of a CI system.
 
-    Every control character but the line break, and what GitHub takes for a workflow command: ``::``
+    These are all control characters but the line break, and GitHub's workflow commands: ``::``
     where a line begins, ``##[`` anywhere.
 
     Examples
@@ -27,10 +27,10 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str, width: int | None = None) -> str:
-    r"""Like :func:`printable`, and on one line: a name must not begin a line of its own.
+    r"""Sanitise like :func:`printable`, and put on one line.
 
     A line break in a log can start a command of the CI that reads it. Names longer than `width`
-    lose their middle, since names in one data set often begin alike.
+    are shortened in the middle, since names in one data set often begin alike.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def first_line(text: str) -> str:
 
 
 def problem_text(problem: BaseException) -> str:
-    r"""Name an exception on one line; many carry no text, or many lines.
+    r"""Describe an exception on one line; many have no text, or several lines.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def problem_text(problem: BaseException) -> str:
 
 
 def sendable(text: str) -> str:
-    r"""Escape what UTF-8 cannot write: file names may be any bytes.
+    r"""Escape characters that UTF-8 cannot encode: file names may be any bytes.
 
     Examples
     --------

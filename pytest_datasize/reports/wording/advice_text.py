@@ -1,4 +1,4 @@
-"""Advice in words: one line each for the terminal, more for those who ask."""
+"""Write the advice in words: one line each for the terminal, more with ``-v``."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ _MOST_NAMED = 6
 
 
 def headlines(record: GateRecord) -> list[tuple[str, str]]:
-    """Return (topic, sentence) pairs: what to do, one line each."""
+    """Return (topic, sentence) pairs of what to do, one line each."""
     advice = record.get("advice")
     return [] if not advice else list(_headlines(record, advice))
 
@@ -35,7 +35,7 @@ def _headlines(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:
     if advice["money"]:
         yield "money", money(record, advice["money"])
     elif advice["money_reason"]:
-        yield "money", f"not told: {one_line(advice['money_reason'])}"
+        yield "money", f"not computed: {one_line(advice['money_reason'])}"
     if advice["labels"]["number"]:
         yield "labels", labels(record, advice)
     if advice["rule"]["agrees"] is False:
@@ -55,7 +55,7 @@ def _domain(advice: Advice) -> Iterator[tuple[str, str]]:
 
 
 def facts(record: GateRecord) -> list[tuple[str, str]]:
-    """Return (topic, sentence) pairs of what calls for nothing: for those who ask for more."""
+    """Return (topic, sentence) pairs that need no action; shown with ``-v``."""
     advice = record.get("advice")
     return [] if not advice else list(_facts(record, advice))
 

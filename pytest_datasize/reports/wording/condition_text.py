@@ -1,4 +1,4 @@
-"""Conditions that train nothing, in words."""
+"""Describe conditions without training in words."""
 
 from pytest_datasize.reports.records.record_types import ConditionRecord
 from pytest_datasize.reports.records.text import one_line

@@ -1,4 +1,4 @@
-"""A failed requirement in words: what was measured and projected, how sure, what is missing."""
+"""Explain a failed requirement in words: measured, projected, how sure, what is missing."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ from pytest_datasize.reports.wording import condition_text
 from pytest_datasize.reports.wording.advice_text import headlines
 
 _NAME = 60
-"""Longest name of a class in a sentence; reports show it whole elsewhere."""
+"""Longest name of a class in a sentence; reports show the full name elsewhere."""
 
 _ROUGH = "(rough, without an interval: the spread behind it is an estimate itself)"
 
@@ -97,7 +97,7 @@ def sentence(record: GateRecord) -> str:
 
 
 def confidence(record: GateRecord) -> str:
-    """Write the confidence that was asked for."""
+    """Write the required confidence."""
     asked = record["confidence"]
     return "none" if asked is None else f"{100 * asked:g} %"
 
@@ -112,7 +112,7 @@ def _available(record: GateRecord) -> str:
 
 
 def _more(absent: Missing) -> str:
-    """Write how many images are missing, and between what and what."""
+    """Write how many images are missing, with the interval."""
     from pytest_datasize.curve.verdict import count
 
     low, high = absent["low"], absent["high"]
@@ -122,7 +122,7 @@ def _more(absent: Missing) -> str:
 
 
 def details(record: GateRecord) -> list[str]:
-    """Return the explanation of one judged requirement, a statement per line."""
+    """Return the explanation of one judged requirement, one statement per line."""
     per_size = record["measured"]["mean"]
     smallest, largest = record["sizes"][0], record["sizes"][-1]
     trained = f"{len(record['sizes'])} sizes, {len(record['scores'][0])} repeats"
@@ -167,7 +167,7 @@ def model(record: GateRecord) -> str:
 
 
 def missing(record: GateRecord) -> str:
-    """Say how many images are short, or why no number helps."""
+    """Say how many images are missing, or why no number suffices."""
     if record["verdict"] == "unreachable":
         return (
             "more images alone will not do: try another backbone, image_size or strategy, "
@@ -194,7 +194,7 @@ def extrapolation(record: GateRecord) -> str:
 
 
 def test_set(record: GateRecord) -> str:
-    """Say how far the luck of the test images moves the score, and how many would do."""
+    """Say how far the sampling of test images moves the score, and how many would suffice."""
     text = (
         f"{record['n_test']:,} images behind each score, {record['n_test_distinct']:,} different "
         f"ones in all: ±{100 * record['test_margin']:.1f} points"

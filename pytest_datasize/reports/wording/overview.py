@@ -1,4 +1,4 @@
-"""What several reports say about a run as a whole."""
+"""Summarise a run as a whole, for several reports."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from pytest_datasize.reports.records.selection import tally
 
 
 def headline(records: Sequence[Record]) -> str:
-    """Say in a line how a run went.
+    """Return the outcome of a run in one line.
 
     Examples
     --------

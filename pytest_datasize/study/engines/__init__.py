@@ -1,8 +1,8 @@
-"""Where the work of a study runs: in this process, or handed out to others.
+"""Engines: run the tasks of a study in this process or on workers.
 
-An engine knows nothing of images or models. It carries tasks to its workers and answers back, and
-sees to it that every item is answered once, whatever dies meanwhile. What was answered counts
-as if it had been found here, so that an engine can never change a verdict.
+An engine knows nothing of images or models. It sends tasks to its workers and returns their
+answers; every item is answered exactly once, even if workers die. An answer is the same as a
+result computed in this process, so an engine never changes a verdict.
 """
 
 import shutil
@@ -16,32 +16,32 @@ from typing import Any, Protocol
 from pytest_datasize.requirement.registries import ENGINES
 
 MOST_TRIES = 3
-"""Workers that may die on one item before it is given up."""
+"""Workers that may die on one item before the engine gives up."""
 
 
 class Task(Protocol):
-    """What workers are asked to do: something that can be pickled, and called."""
+    """Work for workers: a callable that can be pickled."""
 
     def __call__(self, item: Any, state: dict[Any, Any], /) -> Any:
-        """Answer an item; ``state`` is the worker's own, and keeps what the next one needs too."""
+        """Answer an item; ``state`` belongs to the worker and is kept for its next items."""
 
 
 class Engine(Protocol):
-    """Workers, started when they are first needed and kept until the session ends."""
+    """Workers, started on first use and kept until the session ends."""
 
     def workers(self) -> int:
-        """Return how many items are at work at a time."""
+        """Return how many items are processed at a time."""
 
     def map(self, task: Task, items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        """Yield (item, answer) as they come, each item once.
+        """Yield (item, answer) as answers arrive, each item once.
 
-        An item is taken from ``items`` when a worker is free for it, and not held for longer
-        than that worker is at it: it may be read from a disk.
+        An item is taken from ``items`` when a worker is free, and released when that worker is
+        done with it: items may be read from a disk.
 
         Raises
         ------
         DatasizeError
-            What a task raised; or workers keep dying, or cannot be had.
+            A task raised it; or workers keep dying, or cannot be started.
         """
 
     def close(self) -> None:
@@ -49,9 +49,10 @@ class Engine(Protocol):
 
 
 class Engines:
-    """The engine of a session: gates that ask for the same share its workers.
+    """The engine of a session; gates with the same engine options share its workers.
 
-    Others end first: idle workers would keep the GPUs and the places that new ones need.
+    For other options the old workers end first: idle, they would keep the GPUs and cluster places
+    that the new ones need.
     """
 
     def __init__(self) -> None:
@@ -61,19 +62,19 @@ class Engines:
 
     @property
     def folder(self) -> Path:
-        """Where workers meet if nothing is to be kept; it goes when this object does."""
+        """Temporary folder shared by workers if there is no store; deleted with this object."""
         if self._folder is None:
             self._folder = Path(mkdtemp(prefix="datasize-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         return self._folder
 
     def get(self, options: Mapping[str, Any]) -> Engine | None:
-        """Return the engine that options ask for; None where all runs in this process.
+        """Return the engine that the options set; None if all runs in this process.
 
         Raises
         ------
         EngineError
-            It cannot be had.
+            It cannot be started.
         """
         place = ENGINES[options["engine"]]
         if not place:

@@ -1,4 +1,4 @@
-"""What goes to workers and comes back: tasks that can be pickled, failures that can be shown."""
+"""Pickle tasks for workers, and turn failures of workers into readable errors."""
 
 import pickle
 import traceback
@@ -14,9 +14,9 @@ class Failure(NamedTuple):
     Attributes
     ----------
     problem
-        The error where it is one of ours, made for people to read.
+        The error, if it is a DatasizeError, whose message is made for people.
     text
-        What an unforeseen one says, and where it came from.
+        Message and place of an unexpected error.
     """
 
     problem: DatasizeError | None
@@ -33,12 +33,12 @@ class Failure(NamedTuple):
 
 
 def answered(answer: Any) -> Any:
-    """Return an answer; raise the error of a failure.
+    """Return an answer; raise its error if it is a failure.
 
     Raises
     ------
     DatasizeError
-        The task raised it; an EngineError for an unforeseen one.
+        The task raised it; an EngineError for an unexpected error.
     """
     if not isinstance(answer, Failure):
         return answer
@@ -48,12 +48,12 @@ def answered(answer: Any) -> Any:
 
 
 def pickled(task: Any, engine: str) -> bytes:
-    """Write a task as bytes.
+    """Pickle a task.
 
     Raises
     ------
     EngineError
-        It holds something of the user's own that has no name in a module.
+        It holds an object of the user that cannot be imported from a module.
     """
     try:
         return pickle.dumps(task)

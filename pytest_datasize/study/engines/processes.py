@@ -1,4 +1,4 @@
-"""Engine: processes on this machine, one for every GPU or for a share of the cores."""
+"""Engine of worker processes on this machine, one per GPU or per share of the cores."""
 
 import atexit
 import os
@@ -16,11 +16,11 @@ from pytest_datasize.errors import EngineError
 from pytest_datasize.study.engines import MOST_TRIES, Task
 from pytest_datasize.study.engines.answers import Failure, answered, pickled
 
-_CORES = 4  # of a worker's share where many are: threads of one process do as well until then
+_CORES = 4  # per worker on large machines: up to four, threads of one process are as fast
 
 
 class _Worker(NamedTuple):
-    """A process and the line to it."""
+    """A worker process and its connection."""
 
     number: int
     process: Any
@@ -28,7 +28,7 @@ class _Worker(NamedTuple):
 
 
 class Processes:
-    """A pool that outlives its workers: one that dies is replaced, and its item repeated.
+    """A pool of worker processes; one that dies is replaced, and its item repeated.
 
     Parameters
     ----------
@@ -41,27 +41,27 @@ class Processes:
         self._number = options["workers"] or _default(options["device"])
         self._threads = max(1, n_threads() // self._number)
         self._workers: dict[int, _Worker] = {}
-        self._known: dict[int, int] = {}  # worker → identity of the task that it has
+        self._known: dict[int, int] = {}  # worker → identity of the task that it holds
         self._jobs = 0
         # before multiprocessing waits for processes that wait for us
         atexit.register(self.close)
 
     def workers(self) -> int:
-        """Return how many items are at work at a time."""
+        """Return how many items are processed at a time."""
         return self._number
 
     def map(self, task: Task, items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        """Yield (item, answer) as they come, each item once.
+        """Yield (item, answer) as answers arrive, each item once.
 
         Raises
         ------
         DatasizeError
-            What a task raised; or workers keep dying on an item.
+            A task raised it; or workers keep dying on an item.
         """
         packed = pickled(task, "processes")
         self._jobs += 1
         waiting, tries = deque(range(len(items))), Counter[int]()
-        busy: dict[int, tuple[int, Any]] = {}  # worker → the place of its item, the item
+        busy: dict[int, tuple[int, Any]] = {}  # worker → index of its item, the item
         try:
             while waiting or busy:
                 idle = [number for number in range(self._number) if number not in busy]
@@ -86,7 +86,7 @@ class Processes:
                     else:
                         yield item, answered(answer)
         finally:
-            for number in busy:  # no one waits for what they are at
+            for number in busy:  # their answers are no longer needed
                 self._bury(number)
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class Processes:
         worker = self._workers.get(number) or self._start(number)
         task = b"" if self._known.get(number) == self._jobs else packed
         self._known[number] = self._jobs
-        with suppress(OSError):  # it is dead, which is seen when its answer does not come
+        with suppress(OSError):  # it is dead; detected when no answer arrives
             worker.line.send((task, item))
 
     def _start(self, number: int) -> _Worker:
@@ -130,7 +130,7 @@ class Processes:
 
 
 def _default(device: str) -> int:
-    if device.startswith("cuda:"):  # this one alone was asked for
+    if device.startswith("cuda:"):  # only this GPU was requested
         return 1
     if device != "cpu":
         import torch
@@ -141,7 +141,7 @@ def _default(device: str) -> int:
 
 
 def _serve(line: Connection, number: int, threads: int, method: str) -> None:
-    """Answer items until the line ends."""
+    """Answer items until the connection closes."""
     _settle(number, threads)
     set_start_method(method, force=True)  # that of a spawned process would be spawn
     state: dict[Any, Any] = {}
@@ -161,10 +161,10 @@ def _serve(line: Connection, number: int, threads: int, method: str) -> None:
 
 
 def _settle(number: int, threads: int) -> None:
-    """Take a share of the threads, before torch counts cores; leave Ctrl-C to the parent.
+    """Limit this worker to its share of the threads, before torch counts cores; ignore Ctrl-C.
 
-    Which core a thread runs on is left to the system: a worker that is bound to one waits whenever
-    another program has it.
+    The parent handles Ctrl-C. Threads are not pinned to cores: a pinned worker waits whenever
+    another program uses its core.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ[WORKER] = str(number)

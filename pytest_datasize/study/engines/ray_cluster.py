@@ -1,4 +1,4 @@
-"""Engine: the actors of a Ray cluster, on as many machines as it has."""
+"""Engine of actors in a Ray cluster, on one or more machines."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ from pytest_datasize.study.engines import MOST_TRIES, Task
 from pytest_datasize.study.engines.answers import Failure, answered, pickled
 
 LOCAL = "local"
-"""Address that starts a cluster of this machine alone, which ends with the session."""
+"""Address that starts a cluster on this machine only; it ends with the session."""
 
 _HINTS = {
     "auto": "No cluster runs on this machine: start one with `ray start --head`, name one with "
@@ -29,12 +29,12 @@ _ELSEWHERE = (
     "there?"
 )
 PATIENCE = 60.0
-"""Seconds without any worker alive until that is an error."""
-_ANSWER = 10.0  # seconds in which a cluster answers
+"""Seconds without a live worker before an error is raised."""
+_ANSWER = 10.0  # seconds within which a cluster must answer
 
 
 class Actor:
-    """What runs in the cluster: one actor, which keeps the task and its state."""
+    """The class of the actors in the cluster; an actor keeps its task and state."""
 
     def __init__(self, number: int, threads: int, path: Sequence[str]) -> None:
         os.environ[WORKER] = str(number)
@@ -45,11 +45,11 @@ class Actor:
         self._named = ""
 
     def ready(self) -> dict[str, str]:
-        """Answer at once that there is a place in the cluster, and which versions it has."""
+        """Answer at once: the actor has a place in the cluster; return its package versions."""
         return shared_versions()
 
     def answer(self, named: str, packed: Sequence[Any], item: Any) -> Any:
-        """Do an item of a task, which is fetched only if it is another one than last time."""
+        """Process an item of a task; the task is fetched only if it differs from the last one."""
         import pickle
 
         import ray
@@ -64,14 +64,14 @@ class Actor:
 
 
 class RayCluster:
-    """Actors that hold the backbone; one that dies, or whose machine does, is replaced.
+    """Actors of a Ray cluster; one that dies, or whose machine dies, is replaced.
 
     Parameters
     ----------
     options
         ``ray_address`` (``auto`` joins the cluster that runs, ``local`` starts one, else
         ``HOST:PORT`` or ``ray://HOST:PORT``), ``ray_gpus`` (GPUs of an actor, a fraction for
-        several on one), ``workers`` (None: as many as there is room for) and ``device``.
+        several on one), ``workers`` (None: as many as fit) and ``device``.
 
     Raises
     ------
@@ -100,7 +100,7 @@ class RayCluster:
         self._join()
 
     def workers(self) -> int:
-        """Return how many items are at work at a time."""
+        """Return how many items are processed at a time."""
         if self._asked:
             return int(self._asked)
         there = self._ray.cluster_resources()
@@ -109,18 +109,18 @@ class RayCluster:
         return max(1, int(there.get("CPU", 0)))
 
     def map(self, task: Task, items: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        """Yield (item, answer) as they come, each item once.
+        """Yield (item, answer) as answers arrive, each item once.
 
         Raises
         ------
         DatasizeError
-            What a task raised; or actors keep dying, or the cluster has no room.
+            A task raised it; or actors keep dying, or the cluster has no room.
         """
         self._join()
         ray = self._ray
         packed = ray.put(pickled(task, "ray"))
         waiting, tries = deque(range(len(items))), Counter[int]()
-        busy: dict[Any, tuple[int, int, Any]] = {}  # promise → actor, place, item
+        busy: dict[Any, tuple[int, int, Any]] = {}  # promise → actor, index of its item, item
         try:
             while waiting or busy:
                 self._staff(min(self.workers(), len(waiting) + len(busy)))
@@ -149,7 +149,7 @@ class RayCluster:
                     else:
                         yield item, answered(answer)
         finally:
-            for number, *_ in busy.values():  # no one waits for what they are at
+            for number, *_ in busy.values():  # their answers are no longer needed
                 self._dismiss(number)
 
     def close(self) -> None:
@@ -163,9 +163,9 @@ class RayCluster:
     # -- the cluster ----------------------------------------------------------------------------
 
     def _join(self) -> None:
-        """Connect without Ray's own words on the terminal, unless this process is connected.
+        """Connect, with Ray's own messages silenced, unless this process is connected.
 
-        A test of the user's own may have connected, or disconnected.
+        A test of the user may have connected or disconnected before.
         """
         if self._ray.is_initialized():
             self.share = self.share or self._resources()
@@ -192,7 +192,7 @@ class RayCluster:
         return actor_resources(self._ray.nodes(), 0 if self._on_cpu else self._gpus)
 
     def _staff(self, wanted: int) -> None:
-        """Ask for actors; one that has no place yet gets no work."""
+        """Request actors; an actor gets work only once it has a place."""
         threads = int(self.share["num_cpus"])
         for number in range(wanted):
             if number not in self._actors:
@@ -201,12 +201,12 @@ class RayCluster:
                 self._starting[self._actors[number].ready.remote()] = number
 
     def _count_on(self, promise: Any) -> None:
-        """Count on an actor from now on.
+        """Add a started actor to those that get work.
 
         Raises
         ------
         EngineError
-            Actors cannot start, or are of other versions.
+            Actors cannot start, or have other package versions.
         """
         number = self._starting.pop(promise)
         try:
@@ -255,14 +255,14 @@ class RayCluster:
 
 
 def actor_resources(nodes: Sequence[Mapping[str, Any]], gpus: float) -> dict[str, float]:
-    """Return what an actor takes of its machine: with a GPU, the cores that go with it.
+    """Return the resources of an actor: with a GPU, also its share of the cores.
 
     Parameters
     ----------
     nodes
         The machines, as ``ray.nodes()`` describes them.
     gpus
-        GPUs of an actor; 0 where the CPU was asked for.
+        GPUs of an actor; 0 if the CPU was requested.
 
     Examples
     --------
@@ -281,7 +281,7 @@ def actor_resources(nodes: Sequence[Mapping[str, Any]], gpus: float) -> dict[str
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where no one answers at HOST:PORT; Ray would try for minutes, and say so."""
+    """Raise OSError if nothing listens at HOST:PORT; Ray would retry and log for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
@@ -303,6 +303,6 @@ def _differing(there: Mapping[str, str]) -> str:
 
 
 def _cause(problem: Exception) -> str:
-    """Return what a Ray error says at its end, which is the error of the actor."""
+    """Return the last line of a Ray error: the error of the actor itself."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return lines[-1] if lines else type(problem).__name__

@@ -1,6 +1,6 @@
 """Dispatch a study's tasks to an engine's workers and merge their results.
 
-Workers write results into the store where they see it; elsewhere results come back as answers.
+Workers that see the store write their results into it; others send them back as answers.
 """
 
 import os
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
     from pytest_datasize.study.context import StudyContext
     from pytest_datasize.trials.work import Trials, Work
 
-_LEAST, _MOST = 64, 1024  # images of an item
-_PER_WORKER = 4  # items of images that a worker gets, about: so that all end together
+_LEAST, _MOST = 64, 1024  # images per item
+_PER_WORKER = 4  # items of images per worker, roughly: so that all workers finish together
 
 
 class Dispatcher:
-    """Sends one run's tasks to an engine; to be used in a ``with`` statement.
+    """Sends the tasks of one run to an engine; use it in a ``with`` statement.
 
     Parameters
     ----------
     engine
-        Whose workers do it.
+        The engine with the workers.
     context
-        The study; its store lies in a folder.
+        The study; its store must be in a folder.
     """
 
     def __init__(self, engine: Engine, context: "StudyContext") -> None:
@@ -62,13 +62,13 @@ class Dispatcher:
         sent = {"dataset": "images that are sent", "test_dataset": None}
         given = portable(context.given)
         self._given = {**given, **sent} if self._upload else given
-        self._here = self._upload  # whether the embeddings are here alone
+        self._here = self._upload  # whether only this process has the embeddings
         self._task: TrainTask | None = None
         self._first = next(iter(context.finished.values()), None)
         self.setup: Setup | None = None
 
     def __enter__(self) -> "Dispatcher":
-        with suppress(OSError):  # where it cannot be written no worker sees it, and all comes back
+        with suppress(OSError):  # not writable: no worker sees it, and all results come back
             self._mark.touch()
         return self
 
@@ -78,11 +78,11 @@ class Dispatcher:
 
     @property
     def space(self) -> "Space | None":
-        """What embeddings depend on, once workers have embedded."""
+        """The embedding space, known once workers have embedded."""
         return self.setup.space if self.setup else None
 
     def embed(self, parts: tuple[ImageSet, ...]) -> tuple[ImageSet, ...]:
-        """Let the workers embed what is not known; the store has it then.
+        """Let the workers embed images that the store does not have yet.
 
         Parameters
         ----------
@@ -92,12 +92,12 @@ class Dispatcher:
         Returns
         -------
         tuple of ImageSet
-            The same, named by their content where the workers could read all of them.
+            The same, named by their content if the workers could read all of them.
 
         Raises
         ------
         DatasizeError
-            Workers cannot be had, keep dying or differ; or the backbone cannot be had there.
+            Workers cannot be started, keep dying or differ; or they cannot load the backbone.
         """
         from pytest_datasize.embedding.embedder import SAMPLE
 
@@ -130,12 +130,12 @@ class Dispatcher:
         return _named(parts, contents)
 
     def work(self, work: "Work") -> "Work":
-        """Name the device and the precision of the workers, where they are not those here.
+        """Set the device and precision of the workers, if they differ from those of this process.
 
         Raises
         ------
         DatasizeError
-            Workers cannot be had; or images were to be sent to workers that need the data set.
+            Workers cannot be started; or they need the data set, but only images are sent.
         """
         if self._upload and work.features is None:
             raise EngineError(
@@ -162,7 +162,7 @@ class Dispatcher:
         if not ledger.pending:
             return ledger.trials({})
         if work.features is not None and self._here:
-            return strategy(work, span)  # heads are trained where the embeddings are
+            return strategy(work, span)  # heads are trained in the process that has the embeddings
         start = time.perf_counter()
         notes: list[str] = []
         unconverged, done = 0, ledger.resumed
@@ -205,7 +205,7 @@ class Dispatcher:
     def _stored(
         self, contents: Sequence[str | None], n_pool: int, key: str
     ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Tell which images need no worker: bool, shape (N,)."""
+        """Return which images are in the store already: bool, shape (N,)."""
         store, base = self._context.store, self._context.backbone.loaded.key
         names = [content or "" for content in contents]
         stored = store.rows(key).has(names)
@@ -215,7 +215,7 @@ class Dispatcher:
         return stored
 
     def _merge(self, places: Sequence[tuple[ImageSet, int]], answer: EmbeddedSpan) -> None:
-        """Merge a worker's embeddings into the store; it could not write those that came back."""
+        """Merge the embeddings that a worker sent back into the store."""
         assert self.space is not None
         store, key = self._context.store, self.space.key
         rows = store.rows(key)
@@ -269,7 +269,7 @@ def portable(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named(parts: tuple[ImageSet, ...], contents: Sequence[str | None]) -> tuple[ImageSet, ...]:
-    """Name images by their content, so that they are not decoded again to learn it."""
+    """Name images by their content, so that they need not be decoded again for it."""
     names = [content for content in contents if content]
     if len(names) < len(contents):
         return parts
@@ -283,7 +283,7 @@ def _named(parts: tuple[ImageSet, ...], contents: Sequence[str | None]) -> tuple
 def _items(
     pending: Sequence[tuple[int, int, Any]], span: tuple[int, int], workers: int, embeds: bool
 ) -> list[TrialRange]:
-    """Split trials: heads by whole repeats, few items; long training one by one."""
+    """Split trials into items: heads by whole repeats, long training trial by trial."""
     if not embeds:
         ordered = sorted(pending, key=lambda trial: (trial[1], -trial[0]))
         return [TrialRange((size,), number, number + 1) for size, number, _ in ordered]
@@ -307,7 +307,7 @@ def _items(
 
 
 class _Sent(Sequence[Span]):
-    """Spans with the bytes of their images, which are read when their turn comes."""
+    """Spans with the bytes of their images, which are read only when a span is sent."""
 
     def __init__(self, spans: Sequence[Span], places: Sequence[tuple[ImageSet, int]]) -> None:
         self._spans, self._places = spans, places

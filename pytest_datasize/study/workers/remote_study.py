@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RemoteStudy:
-    """A context, as a worker makes it again.
+    """Description from which a worker rebuilds a study context.
 
     Attributes
     ----------
@@ -28,17 +28,17 @@ class RemoteStudy:
     given
         Its arguments.
     store
-        Folder of the store here.
+        Folder of the store in the parent process.
     mark
-        Name of a file in it, by which a worker knows that it sees the same folder.
+        Name of a marker file in it; a worker that finds it sees the same folder.
     sample
-        The first images as bytes, where images are sent; None where workers read them themselves.
+        The first images as bytes, if images are sent; None if workers read the data set.
     listing
-        What :func:`listing` says of the images here.
+        Result of :func:`listing` for the parent's images.
     token
-        As in the context here.
+        As in the parent's context.
     refresh, verify
-        As in the store here, for the embedding; later tasks count on what it has left.
+        As in the parent's store, for embedding; later tasks rely on the embeddings stored then.
     """
 
     given: Mapping[str, Any]
@@ -73,7 +73,7 @@ class RemoteStudy:
         Raises
         ------
         DatasetError
-            They are others than those here.
+            They differ from those of the parent.
         """
         if "parts" not in state:
             raw = self.context(state).pool.raw
@@ -87,7 +87,7 @@ class RemoteStudy:
         return parts
 
     def first(self, state: dict[Any, Any]) -> ImageSet:
-        """Return the first images, which half precision is tried on."""
+        """Return the first images, on which half precision is tested."""
         if self.sample is not None:
             return sent(self.sample, self.context(state))
         from pytest_datasize.embedding.embedder import first_of
@@ -96,7 +96,7 @@ class RemoteStudy:
 
 
 def sent(raws: tuple[Raw, ...], context: StudyContext) -> ImageSet:
-    """Return images that came with the work; a worker needs no labels."""
+    """Return images that were sent with the task; a worker needs no labels."""
     return ImageSet(
         source="images that were sent",
         classes=("",),
@@ -108,14 +108,14 @@ def sent(raws: tuple[Raw, ...], context: StudyContext) -> ImageSet:
 
 
 def listing(loaded: Loaded) -> str:
-    """Name images by number and labels: what a worker must find as well, to mean the same rows."""
+    """Hash number and labels of the images: equal in parent and worker if rows match."""
     return key_of([[images.classes, images.labels.tolist()] for images in loaded if images])
 
 
 def kept_views(context: StudyContext) -> "Sequence[Backbone]":
-    """Return the backbones of augmented views whose embeddings the store keeps.
+    """Return the backbones of augmented views whose embeddings are stored.
 
-    Those of a transform of the user's own cannot be told from another's in the next session.
+    Views of a user's transform are not stored: the next session cannot identify the transform.
     """
     if context.options["augment"] is not True or not context.backbone.loaded.named:
         return ()

@@ -1,8 +1,8 @@
-"""The tasks of workers: settle what depends on their hardware, embed images, train trials.
+"""The tasks of workers: choose hardware-dependent settings, embed images, train trials.
 
 A worker is the same study in another process. Images are embedded and trials trained there exactly
-as they would be here; what was settled before (precision, copies, near-duplicates, the plan) is
-handed on, not settled again.
+as in the parent process. Earlier decisions (precision, copies, near-duplicates, the plan) are sent
+to the worker, which does not repeat them.
 """
 
 from collections.abc import Callable
@@ -30,16 +30,16 @@ Strategy = Callable[["Work", tuple[int, int]], "Trials"]
 
 
 class Setup(NamedTuple):
-    """Where a worker embeds and trains, and in what.
+    """Hardware-dependent settings of a worker.
 
     Attributes
     ----------
     device, precision
-        Where, and in which precision networks run.
+        Device and precision of networks.
     shared
-        Whether it sees the store.
+        Whether the worker sees the store.
     space
-        What its embeddings depend on; None for a strategy that works without them.
+        The embedding space; None for a strategy without embeddings.
     """
 
     device: str
@@ -50,12 +50,12 @@ class Setup(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SettleTask:
-    """Task: settle what depends on the workers' hardware."""
+    """Task: choose device and precision on the workers' hardware."""
 
     remote: RemoteStudy
 
     def __call__(self, item: None, state: dict[Any, Any], /) -> Setup:
-        """Try half precision on the first images, if there is something to embed."""
+        """Test half precision on the first images, if there are images to embed."""
         from pytest_datasize.embedding import device as devices
 
         context = self.remote.context(state)
@@ -67,7 +67,7 @@ class SettleTask:
 
 
 class Span(NamedTuple):
-    """Some images of a study, by their rows among all of them; their bytes where they are sent."""
+    """Some images of a study, by their rows; with their bytes if images are sent."""
 
     start: int
     stop: int
@@ -75,7 +75,7 @@ class Span(NamedTuple):
 
 
 class EmbeddedSpan(NamedTuple):
-    """Contents of a span of images; their embeddings, (n, D), where the store is out of sight."""
+    """Contents of a span of images; embeddings, (n, D), if the worker does not see the store."""
 
     contents: tuple[str, ...]
     rows: HalfArray | None
@@ -90,14 +90,14 @@ class EmbedTask:
     remote
         The context.
     space
-        What was settled.
+        The embedding space that was chosen.
     """
 
     remote: RemoteStudy
     space: "Space"
 
     def __call__(self, span: Span, state: dict[Any, Any], /) -> EmbeddedSpan | None:
-        """Embed; None where some cannot be read, which is then told by the study itself."""
+        """Embed; None if some images cannot be read, which the study itself then reports."""
         from pytest_datasize.embedding.embed import embed
 
         context = self.remote.context(state)
@@ -132,7 +132,7 @@ class EmbedTask:
         return parts
 
     def _views(self, context: StudyContext, span: Span, state: dict[Any, Any]) -> None:
-        """Embed the augmented views of images to train on, so that whoever trains finds them."""
+        """Embed the augmented views of training images, so that training tasks find them."""
         from pytest_datasize.embedding.embed import embed
         from pytest_datasize.embedding.embedder import Embedder
 
@@ -146,7 +146,7 @@ class EmbedTask:
 
 
 class TrialRange(NamedTuple):
-    """TrialRange trials of a plan: every size that is listed, of the repeats from start to stop."""
+    """Some trials of a plan: all listed sizes, for the repeats from start to stop."""
 
     sizes: tuple[int, ...]
     start: int
@@ -154,7 +154,7 @@ class TrialRange(NamedTuple):
 
 
 class TrainedTrials(NamedTuple):
-    """The outcomes of some trials, packed, and what was said of them."""
+    """The packed outcomes of some trials, and their notes."""
 
     outcomes: tuple[tuple[int, int, bytes], ...]
     notes: tuple[str, ...]
@@ -170,19 +170,19 @@ class TrainTask:
     remote
         The context.
     strategy
-        Trains and scores.
+        Trains and scores the trials.
     plan
-        Rows to train and test on.
+        Training and test rows.
     raw
-        Contents of all images as their source has them, part by part.
+        Contents of all images in the order of their source, part by part.
     used
         Contents of the images of the plan, in its order, part by part.
     labels
         Their labels.
     fingerprint
-        Of the images, their groups and near-duplicates, as the study found it.
+        Hash of the images, their groups and near-duplicates, from the study.
     space
-        What embeddings depend on; None for a strategy that works without them.
+        The embedding space; None for a strategy without embeddings.
     """
 
     remote: RemoteStudy
@@ -195,7 +195,7 @@ class TrainTask:
     space: "Space | None"
 
     def __call__(self, some: TrialRange, state: dict[Any, Any], /) -> TrainedTrials:
-        """Train, and leave the outcomes in the store as well."""
+        """Train, return the outcomes and write them to the store too."""
         from pytest_datasize.trials.work import pack
 
         context = self.remote.context(state)
@@ -235,7 +235,7 @@ class TrainTask:
 
 
 def _embedder(remote: RemoteStudy, state: dict[Any, Any]) -> "Embedder":
-    """Return the model of this worker, which makes it ready once."""
+    """Return the model of this worker, prepared on first use."""
     if "embedder" not in state:
         from pytest_datasize.embedding.embedder import Embedder
 
