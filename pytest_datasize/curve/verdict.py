@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from pytest_datasize.curve.counts import count
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.requirement.options import shown
 
@@ -279,18 +280,3 @@ def _judge_one(
         measured=curve.sizes[-1],
         trusted_range=trusted_range,
     )
-
-
-def count(images: float) -> str:
-    """Write a number of images with three digits, rounded up, since it is not known more exactly.
-
-    Examples
-    --------
-    >>> count(3127), count(96), count(12_345_678), count(float("inf"))
-    ('3,130', '96', '12.4 million', 'no number of')
-    """
-    if math.isinf(images):
-        return "no number of"
-    step = 10 ** max(0, len(str(math.ceil(images))) - 3)
-    rounded = math.ceil(images / step) * step
-    return f"{rounded / 1e6:g} million" if rounded >= 1_000_000 else f"{rounded:,}"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pytest_datasize.curve.counts import count
 from pytest_datasize.curve.learning_curve import Ceiling, Interval, LearningCurve
-from pytest_datasize.curve.verdict import LEVEL, count
+from pytest_datasize.curve.verdict import LEVEL
 from pytest_datasize.errors import DatasetError, RequirementError
 from pytest_datasize.requirement.options import nearest
 from pytest_datasize.requirement.registries import STRATEGIES

@@ -179,6 +179,7 @@ def test_a_local_dir_brings_its_own_data_config(tmp_path, resnet):
 
     def name(store):
         options = {"strategy": "feature_extraction", "weights": "auto", "image_size": None}
+        options["features"] = "last"
         return LazyBackbone({"backbone": f"local-dir:{tmp_path}", **options}, store)
 
     with Store(tmp_path / "store") as store:
@@ -253,6 +254,7 @@ def test_weights_in_several_files_are_refused(tmp_path, resnet):
 
 def lazy(store, asked, strategy="feature_extraction", choice="auto"):
     options = {"strategy": strategy, "weights": choice, "image_size": 64, "backbone": asked}
+    options["features"] = "last"
     return LazyBackbone(options, store)
 
 
@@ -315,6 +317,7 @@ class OnlyOnImages(torch.nn.Module):
 
 def test_modules_that_cannot_be_told_share_nothing(tmp_path):
     options = {"strategy": "feature_extraction", "weights": "auto", "image_size": 24}
+    options["features"] = "last"
     images = shapes(40)
     with Store(tmp_path / "store") as store:
         rows = []

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_datasize.curve.counts import count
 from pytest_datasize.curve.learning_curve import LearningCurve
-from pytest_datasize.curve.verdict import Status, count, judge
+from pytest_datasize.curve.verdict import Status, judge
 
 SIZES = (20, 40, 80, 160, 320, 640)
 

@@ -113,7 +113,7 @@ def _available(record: GateRecord) -> str:
 
 def _more(absent: Missing) -> str:
     """Write how many images are missing, with the interval."""
-    from pytest_datasize.curve.verdict import count
+    from pytest_datasize.curve.counts import count
 
     low, high = absent["low"], absent["high"]
     least = count(low) if low else "perhaps none"
