@@ -50,8 +50,8 @@ class Backbone:
         Names everything an embedding depends on: weights, architecture, preprocessing. It holds no
         place of a file.
     named
-        Whether the key is the same in another session; False for a module that cannot be told from
-        another one with equal weights: nothing that depends on it may be kept.
+        Whether the key is the same in another session; False for a module that cannot be
+        distinguished from another one with equal weights: nothing that depends on it is cached.
     given
         The requested backbone: its architecture is that of a model from scratch.
     widths
