@@ -64,6 +64,9 @@ class Judgement:
         Largest training size with measured scores.
     trusted_range
         Multiple of that size beyond which a number is an extrapolation.
+    level
+        Probability at which a number of images is called enough: 0.5, or more if other models
+        were tried before, see :func:`level_after`.
     """
 
     metric: str
@@ -84,6 +87,7 @@ class Judgement:
     confidence: float | None
     measured: int
     trusted_range: float
+    level: float = 0.5
 
     @property
     def extrapolated(self) -> bool:
@@ -195,6 +199,7 @@ def judge(
     confidence: float | None = None,
     trusted_range: float = TRUSTED_RANGE,
     sign: int = 1,
+    earlier: int = 0,
 ) -> Judgement:
     """Judge one metric; of several curves (one per class), the one that needs most images decides.
 
@@ -212,14 +217,33 @@ def judge(
         Multiple of the largest measured size beyond which a number is an extrapolation.
     sign
         -1 if lower is better and the curves are of the negated score.
+    earlier
+        Number of other models that were tried before and fell short, see :func:`level_after`.
     """
     judgements = [
-        _judge_one(metric, sign * target, name, curve, available, confidence, trusted_range)
+        _judge_one(
+            metric, sign * target, name, curve, available, confidence, trusted_range, earlier
+        )
         for name, curve in curves.items()
     ]
     order = list(Status)
     worst = max(judgements, key=lambda j: (order.index(j.status), j.required, -j.score))
     return worst if sign > 0 else _negated(worst)
+
+
+def level_after(earlier: int, confidence: float = 0.5) -> float:
+    """Return the probability that a model must reach after others were tried and fell short.
+
+    The best of several models on the same test images looks better than it is. The chance of a
+    wrong pass that one model may have, 1 - `confidence`, is therefore divided by the number of
+    models tried so far (Dunn 1961, "Multiple comparisons among means": the Bonferroni bound).
+
+    Examples
+    --------
+    >>> level_after(0), level_after(1), round(level_after(2, confidence=0.9), 3)
+    (0.5, 0.75, 0.967)
+    """
+    return 1.0 - (1.0 - confidence) / (earlier + 1)
 
 
 def _negated(judged: Judgement) -> Judgement:
@@ -244,9 +268,13 @@ def _judge_one(
     available: int,
     confidence: float | None,
     trusted_range: float,
+    earlier: int,
 ) -> Judgement:
     low, high = curve.interval(available, LEVEL)
-    required = curve.required(target)
+    level = level_after(earlier)
+    required = (
+        curve.required_interval(target, 2 * level - 1).high if earlier else curve.required(target)
+    )
     required_low, required_high = curve.required_interval(target, LEVEL)
     ceiling = curve.ceiling
     probability = curve.probability(available, target)
@@ -254,7 +282,7 @@ def _judge_one(
         status = Status.UNREACHABLE
     elif confidence is None:
         status = Status.SUFFICIENT if required <= available else Status.INSUFFICIENT
-    elif probability >= confidence:
+    elif probability >= level_after(earlier, confidence):
         status = Status.SUFFICIENT
     elif probability <= 1 - confidence:
         status = Status.INSUFFICIENT
@@ -279,4 +307,5 @@ def _judge_one(
         confidence=confidence,
         measured=curve.sizes[-1],
         trusted_range=trusted_range,
+        level=level,
     )

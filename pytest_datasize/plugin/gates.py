@@ -49,6 +49,7 @@ from pytest_datasize.study.engines import Engines
 if TYPE_CHECKING:
     from pytest_datasize.reports.records.baseline import Baseline
     from pytest_datasize.store import Store
+    from pytest_datasize.study.ladder import Ladder
     from pytest_datasize.study.result import StudyCheck
     from pytest_datasize.study.study import Study
 
@@ -83,7 +84,7 @@ class Gates:
         self.command_line = command_line_options(config)
         self.ini = ini_options(config)
         self._yaml: dict[Path, YamlConfig] = {}
-        self._evidence: dict[Any, Evidence] = {}
+        self._ladders: dict[Any, Ladder] = {}
         self._checks: dict[Any, StudyCheck] = {}
         self._kept: list[Any] = []  # objects whose id() is part of a key must stay alive
         self._store: Store | None = None
@@ -208,17 +209,19 @@ class Gates:
         key = session_key(options)
         if configured.confidence is not None:  # the number of repeats depends on the targets
             key += (configured.confidence, *sorted(configured.requirement.targets.items()))
-        if key not in self._evidence:
+        if key not in self._ladders:
+            from pytest_datasize.study.ladder import Ladder
+
             self._kept += options.values()
-            self._evidence[key] = Evidence(self._study(options), configured.until, self.locked)
-        evidence = self._evidence[key]
+            self._ladders[key] = Ladder(self._study(options), configured.until)
+        evidence = Evidence(self._ladders[key], configured, self.locked)
         if self.locked:
             nodeid = sendable(request.node.nodeid)
             configured.locked = guarded(
                 locked_verdict, self.config.rootpath, nodeid, order, configured, evidence
             )
-        elif not evidence.measured and not guarded(known_verdict, self.store, configured, evidence):
-            evidence.result.check(configured.requirement.targets)
+        elif not guarded(known_verdict, self.store, configured, evidence):
+            evidence.climb  # noqa: B018 (measures now: training belongs to the set-up phase)
         return evidence
 
     def _conditions(
@@ -269,6 +272,7 @@ class Gates:
 
     def _plan(self, request: pytest.FixtureRequest, gate: Gate) -> None:
         from pytest_datasize.reports.records.record import plan_record
+        from pytest_datasize.study.ladder import Ladder
 
         for order, configured in enumerate(gate.requirements):
             options = study_options(request, configured.settings, configured.yaml)
@@ -276,9 +280,10 @@ class Gates:
                 nothing = "--datasize=plan: this requirement trains nothing"
                 gate.records.append(self._plain_record(request.node, "skipped", nothing))
                 continue
-            plan = guarded(self._study(options).plan)
+            ladder = Ladder(self._study(options))
+            plans = guarded(lambda: list(ladder.plans()))  # noqa: B023 (called at once)
             targets = configured.requirement.targets
-            gate.records.append(plan_record(request.node.nodeid, order, targets, plan))
+            gate.records.append(plan_record(request.node.nodeid, order, targets, plans))
 
     def _check(self, request: pytest.FixtureRequest, gate: Gate) -> None:
         from pytest_datasize.images.findings import in_full

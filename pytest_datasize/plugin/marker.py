@@ -24,8 +24,8 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
         ``test_dataset``, ``group``, ``checks``, ``allow_outside``, ``max_pixels``, ``backbone``,
         ``weights``, ``precision``, ``strategy``, ``augment``, ``unfreeze``, ``trainer``,
         ``preset``, ``budget``, ``direction``, ``bounds``, ``image_size``, ``sizes``, ``repeats``,
-        ``confidence``, ``undecided``, ``trusted_range``, ``max_increase``, ``law``,
-        ``test_fraction``, ``sampling``, ``seed``, ``device``, ``cost_per_image``,
+        ``confidence``, ``second_look``, ``undecided``, ``trusted_range``, ``max_increase``,
+        ``law``, ``test_fraction``, ``sampling``, ``seed``, ``device``, ``cost_per_image``,
         ``image_budget``; ``images_per_class`` (a number, or ``"rule-of-thumb"``) alone or with
         targets.
 

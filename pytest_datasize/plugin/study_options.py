@@ -43,8 +43,6 @@ def study_options(
             f"{CONFIG_NAME}."
         )
     _choose_training(request, settings, values)
-    if "strategy" not in settings.layers and values["strategy"] == OPTIONS["strategy"].default:
-        values["strategy"] = None  # unlike a named strategy, it may use all stages of the backbone
     for name in ("dataset", "test_dataset", "weights", "backbone"):
         base = settings.base(name, request.config.rootpath)
         values[name] = located(name, values[name], base, yaml)

@@ -34,8 +34,8 @@ from pytest_datasize.study.stopping import Certainty
 if TYPE_CHECKING:
     from pytest_datasize.reports.records.baseline import Baseline
     from pytest_datasize.store import Store
+    from pytest_datasize.study.ladder import Climb, Ladder
     from pytest_datasize.study.result import StudyResult
-    from pytest_datasize.study.study import Study
 
 VERDICT_SCOPES = (Scope.VERDICT, Scope.ADVICE)
 """Scopes that a cached verdict depends on, beside its evidence and targets."""
@@ -73,44 +73,61 @@ class ConfiguredRequirement:
 
 
 class Evidence:
-    """The evidence of one requirement, loaded from the store or measured on first use."""
+    """The evidence of one requirement, loaded from the store or measured on first use.
 
-    def __init__(self, study: "Study", until: Certainty | None, locked: bool) -> None:
-        self.study, self._until, self._locked = study, until, locked
-        self._result: StudyResult | None = None
+    Parameters
+    ----------
+    ladder
+        The models that may be trained; requirements with the same options share them.
+    configured
+        The requirement.
+    locked
+        Whether nothing may be measured.
+    """
+
+    def __init__(self, ladder: "Ladder", configured: ConfiguredRequirement, locked: bool) -> None:
+        self.ladder, self._configured, self._locked = ladder, configured, locked
+        self._climb: Climb | None = None
 
     @property
-    def measured(self) -> bool:
-        """Whether the result is in memory."""
-        return self._result is not None
-
-    @property
-    def result(self) -> "StudyResult":
-        """The result, loaded from the store or measured.
+    def climb(self) -> "Climb":
+        """The models that were tried, loaded from the store or measured.
 
         Raises
         ------
         DatasizeError
-            It cannot be measured, or ``--datasize=locked`` forbids it.
+            They cannot be measured, or ``--datasize=locked`` forbids it.
         """
-        if self._result is None:
+        if self._climb is None:
             if self._locked:
                 raise DatasizeError(
                     "datasize_result: --datasize=locked measures nothing, and the committed record "
                     "holds verdicts, not the evidence."
                 )
-            self._result = guarded(self.study.run, self._until)
-        return self._result
+            asked = self._configured
+            self._climb = guarded(
+                self.ladder.climb,
+                asked.requirement.targets,
+                asked.confidence,
+                asked.settings["trusted_range"],
+                asked.settings["second_look"],
+            )
+        return self._climb
+
+    @property
+    def result(self) -> "StudyResult":
+        """The evidence of the model that is judged; raises as :attr:`climb`."""
+        return self.climb.result
 
 
 def known_verdict(
     store: "Store", configured: ConfiguredRequirement, evidence: Evidence
 ) -> list[GateRecord] | None:
     """Return the cached records of a verdict on the same evidence."""
-    key = evidence.study.key()
+    key = evidence.ladder.key()
     found = key and store.get("verdict", configured.verdict_key(key))
-    if found:  # keep the evidence from being pruned: another target may need it
-        store.use("evidence", f"{key}{configured.until.key if configured.until else ''}")
+    if found:
+        evidence.ladder.use()
     return found or None
 
 
@@ -143,7 +160,7 @@ def committed_condition(
 
 def subject(configured: ConfiguredRequirement, evidence: Evidence) -> Subject:
     """Return what a verdict depends on: the images, the options and the targets."""
-    found = evidence.study.subject()
+    found = evidence.ladder.subject()
     return {
         "images": found["images"],
         "options": found["options"],
@@ -164,24 +181,18 @@ def verdict_of(
         return with_waits(with_transfer(known, evidence), evidence)
     from pytest_datasize.reports.records.record import records
 
-    verdict = evidence.result.verdict(
-        configured.confidence,
-        configured.settings["trusted_range"],
-        **configured.requirement.targets,
-    )
+    climb = evidence.climb
     about = subject(configured, evidence)
     money = configured.settings["cost_per_image"], configured.settings["image_budget"]
-    found: list[GateRecord] = [
-        {**one, "subject": about} for one in records(verdict, evidence.result, *money)
-    ]
-    if key := evidence.study.key():
+    found: list[GateRecord] = [{**one, "subject": about} for one in records(climb, *money)]
+    if key := evidence.ladder.key():
         store.put("verdict", configured.verdict_key(key), found)
     return with_waits(with_transfer(found, evidence), evidence)
 
 
 def with_waits(records: list[GateRecord], evidence: Evidence) -> list[GateRecord]:
     """Add how long this session waited for other processes; this is not cached with a verdict."""
-    waits = [f"{text[0].upper()}{text[1:]}." for text in evidence.study.waits]
+    waits = [f"{text[0].upper()}{text[1:]}." for text in evidence.ladder.waits]
     return [{**record, "notes": [*record["notes"], *waits]} for record in records]
 
 
@@ -191,7 +202,7 @@ def with_transfer(records: list[GateRecord], evidence: Evidence) -> list[GateRec
         return records
     from pytest_datasize.study.transfer_gain import transfer_gain
 
-    gain = cast(TransferGain | None, transfer_gain(evidence.study.context))
+    gain = cast(TransferGain | None, transfer_gain(evidence.ladder.study.context))
     return [
         {**record, "advice": {**advice, "transfer": gain}}
         if (advice := record.get("advice"))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement import validators
-from pytest_datasize.requirement.registries import ENGINES, STRATEGIES
+from pytest_datasize.requirement.registries import AUTO, ENGINES, STRATEGIES
 
 
 class Scope(Enum):
@@ -165,11 +165,12 @@ class StudyOptions(TypedDict, total=False):
         str | None,
         Option(
             Scope.TRIAL,
-            validators.choice(*STRATEGIES),
-            f"one of: {', '.join(STRATEGIES)}",
-            "how the backbone is transferred",
-            "feature_extraction",
-            choices=tuple(STRATEGIES),
+            validators.choice(AUTO, *STRATEGIES),
+            f"one of: {AUTO}, {', '.join(STRATEGIES)}",
+            "how the backbone is transferred (auto: a gate starts with the cheapest model and "
+            "tries better ones until its targets are met)",
+            AUTO,
+            choices=(AUTO, *STRATEGIES),
         ),
     ]
     features: Annotated[
@@ -418,6 +419,18 @@ class GateOptions(StudyOptions, total=False):
             "a number above 0.5 and below 1, such as 0.9",
             "how sure the verdict must be (default: the median of the projection decides)",
             from_text=float,
+        ),
+    ]
+    second_look: Annotated[
+        str | float | None,
+        Option(
+            Scope.VERDICT,
+            validators.second_look,
+            "'auto', 'off', or a time such as '10m', '90s' or a number of seconds",
+            "time in which a red gate of strategy=auto may fine-tune the backbone, to find out "
+            "whether better training would do (auto: 3 minutes on a CPU, 10 on a GPU)",
+            AUTO,
+            choices=(AUTO, "off"),
         ),
     ]
     undecided: Annotated[

@@ -19,6 +19,12 @@ WORST_CLASS = "recall_per_class"
 RATIOS = ("f1_macro",)
 """Metrics that are ratios of means, and therefore biased on few test images."""
 
+AUTO = "auto"
+"""The strategy of a gate that tries several, the cheapest first."""
+
+DEFAULT_STRATEGY = "feature_extraction"
+"""The strategy of a study by itself, which has no target to stop at."""
+
 STRATEGIES: dict[str, str] = {
     "feature_extraction": "pytest_datasize.trials.strategies.feature_extraction:run",
     "fine_tuning": "pytest_datasize.trials.strategies.fine_tuning:run",

@@ -55,8 +55,8 @@ class Requirement(NamedTuple):
 Options: allow_outside, augment, backbone, bounds, budget, checks, confidence, cost_per_image, \
 dataset, deployment, device, direction, false_alarms, group, image_budget, image_size, \
 images_per_class, law, max_increase, max_pixels, precision, preset, repeats, represents, \
-sampling, seed, sizes, strategy, test_dataset, test_fraction, trainer, trusted_range, undecided, \
-unfreeze, weights.
+sampling, second_look, seed, sizes, strategy, test_dataset, test_fraction, trainer, trusted_range, \
+undecided, unfreeze, weights.
         """
         if args:
             raise RequirementError(

@@ -251,6 +251,11 @@ def pairs_from_text(text: str) -> dict[str, Any]:
     return found
 
 
+def second_look(value: Any) -> str | float:
+    """Check a time limit, or one of the words ``auto`` and ``off``."""
+    return value if value in ("auto", "off") else budget(value)
+
+
 def budget(value: Any) -> float:
     """Read seconds, or a text such as ``1h30m``."""
     if isinstance(value, str):

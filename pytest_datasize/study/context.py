@@ -15,7 +15,12 @@ from pytest_datasize.errors import RequirementError
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.pool import Pool
 from pytest_datasize.requirement.options import OPTIONS, STUDY_SCOPES, Scope, names_of, nearest
-from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES, LOCAL
+from pytest_datasize.requirement.registries import (
+    AUTO,
+    DEFAULT_STRATEGY,
+    EMBEDDING_STRATEGIES,
+    LOCAL,
+)
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.study import cache_keys
 from pytest_datasize.study.engines import Engines
@@ -47,6 +52,8 @@ class StudyContext:
         Called with (stage, done, total); total is 0 if the stage is a complete sentence.
     token
         See :class:`pytest_datasize.embedding.lazy_backbone.LazyBackbone`.
+    pool
+        The images, if another study has them already; None to load them.
 
     Attributes
     ----------
@@ -64,6 +71,8 @@ class StudyContext:
         Name of the augmentation; None if another session cannot identify it.
     waits
         Sentences about what this study waited for.
+    climbs
+        Whether a gate tries several models, see :mod:`pytest_datasize.study.ladder`.
 
     Raises
     ------
@@ -81,6 +90,7 @@ class StudyContext:
         on_trial: "Callable[[int, int, Outcome], None]" = lambda size, repeat, outcome: None,
         on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
         token: str | None = None,
+        pool: Pool | None = None,
     ) -> None:
         allowed = names_of(*STUDY_SCOPES)
         for name in given:
@@ -90,7 +100,14 @@ class StudyContext:
                     f"Allowed: {', '.join(sorted(allowed))}."
                 )
         self.given = dict(given)
-        self.preset, self.augmentation, values = _with_preset({**dict.fromkeys(allowed), **given})
+        values = {**dict.fromkeys(allowed), **given}
+        if values["strategy"] == AUTO:
+            values["strategy"] = None
+        named = values["strategy"] is not None or values["preset"] is not None
+        trained = values["trainer"] is not None
+        asked = values["strategy"]
+        self.climbs = not named and not trained
+        self.preset, self.augmentation, values = _with_preset(values)
         self.options = {
             name: OPTIONS[name].default
             if value is None
@@ -99,9 +116,9 @@ class StudyContext:
         }
         if self.options["dataset"] is None:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
-        trained = given.get("trainer") is not None
-        _settle_training(self.options, given.get("strategy") if trained else values["strategy"])
-        named = self.preset is not None or given.get("strategy") is not None
+        if self.options["strategy"] == AUTO:  # one model; a Ladder tries several
+            self.options["strategy"] = DEFAULT_STRATEGY
+        _settle_training(self.options, asked if trained else values["strategy"])
         _settle_features(self.options, named)
         self.store = Store() if store is None else store
         self.engines = engines
@@ -111,9 +128,20 @@ class StudyContext:
         self.finished = finished or {}
         self.on_trial = on_trial
         self.on_progress = on_progress
-        self.pool = Pool(self.options, self.store, n_threads(), on_progress)
+        self.pool = pool or Pool(self.options, self.store, n_threads(), on_progress)
         self.backbone = LazyBackbone(self.options, self.store, token)
         self.waits: list[str] = []
+
+    def variant(self, **options: Any) -> "StudyContext":
+        """Return the context of a study with other options on the same images."""
+        return StudyContext(
+            {**self.given, **options},
+            store=self.store,
+            engines=self.engines,
+            on_progress=self.on_progress,
+            token=self.backbone.token,
+            pool=self.pool,
+        )
 
     # -- cache keys --------------------------------------------------------------------------------
 

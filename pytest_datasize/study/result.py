@@ -224,6 +224,7 @@ class StudyResult:
         self,
         confidence: float | None = None,
         trusted_range: float = TRUSTED_RANGE,
+        earlier: int = 0,
         **targets: float,
     ) -> Verdict:
         """Judge targets from this evidence.
@@ -234,6 +235,9 @@ class StudyResult:
             Required probability of the verdict, in (0.5, 1); None lets the median decide.
         trusted_range
             Multiple of the largest measured size beyond which a number is an extrapolation.
+        earlier
+            Number of other models that were tried before and fell short: this one must then be
+            surer, see :func:`pytest_datasize.curve.verdict.level_after`.
         **targets
             Metric → score to reach, in (0, 1).
 
@@ -262,6 +266,7 @@ class StudyResult:
                     confidence,
                     trusted_range,
                     self.outcomes[metric].sign,
+                    earlier,
                 )
                 for metric, target in requirement.targets.items()
             )

@@ -52,7 +52,7 @@ def measure(
     found: list[list[Any]] = [[] for _ in plan.sizes]
     remarks = list(notes)
     done = unconverged = 0
-    for stop in looks(len(plan.repeats)) if until else (len(plan.repeats),):
+    for stop in _looks(until, len(plan.repeats)):
         trials = strategy(work, (done, stop))
         for known, new in zip(found, trials.scores or trials.probabilities, strict=True):
             known += new
@@ -106,6 +106,14 @@ def measure(
     if by_class:  # a trainer's bare scores have no data on single images
         result = replace(result, findings=_findings(work, found))
     return result
+
+
+def _looks(until: Callable[..., bool] | None, repeats: int) -> tuple[int, ...]:
+    """Return the numbers of repeats after which to check whether the rest is needed."""
+    if until is None:
+        return (repeats,)
+    found: tuple[int, ...] = getattr(until, "looks", looks)(repeats)
+    return found
 
 
 def _seen(work: Work) -> str:

@@ -59,10 +59,55 @@ class Certainty:
         """Key of the targets and confidence, part of the evidence's cache key."""
         return f"|{self.confidence}|{sorted(self.targets.items())}"
 
+    def looks(self, repeats: int) -> tuple[int, ...]:
+        """Return the numbers of repeats after which to check."""
+        return looks(repeats)
+
     def __call__(self, result: "StudyResult", share: float) -> bool:
         """Whether every target is decided at the level of this interim look."""
         asked = level(self.confidence, share)
-        return decided(result.verdict(asked, **self.targets))
+        return decided(result.verdict(asked, earlier=0, **self.targets))
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """Stopping rule of a second look: after two repeats, further ones only if they may decide.
+
+    Attributes
+    ----------
+    targets
+        Metric → score to reach.
+    confidence
+        Required confidence; None if the median decides.
+    earlier
+        Number of models that fell short before.
+    """
+
+    targets: Mapping[str, float]
+    confidence: float | None
+    earlier: int
+
+    @property
+    def key(self) -> str:
+        """Key of the rule, part of the evidence's cache key."""
+        return f"|second look|{self.confidence}|{self.earlier}|{sorted(self.targets.items())}"
+
+    def looks(self, repeats: int) -> tuple[int, ...]:
+        """Return the numbers of repeats after which to check: two, and every one after that."""
+        return tuple(range(min(2, repeats), repeats + 1))
+
+    def __call__(self, result: "StudyResult", share: float) -> bool:
+        """Whether every target is clearly met, or any is clearly missed."""
+        from pytest_datasize.curve.verdict import level_after
+
+        sure = level(self.confidence or SURE, share)
+        verdict = result.verdict(earlier=self.earlier, **self.targets)
+        chances = [judged.probability for judged in verdict.judgements]
+        return min(chances) >= level_after(self.earlier, sure) or min(chances) <= 1 - sure
+
+
+SURE = 0.9
+"""Probability at which a second look is decided if no confidence is required."""
 
 
 def decided(verdict: "Verdict") -> bool:

@@ -1,5 +1,6 @@
 """The public class Study: plan, check or run; earlier results are loaded from the store."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -82,6 +83,18 @@ class Study:
             on_trial=on_trial,
             on_progress=on_progress,
         )
+
+    def variant(self, **options: Unpack[StudyOptions]) -> "Study":
+        """Return a study of the same images with other options; images are loaded once for both.
+
+        Parameters
+        ----------
+        **options
+            Options that differ from those of this study.
+        """
+        found = copy.copy(self)
+        found.context = self.context.variant(**options)
+        return found
 
     @property
     def options(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from pytest_datasize.store import Store
 from pytest_datasize.trials.networks.cut import cut, trained_parameters
 from pytest_datasize.trials.plan import Plan
 from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
+from pytest_datasize.trials.work import Key
 
 EPOCHS_RUN = 0.5
 """Approximate share of a recipe's maximum epochs that run before early stopping."""
@@ -61,9 +62,10 @@ class Cost:
         """Gradients of images in a whole plan."""
         return round(sum(self._learnt(size) for size, _, _ in plan.trials()))
 
-    def seconds(self, plan: Plan) -> float:
-        """Seconds of a whole plan."""
-        return self.once + sum(self._trial(size, plan.n_test) for size, _, _ in plan.trials())
+    def seconds(self, plan: Plan, known: Container[Key] = ()) -> float:
+        """Seconds of a whole plan, without the trials that are known."""
+        left = [size for size, number, _ in plan.trials() if (size, number) not in known]
+        return sum(self._trial(size, plan.n_test) for size in left) + (self.once if left else 0.0)
 
     def _learnt(self, size: int) -> float:
         """Gradients of one trial; few images are passed several times an epoch."""

@@ -5,7 +5,12 @@ from typing import Any
 
 from pytest_datasize.reports.formats import check_report
 from pytest_datasize.reports.formats.text_plot import letters_for, plot
-from pytest_datasize.reports.records.record_types import GateRecord, PlanRecord, Record
+from pytest_datasize.reports.records.record_types import (
+    GateRecord,
+    PlannedModel,
+    PlanRecord,
+    Record,
+)
 from pytest_datasize.reports.records.selection import (
     checked,
     exceeded_only,
@@ -137,8 +142,24 @@ def _plan(reporter: Any, plan: PlanRecord) -> None:
         f"on {plan['device']}"
     )
     reporter.write_line(f"  cost     {_cost(plan)}")
+    models = plan.get("models", [])
+    for number, model in enumerate(models if len(models) > 1 else []):
+        word = "order" if number == 0 else ""
+        reporter.write_line(f"  {word:<9}{_planned(model, number)}")
     if left_out := plan.get("shed"):
         reporter.write_line(f"  left out {left_out}")
+
+
+def _planned(model: PlannedModel, number: int) -> str:
+    sizes, repeats = len(model["sizes"]), model["repeats"]
+    time = "" if model["seconds"] is None else f", about {model['seconds']:.0f} s"
+    when = "" if number == 0 else "; if no model before meets the targets"
+    if model["name"] == "second look":
+        when += ", within second_look"
+    return (
+        f"{model['strategy']} at {model['image_size']} pixels, {sizes} sizes, "
+        f"{repeats} repeats{time}{when}"
+    )
 
 
 def _cost(plan: PlanRecord) -> str:

@@ -1,7 +1,7 @@
 """Build the record of a requirement's outcome as plain data, for worker processes and JSON."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -23,28 +23,34 @@ from pytest_datasize.reports.records.text import each_text, sendable
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not import study modules
     from pytest_datasize.curve.self_check import Advice as Trust
-    from pytest_datasize.curve.verdict import Judgement, Verdict
+    from pytest_datasize.curve.verdict import Judgement
     from pytest_datasize.reports.records.advice import Prices
+    from pytest_datasize.study.ladder import Climb, Name
     from pytest_datasize.study.result import StudyCheck, StudyPlan, StudyResult
 
 
 def records(
-    verdict: "Verdict",
-    result: "StudyResult",
+    climb: "Climb",
     prices: "Prices" = None,
     budget: float | None = None,
 ) -> list[GateRecord]:
     """Return one record per metric of a judged requirement; a session adds its own data."""
     from pytest_datasize.reports.records.advice import advice
+    from pytest_datasize.reports.records.models import models
 
+    result = climb.result
     return [
         each_text(
             with_derived(
-                {**_judged(one, result), "advice": advice(one, result, prices, budget)},
+                {
+                    **_judged(one, result),
+                    "models": models(climb, index),
+                    "advice": advice(one, result, prices, budget),
+                },
             ),
             sendable,
         )
-        for one in verdict.judgements
+        for index, one in enumerate(climb.verdict.judgements)
     ]
 
 
@@ -85,9 +91,13 @@ def condition_record(
 
 
 def plan_record(
-    nodeid: str, order: int, targets: Mapping[str, float], plan: "StudyPlan"
+    nodeid: str,
+    order: int,
+    targets: Mapping[str, float],
+    plans: "Sequence[tuple[Name, StudyPlan]]",
 ) -> PlanRecord:
-    """Return what would be trained for one requirement."""
+    """Return what would be trained for one requirement: each model, the cheapest first."""
+    plan = next(plan for name, plan in plans if name in ("as asked", "full input"))
     asked = ", ".join(f"{metric} {target:g}" for metric, target in targets.items())
     planned: PlanRecord = {
         **plain_record(nodeid, "skipped", asked),
@@ -110,6 +120,18 @@ def plan_record(
         "backwards": plan.backwards,
         "stored_bytes": plan.stored,
         "shed": plan.shed,
+        "models": [
+            {
+                "name": name,
+                "strategy": one.strategy,
+                "image_size": one.image_size,
+                "n_trials": one.n_trials,
+                "sizes": list(one.sizes),
+                "repeats": one.repeats,
+                "seconds": one.seconds,
+            }
+            for name, one in plans
+        ],
     }
     return each_text(planned, sendable)
 

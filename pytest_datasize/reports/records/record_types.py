@@ -93,6 +93,41 @@ class Weights(TypedDict):
     sha256: str
 
 
+class Model(TypedDict):
+    """A model that was tried for the target, or why it was not; `judged`: its verdict counts.
+
+    `level` is the probability at which it counts as enough; `seconds` what its training took, or
+    would take.
+    """
+
+    name: Literal["small input", "full input", "second look", "as asked"]
+    strategy: str
+    image_size: int | None
+    features: str
+    judged: bool
+    verdict: str | None
+    score: float | None
+    score_low: float | None
+    score_high: float | None
+    required: int | None
+    probability: float | None
+    level: float | None
+    seconds: float | None
+    reason: str
+
+
+class PlannedModel(TypedDict):
+    """A model that would be trained, unless a cheaper one meets the targets."""
+
+    name: Literal["small input", "full input", "second look", "as asked"]
+    strategy: str
+    image_size: int
+    n_trials: int
+    sizes: list[int]
+    repeats: int
+    seconds: float | None
+
+
 class BaselineChange(TypedDict):
     """Changes since an earlier run; pairs are (then, now)."""
 
@@ -451,6 +486,7 @@ class GateRecord(_Head, Projection, Evidence):
     precision: NotRequired[str]
     features: NotRequired[str]
     strategy: str
+    models: NotRequired[list[Model]]
     law: str
     device: str
     seed: int
@@ -500,6 +536,7 @@ class PlanRecord(_NoScores):
     backwards: NotRequired[int]
     stored_bytes: NotRequired[int]
     shed: NotRequired[str]
+    models: NotRequired[list[PlannedModel]]
 
 
 class CheckRecord(_NoScores):

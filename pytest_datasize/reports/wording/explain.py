@@ -12,7 +12,7 @@ from pytest_datasize.reports.records.record_types import (
 )
 from pytest_datasize.reports.records.selection import exceeded_only, is_condition, is_judged
 from pytest_datasize.reports.records.text import one_line
-from pytest_datasize.reports.wording import condition_text
+from pytest_datasize.reports.wording import condition_text, models_text
 from pytest_datasize.reports.wording.advice_text import headlines
 
 _NAME = 60
@@ -123,6 +123,7 @@ def _more(absent: Missing) -> str:
 
 def details(record: GateRecord) -> list[str]:
     """Return the explanation of one judged requirement, one statement per line."""
+    tried = list(enumerate(models_text.lines(record)))
     per_size = record["measured"]["mean"]
     smallest, largest = record["sizes"][0], record["sizes"][-1]
     trained = f"{len(record['sizes'])} sizes, {len(record['scores'][0])} repeats"
@@ -142,6 +143,7 @@ def details(record: GateRecord) -> list[str]:
         *([f"  check      {check(record['self_check'])}"] if record["self_check"] else []),
         f"  from       {record['source']}; {model(record)}, {record['device']}, "
         f"seed {record['seed']}",
+        *(f"  {'models' if not number else '':<9}  {line}" for number, line in tried),
     ]
     if record["baseline"]:
         lines.append(f"  baseline   {record['baseline']['text']}")

@@ -1,0 +1,88 @@
+"""Say which models stand behind a verdict, and whether better training was tried."""
+
+import math
+
+from pytest_datasize.reports.records.record_types import GateRecord, Model
+from pytest_datasize.reports.records.text import one_line
+
+_REASON = 160
+"""Longest reason of a model that was not tried, in characters."""
+
+_ROUND = 60
+"""A time limit that is suggested is a multiple of this many seconds."""
+
+
+def lines(record: GateRecord) -> list[str]:
+    r"""Return a line for each model; none if there is only one.
+
+    Examples
+    --------
+    >>> found = {"name": "small input", "strategy": "feature_extraction", "image_size": 96,
+    ...     "features": "", "judged": False, "verdict": "insufficient", "score": 0.81,
+    ...     "score_low": 0.78, "score_high": 0.83, "required": 2300, "probability": 0.2,
+    ...     "level": 0.5, "seconds": 4.2, "reason": ""}
+    >>> print(*lines({"models": [found, {**found, "judged": True, "image_size": 224}]}), sep="\n")
+    feature_extraction at 96 pixels: 0.810 (0.780 to 0.830), 4 s
+    feature_extraction at 224 pixels: 0.810 (0.780 to 0.830), 4 s; this one is judged
+    """
+    found = record.get("models", [])
+    return [_line(model) for model in found] if len(found) > 1 else []
+
+
+def name(model: Model) -> str:
+    """Name a model by its strategy and the side of its input."""
+    side = f" at {model['image_size']} pixels" if model["image_size"] else ""
+    return f"{model['strategy']}{side}"
+
+
+def _line(model: Model) -> str:
+    if model["reason"]:
+        return f"{name(model)}: not tried: {one_line(model['reason'], _REASON)}"
+    time = "" if model["seconds"] is None else f", {model['seconds']:.0f} s"
+    judged = "; this one is judged" if model["judged"] else ""
+    return (
+        f"{name(model)}: {model['score']:.3f} ({model['score_low']:.3f} to "
+        f"{model['score_high']:.3f}){time}{judged}"
+    )
+
+
+def second_look(record: GateRecord) -> str:
+    """Say what better training did or could do for the target; empty if there is nothing to say."""
+    found = {model["name"]: model for model in record.get("models", [])}
+    look, asked = found.get("second look"), found.get("as asked")
+    if record["verdict"] == "sufficient":
+        return _met(record, list(found.values()))
+    if asked is not None and asked["strategy"] == "feature_extraction":
+        return (
+            "Only a head on the frozen backbone was trained, as asked. Before collecting, try "
+            "strategy='auto' or 'fine_tuning': better training may need fewer images."
+        )
+    if look is None:
+        return ""
+    if not look["reason"]:
+        return (
+            f"Fine-tuning the backbone was tried, too, and reaches {look['score']:.3f}: more "
+            "images are needed, or another backbone."
+            if not look["judged"]
+            else "This is with the backbone fine-tuned, the best of the models tried."
+        )
+    if look["seconds"] is not None:
+        minutes = max(1, math.ceil(1.5 * look["seconds"] / _ROUND))
+        return (
+            f"Better training was not tried: {one_line(look['reason'], _REASON)}. Try it before "
+            f"collecting, in about {look['seconds'] / 60:.0f} min: pytest "
+            f"{one_line(record['nodeid'])!r} --datasize-second-look={minutes}m"
+        )
+    return f"Better training was not tried: {one_line(look['reason'], _REASON)}."
+
+
+def _met(record: GateRecord, found: list[Model]) -> str:
+    judged = next((model for model in found if model["judged"]), None)
+    short = [model for model in found if not model["judged"] and not model["reason"]]
+    if judged is None or not short or judged["name"] != "second look":
+        return ""
+    best = max(short, key=lambda model: model["score"] or 0.0)
+    return (
+        f"The images suffice if the backbone is fine-tuned (strategy='fine_tuning'): a head on the "
+        f"frozen backbone falls short with {best['score']:.3f}."
+    )

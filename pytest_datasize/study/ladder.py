@@ -1,0 +1,418 @@
+"""Try models from cheap to thorough until the targets are met: ``strategy="auto"``.
+
+A verdict on the images must not be one on the weakest model. So a gate starts with a head on a
+small input, goes on to the backbone's own input size, and then takes a second look: it fine-tunes
+the backbone, within a time limit. The first model that meets the targets ends the search; if none
+does, the one with the best score is judged. Each further model must be surer, see
+:func:`pytest_datasize.curve.verdict.level_after`.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pytest_datasize.errors import BackboneError, DatasizeError
+from pytest_datasize.requirement.registries import AUTO
+from pytest_datasize.store import key_of
+from pytest_datasize.study.stopping import Certainty, SecondLook
+from pytest_datasize.study.study import Study
+
+if TYPE_CHECKING:
+    from pytest_datasize.curve.verdict import Judgement, Verdict
+    from pytest_datasize.study.result import StudyPlan, StudyResult
+
+Name = Literal["small input", "full input", "second look", "as asked"]
+
+SMALL_SIDE: Final = 96
+"""Side of the first model's input in pixels: a fifth of the cost of 224 (benchmarks/README.md)."""
+
+SECOND_LOOK_SIZES: Final = (0.25, 0.5, 1.0)
+"""Training sizes of the second look, as shares of the pool: the least that a curve needs."""
+
+SECOND_LOOK_REPEATS: Final = 4
+"""Most repeats of the second look; two are enough where they decide."""
+
+LEAST_REPEATS: Final = 2
+
+LIMITS: Final = {"cpu": 180.0}
+"""Type of device → seconds of a second look by default."""
+
+OTHER_LIMIT: Final = 600.0
+"""The same for any other device, such as a GPU."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One model of the ladder.
+
+    Attributes
+    ----------
+    name
+        Which model it is.
+    study
+        The study that trains it.
+    """
+
+    name: Name
+    study: Study
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One model and its answer.
+
+    Attributes
+    ----------
+    name, strategy, image_size
+        Which model it is; the side of its input in pixels, None for the backbone's own.
+    result, verdict
+        Its evidence and verdict; None if it was not tried.
+    seconds
+        Time that its training took, or would take; None if that is not known.
+    reason
+        Why it was not tried; empty if it was.
+    """
+
+    name: Name
+    strategy: str
+    image_size: int | None
+    result: "StudyResult | None" = None
+    verdict: "Verdict | None" = None
+    seconds: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Climb:
+    """The models that were tried for some targets, in this order, and those that were not.
+
+    Attributes
+    ----------
+    attempts
+        All models of the ladder up to the one that meets the targets.
+    chosen
+        The model whose verdict counts: the first that meets all targets, else the best.
+    """
+
+    attempts: tuple[Attempt, ...]
+    chosen: Attempt
+
+    @property
+    def result(self) -> "StudyResult":
+        """The evidence of the chosen model."""
+        assert self.chosen.result is not None
+        return self.chosen.result
+
+    @property
+    def verdict(self) -> "Verdict":
+        """The verdict of the chosen model."""
+        assert self.chosen.verdict is not None
+        return self.chosen.verdict
+
+
+class OutOfTimeError(Exception):
+    """The time of a second look is over."""
+
+
+class Ladder:
+    """The models that a gate may train on the same images.
+
+    Parameters
+    ----------
+    study
+        The study as asked. If its strategy is not ``auto``, it is the only model.
+    until
+        Stops the training of a model early, see :meth:`Study.run`; None trains all repeats.
+    """
+
+    def __init__(self, study: Study, until: Certainty | None = None) -> None:
+        self.study, self._until = study, until
+        self.rungs = tuple(_rungs(study))
+        self._results: dict[Name, StudyResult] = {}
+
+    def key(self) -> str | None:
+        """Return the cache key of all that a climb could use; None if it is not known.
+
+        It includes how many trials of a second look are stored: with more of them, another run may
+        get further within the same time.
+
+        Raises
+        ------
+        DatasetError
+            Images cannot be read.
+        """
+        keys: list[str | None] = []
+        for rung in self.rungs:
+            key = rung.study.key()
+            if key is None:
+                return None
+            if rung.name == "second look":
+                trials = rung.study.context.trials_key()
+                key = f"{key}|{len(_known(rung.study)) if trials else 0}"
+            keys.append(key)
+        return key_of(keys) if len(keys) > 1 else keys[0]
+
+    def use(self) -> None:
+        """Mark the stored evidence as used: another target may need it, so it is not pruned."""
+        for rung in self.rungs:
+            rung.study.store.use("evidence", f"{rung.study.key()}{stop_key(self._until)}")
+
+    def subject(self) -> dict[str, Any]:
+        """Return what the evidence is about as plain data, the same on every machine."""
+        found = self.study.subject()
+        if len(self.rungs) == 1:
+            return found
+        return {**found, "options": {**found["options"], "strategy": AUTO}}
+
+    @property
+    def waits(self) -> tuple[str, ...]:
+        """One sentence for each wait for another process: how long and why."""
+        return tuple(text for rung in self.rungs for text in rung.study.waits)
+
+    def plans(self) -> "Iterator[tuple[Name, StudyPlan]]":
+        """Yield the name and plan of every model, the cheapest first; train nothing.
+
+        Raises
+        ------
+        DatasetError, BackboneError
+            As :meth:`Study.run` raises before it trains.
+        """
+        for rung in self.rungs:
+            try:
+                yield rung.name, rung.study.plan()
+            except DatasizeError:
+                if rung.name in ("as asked", "full input"):
+                    raise
+
+    def climb(
+        self,
+        targets: Mapping[str, float],
+        confidence: float | None = None,
+        trusted_range: float = 4.0,
+        second_look: str | float = AUTO,
+    ) -> Climb:
+        """Try one model after the other until all targets are met.
+
+        Parameters
+        ----------
+        targets
+            Metric → score to reach.
+        confidence, trusted_range
+            See :meth:`pytest_datasize.study.result.StudyResult.verdict`.
+        second_look
+            Seconds of the second look, ``auto`` or ``off``.
+
+        Raises
+        ------
+        DatasetError, BackboneError
+            As :meth:`Study.run`.
+        TrainingError
+            The user's trainer does not score a metric.
+        """
+        attempts: list[Attempt] = []
+        for rung in self.rungs:
+            tried = [attempt for attempt in attempts if attempt.result is not None]
+            left = self._left(tried)
+            if rung.name == "second look":
+                limit = _limit(rung.study, second_look)
+                found = self._second_look(rung, targets, min(limit, left), tried)
+            else:
+                found = self._tried(rung, left)
+            if found.result is not None:
+                verdict = found.result.verdict(
+                    confidence, trusted_range, earlier=len(tried), **targets
+                )
+                found = replace(found, verdict=verdict)
+            attempts.append(found)
+            if found.verdict is not None and found.verdict.passed:
+                return Climb(tuple(attempts), found)
+        return Climb(tuple(attempts), max(attempts, key=_rank))
+
+    def _left(self, tried: list[Attempt]) -> float:
+        """Return the seconds of the budget that are left; infinite without a budget."""
+        budget = self.study.options["budget"]
+        if budget is None:
+            return float("inf")
+        return float(budget - sum(attempt.seconds or 0.0 for attempt in tried))
+
+    def _tried(self, rung: Rung, left: float) -> Attempt:
+        """Train one model without a time limit of its own."""
+        if rung.name not in self._results:
+            if rung.name == "full input" and self._results and left < float("inf"):
+                needed = rung.study.plan().seconds
+                if needed is not None and needed > left:
+                    return _untried(rung, f"the budget has {left:.0f} s left", needed)
+            try:
+                self._results[rung.name] = rung.study.run(self._until)
+            except BackboneError as problem:
+                if rung.name != "small input":
+                    raise
+                return _untried(rung, str(problem))  # this backbone has one input size only
+        return _attempt(rung, self._results[rung.name])
+
+    def _second_look(
+        self, rung: Rung, targets: Mapping[str, float], limit: float, tried: list[Attempt]
+    ) -> Attempt:
+        """Fine-tune the backbone within a time limit."""
+        if rung.name in self._results:
+            return _attempt(rung, self._results[rung.name])
+        if limit <= 0:
+            return _untried(rung, "second_look=off")
+        try:
+            repeats, seconds = _affordable(rung.study, limit)
+            if repeats < LEAST_REPEATS:
+                return _untried(rung, f"it does not fit into {limit:.0f} s", seconds)
+            result = self._within(rung.study, repeats, targets, limit, tried)
+        except DatasizeError as problem:
+            return _untried(rung, str(problem))
+        if result is None:
+            return _untried(rung, f"its {limit:.0f} s were over; what was trained is stored")
+        self._results[rung.name] = result
+        return _attempt(rung, result)
+
+    def _within(
+        self,
+        study: Study,
+        repeats: int,
+        targets: Mapping[str, float],
+        limit: float,
+        tried: list[Attempt],
+    ) -> "StudyResult | None":
+        """Run a study until the time is over; return None if two repeats are not complete then."""
+        rule = SecondLook(targets, self._until.confidence if self._until else None, len(tried))
+        some = study.variant(repeats=repeats)
+        report = study.context.on_progress
+        report(_why(tried, limit), 0, 0)
+        end = time.monotonic() + limit
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            if time.monotonic() > end:
+                raise OutOfTimeError
+            report(f"second look: {stage}" if total else stage, done, total)
+
+        some.context.on_progress = on_progress
+        try:
+            return some.run(rule)
+        except OutOfTimeError:
+            known = _known(study)
+            done = _complete_repeats(some, known)
+            if done < LEAST_REPEATS:
+                return None
+            return study.variant(repeats=done).run()  # all of its trials are stored
+
+
+def stop_key(until: Certainty | None) -> str:
+    """Return the part of an evidence's cache key that names its stopping rule."""
+    return until.key if until else ""
+
+
+def _rungs(study: Study) -> Iterator[Rung]:
+    """Yield the models of a study, the cheapest first."""
+    context = study.context
+    if not context.climbs:
+        yield Rung("as asked", study)
+        return
+    options = context.options
+    if options["image_size"] is None and isinstance(options["backbone"], str):
+        yield Rung("small input", study.variant(image_size=SMALL_SIDE))
+    yield Rung("full input", study.variant(budget=None) if options["budget"] else study)
+    yield Rung(
+        "second look",
+        study.variant(
+            strategy="fine_tuning",
+            sizes=SECOND_LOOK_SIZES,
+            repeats=SECOND_LOOK_REPEATS,
+            budget=None,
+        ),
+    )
+
+
+def _attempt(rung: Rung, result: "StudyResult") -> Attempt:
+    seconds = sum(result.timings.values())
+    return Attempt(rung.name, result.strategy, result.image_size, result, seconds=seconds)
+
+
+def _untried(rung: Rung, reason: str, seconds: float | None = None) -> Attempt:
+    options = rung.study.options
+    side = options["image_size"]
+    return Attempt(rung.name, options["strategy"], side, seconds=seconds, reason=reason)
+
+
+def _rank(attempt: Attempt) -> tuple[float, ...]:
+    """Return a key that is largest for the model with the best verdict, then the best score."""
+    if attempt.verdict is None:
+        return (float("-inf"),)
+    from pytest_datasize.curve.verdict import Status
+
+    place = list(Status).index(attempt.verdict.status)
+    return -place, min(map(_margin, attempt.verdict.judgements))
+
+
+def _margin(judged: "Judgement") -> float:
+    """Return by how much the score with all images exceeds the target.
+
+    Only a user's trainer, which is the only model of its gate, has metrics that are better lower.
+    """
+    return judged.score - judged.target
+
+
+def _limit(study: Study, second_look: str | float) -> float:
+    if second_look == "off":
+        return 0.0
+    if second_look == AUTO:
+        return LIMITS.get(study.context.device.type, OTHER_LIMIT)
+    return float(second_look)
+
+
+def _known(study: Study) -> Collection[tuple[int, int]]:
+    """Return the trials of a study that are stored, as (size, repeat)."""
+    key = study.context.trials_key()
+    return study.store.trials(key) if key else {}
+
+
+def _affordable(study: Study, limit: float) -> tuple[int, float]:
+    """Return how many repeats fit into a time limit, and the seconds of the least number of them.
+
+    Raises
+    ------
+    DatasetError, BackboneError
+        The plan cannot be drawn, or the backbone cannot be trained.
+    """
+    from pytest_datasize.study.prepare import images_to_split
+    from pytest_datasize.trials.cost import estimate
+
+    context = study.context
+    images, test = images_to_split(context)
+    plan = context.draw(images, test)
+    known = _known(study)
+    sets = (images, test) if test else (images,)
+    options = context.options["strategy"], context.backbone.loaded, context.device
+    cost = estimate(*options, sets, context.training())
+    needed = 0.0
+    for repeats in range(len(plan.repeats), LEAST_REPEATS - 1, -1):
+        some = replace(plan, repeats=plan.repeats[:repeats])
+        needed = cost.seconds(some, known)
+        if needed <= limit:
+            return repeats, needed
+    return 0, needed
+
+
+def _complete_repeats(study: Study, known: Collection[tuple[int, int]]) -> int:
+    """Return how many repeats are complete, from the first."""
+    from pytest_datasize.study.prepare import images_to_split
+
+    plan = study.context.draw(*images_to_split(study.context))
+    incomplete = [number for size, number, _ in plan.trials() if (size, number) not in known]
+    return min(incomplete, default=len(plan.repeats))
+
+
+def _why(tried: list[Attempt], limit: float) -> str:
+    """Say what is tried now, and why."""
+    best = max(tried, key=_rank).verdict
+    assert best is not None
+    worst = min(best.judgements, key=_margin)
+    return (
+        f"second look: fine-tuning the backbone, as {worst.subject} is not met by a head on frozen "
+        f"features ({worst.score:.3f}); this takes at most {limit:.0f} s"
+    )
