@@ -179,12 +179,16 @@ def verdict_of(
         return configured.locked
     if known := known_verdict(store, configured, evidence):
         return with_waits(with_transfer(known, evidence), evidence)
+    from pytest_datasize.reports.records.models import models
     from pytest_datasize.reports.records.record import records
 
     climb = evidence.climb
     about = subject(configured, evidence)
     money = configured.settings["cost_per_image"], configured.settings["image_budget"]
-    found: list[GateRecord] = [{**one, "subject": about} for one in records(climb, *money)]
+    found: list[GateRecord] = [
+        {**one, "models": models(climb, index), "subject": about}
+        for index, one in enumerate(records(climb.verdict, climb.result, *money))
+    ]
     if key := evidence.ladder.key():
         store.put("verdict", configured.verdict_key(key), found)
     return with_waits(with_transfer(found, evidence), evidence)

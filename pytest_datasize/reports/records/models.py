@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pytest_datasize.reports.records.record_types import Model
+from pytest_datasize.reports.records.text import sendable
 
 if TYPE_CHECKING:
     from pytest_datasize.study.ladder import Attempt, Climb
@@ -37,7 +38,7 @@ def _row(attempt: "Attempt", index: int, judged: bool) -> Model:
         "probability": None,
         "level": None,
         "seconds": attempt.seconds,
-        "reason": attempt.reason,
+        "reason": sendable(attempt.reason),
     }
     if attempt.result is None or attempt.verdict is None:
         return row

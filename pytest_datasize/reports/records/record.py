@@ -23,34 +23,29 @@ from pytest_datasize.reports.records.text import each_text, sendable
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not import study modules
     from pytest_datasize.curve.self_check import Advice as Trust
-    from pytest_datasize.curve.verdict import Judgement
+    from pytest_datasize.curve.verdict import Judgement, Verdict
     from pytest_datasize.reports.records.advice import Prices
-    from pytest_datasize.study.ladder import Climb, Name
+    from pytest_datasize.study.ladder import Name
     from pytest_datasize.study.result import StudyCheck, StudyPlan, StudyResult
 
 
 def records(
-    climb: "Climb",
+    verdict: "Verdict",
+    result: "StudyResult",
     prices: "Prices" = None,
     budget: float | None = None,
 ) -> list[GateRecord]:
     """Return one record per metric of a judged requirement; a session adds its own data."""
     from pytest_datasize.reports.records.advice import advice
-    from pytest_datasize.reports.records.models import models
 
-    result = climb.result
     return [
         each_text(
             with_derived(
-                {
-                    **_judged(one, result),
-                    "models": models(climb, index),
-                    "advice": advice(one, result, prices, budget),
-                },
+                {**_judged(one, result), "advice": advice(one, result, prices, budget)},
             ),
             sendable,
         )
-        for index, one in enumerate(climb.verdict.judgements)
+        for one in verdict.judgements
     ]
 
 
