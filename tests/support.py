@@ -22,6 +22,24 @@ def shapes(n: int, seed: int = 0, side: int = 24, noise: float = 0.6):
     return (noisy * 255).astype(np.uint8), labels
 
 
+def stripes(n: int, seed: int = 0, side: int = 32, noise: float = 1.0):
+    """Return n noisy images and labels of two balanced classes: stripes, lying or upright.
+
+    Position and width of the stripes differ, so that frozen random features tell the classes apart
+    only in part; a trained network does with some dozen images.
+    """
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    places = np.arange(side)
+    images = np.empty((n, side, side))
+    for image, label in zip(images, labels, strict=True):
+        phase, width = generator.uniform(0, 2 * np.pi), generator.uniform(0.9, 1.4)
+        wave = np.sin(width * places + phase)
+        image[:] = wave[:, None] if label else wave[None, :]
+        image += noise * generator.standard_normal((side, side))
+    return (np.clip((images + 3) / 6, 0, 1) * 255).astype(np.uint8), labels
+
+
 def stages(*, normed: bool, cells: tuple[int, int]):
     """Return a backbone of three small stages with 12 features per cell, from a fixed seed."""
     import torch  # not needed by tests that only write files

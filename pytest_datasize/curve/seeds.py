@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     GROUP_LENDING = 23
     FINE_TUNING_FOLDS = 24
     SUGGESTION_FOLDS = 25
+    PROMISES = 26
 
 
 FIXED_NOISE = 0

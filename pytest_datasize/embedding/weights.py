@@ -246,10 +246,16 @@ def _reachable(endpoint: str) -> bool:
     return True
 
 
-def _from_package(architecture: str) -> Weights | None:
+def has_package(architecture: str) -> bool:
+    """Return whether an installed package carries the weights of an architecture."""
     package = EMBEDDED.get(architecture)
-    if package is None or find_spec(package.module) is None:
+    return package is not None and find_spec(package.module) is not None
+
+
+def _from_package(architecture: str) -> Weights | None:
+    if not has_package(architecture):
         return None
+    package = EMBEDDED[architecture]
     locator = getattr(import_module(package.module), package.locator)
     return Weights(Path(locator.get_model_file_path()), f"package {package.distribution}")
 

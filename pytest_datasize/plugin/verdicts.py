@@ -179,16 +179,20 @@ def verdict_of(
         return configured.locked
     if known := known_verdict(store, configured, evidence):
         return with_waits(with_transfer(known, evidence), evidence)
+    from pytest_datasize.reports.records.levers import levers
     from pytest_datasize.reports.records.models import models
     from pytest_datasize.reports.records.record import records
+    from pytest_datasize.reports.wording.models_text import how_to_reach_it
 
     climb = evidence.climb
     about = subject(configured, evidence)
     money = configured.settings["cost_per_image"], configured.settings["image_budget"]
-    found: list[GateRecord] = [
-        {**one, "models": models(climb, index), "subject": about}
-        for index, one in enumerate(records(climb.verdict, climb.result, *money))
-    ]
+    found: list[GateRecord] = []
+    for index, one in enumerate(records(climb.verdict, climb.result, *money)):
+        one["models"], one["levers"] = models(climb, index), levers(climb, index)
+        if note := how_to_reach_it(one):
+            one["notes"].append(note)
+        found.append({**one, "subject": about})
     if key := evidence.ladder.key():
         store.put("verdict", configured.verdict_key(key), found)
     return with_waits(with_transfer(found, evidence), evidence)

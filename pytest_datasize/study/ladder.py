@@ -9,6 +9,7 @@ does, the one with the best score is judged. Each further model must be surer, s
 
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -20,6 +21,7 @@ from pytest_datasize.study.study import Study
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.verdict import Judgement, Verdict
+    from pytest_datasize.study.promises import Promise
     from pytest_datasize.study.result import StudyPlan, StudyResult
 
 Name = Literal["small input", "full input", "second look", "as asked"]
@@ -93,10 +95,14 @@ class Climb:
         All models of the ladder up to the one that meets the targets.
     chosen
         The model whose verdict counts: the first that meets all targets, else the best.
+    promises
+        What other changes promise, see :mod:`pytest_datasize.study.promises`; empty if a model
+        meets the targets, or if there was no time.
     """
 
     attempts: tuple[Attempt, ...]
     chosen: Attempt
+    promises: "tuple[Promise, ...]" = ()
 
     @property
     def result(self) -> "StudyResult":
@@ -130,6 +136,7 @@ class Ladder:
         self.study, self._until = study, until
         self.rungs = tuple(_rungs(study))
         self._results: dict[Name, StudyResult] = {}
+        self._promises: tuple[Promise, ...] | None = None
 
     def key(self) -> str | None:
         """Return the cache key of all that a climb could use; None if it is not known.
@@ -211,12 +218,14 @@ class Ladder:
             The user's trainer does not score a metric.
         """
         attempts: list[Attempt] = []
+        end = float("inf")
         for rung in self.rungs:
             tried = [attempt for attempt in attempts if attempt.result is not None]
             left = self._left(tried)
             if rung.name == "second look":
-                limit = _limit(rung.study, second_look)
-                found = self._second_look(rung, targets, min(limit, left), tried)
+                limit = min(_limit(rung.study, second_look), left)
+                end = time.monotonic() + limit
+                found = self._second_look(rung, targets, limit, tried)
             else:
                 found = self._tried(rung, left)
             if found.result is not None:
@@ -227,7 +236,24 @@ class Ladder:
             attempts.append(found)
             if found.verdict is not None and found.verdict.passed:
                 return Climb(tuple(attempts), found)
-        return Climb(tuple(attempts), max(attempts, key=_rank))
+        return Climb(tuple(attempts), max(attempts, key=_rank), self._promised(end))
+
+    def _promised(self, end: float) -> "tuple[Promise, ...]":
+        """Try what else could help, as long as there is time."""
+        if len(self.rungs) == 1:
+            return ()
+        if self._promises is None:
+            from pytest_datasize.study.promises import promises
+
+            found: list[Promise] = []
+            study = next(rung.study for rung in self.rungs if rung.name == "full input")
+            with suppress(OutOfTimeError), _deadline(study, end):
+                for promise in promises(study.context) if time.monotonic() < end else ():
+                    found.append(promise)
+                    if time.monotonic() > end:
+                        break
+            self._promises = tuple(found)
+        return self._promises
 
     def _left(self, tried: list[Attempt]) -> float:
         """Return the seconds of the budget that are left; infinite without a budget."""
@@ -282,24 +308,33 @@ class Ladder:
         """Run a study until the time is over; return None if two repeats are not complete then."""
         rule = SecondLook(targets, self._until.confidence if self._until else None, len(tried))
         some = study.variant(repeats=repeats)
-        report = study.context.on_progress
-        report(_why(tried, limit), 0, 0)
-        end = time.monotonic() + limit
-
-        def on_progress(stage: str, done: int, total: int) -> None:
-            if time.monotonic() > end:
-                raise OutOfTimeError
-            report(f"second look: {stage}" if total else stage, done, total)
-
-        some.context.on_progress = on_progress
+        study.context.on_progress(_why(tried, limit), 0, 0)
         try:
-            return some.run(rule)
+            with _deadline(some, time.monotonic() + limit):
+                return some.run(rule)
         except OutOfTimeError:
             known = _known(study)
             done = _complete_repeats(some, known)
             if done < LEAST_REPEATS:
                 return None
             return study.variant(repeats=done).run()  # all of its trials are stored
+
+
+@contextmanager
+def _deadline(study: Study, end: float) -> Iterator[None]:
+    """Raise :class:`OutOfTimeError` as soon as a study reports progress after a time."""
+    report = study.context.on_progress
+
+    def on_progress(stage: str, done: int, total: int) -> None:
+        if time.monotonic() > end:
+            raise OutOfTimeError
+        report(f"second look: {stage}" if total else stage, done, total)
+
+    study.context.on_progress = on_progress
+    try:
+        yield
+    finally:
+        study.context.on_progress = report
 
 
 def stop_key(until: Certainty | None) -> str:

@@ -116,6 +116,24 @@ class Model(TypedDict):
     reason: str
 
 
+class Lever(TypedDict):
+    """Something that could raise the score, with its measured or bounded gain.
+
+    `value` is the option's value, or the number of labels or images; `gain` None: not tried.
+    `reaches` says whether the target lies within the gain, `effort` what it takes, in seconds of
+    a person's work, of which a second of computing counts as a small part.
+    """
+
+    kind: Literal["train", "image_size", "backbone", "augment", "labels", "collect"]
+    value: str | int | bool | None
+    gain: float | None
+    gain_low: float | None
+    gain_high: float | None
+    images: int | None
+    reaches: bool | None
+    effort: float
+
+
 class PlannedModel(TypedDict):
     """A model that would be trained, unless a cheaper one meets the targets."""
 
@@ -487,6 +505,7 @@ class GateRecord(_Head, Projection, Evidence):
     features: NotRequired[str]
     strategy: str
     models: NotRequired[list[Model]]
+    levers: NotRequired[list[Lever]]
     law: str
     device: str
     seed: int

@@ -16,6 +16,7 @@ from pytest_datasize.reports.records.record_types import (
 )
 from pytest_datasize.reports.records.selection import largest
 from pytest_datasize.reports.records.text import one_line
+from pytest_datasize.reports.wording.levers_text import ranking
 from pytest_datasize.reports.wording.models_text import second_look
 
 _NAME = 40
@@ -26,8 +27,8 @@ def headlines(record: GateRecord) -> list[tuple[str, str]]:
     """Return (topic, sentence) pairs of what to do, one line each."""
     advice = record.get("advice")
     found = list(_headlines(record, advice)) if advice else []
-    train = second_look(record)
-    return [("train", train), *found] if train else found
+    first = [("train", second_look(record)), ("next", ranking(record))]
+    return [*((topic, text) for topic, text in first if text), *found]
 
 
 def _headlines(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:

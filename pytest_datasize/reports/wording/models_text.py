@@ -51,7 +51,7 @@ def second_look(record: GateRecord) -> str:
     found = {model["name"]: model for model in record.get("models", [])}
     look, asked = found.get("second look"), found.get("as asked")
     if record["verdict"] == "sufficient":
-        return _met(record, list(found.values()))
+        return ""  # see how_to_reach_it
     if asked is not None and asked["strategy"] == "feature_extraction":
         return (
             "Only a head on the frozen backbone was trained, as asked. Before collecting, try "
@@ -76,10 +76,13 @@ def second_look(record: GateRecord) -> str:
     return f"Better training was not tried: {one_line(look['reason'], _REASON)}."
 
 
-def _met(record: GateRecord, found: list[Model]) -> str:
+def how_to_reach_it(record: GateRecord) -> str:
+    """Say how to train, if the target is met only with better training; else empty."""
+    found = record.get("models", [])
     judged = next((model for model in found if model["judged"]), None)
     short = [model for model in found if not model["judged"] and not model["reason"]]
-    if judged is None or not short or judged["name"] != "second look":
+    met = record["verdict"] == "sufficient"
+    if judged is None or not short or judged["name"] != "second look" or not met:
         return ""
     best = max(short, key=lambda model: model["score"] or 0.0)
     return (

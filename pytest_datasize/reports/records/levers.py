@@ -1,0 +1,154 @@
+"""Rank what could raise a score by its promise per effort: better training before collecting."""
+
+import math
+from typing import TYPE_CHECKING, Final, Literal
+
+from pytest_datasize.curve.verdict import LEVEL, Status
+from pytest_datasize.reports.records.record_types import Lever
+
+if TYPE_CHECKING:
+    from pytest_datasize.curve.verdict import Judgement
+    from pytest_datasize.study.ladder import Climb
+    from pytest_datasize.study.result import StudyResult
+
+Kind = Literal["train", "image_size", "backbone", "augment", "labels", "collect"]
+
+COMPUTING: Final = 0.05
+"""Seconds of a person's work that a second of computing counts as."""
+
+LABEL_SECONDS: Final = 10.0
+"""Time to look at one doubtful label."""
+
+COLLECT_SECONDS: Final = 60.0
+"""Time to collect and label one image."""
+
+TRAIN_SECONDS: Final = 600.0
+"""Computing time of a second look that nobody has estimated."""
+
+MOST_TIMES: Final = 4.0
+"""An image set that must grow beyond this multiple counts as one that does not reach the target."""
+
+
+def levers(climb: "Climb", index: int) -> list[Lever]:
+    """Return what could raise the score, the most promising first; none if the target is met.
+
+    What may reach the target comes first, then what promises most per effort. Training that nobody
+    has tried comes before all that was tried: its promise is open, and it needs no work.
+
+    Parameters
+    ----------
+    climb
+        The models that were tried, and what else was.
+    index
+        Number of the target among those of the requirement.
+    """
+    judged = climb.verdict.judgements[index]
+    if judged.status is Status.SUFFICIENT:
+        return []
+    gap = judged.target - judged.score
+    found = [*_training(climb), *_promised(climb, gap), *_labels(climb.result, judged, gap)]
+    found += _collecting(climb.result, judged)
+    return sorted(found, key=_promise)
+
+
+def _promise(lever: Lever) -> tuple[bool, bool, float]:
+    gain = lever["gain"]
+    return gain is not None, not lever["reaches"], -(gain or 0.0) / max(lever["effort"], 1e-9)
+
+
+def _training(climb: "Climb") -> list[Lever]:
+    """Return the second look, if nobody has tried it."""
+    names = {attempt.name: attempt for attempt in climb.attempts}
+    look, asked = names.get("second look"), names.get("as asked")
+    if look is not None and not look.reason:
+        return []
+    if look is None and (asked is None or asked.strategy != "feature_extraction"):
+        return []
+    seconds = look.seconds if look is not None else None
+    effort = COMPUTING * (TRAIN_SECONDS if seconds is None else seconds)
+    return [_lever("train", "fine_tuning", None, None, None, effort=effort)]
+
+
+def _promised(climb: "Climb", gap: float) -> list[Lever]:
+    full = next((a.seconds for a in climb.attempts if a.name == "full input"), None) or 0.0
+    return [
+        _lever(
+            promise.change,
+            promise.value,
+            promise.gain,
+            promise.low,
+            promise.high,
+            images=promise.images,
+            reaches=promise.gain >= gap,
+            effort=COMPUTING * max(full, promise.seconds),
+        )
+        for promise in climb.promises
+        if promise.gain > 0
+    ]
+
+
+def _labels(result: "StudyResult", judged: "Judgement", gap: float) -> list[Lever]:
+    """Return the correction of doubtful labels: if half of them are wrong, half the bound."""
+    labels = result.findings.get("labels") if result.findings else None
+    if not labels or not labels["number"] or judged.metric != "accuracy":
+        return []
+    bound = labels["number"] / labels["judged"]
+    effort = LABEL_SECONDS * labels["number"]
+    return [
+        _lever(
+            "labels",
+            labels["number"],
+            bound / 2,
+            0.0,
+            bound,
+            reaches=bound / 2 >= gap,
+            effort=effort,
+        )
+    ]
+
+
+def _collecting(result: "StudyResult", judged: "Judgement") -> list[Lever]:
+    """Return collection: what the target needs, or as many images again."""
+    name = judged.class_name
+    curve = result.curves[judged.metric] if name is None else result.class_curves[name]
+    reaches = judged.available < judged.required <= MOST_TIMES * judged.available
+    more = judged.required - judged.available if reaches else judged.available
+    images = math.ceil(more)
+    total = judged.available + images
+    sign = -1 if result.outcomes[judged.metric].sign < 0 else 1
+    low, high = curve.interval(total, LEVEL)
+    now = sign * judged.score
+    return [
+        _lever(
+            "collect",
+            images,
+            curve.predict(total) - now,
+            max(low - now, 0.0),
+            high - now,
+            reaches=reaches,
+            effort=COLLECT_SECONDS * images,
+        )
+    ]
+
+
+def _lever(
+    kind: Kind,
+    value: str | int | bool | None,
+    gain: float | None,
+    low: float | None,
+    high: float | None,
+    *,
+    images: int | None = None,
+    reaches: bool | None = None,
+    effort: float,
+) -> Lever:
+    return {
+        "kind": kind,
+        "value": value,
+        "gain": gain,
+        "gain_low": low,
+        "gain_high": high,
+        "images": images,
+        "reaches": reaches,
+        "effort": round(effort, 1),
+    }

@@ -1,0 +1,198 @@
+"""strategy="auto": the cheapest model that meets the targets is judged, and a red gate says why."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from support import stages
+
+from pytest_datasize import Study
+from pytest_datasize.study import ladder
+from pytest_datasize.study.ladder import Ladder
+
+NET = """
+import pytest, timm, torch
+from support import stages, stripes
+
+@pytest.fixture(scope="session")
+def datasize_dataset():
+    return stripes(160)
+
+@pytest.fixture(scope="session")
+def datasize_backbone():
+    return stages(normed=False, cells=(1, 1))
+"""
+
+INI = """
+[pytest]
+addopts = -p no:cacheprovider
+filterwarnings = error
+datasize_image_size = 32
+datasize_unfreeze = 3
+datasize_repeats = 4
+datasize_device = cpu
+"""
+
+
+@pytest.fixture
+def striped(pytester):
+    """A repository whose images a frozen backbone cannot tell apart, but a trained one can."""
+    pytester.makeconftest(NET)
+    pytester.makeini(INI)
+    return pytester
+
+
+def gate(pytester, target, *arguments):
+    """Run one gate; return pytest's result and the record."""
+    pytester.makepyfile(
+        test_gate=f"""
+        from pytest_datasize import datasize
+
+        @datasize.requires({target})
+        def test_gate(datasize_result): ...
+        """
+    )
+    result = pytester.runpytest("--datasize-json=r.json", *arguments)
+    [record] = json.loads((pytester.path / "r.json").read_text())["requirements"]
+    return result, record
+
+
+def test_a_target_that_the_cheapest_model_meets_trains_no_other(striped):
+    result, record = gate(striped, "accuracy=0.7")
+    result.assert_outcomes(passed=1)
+    [model] = record["models"]
+    assert (model["name"], model["judged"], model["verdict"]) == ("full input", True, "sufficient")
+    assert record["strategy"] == "feature_extraction"
+    assert record["levers"] == []
+
+
+def test_images_that_suffice_with_better_training_pass(striped):
+    result, record = gate(striped, "accuracy=0.93")
+    result.assert_outcomes(passed=1)
+    head, look = record["models"]
+    assert not head["judged"]
+    assert head["verdict"] == "insufficient"
+    assert look["judged"]
+    assert look["verdict"] == "sufficient"
+    assert look["level"] == 0.75
+    assert look["probability"] >= 0.75
+    assert record["strategy"] == "fine_tuning"
+    assert record["score_at_available"] == look["score"] > head["score"] + 0.1
+    result.stdout.fnmatch_lines(["*second look: fine-tuning the backbone, as accuracy 0.93*"])
+    # the images suffice only if they are trained that way: the report says so, although it passes
+    result.stdout.fnmatch_lines(["*The images suffice if the backbone is fine-tuned*"])
+
+
+def test_the_second_look_is_stored_and_the_verdict_the_same(striped):
+    _, first = gate(striped, "accuracy=0.93")
+    start = time.perf_counter()
+    result, again = gate(striped, "accuracy=0.93")
+    assert time.perf_counter() - start < 5
+    result.stdout.no_fnmatch_line("*second look: fine-tuning*")
+    ours = ("models", "verdict", "required", "score_at_available", "scores")
+    assert {name: first[name] for name in ours} == {name: again[name] for name in ours}
+    # another target uses the same trials
+    result, other = gate(striped, "accuracy=0.92")
+    result.stdout.no_fnmatch_line("*fine-tuning 1 of*")
+    assert other["models"][1]["judged"]
+
+
+def test_a_red_gate_without_a_second_look_says_that_it_was_not_tried(striped):
+    result, record = gate(striped, "accuracy=0.93", "--datasize-second-look=off")
+    result.assert_outcomes(failed=1)
+    assert record["models"][-1]["reason"] == "second_look=off"
+    assert record["levers"][0]["kind"] == "train"
+    assert record["levers"][0]["gain"] is None
+    result.stdout.fnmatch_lines(["*Better training was not tried: second_look=off.*"])
+
+
+def test_too_little_time_names_a_command_that_works(striped):
+    result, record = gate(striped, "accuracy=0.93", "--datasize-second-look=1s")
+    result.assert_outcomes(failed=1)
+    look = record["models"][-1]
+    assert look["score"] is None
+    assert look["seconds"] > 1
+    [command] = {
+        word
+        for line in result.stdout.lines
+        for word in line.split()
+        if word.startswith("--datasize-second-look=")
+    }
+    result, record = gate(striped, "accuracy=0.93", command)
+    result.assert_outcomes(passed=1)
+
+
+def test_what_a_second_look_trained_before_its_time_was_over_is_used_later(striped, monkeypatch):
+    monkeypatch.setattr(ladder, "_affordable", lambda study, limit: (4, 1.0))
+    result, record = gate(striped, "accuracy=0.93", "--datasize-second-look=1s")
+    result.assert_outcomes(failed=1)
+    assert "stored" in record["models"][-1]["reason"]
+    monkeypatch.undo()
+    for _ in range(20):  # each run goes on where the last one stopped
+        result, record = gate(striped, "accuracy=0.93", "--datasize-second-look=3s")
+        if record["models"][-1]["judged"]:
+            break
+    result.assert_outcomes(passed=1)
+
+
+def test_when_no_model_meets_the_target_the_best_is_judged_and_levers_are_ranked(striped):
+    result, record = gate(striped, "accuracy=0.999")
+    result.assert_outcomes(failed=1)
+    head, look = record["models"]
+    assert look["judged"]
+    assert look["score"] > head["score"]
+    levers = record["levers"]
+    assert "train" not in [lever["kind"] for lever in levers]  # it was tried
+    assert "collect" in [lever["kind"] for lever in levers]
+    reaching = [lever["reaches"] for lever in levers]
+    assert reaching == sorted(reaching, reverse=True)
+    result.stdout.fnmatch_lines(["*This is with the backbone fine-tuned*"])
+
+
+def test_a_named_strategy_is_the_only_one_but_the_report_names_better_training(striped):
+    result, record = gate(striped, "accuracy=0.93, strategy='feature_extraction'")
+    result.assert_outcomes(failed=1)
+    [model] = record["models"]
+    assert model["name"] == "as asked"
+    result.stdout.fnmatch_lines(["*Only a head on the frozen backbone was trained, as asked*"])
+    assert record["levers"][0]["kind"] == "train"
+
+
+def test_the_plan_shows_every_model(striped):
+    result, record = gate(striped, "accuracy=0.9", "--datasize=plan")
+    result.assert_outcomes(skipped=1)
+    assert [model["name"] for model in record["models"]] == ["full input", "second look"]
+    assert all(model["seconds"] > 0 for model in record["models"])
+    result.stdout.fnmatch_lines(["*fine_tuning at 32 pixels, 3 sizes, 4 repeats, about * s;*"])
+
+
+def test_a_named_backbone_starts_at_a_small_input(pytester, textiles):
+    pytester.makeini(
+        INI.replace("datasize_image_size = 32\n", "") + f"datasize_dataset = {textiles}\n"
+    )
+    _, record = gate(pytester, "accuracy=0.6, sizes=(30, 60, 120)")
+    [model] = record["models"]
+    assert (model["name"], model["image_size"]) == ("small input", ladder.SMALL_SIDE)
+    assert record["image_size"] == ladder.SMALL_SIDE
+
+
+def test_a_backbone_that_cannot_be_trained_is_judged_by_its_head(repository):
+    result, record = gate(repository, "accuracy=0.999")
+    result.assert_outcomes(failed=1)
+    assert record["strategy"] == "feature_extraction"
+    assert "no weights to train" in record["models"][-1]["reason"]
+
+
+def test_a_budget_bounds_all_models_together():
+    images = np.random.default_rng(0).integers(0, 255, (120, 32, 32), dtype=np.uint8)
+    study = Study(
+        (images, np.arange(120) % 2),
+        backbone=stages(normed=False, cells=(1, 1)),
+        image_size=32,
+        budget=2,
+        device="cpu",
+    )
+    climb = Ladder(study).climb({"accuracy": 0.9})
+    assert [attempt.name for attempt in climb.attempts] == ["full input", "second look"]
+    assert "does not fit" in climb.attempts[1].reason
