@@ -289,35 +289,18 @@ class Ladder:
             repeats, seconds = _affordable(rung.study, limit)
             if repeats < LEAST_REPEATS:
                 return _untried(rung, f"it does not fit into {limit:.0f} s", seconds)
-            result = self._within(rung.study, repeats, targets, limit, tried)
+            if seconds:
+                rung.study.context.on_progress(_why(tried, limit), 0, 0)
+            rule = SecondLook(targets, self._until.confidence if self._until else None, len(tried))
+            result = _within(rung.study, repeats, rule, limit)
         except DatasizeError as problem:
             return _untried(rung, str(problem))
         if result is None:
-            return _untried(rung, f"its {limit:.0f} s were over; what was trained is stored")
+            needed = _affordable(rung.study, float("inf"))[1]
+            reason = f"its {limit:.0f} s were over; what was trained is stored"
+            return _untried(rung, reason, needed)
         self._results[rung.name] = result
         return _attempt(rung, result)
-
-    def _within(
-        self,
-        study: Study,
-        repeats: int,
-        targets: Mapping[str, float],
-        limit: float,
-        tried: list[Attempt],
-    ) -> "StudyResult | None":
-        """Run a study until the time is over; return None if two repeats are not complete then."""
-        rule = SecondLook(targets, self._until.confidence if self._until else None, len(tried))
-        some = study.variant(repeats=repeats)
-        study.context.on_progress(_why(tried, limit), 0, 0)
-        try:
-            with _deadline(some, time.monotonic() + limit):
-                return some.run(rule)
-        except OutOfTimeError:
-            known = _known(study)
-            done = _complete_repeats(some, known)
-            if done < LEAST_REPEATS:
-                return None
-            return study.variant(repeats=done).run()  # all of its trials are stored
 
 
 @contextmanager
@@ -335,6 +318,19 @@ def _deadline(study: Study, end: float) -> Iterator[None]:
         yield
     finally:
         study.context.on_progress = report
+
+
+def _within(study: Study, repeats: int, rule: SecondLook, limit: float) -> "StudyResult | None":
+    """Run a study until the time is over; return None if two repeats are not complete then."""
+    some = study.variant(repeats=repeats)
+    try:
+        with _deadline(some, time.monotonic() + limit):
+            return some.run(rule)
+    except OutOfTimeError:
+        done = _complete_repeats(some, _known(study))
+        if done < LEAST_REPEATS:
+            return None
+        return study.variant(repeats=done).run()  # all of its trials are stored
 
 
 def stop_key(until: Certainty | None) -> str:
@@ -407,7 +403,9 @@ def _known(study: Study) -> Collection[tuple[int, int]]:
 
 
 def _affordable(study: Study, limit: float) -> tuple[int, float]:
-    """Return how many repeats fit into a time limit, and the seconds of the least number of them.
+    """Return how many repeats fit into a time limit, and the seconds that they need.
+
+    If not even the least number fits, its seconds. Stored trials need no time.
 
     Raises
     ------
@@ -421,16 +419,17 @@ def _affordable(study: Study, limit: float) -> tuple[int, float]:
     images, test = images_to_split(context)
     plan = context.draw(images, test)
     known = _known(study)
+    if all((size, number) in known for size, number, _ in plan.trials()):
+        return len(plan.repeats), 0.0
     sets = (images, test) if test else (images,)
     options = context.options["strategy"], context.backbone.loaded, context.device
     cost = estimate(*options, sets, context.training())
-    needed = 0.0
-    for repeats in range(len(plan.repeats), LEAST_REPEATS - 1, -1):
-        some = replace(plan, repeats=plan.repeats[:repeats])
-        needed = cost.seconds(some, known)
-        if needed <= limit:
+    for repeats in range(len(plan.repeats), LEAST_REPEATS, -1):
+        needed = cost.seconds(replace(plan, repeats=plan.repeats[:repeats]), known)
+        if needed <= limit < float("inf"):
             return repeats, needed
-    return 0, needed
+    needed = cost.seconds(replace(plan, repeats=plan.repeats[:LEAST_REPEATS]), known)
+    return (LEAST_REPEATS if needed <= limit else 0), needed
 
 
 def _complete_repeats(study: Study, known: Collection[tuple[int, int]]) -> int:

@@ -5,7 +5,6 @@ without the change, on the same folds. The gain is paired image by image, so tha
 images show a gain of some points. It is a promise for that many images, not a verdict.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import sqrt
@@ -25,6 +24,7 @@ from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.embedding.views import views
 from pytest_datasize.errors import DatasizeError
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.store import Store
 from pytest_datasize.study.prepare import images_to_split
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 from pytest_datasize.trials.heads.main_axes import main_axes
@@ -63,8 +63,6 @@ class Promise:
         Gain of accuracy in [-1, 1], and its 90 % interval.
     images
         Images of the trial.
-    seconds
-        Wall time of the trial.
     """
 
     change: Change
@@ -73,7 +71,6 @@ class Promise:
     low: float
     high: float
     images: int
-    seconds: float
 
 
 def promises(context: "StudyContext") -> Iterator[Promise]:
@@ -93,22 +90,20 @@ def promises(context: "StudyContext") -> Iterator[Promise]:
     rows = _sample(images, context.options["seed"])
     some = images.part(rows)
     folds = _folds(some, context.options["seed"])
-    plain = _right(context, some, folds, augment=context.options["augment"])
+    plain = _right(context, some, folds, context.options["augment"], context.store)
     for change, value in _changes(context):
-        start = time.perf_counter()
         try:
             if change == "augment":
-                right = _right(context, some, folds, augment=value)
+                right = _right(context, some, folds, value, Store())
             else:
                 changed = context.variant(**{change: value})
-                right = _right(changed, some, folds, augment=context.options["augment"])
+                right = _right(changed, some, folds, context.options["augment"], Store())
         except DatasizeError:
             continue  # the architecture has one input size, or its weights cannot be loaded
         gains = right.astype(np.float64) - plain
         half = LEVEL_QUANTILE * float(gains.std(ddof=1)) / sqrt(len(gains))
         gain = float(gains.mean())
-        seconds = time.perf_counter() - start
-        yield Promise(change, value, gain, gain - half, gain + half, len(some), seconds)
+        yield Promise(change, value, gain, gain - half, gain + half, len(some))
 
 
 def _changes(context: "StudyContext") -> Iterator[tuple[Change, Any]]:
@@ -164,17 +159,24 @@ def _by_class(labels: NDArray[np.int64], generator: np.random.Generator) -> NDAr
 
 
 def _right(
-    context: "StudyContext", images: ImageSet, folds: list[NDArray[np.int64]], augment: Any
+    context: "StudyContext",
+    images: ImageSet,
+    folds: list[NDArray[np.int64]],
+    augment: Any,
+    keep: Store,
 ) -> NDArray[np.bool_]:
-    """Return for each image whether a head trained without its fold predicts its label."""
-    backbone, device, store = context.backbone.loaded, context.device, context.store
+    """Return for each image whether a head trained without its fold predicts its label.
+
+    Embeddings are loaded from `keep` and stored there.
+    """
+    backbone, device = context.backbone.loaded, context.device
     report: Callable[[int, int], None] = lambda done, total: context.on_progress(  # noqa: E731
         "trying other settings", done, total
     )
     parts: list[Features] = []
     for view in views(backbone, augment):
         embedder = Embedder(view, device, context.options["precision"])
-        parts.append(embed([images], embedder, store, report).features)
+        parts.append(embed([images], embedder, context.store, report, keep=keep).features)
     features, count = joined(parts), len(images)
     labels = torch.from_numpy(np.tile(images.labels, len(parts))).to(device)
     everything = np.arange(count)

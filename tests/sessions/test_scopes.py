@@ -83,6 +83,7 @@ CHANGES = {
     "ray_gpus": Change("0.5"),
     "ray_upload": Change("true"),
     "confidence": Change("0.9", {"confidence": "0.6"}),
+    "second_look": Change("off"),
     "undecided": Change("warn"),
     "trusted_range": Change("2"),
     "max_increase": Change("0.2"),

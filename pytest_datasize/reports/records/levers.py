@@ -13,17 +13,14 @@ if TYPE_CHECKING:
 
 Kind = Literal["train", "image_size", "backbone", "augment", "labels", "collect"]
 
-COMPUTING: Final = 0.05
-"""Seconds of a person's work that a second of computing counts as."""
+TRAINING: Final = 60.0
+"""Effort of any other training: a person sets an option, and a machine computes."""
 
 LABEL_SECONDS: Final = 10.0
 """Time to look at one doubtful label."""
 
 COLLECT_SECONDS: Final = 60.0
 """Time to collect and label one image."""
-
-TRAIN_SECONDS: Final = 600.0
-"""Computing time of a second look that nobody has estimated."""
 
 MOST_TIMES: Final = 4.0
 """An image set that must grow beyond this multiple counts as one that does not reach the target."""
@@ -64,13 +61,10 @@ def _training(climb: "Climb") -> list[Lever]:
         return []
     if look is None and (asked is None or asked.strategy != "feature_extraction"):
         return []
-    seconds = look.seconds if look is not None else None
-    effort = COMPUTING * (TRAIN_SECONDS if seconds is None else seconds)
-    return [_lever("train", "fine_tuning", None, None, None, effort=effort)]
+    return [_lever("train", "fine_tuning", None, None, None, effort=TRAINING)]
 
 
 def _promised(climb: "Climb", gap: float) -> list[Lever]:
-    full = next((a.seconds for a in climb.attempts if a.name == "full input"), None) or 0.0
     return [
         _lever(
             promise.change,
@@ -80,7 +74,7 @@ def _promised(climb: "Climb", gap: float) -> list[Lever]:
             promise.high,
             images=promise.images,
             reaches=promise.gain >= gap,
-            effort=COMPUTING * max(full, promise.seconds),
+            effort=TRAINING,
         )
         for promise in climb.promises
         if promise.gain > 0

@@ -37,7 +37,7 @@ def _row(attempt: "Attempt", index: int, judged: bool) -> Model:
         "required": None,
         "probability": None,
         "level": None,
-        "seconds": attempt.seconds,
+        "seconds": None if attempt.result else attempt.seconds,
         "reason": sendable(attempt.reason),
     }
     if attempt.result is None or attempt.verdict is None:

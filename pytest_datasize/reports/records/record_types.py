@@ -96,8 +96,8 @@ class Weights(TypedDict):
 class Model(TypedDict):
     """A model that was tried for the target, or why it was not; `judged`: its verdict counts.
 
-    `level` is the probability at which it counts as enough; `seconds` what its training took, or
-    would take.
+    `level` is the probability at which it counts as enough; `seconds` what its training would take,
+    if it was left out for lack of time.
     """
 
     name: Literal["small input", "full input", "second look", "as asked"]
@@ -121,7 +121,7 @@ class Lever(TypedDict):
 
     `value` is the option's value, or the number of labels or images; `gain` None: not tried.
     `reaches` says whether the target lies within the gain, `effort` what it takes, in seconds of
-    a person's work, of which a second of computing counts as a small part.
+    a person's work.
     """
 
     kind: Literal["train", "image_size", "backbone", "augment", "labels", "collect"]

@@ -20,10 +20,10 @@ def lines(record: GateRecord) -> list[str]:
     >>> found = {"name": "small input", "strategy": "feature_extraction", "image_size": 96,
     ...     "features": "", "judged": False, "verdict": "insufficient", "score": 0.81,
     ...     "score_low": 0.78, "score_high": 0.83, "required": 2300, "probability": 0.2,
-    ...     "level": 0.5, "seconds": 4.2, "reason": ""}
+    ...     "level": 0.5, "seconds": None, "reason": ""}
     >>> print(*lines({"models": [found, {**found, "judged": True, "image_size": 224}]}), sep="\n")
-    feature_extraction at 96 pixels: 0.810 (0.780 to 0.830), 4 s
-    feature_extraction at 224 pixels: 0.810 (0.780 to 0.830), 4 s; this one is judged
+    feature_extraction at 96 pixels: 0.810 (0.780 to 0.830)
+    feature_extraction at 224 pixels: 0.810 (0.780 to 0.830); this one is judged
     """
     found = record.get("models", [])
     return [_line(model) for model in found] if len(found) > 1 else []
@@ -38,11 +38,10 @@ def name(model: Model) -> str:
 def _line(model: Model) -> str:
     if model["reason"]:
         return f"{name(model)}: not tried: {one_line(model['reason'], _REASON)}"
-    time = "" if model["seconds"] is None else f", {model['seconds']:.0f} s"
     judged = "; this one is judged" if model["judged"] else ""
     return (
         f"{name(model)}: {model['score']:.3f} ({model['score_low']:.3f} to "
-        f"{model['score_high']:.3f}){time}{judged}"
+        f"{model['score_high']:.3f}){judged}"
     )
 
 
