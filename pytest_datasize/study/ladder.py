@@ -130,12 +130,19 @@ class Ladder:
         The study as asked. If its strategy is not ``auto``, it is the only model.
     until
         Stops the training of a model early, see :meth:`Study.run`; None trains all repeats.
+
+    Attributes
+    ----------
+    rungs
+        The models, the cheapest first.
+    results
+        Name of a model → its evidence, once it was tried in this process.
     """
 
     def __init__(self, study: Study, until: Certainty | None = None) -> None:
         self.study, self._until = study, until
         self.rungs = tuple(_rungs(study))
-        self._results: dict[Name, StudyResult] = {}
+        self.results: dict[Name, StudyResult] = {}
         self._promises: tuple[Promise, ...] | None = None
 
     def key(self) -> str | None:
@@ -264,25 +271,25 @@ class Ladder:
 
     def _tried(self, rung: Rung, left: float) -> Attempt:
         """Train one model without a time limit of its own."""
-        if rung.name not in self._results:
-            if rung.name == "full input" and self._results and left < float("inf"):
+        if rung.name not in self.results:
+            if rung.name == "full input" and self.results and left < float("inf"):
                 needed = rung.study.plan().seconds
                 if needed is not None and needed > left:
                     return _untried(rung, f"the budget has {left:.0f} s left", needed)
             try:
-                self._results[rung.name] = rung.study.run(self._until)
+                self.results[rung.name] = rung.study.run(self._until)
             except BackboneError as problem:
                 if rung.name != "small input":
                     raise
                 return _untried(rung, str(problem))  # this backbone has one input size only
-        return _attempt(rung, self._results[rung.name])
+        return _attempt(rung, self.results[rung.name])
 
     def _second_look(
         self, rung: Rung, targets: Mapping[str, float], limit: float, tried: list[Attempt]
     ) -> Attempt:
         """Fine-tune the backbone within a time limit."""
-        if rung.name in self._results:
-            return _attempt(rung, self._results[rung.name])
+        if rung.name in self.results:
+            return _attempt(rung, self.results[rung.name])
         if limit <= 0:
             return _untried(rung, "second_look=off")
         try:
@@ -299,7 +306,7 @@ class Ladder:
             needed = _affordable(rung.study, float("inf"))[1]
             reason = f"its {limit:.0f} s were over; what was trained is stored"
             return _untried(rung, reason, needed)
-        self._results[rung.name] = result
+        self.results[rung.name] = result
         return _attempt(rung, result)
 
 
