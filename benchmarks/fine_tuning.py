@@ -43,14 +43,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fashion-mnist", type=Path, metavar="DIR")
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[60, 200, 800])
     parser.add_argument("--unfreeze", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--quick", action="store_true", help="300 digits at 48 pixels alone")
+    parser.add_argument("--quick", action="store_true", help="200 digits at 32 pixels alone")
     arguments = parser.parse_args()
-    sizes = (60, 200, 800, 0.999)
+    sizes = tuple(arguments.sizes)
     if arguments.quick:
         images, labels = digits()
-        data: list[tuple[str, Any, int]] = [("digits", (images[:300], labels[:300]), 48)]
-        sizes, arguments.repeats, arguments.unfreeze = (30, 60, 120), 2, [1]
+        data: list[tuple[str, Any, int]] = [("digits", (images[:200], labels[:200]), 32)]
+        sizes, arguments.repeats, arguments.unfreeze = (20, 30, 40), 2, [1]
     else:
         textiles = str(conformal_clip_data.textile_simulated_root())
         data = [("textiles", textiles, 128), ("digits", digits(), 96)]
@@ -67,7 +68,7 @@ def main() -> None:
 
 
 def measured(
-    images: ImageSet, side: int, unfreeze: int, sizes: tuple[int | float, ...], repeats: int
+    images: ImageSet, side: int, unfreeze: int, sizes: tuple[int, ...], repeats: int
 ) -> Iterator[tuple[int, list[dict[str, tuple[float, float]]]]]:
     """Yield for each size: per repeat, name → (accuracy, processor seconds)."""
     plan = draw(images, sizes=sizes, repeats=repeats)

@@ -272,6 +272,24 @@ def test_a_network_that_learnt_nothing_leaves_the_head_alone():
     assert (idle.argmax(1) == head.argmax(1)).all()
 
 
+def test_two_images_of_a_class_train_no_network(monkeypatch):
+    """Half of them would be held out, and no more than a fifth is what the recipe wants."""
+    trained, real = set(), Trainer.cycle
+
+    def cycle(self, network, parameters, train, generator):
+        trained.add(len(train))
+        real(self, network, parameters, train, generator)
+
+    monkeypatch.setattr(Trainer, "cycle", cycle)
+    options = {"sizes": (4, 10, 30), "repeats": 2}
+    found = probabilities(**options)
+    assert trained == {8, 24}
+    head = probabilities(strategy="feature_extraction", features="stages", **options)
+    smallest = np.arange(len(found)) < len(found) // 3
+    assert (found[smallest] == head[smallest]).all()
+    assert (found[~smallest] != head[~smallest]).any()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_weights_of_a_pool_have_the_least_loss(seed):
     """Against a search over a grid; where the network misleads, its weight is zero."""
