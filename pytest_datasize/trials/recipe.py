@@ -55,7 +55,7 @@ class Recipe:
     unfreeze: int | float | None = None
 
 
-FINE_TUNING = Recipe(batch=16, rate=5e-4, epochs=4, patience=None, least_steps=25)
+FINE_TUNING = Recipe(batch=16, rate=7e-4, epochs=2, patience=None, least_steps=30)
 """Default of the strategy ``fine_tuning``."""
 
 FROM_SCRATCH = Recipe(monitor="auc", rate=1e-3, epochs=60, patience=10, least_steps=10)
