@@ -1,6 +1,6 @@
 """What fine-tuning costs and gains, against a head on frozen features and against early stopping.
 
-    python benchmarks/fine_tuning.py [--fashion-mnist DIR] [--quick]
+    python benchmarks/fine_tuning.py [--fashion-mnist DIR] [--only NAME] [--quick]
 
 ``default`` is the strategy ``fine_tuning`` as it is. ``stopped`` is the usual recipe: the head by
 steps, then Adam at a constant rate of 3e-4 for at most 30 epochs, until the loss of a fifth of the
@@ -44,7 +44,8 @@ def main() -> None:
     parser.add_argument("--fashion-mnist", type=Path, metavar="DIR")
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--sizes", type=int, nargs="+", default=[60, 200, 800])
-    parser.add_argument("--unfreeze", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--unfreeze", type=int, nargs="+", default=[2])
+    parser.add_argument("--only", metavar="NAME", help="textiles, digits or fashion")
     parser.add_argument("--quick", action="store_true", help="200 digits at 32 pixels alone")
     arguments = parser.parse_args()
     sizes = tuple(arguments.sizes)
@@ -59,6 +60,8 @@ def main() -> None:
             data.append(("fashion", fashion(arguments.fashion_mnist), 96))
     torch.set_num_threads(1)
     for name, given, side in data:
+        if arguments.only not in (None, name):
+            continue
         images = load(given).images
         images = replace(images, digests=read_contents(images, Store()))
         for unfreeze in arguments.unfreeze:
