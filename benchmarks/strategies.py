@@ -130,7 +130,6 @@ def speed(count: int, side: int, repeats: int) -> None:
     images = textiles(count)
     backbone = load_backbone("tf_efficientnet_lite0", image_size=side)
     plan = draw(images, sizes=(0.15, 0.4, 1.0), repeats=repeats)
-    recipe = replace(RECIPE, cautious=False)
     work = Work(
         plan=plan,
         image_sets=(images,),
@@ -142,7 +141,7 @@ def speed(count: int, side: int, repeats: int) -> None:
         precision="float32",
         seed=0,
         on_progress=lambda *_: None,
-        options={"recipe": recipe},
+        options={"recipe": RECIPE},
     )
     pixels = torch.stack([backbone.preprocess(decode(images.read(i))) for i in range(count)])
     pixels = pixels.contiguous(memory_format=torch.channels_last)

@@ -30,7 +30,6 @@ class Purpose(IntEnum):
     ASKED_IMAGES = 21
     SAMPLED_IMAGES = 22
     GROUP_LENDING = 23
-    FINE_TUNING_FOLDS = 24
     SUGGESTION_FOLDS = 25
     PROMISES = 26
 

@@ -14,6 +14,7 @@ from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.device import torch_threads
 from pytest_datasize.embedding.embedder import CPU_BATCH, GPU_BATCH, Embedder, first_of
 from pytest_datasize.embedding.reader import decoded
+from pytest_datasize.embedding.stages import with_stages
 from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.embedding.views import VIEWS
 from pytest_datasize.errors import RequirementError
@@ -24,8 +25,8 @@ from pytest_datasize.trials.plan import Plan
 from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
 from pytest_datasize.trials.work import Key
 
-EPOCHS_RUN = 0.5
-"""Approximate share of a recipe's maximum epochs that run before early stopping."""
+STOPPED_AFTER = 0.5
+"""Approximate share of a recipe's maximum epochs that run where early stopping ends them."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,20 @@ class Cost:
         fit = max(1, round(size * (1 - self.recipe.validation)))
         batch = min(self.recipe.batch, fit)
         passes = max(1, -(-self.recipe.least_steps * batch // fit))
-        return EPOCHS_RUN * self.recipe.epochs * passes * fit
+        return self._epochs(self.recipe) * passes * fit
+
+    @staticmethod
+    def _epochs(recipe: Recipe) -> float:
+        return recipe.epochs * (1.0 if recipe.patience is None else STOPPED_AFTER)
 
     def _trial(self, size: int, n_test: int) -> float:
         if self.recipe is None:
             return 0.0
-        epochs = EPOCHS_RUN * self.recipe.epochs
-        scored = epochs * size * self.recipe.validation + n_test
+        epochs = self._epochs(self.recipe)
+        looks = 1.0 if self.recipe.patience is None else epochs
+        scored = looks * size * self.recipe.validation + n_test
         # a gradient takes about as long as three forward passes
-        return self.step * (self._learnt(size) + scored / 3) + self.epoch * epochs
+        return self.step * (self._learnt(size) + scored / 3) + self.epoch * (looks - 1)
 
 
 def estimate(
@@ -126,7 +132,12 @@ def estimate(
     with torch.inference_mode():
         activations = found.trunk.to(device)(_images(backbone, device))
     step, epoch = _step(found.top, found.trainable, activations.clone(), device)
-    once = looks * (trunk + step / 3)
+    if recipe.patience is not None:
+        head = step / 3  # the frozen top
+    else:
+        staged = Embedder(with_stages(backbone), device, options.get("precision", "auto"))
+        head, _ = _look(staged, first)
+    once = looks * (trunk + head)
     return Cost(looks, once, 2 * looks * width, recipe, step, epoch)
 
 

@@ -124,7 +124,6 @@ PRESETS: dict[str, Preset] = {
             epochs=20,  # [K] up to 20 further epochs
             patience=5,  # [K] patience 5
             least_steps=1,  # [K] an epoch is one pass
-            cautious=False,  # [K] the best epoch is kept, by however little
             unfreeze=0.4,  # [K] from block_10 of 16 on: in timm's MobileNetV2 stages 4 to 6 of 7
         ),
         augmentation=_keras_augmentation,
@@ -153,7 +152,6 @@ PRESETS: dict[str, Preset] = {
             epochs=60,  # [F] "more epochs": twice as many, our choice
             patience=10,  # [F] patience 10
             least_steps=1,  # [F] an epoch is one pass
-            cautious=False,  # [F] the best epoch is kept, by however little
             unfreeze=1,  # [F] conv5_block3 and post; the nearest whole stage is ResNet's last
         ),
         augmentation=_flowers_augmentation,

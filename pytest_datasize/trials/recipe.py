@@ -6,12 +6,18 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Recipe:
-    """Two stages: the head on frozen features, then the unfrozen layers at a lower rate.
+    """How a network is trained: with early stopping, or for a fixed number of steps.
+
+    With early stopping a fine-tuned network has two stages, as published recipes do: the head on
+    frozen features, then the unfrozen layers at a lower rate. Without it head and unfrozen layers
+    are trained together while the rate rises and falls once, and the network is combined with a
+    head on frozen features.
 
     Attributes
     ----------
     validation
-        Share of the training subsample held out for early stopping, in (0, 1).
+        Share of the training subsample held out, in (0, 1): for early stopping, or to weigh the
+        network against the head on frozen features.
     monitor
         Metric that early stopping uses on these images: ``loss`` (log-loss) or ``auc``.
     batch
@@ -19,21 +25,16 @@ class Recipe:
     dropout
         Share of features dropped before the head while training, in [0, 1).
     head_rate
-        Adam's rate for the head in stage one; None fits the regularised head of the strategy
-        ``feature_extraction`` to its optimum instead.
+        Adam's rate for the head in stage one.
     head_epochs, head_patience
         Maximum epochs of stage one, and epochs without improvement after which it ends.
     rate
-        Adam's rate in stage two, for head and unfrozen layers: a tenth of the rates at which a
-        head alone is trained (3e-3 and more), or less.
+        Adam's rate for head and unfrozen layers; without early stopping the highest one.
     epochs, patience
-        The same limits for stage two.
+        The same limits for stage two; patience None for no early stopping: all epochs are run.
     least_steps
         Steps that one epoch has at least: a few images are passed several times between two
         looks at the validation images.
-    cautious
-        Whether stage two must lower the loss of the validation images by more than one standard
-        error of that difference to be kept.
     unfreeze
         Final stages to train, or (a float) their share of all; None for a sixth of them, at
         least one: the last of a ResNet's or ConvNeXt's four and of an EfficientNet's seven, the
@@ -44,18 +45,17 @@ class Recipe:
     monitor: Literal["loss", "auc"] = "loss"
     batch: int = 32
     dropout: float = 0.0
-    head_rate: float | None = None
+    head_rate: float = 3e-3
     head_epochs: int = 30
     head_patience: int = 10
     rate: float = 3e-4
     epochs: int = 30
-    patience: int = 4
+    patience: int | None = 4
     least_steps: int = 5
-    cautious: bool = True
     unfreeze: int | float | None = None
 
 
-FINE_TUNING = Recipe()
+FINE_TUNING = Recipe(batch=16, rate=7e-4, epochs=2, patience=None, least_steps=30)
 """Default of the strategy ``fine_tuning``."""
 
 FROM_SCRATCH = Recipe(monitor="auc", rate=1e-3, epochs=60, patience=10, least_steps=10)

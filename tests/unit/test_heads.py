@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from pytest_datasize.trials.heads import principal_axes
-from pytest_datasize.trials.heads.head_batch import DEFAULT_STRENGTH, head_weights
+from pytest_datasize.trials.heads.head_batch import DEFAULT_STRENGTH
 from pytest_datasize.trials.heads.heads import (
     STRENGTHS,
     FittedHead,
@@ -330,15 +330,3 @@ def test_copies_as_views_change_neither_strength_nor_head():
     [one], [three] = (fit_heads(features, labels, [t], 3) for t in (task, tripled))
     assert one.strength == three.strength
     assert one.probabilities == pytest.approx(three.probabilities, abs=0.01)
-
-
-def test_weights_of_a_head_give_its_probabilities():
-    generator = torch.Generator().manual_seed(2)
-    labels = torch.arange(300) % 3
-    features = 5 * torch.randn(300, 90, generator=generator) + 3
-    features += 4 * torch.eye(3)[labels].repeat(1, 30)
-    for n in (30, 200):  # in its own axes, and in those of the features
-        [head] = fit_heads(features, labels, [HeadTask(np.arange(n), np.arange(200, 300), 0)], 3)
-        weight, bias, _ = head_weights(features, labels, np.arange(n), head.strength, 3)
-        found = torch.softmax(features[200:] @ weight.T + bias, 1).numpy()
-        assert found == pytest.approx(head.probabilities, abs=0.01)

@@ -50,7 +50,7 @@ def test_streams_of_all_purposes_differ_wherever_they_are():
     }
     for one, other in combinations(first, 2):
         assert first[one] != first[other], (one, other)
-    assert seed_of(7, Purpose.HEAD_FOLDS, 1) != seed_of(7, Purpose.FINE_TUNING_FOLDS, 1)
+    assert seed_of(7, Purpose.HEAD_FOLDS, 1) != seed_of(7, Purpose.SUGGESTION_FOLDS, 1)
     before = np.random.default_rng([7, 1, 3])  # the number that the plan has always had
     assert stream(7, Purpose.ORDER, 3).integers(2**63) == before.integers(2**63)
 

@@ -16,6 +16,7 @@ from pytest_datasize.store import Store
 from pytest_datasize.trials.networks import activations
 from pytest_datasize.trials.networks.cut import Cut
 from pytest_datasize.trials.networks.memory import Portions
+from pytest_datasize.trials.networks.pool import CAUTION, pool, pool_weights
 from pytest_datasize.trials.networks.training import Trainer, split
 from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
 from pytest_datasize.trials.strategies import fine_tuning, from_scratch
@@ -31,7 +32,7 @@ def network() -> torch.nn.Module:
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch):
     """A few quick epochs whose outcome is kept, so that training does change every network."""
-    brisk = replace(FINE_TUNING, rate=3e-3, epochs=6, cautious=False)
+    brisk = replace(FINE_TUNING, rate=3e-3, epochs=6, batch=32, least_steps=5)
     monkeypatch.setattr(fine_tuning, "FINE_TUNING", brisk)
     monkeypatch.setattr(from_scratch, "FROM_SCRATCH", replace(FROM_SCRATCH, epochs=6))
 
@@ -208,7 +209,7 @@ def test_fine_tuning_moves_the_unfrozen_stage_and_says_which():
         study(backbone=torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten())).run()
 
 
-def test_training_keeps_the_statistics_of_batch_norm_and_the_best_weights():
+def test_training_keeps_the_statistics_of_batch_norm_and_the_best_weights(monkeypatch):
     kept = []
     real = Trainer.fit
 
@@ -217,22 +218,111 @@ def test_training_keeps_the_statistics_of_batch_norm_and_the_best_weights():
         first = self._look(network, rows.validation, 0).value
         epoch = real(self, network, parameters, rows, generator, **arguments)
         last = self._look(network, rows.validation, 0).value
-        changed = {
-            name
-            for name, value in network.state_dict().items()
-            if not torch.equal(value, before[name])
-        }
-        kept.append((epoch, first, last, changed))
+        kept.append((epoch, first, last, changed(network, before)))
         return epoch
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "fit", fit)
-        study(repeats=2).run()
+    monkeypatch.setattr(Trainer, "fit", fit)
+    monkeypatch.setattr(fine_tuning, "FINE_TUNING", Recipe(rate=3e-3, epochs=6))
+    study(repeats=2).run()
     assert any(epoch > 0 for epoch, *_ in kept)
-    for epoch, first, last, changed in kept:
+    for epoch, first, last, names in kept:
         assert last <= first
-        assert all(".2.0." in name or "head" in name for name in changed)
-        assert bool(changed) == (epoch > 0)
+        assert all(".2.0." in name or "head" in name for name in names)
+        assert bool(names) == (epoch > 0)
+
+
+def changed(network: torch.nn.Module, before: dict) -> set[str]:
+    """Names of the parameters and statistics that are no longer the same."""
+    state = network.state_dict().items()
+    return {name for name, value in state if not torch.equal(value, before[name])}
+
+
+def test_a_cycle_runs_all_its_steps_and_keeps_the_statistics_of_batch_norm(monkeypatch):
+    rates, steps, names = [], [], []
+    real, step = Trainer.cycle, Trainer._step
+
+    def cycle(self, network, parameters, train, generator):
+        before = copy.deepcopy(network.state_dict())
+        begun = len(rates)
+        real(self, network, parameters, train, generator)
+        steps.append((len(train), len(rates) - begun))
+        names.append(changed(network, before))
+
+    def noted(self, network, optimiser, batch, generator):
+        rates.append(optimiser.param_groups[0]["lr"])
+        step(self, network, optimiser, batch, generator)
+
+    monkeypatch.setattr(Trainer, "cycle", cycle)
+    monkeypatch.setattr(Trainer, "_step", noted)
+    monkeypatch.setattr("pytest_datasize.trials.work.n_threads", lambda: 1)
+    study(repeats=2).run()
+    recipe = fine_tuning.FINE_TUNING
+    # a fifth is held out; six epochs of at least five steps, in whole passes
+    assert sorted(steps) == [(10, 30), (10, 30), (24, 30), (24, 30), (52, 48), (52, 48)]
+    assert max(rates) == recipe.rate
+    assert rates[-1] < recipe.rate / 20
+
+
+def test_a_network_that_learnt_nothing_leaves_the_head_alone():
+    """At a rate of nothing it is undecided; the head is that of feature_extraction."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fine_tuning, "FINE_TUNING", replace(FINE_TUNING, rate=0.0))
+        idle = probabilities(sizes=(64, 72, 80))
+    head = probabilities(strategy="feature_extraction", features="stages", sizes=(64, 72, 80))
+    assert (idle.argmax(1) == head.argmax(1)).all()
+
+
+def test_two_images_of_a_class_train_no_network(monkeypatch):
+    """Half of them would be held out, and no more than a fifth is what the recipe wants."""
+    trained, real = set(), Trainer.cycle
+
+    def cycle(self, network, parameters, train, generator):
+        trained.add(len(train))
+        real(self, network, parameters, train, generator)
+
+    monkeypatch.setattr(Trainer, "cycle", cycle)
+    options = {"sizes": (4, 10, 30), "repeats": 2}
+    found = probabilities(**options)
+    assert trained == {8, 24}
+    head = probabilities(strategy="feature_extraction", features="stages", **options)
+    smallest = np.arange(len(found)) < len(found) // 3
+    assert (found[smallest] == head[smallest]).all()
+    assert (found[~smallest] != head[~smallest]).any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_weights_of_a_pool_have_the_least_loss(seed):
+    """Against a search over a grid; where the network misleads, its weight is zero."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(3, size=80)
+    logits = generator.normal(size=(2, 80, 3))
+    logits[0, np.arange(80), labels] += (-1.0, 0.0, 1.0, 3.0)[seed]
+    logits[1, np.arange(80), labels] += 1.5
+    one, other = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    found = pool_weights(one, other, labels)
+
+    def loss(weights):
+        own = pool(one, other, np.array(weights))[np.arange(80), labels]
+        return CAUTION / 2 * np.square(np.subtract(weights, (0, 1))).sum() - np.log(own).sum()
+
+    grid = [(a, b) for a in np.linspace(0, 2, 41) for b in np.linspace(0, 2, 41)]
+    assert found.min() >= 0
+    assert loss(found) <= min(map(loss, grid)) + 1e-9
+    assert np.abs(found - min(grid, key=loss)).max() <= 0.051
+    if seed in (0, 3):
+        assert (found[0] == 0) == (seed == 0)
+
+
+def test_few_images_hardly_move_the_weights_of_a_pool():
+    """Five images that a network gets right and the head wrong, then a hundred times as many."""
+    right, wrong = np.array([[0.9, 0.1]]), np.array([[0.3, 0.7]])
+    few, many = (
+        pool_weights(right.repeat(n, 0), wrong.repeat(n, 0), np.zeros(n, dtype=np.int64))
+        for n in (5, 500)
+    )
+    assert few[0] < 0.6 < 1.5 < many[0]
+    assert few[1] > 0.6 > 0.4 > many[1]
+    assert pool(right, wrong, many).argmax() == 0
 
 
 def test_a_head_trained_by_steps_gets_near_the_regularised_one():
@@ -282,8 +372,10 @@ def test_views_are_for_training_images_alone(strategy):
     own = {np.repeat(image[..., None], 3, axis=2).tobytes() for image in test}
     assert painted
     assert not own & set(painted)
-    # each view once, however many trials, and four images that the model is tried on
-    assert 4 * 60 <= len(painted) <= 4 * (60 + 4)
+    # each view once for every frozen network, however many trials, and four images that the model
+    # is tried on: fine-tuning has a trunk and the backbone of its head
+    networks = 2 if strategy == "fine_tuning" else 1
+    assert networks * 4 * 60 <= len(painted) <= networks * 4 * (60 + 4)
     assert result.available == 60
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pytest_datasize.embedding.features import Features
-from pytest_datasize.trials.heads.principal_axes import PrincipalAxes, eigh, row_space, with_ones
+from pytest_datasize.trials.heads.principal_axes import PrincipalAxes, row_space
 from pytest_datasize.trials.heads.softmax_regression import Problem, minimise
 
 DEFAULT_STRENGTH = 10.0
@@ -147,58 +147,6 @@ def fit_batch(
     converged = fit.converged[:, 0].tolist()
     outcome = zip(probabilities, index.tolist(), converged, used.tolist(), strict=True)
     return [FittedHead(p, grid[i], done, steps) for p, i, done, steps in outcome]
-
-
-@torch.inference_mode()
-def head_weights(
-    features: Tensor,
-    labels: Tensor,
-    rows: npt.NDArray[np.int64],
-    strength: float,
-    n_classes: int,
-) -> tuple[Tensor, Tensor, float]:
-    """Fit one head of a known strength, as weights for the features as they are.
-
-    Parameters
-    ----------
-    features : Tensor, shape [N, D]
-        Embeddings.
-    labels : Tensor, int64, shape [N]
-        Classes.
-    rows : ndarray of int64, shape [n]
-        Rows to train on.
-    strength : float
-        As :attr:`FittedHead.strength`.
-    n_classes : int
-        Number of classes C.
-
-    Returns
-    -------
-    weight : Tensor, float32, shape [C, D]
-    bias : Tensor, float32, shape [C]
-    penalty : float
-        Strength in units of the features: the head minimises ``mean log-loss + penalty/2 |W|^2``.
-    """
-    index = torch.from_numpy(rows).to(features.device)
-    chosen = features[index].float()
-    centre = chosen.mean(0)
-    chosen = chosen - centre
-    penalty = strength * max(float(chosen.square().mean()), 1e-30)
-    if wide := 2 * len(rows) < chosen.shape[1]:  # then the fit needs no more axes than rows
-        values, vectors = eigh((chosen @ chosen.T).cpu())
-        root = values.clamp_min(max(1e-6 * float(values[-1]), 1e-30)).sqrt()
-        axes = chosen.T @ (vectors / root).to(chosen.device)
-        chosen = (vectors * root).to(chosen.device)
-    padded = with_ones(chosen)[None]
-    target = functional.one_hot(labels[index], n_classes).to(padded.dtype).T[None, :, None]
-    problem = Problem(padded, target.contiguous(), padded.square().mean(1))
-    ridge = padded.new_full((1, 1, 1, padded.shape[2]), penalty)
-    ridge[..., -1] = 0.0
-    equal = padded.new_full((1, 1, 1, len(rows)), 1.0 / len(rows))
-    weights = minimise(problem, equal, ridge, *_FINAL).weights[0, :, 0]
-    weight = weights[:, : chosen.shape[1]]
-    weight = weight @ axes.T if wide else weight
-    return weight, weights[:, -1] - weight @ centre, penalty
 
 
 def _mean_square(rows: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ trial therefore gives the same bits in any thread and beside any other.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from pytest_datasize.trials.networks.memory import Portions, autocast
 from pytest_datasize.trials.recipe import Recipe
 
 _SCORING_BATCH = 64
+_WARM_UP = 0.1  # share of the steps in which the rate rises
 
 
 class Network(nn.Module):
@@ -107,9 +109,8 @@ class Trainer:
         *,
         rate: float,
         epochs: int,
-        patience: int,
+        patience: int | None,
         training_mode: bool = False,
-        decay: float = 0.0,
     ) -> int:
         """Train some parameters; the network then holds the best weights that were seen.
 
@@ -122,38 +123,70 @@ class Trainer:
         generator
             Of batches, views and dropout.
         rate, epochs, patience
-            Adam's rate; most epochs; epochs without a gain after which to stop.
+            Adam's rate; most epochs; epochs without a gain after which to stop, None for never.
         training_mode
             Whether BatchNorm learns statistics (from scratch) or keeps them.
-        decay
-            Strength of the L2 penalty on the head's weights, and nothing else.
 
         Returns
         -------
         int
             Epoch whose weights were kept; 0 for those before the first.
         """
-        for parameter in network.parameters():
-            parameter.requires_grad_(False)
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        optimiser = torch.optim.Adam(parameters, lr=rate, fused=self.device.type != "mps")
+        optimiser = self._optimiser(network, parameters, rate)
         first = kept = self._look(network, rows.validation, 0)
         for epoch in range(1, epochs + 1):
             network.train(training_mode)
             for batch in self._batches(rows.train, generator):
-                self._step(network, optimiser, batch, generator, decay)
+                self._step(network, optimiser, batch, generator)
             network.eval()
             look = self._look(network, rows.validation, epoch)
             if look.value < kept.value or (training_mode and kept is first):
                 kept = look
-            elif epoch - kept.epoch >= patience:
+            elif patience is not None and epoch - kept.epoch >= patience:
                 break
-        if not training_mode and self.recipe.cautious and not kept.surely_below(first):
-            kept = first
         network.load_state_dict(kept.weights)
         network.eval()
         return kept.epoch
+
+    def cycle(
+        self,
+        network: Network,
+        parameters: Sequence[nn.Parameter],
+        rows: NDArray[np.int64],
+        generator: np.random.Generator,
+    ) -> None:
+        """Train some parameters for the recipe's epochs, in one cycle of the rate.
+
+        The rate rises linearly and then falls to zero along half a cosine, so that the last
+        weights are good ones and no images are needed to choose an epoch (Smith & Topin 2019,
+        "Super-convergence: Very Fast Training of Neural Networks Using Large Learning Rates").
+
+        Parameters
+        ----------
+        network, parameters
+            What is trained, and which of its parameters.
+        rows
+            Images to train on.
+        generator
+            Of batches, views and dropout.
+        """
+        optimiser = self._optimiser(network, parameters, self.recipe.rate)
+        network.eval()
+        batches = [
+            batch for _ in range(self.recipe.epochs) for batch in self._batches(rows, generator)
+        ]
+        for step, batch in enumerate(batches):
+            optimiser.param_groups[0]["lr"] = self.recipe.rate * cycle_share(step, len(batches))
+            self._step(network, optimiser, batch, generator)
+
+    def _optimiser(
+        self, network: Network, parameters: Sequence[nn.Parameter], rate: float
+    ) -> torch.optim.Optimizer:
+        """Make Adam for some parameters of a network; the others are frozen."""
+        network.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        return torch.optim.Adam(parameters, lr=rate, fused=self.device.type != "mps")
 
     @torch.inference_mode()
     def probabilities(self, network: Network, rows: NDArray[np.int64]) -> NDArray[np.floating]:
@@ -178,13 +211,13 @@ class Trainer:
     def _look(self, network: Network, rows: NDArray[np.int64], epoch: int) -> "_Look":
         """Score the validation images of early stopping."""
         logits, labels = self._logits(network, rows).cpu(), self.labels[torch.from_numpy(rows)]
-        losses = functional.cross_entropy(logits, labels, reduction="none").double()
-        value = float(losses.mean())
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        value = float(losses.double().mean())
         if not np.isfinite(value):
             value = float("inf")
         elif self.recipe.monitor == "auc":
             value = -_auc(torch.softmax(logits, 1), labels)
-        return _Look(epoch, value, losses, copy.deepcopy(network.state_dict()))
+        return _Look(epoch, value, copy.deepcopy(network.state_dict()))
 
     def _batches(
         self, rows: NDArray[np.int64], generator: np.random.Generator
@@ -208,7 +241,6 @@ class Trainer:
         optimiser: torch.optim.Optimizer,
         batch: NDArray[np.int64],
         generator: np.random.Generator,
-        decay: float,
     ) -> None:
         if self.stop():
             raise InterruptedTrialError
@@ -228,9 +260,6 @@ class Trainer:
 
         optimiser.zero_grad(set_to_none=True)
         self.portions.run(np.arange(len(batch)), learn, optimiser.zero_grad)
-        if decay:
-            penalty: Tensor = decay / 2 * network.head.weight.square().sum()
-            penalty.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
 
@@ -240,18 +269,21 @@ class _Look:
 
     epoch: int
     value: float
-    losses: Tensor
     weights: dict[str, Any]
 
-    def surely_below(self, first: "_Look") -> bool:
-        """Return whether the loss fell by more than its standard error over the images.
 
-        A few images to stop by favour some epoch of any training; the head on frozen features is
-        then the better bet.
-        """
-        gain = first.losses - self.losses
-        deviation = float(gain.std(correction=0))
-        return bool(float(gain.mean()) > deviation / len(gain) ** 0.5)
+def cycle_share(step: int, steps: int) -> float:
+    """Return a step's share of the highest rate.
+
+    Examples
+    --------
+    >>> [round(cycle_share(step, 20), 2) for step in (0, 1, 2, 11, 19)]
+    [0.5, 1.0, 1.0, 0.5, 0.01]
+    """
+    rising = max(1, round(_WARM_UP * steps))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 + 0.5 * math.cos(math.pi * (step - rising) / (steps - rising))
 
 
 def _auc(probabilities: Tensor, labels: Tensor) -> float:

@@ -1,9 +1,12 @@
 """Strategy: the backbone stays frozen, every trial trains a fresh softmax head (linear probe)."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pytest_datasize.curve.seeds import Purpose, seed_of
 from pytest_datasize.embedding.device import torch_threads
@@ -13,7 +16,7 @@ from pytest_datasize.embedding.features import Features, StoredFeatures, joined
 from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.embedding.views import views
 from pytest_datasize.store import Store
-from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
+from pytest_datasize.trials.heads.heads import FittedHead, HeadTask, fit_heads
 from pytest_datasize.trials.heads.main_axes import main_axes
 from pytest_datasize.trials.work import Ledger, Trials, Work
 
@@ -33,33 +36,73 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     trials = ledger.pending
     if not trials:
         return ledger.trials({})
-    features, firsts, seconds = _embedded(work)
+    data = HeadData.of(work)
     start = time.perf_counter()
-    tasks = [
-        HeadTask(
-            np.concatenate([repeat.order[:size] + first for first in firsts]),
-            repeat.test,
-            seed=seed_of(work.seed, Purpose.HEAD_FOLDS, repeat_number),
-            views=len(firsts),
-        )
-        for size, repeat_number, repeat in trials
-    ]
-    n_pool = len(work.image_sets[0])
-    labels = np.concatenate([work.labels, *[work.labels[:n_pool]] * (len(firsts) - 1)])
-    with torch_threads(n_threads()):
-        heads = fit_heads(
-            main_axes(features, work.backbone.widths),
-            torch.from_numpy(labels).to(work.device),
-            tasks,
-            work.n_classes,
-            on_progress=lambda done: work.on_progress("training heads", done, len(tasks)),
-        )
-    for (size, repeat_number, _), head in zip(trials, heads, strict=True):
-        ledger.add(size, repeat_number, head.probabilities)
-    return ledger.trials(
-        {"decode_and_embed": seconds, "heads": time.perf_counter() - start},
-        unconverged=sum(not head.converged for head in heads),
+    found = data.fit(
+        [
+            (repeat.order[:size], repeat.test, seed_of(work.seed, Purpose.HEAD_FOLDS, number))
+            for size, number, repeat in trials
+        ]
     )
+    for (size, number, _), head in zip(trials, found, strict=True):
+        ledger.add(size, number, head.probabilities)
+    return ledger.trials(
+        {"decode_and_embed": data.seconds, "heads": time.perf_counter() - start},
+        unconverged=sum(not head.converged for head in found),
+    )
+
+
+@dataclass(frozen=True)
+class HeadData:
+    """What the heads of a study are trained on.
+
+    Attributes
+    ----------
+    work
+        The plan and the labels.
+    columns
+        Features of all images and views as the heads see them.
+    firsts
+        First row of each view.
+    seconds
+        Time that augmented views took.
+    """
+
+    work: Work
+    columns: Features
+    firsts: list[int]
+    seconds: float
+
+    @classmethod
+    def of(cls, work: Work) -> "HeadData":
+        """Embed the augmented views, and reduce the features of several stages."""
+        features, firsts, seconds = _embedded(work)
+        return cls(work, main_axes(features, work.backbone.widths), firsts, seconds)
+
+    def fit(
+        self, asked: Sequence[tuple[NDArray[np.int64], NDArray[np.int64], int]]
+    ) -> list[FittedHead]:
+        """Fit heads, each of (images to train on, images to score, seed of the inner splits)."""
+        work = self.work
+        tasks = [
+            HeadTask(
+                np.concatenate([train + first for first in self.firsts]),
+                scored,
+                seed=seed,
+                views=len(self.firsts),
+            )
+            for train, scored, seed in asked
+        ]
+        n_pool = len(work.image_sets[0])
+        labels = [work.labels, *[work.labels[:n_pool]] * (len(self.firsts) - 1)]
+        with torch_threads(n_threads()):
+            return fit_heads(
+                self.columns,
+                torch.from_numpy(np.concatenate(labels)).to(work.device),
+                tasks,
+                work.n_classes,
+                on_progress=lambda done: work.on_progress("training heads", done, len(tasks)),
+            )
 
 
 def _embedded(work: Work) -> tuple[Features, list[int], float]:
