@@ -152,7 +152,8 @@ def speed(count: int, side: int, repeats: int) -> None:
     for number in range(repeats):
         trials = sorted(plan.trials(number, number + 1), key=lambda trial: -trial[0])
         start = time.perf_counter()
-        whole = {t[0]: p for t, p in spread(tutorial, trials, workers(CPU))}
+        with spread(tutorial, trials, workers(CPU)) as trained:
+            whole = {t[0]: p for t, p in trained}
         slow = time.perf_counter() - start
         start = time.perf_counter()
         cached = fine_tuning.run(work, (number, number + 1))  # decoding and trunk included

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -182,12 +183,16 @@ class Stop(threading.Event):
     """Set when training should end; a trial checks it before every step."""
 
 
+@contextmanager
 def spread(
     function: Callable[[_T, Stop], _R], items: Sequence[_T], threads: int
-) -> Iterator[tuple[_T, _R]]:
-    """Run a function over items in threads of one core each; yield (item, result) as they end.
+) -> Iterator[Iterator[tuple[_T, _R]]]:
+    """Run a function over items in threads of one core each; give (item, result) as they end.
 
-    When anything raises (Ctrl-C too), running items are signalled to stop and the rest never start.
+    When anything raises (Ctrl-C too), in the threads or in the ``with`` block, running items are
+    signalled to stop, the rest never start, and the block is left when all have ended. (A plain
+    generator would wait for the threads whenever it is collected as garbage, which may be while
+    an import lock is held that a thread waits for.)
 
     Parameters
     ----------
@@ -200,21 +205,24 @@ def spread(
     """
     stop = Stop()
     if threads == 0:
-        for item in items:
-            yield item, function(item, stop)
+        yield ((item, function(item, stop)) for item in items)
         return
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
         running: dict[Future[_R], _T] = {pool.submit(function, i, stop): i for i in items}
-        while running:
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in [future for future in running if future in ended]:
-                yield running.pop(future), future.result()
+        yield _as_they_end(running)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)  # the workers also set it for future threads
+
+
+def _as_they_end(running: dict[Future[_R], _T]) -> Iterator[tuple[_T, _R]]:
+    while running:
+        ended, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in [future for future in running if future in ended]:
+            yield running.pop(future), future.result()
 
 
 def workers(device: torch.device) -> int:

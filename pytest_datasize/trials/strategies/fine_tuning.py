@@ -82,10 +82,11 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     seconds["heads"] = time.perf_counter() - start
     start = time.perf_counter()
     done, order = ledger.resumed, whole_repeats(ledger)
-    for (size, number, _), outcome in spread(study.train, order, workers(work.device)):
-        ledger.add(size, number, outcome)
-        done += 1
-        work.on_progress("fine-tuning", done, ledger.total)
+    with spread(study.train, order, workers(work.device)) as trained:
+        for (size, number, _), outcome in trained:
+            ledger.add(size, number, outcome)
+            done += 1
+            work.on_progress("fine-tuning", done, ledger.total)
     seconds["fine_tuning"] = time.perf_counter() - start
     said = (*notes(work.backbone.name, found), *study.trainer.portions.notes())
     heads = [head for pair in study.first.values() for head in pair]
@@ -252,8 +253,9 @@ def _features(trainer: Trainer, top: nn.Module) -> Activations:
         return found
 
     kept: Activations | None = None
-    for first, rows in spread(chunk, range(0, total, 64), workers(trainer.device)):
-        kept = kept or Activations(total, rows.shape[1:], source.firsts)
-        kept.values[first : first + len(rows)] = np.clip(rows, -65504, 65504)
+    with spread(chunk, range(0, total, 64), workers(trainer.device)) as chunks:
+        for first, rows in chunks:
+            kept = kept or Activations(total, rows.shape[1:], source.firsts)
+            kept.values[first : first + len(rows)] = np.clip(rows, -65504, 65504)
     assert kept is not None  # a plan has images
     return kept

@@ -84,10 +84,11 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
 
     start = time.perf_counter()
     done = ledger.resumed
-    for (size, number, _), outcome in spread(train, whole_repeats(ledger), workers(work.device)):
-        ledger.add(size, number, outcome)
-        done += 1
-        work.on_progress("training from scratch", done, ledger.total)
+    with spread(train, whole_repeats(ledger), workers(work.device)) as trained:
+        for (size, number, _), outcome in trained:
+            ledger.add(size, number, outcome)
+            done += 1
+            work.on_progress("training from scratch", done, ledger.total)
     seconds["from_scratch"] = time.perf_counter() - start
     return ledger.trials(seconds, trainer.portions.notes())
 
