@@ -28,6 +28,9 @@ from pytest_datasize.trials.work import Key
 STOPPED_AFTER = 0.5
 """Approximate share of a recipe's maximum epochs that run where early stopping ends them."""
 
+CYCLES_RUN = 1.5
+"""Approximate epochs that run, as a multiple of those of the first cycle, where more may follow."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -79,7 +82,9 @@ class Cost:
 
     @staticmethod
     def _epochs(recipe: Recipe) -> float:
-        return recipe.epochs * (1.0 if recipe.patience is None else STOPPED_AFTER)
+        if recipe.patience is None:
+            return recipe.epochs * (CYCLES_RUN if recipe.cycles > 1 else 1.0)
+        return recipe.epochs * STOPPED_AFTER
 
     def _trial(self, size: int, n_test: int) -> float:
         if self.recipe is None:

@@ -32,6 +32,9 @@ class Recipe:
         Adam's rate for head and unfrozen layers; without early stopping the highest one.
     epochs, patience
         The same limits for stage two; patience None for no early stopping: all epochs are run.
+    cycles
+        Without early stopping: the most cycles of the rate, each with twice the epochs of the one
+        before. Another one follows only while the last one surely helped.
     least_steps
         Steps that one epoch has at least: a few images are passed several times between two
         looks at the validation images.
@@ -52,10 +55,11 @@ class Recipe:
     epochs: int = 30
     patience: int | None = 4
     least_steps: int = 5
+    cycles: int = 1
     unfreeze: int | float | None = None
 
 
-FINE_TUNING = Recipe(batch=16, rate=7e-4, epochs=2, patience=None, least_steps=30)
+FINE_TUNING = Recipe(batch=16, rate=7e-4, epochs=2, patience=None, least_steps=80, cycles=3)
 """Default of the strategy ``fine_tuning``."""
 
 FROM_SCRATCH = Recipe(monitor="auc", rate=1e-3, epochs=60, patience=10, least_steps=10)

@@ -10,7 +10,8 @@ from pytest_datasize import RequirementError, Study
 from pytest_datasize.images.sources.load import load
 from pytest_datasize.trials.cost import Cost, trim_to_budget
 from pytest_datasize.trials.plan import draw
-from pytest_datasize.trials.recipe import Recipe
+from pytest_datasize.trials.recipe import FINE_TUNING, Recipe
+from pytest_datasize.trials.strategies import fine_tuning
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,9 @@ def test_trainer(): ...
 
 
 def test_an_estimate_counts_the_gradients_that_are_then_taken(monkeypatch):
+    one_cycle = replace(FINE_TUNING, cycles=1)  # further cycles depend on the images
+    monkeypatch.setattr("pytest_datasize.trials.cost.FINE_TUNING", one_cycle)
+    monkeypatch.setattr(fine_tuning, "FINE_TUNING", one_cycle)
     torch.manual_seed(0)
     taken, real = [], torch.nn.functional.cross_entropy
 

@@ -32,7 +32,7 @@ def network() -> torch.nn.Module:
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch):
     """A few quick epochs whose outcome is kept, so that training does change every network."""
-    brisk = replace(FINE_TUNING, rate=3e-3, epochs=6, batch=32, least_steps=5)
+    brisk = replace(FINE_TUNING, rate=3e-3, epochs=6, batch=32, least_steps=5, cycles=1)
     monkeypatch.setattr(fine_tuning, "FINE_TUNING", brisk)
     monkeypatch.setattr(from_scratch, "FROM_SCRATCH", replace(FROM_SCRATCH, epochs=6))
 
@@ -241,10 +241,10 @@ def test_a_cycle_runs_all_its_steps_and_keeps_the_statistics_of_batch_norm(monke
     rates, steps, names = [], [], []
     real, step = Trainer.cycle, Trainer._step
 
-    def cycle(self, network, parameters, train, generator):
+    def cycle(self, network, parameters, train, generator, epochs):
         before = copy.deepcopy(network.state_dict())
         begun = len(rates)
-        real(self, network, parameters, train, generator)
+        real(self, network, parameters, train, generator, epochs)
         steps.append((len(train), len(rates) - begun))
         names.append(changed(network, before))
 
@@ -276,9 +276,9 @@ def test_two_images_of_a_class_train_no_network(monkeypatch):
     """Half of them would be held out, and no more than a fifth is what the recipe wants."""
     trained, real = set(), Trainer.cycle
 
-    def cycle(self, network, parameters, train, generator):
+    def cycle(self, network, parameters, train, generator, epochs):
         trained.add(len(train))
-        real(self, network, parameters, train, generator)
+        real(self, network, parameters, train, generator, epochs)
 
     monkeypatch.setattr(Trainer, "cycle", cycle)
     options = {"sizes": (4, 10, 30), "repeats": 2}

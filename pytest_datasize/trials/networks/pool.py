@@ -78,6 +78,21 @@ def pool_weights(
     return min(kept, key=lambda found: _loss(logs, labels, found))
 
 
+def log_losses(
+    probabilities: NDArray[np.floating], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the log-loss of each image, (n,).
+
+    Examples
+    --------
+    >>> log_losses(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([0, 1])).round(2).tolist()
+    [-0.0, 0.69]
+    """
+    own = np.asarray(probabilities, dtype=np.float64)[np.arange(len(labels)), labels]
+    found: NDArray[np.float64] = -np.log(np.maximum(own, _LEAST))
+    return found
+
+
 def _logs(network: NDArray[np.floating], head: NDArray[np.floating]) -> NDArray[np.float64]:
     """Logarithms of both, (n, C, 2)."""
     both = np.stack([network, head], axis=-1).astype(np.float64)

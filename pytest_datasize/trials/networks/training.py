@@ -154,8 +154,9 @@ class Trainer:
         parameters: Sequence[nn.Parameter],
         rows: NDArray[np.int64],
         generator: np.random.Generator,
+        epochs: int,
     ) -> None:
-        """Train some parameters for the recipe's epochs, in one cycle of the rate.
+        """Train some parameters for some epochs, in one cycle of the rate.
 
         The rate rises linearly and then falls to zero along half a cosine, so that the last
         weights are good ones and no images are needed to choose an epoch (Smith & Topin 2019,
@@ -169,12 +170,12 @@ class Trainer:
             Images to train on.
         generator
             Of batches, views and dropout.
+        epochs
+            Number of epochs.
         """
         optimiser = self._optimiser(network, parameters, self.recipe.rate)
         network.eval()
-        batches = [
-            batch for _ in range(self.recipe.epochs) for batch in self._batches(rows, generator)
-        ]
+        batches = [batch for _ in range(epochs) for batch in self._batches(rows, generator)]
         for step, batch in enumerate(batches):
             optimiser.param_groups[0]["lr"] = self.recipe.rate * cycle_share(step, len(batches))
             self._step(network, optimiser, batch, generator)

@@ -28,7 +28,7 @@ from pytest_datasize.store import Store
 from pytest_datasize.trials.heads.heads import FittedHead
 from pytest_datasize.trials.networks.activations import Activations, compute
 from pytest_datasize.trials.networks.cut import Cut, cut, trained_parameters
-from pytest_datasize.trials.networks.pool import pool, pool_weights
+from pytest_datasize.trials.networks.pool import log_losses, pool, pool_weights
 from pytest_datasize.trials.networks.training import Network, Rows, Trainer, split
 from pytest_datasize.trials.recipe import FINE_TUNING, Recipe
 from pytest_datasize.trials.strategies.feature_extraction import HeadData
@@ -191,11 +191,8 @@ class TuningStudy:
         generator = stream(self.work.seed, Purpose.FINE_TUNING, size, number)
         parameters = [*network.head.parameters(), *trained_parameters(top, self.cut.trainable)]
         if recipe.patience is None:
-            trainer.cycle(network, parameters, rows.train, generator)
-            judged, scored = (head.probabilities for head in self.first[size, number])
-            validation = trainer.probabilities(network, rows.validation)
-            weights = pool_weights(validation, judged, self.work.labels[rows.validation])
-            return pool(trainer.probabilities(network, rows.test), scored, weights)
+            heads = self.first[size, number]
+            return self._in_cycles(trainer, network, parameters, rows, generator, heads)
         self._start(network.head, trial, rows, trainer)
         trainer.fit(
             network,
@@ -207,6 +204,40 @@ class TuningStudy:
             patience=recipe.patience,
         )
         return trainer.probabilities(network, rows.test)
+
+    def _in_cycles(
+        self,
+        trainer: Trainer,
+        network: Network,
+        parameters: Sequence[nn.Parameter],
+        rows: Rows,
+        generator: np.random.Generator,
+        heads: tuple[FittedHead, FittedHead],
+    ) -> NDArray[np.floating]:
+        """Train in cycles of doubled length while the last one surely helped; pool with the head.
+
+        Restarts of the rate with longer and longer cycles (Loshchilov & Hutter 2017, "SGDR:
+        Stochastic Gradient Descent with Warm Restarts"): a domain near to that of the backbone
+        gains little from training and ends after the first, a far one goes on.
+        """
+        judged, scored = (head.probabilities for head in heads)
+        truth = self.work.labels[rows.validation]
+        losses = log_losses(judged, truth)
+        best: NDArray[np.floating] = scored
+        for cycle in range(self.recipe.cycles):
+            epochs = self.recipe.epochs * 2**cycle
+            trainer.cycle(network, parameters, rows.train, generator, epochs)
+            validation = trainer.probabilities(network, rows.validation)
+            weights = pool_weights(validation, judged, truth)
+            now = log_losses(pool(validation, judged, weights), truth)
+            gains = losses - now
+            helped = float(gains.mean()) > float(gains.std()) / len(gains) ** 0.5
+            if helped or cycle == 0:  # the weights of the first are cautious by themselves
+                best = pool(trainer.probabilities(network, rows.test), scored, weights)
+            if not helped:
+                break
+            losses = now
+        return best
 
     def _start(self, head: nn.Linear, trial: Trial, rows: Rows, trainer: Trainer) -> None:
         """Train the head on frozen features."""
