@@ -49,10 +49,10 @@ def main() -> None:
     parser.add_argument("--pools", type=int, default=4, metavar="N", help="pools of each data set")
     parser.add_argument("--images", type=int, default=400, metavar="N", help="images of a pool")
     parser.add_argument("--side", type=int, default=None, help="side of the input (default: 224)")
-    parser.add_argument("--quick", action="store_true", help="one pool of 120 digits, 32 pixels")
+    parser.add_argument("--quick", action="store_true", help="one pool of 100 digits, 32 pixels")
     asked = parser.parse_args()
     if asked.quick:
-        asked.pools, asked.images, asked.side = 1, 120, 32
+        asked.pools, asked.images, asked.side = 1, 100, 32
     rows: list[dict[str, Any]] = []
     for pool in pools(asked):
         found = judged(pool, asked.side)
@@ -74,7 +74,7 @@ def pools(asked: argparse.Namespace) -> Iterator[Pool]:
             order = np.random.default_rng(number).permutation(len(labels))
             ours, rest = order[: asked.images], order[asked.images :]
             if asked.quick:
-                rest = rest[:200]
+                rest = rest[:100]
             yield Pool(f"{name} {number}", images[ours], labels[ours], images[rest], labels[rest])
 
 

@@ -272,16 +272,18 @@ def _judge_one(
 ) -> Judgement:
     low, high = curve.interval(available, LEVEL)
     level = level_after(earlier)
-    required = (
-        curve.required_interval(target, 2 * level - 1).high if earlier else curve.required(target)
-    )
+    required = curve.required(target)
+    if earlier and required <= available and curve.probability(available, target) < level:
+        # more likely than not they suffice, but not as surely as a further model must be
+        required = curve.required_interval(target, 2 * level - 1).high
     required_low, required_high = curve.required_interval(target, LEVEL)
     ceiling = curve.ceiling
     probability = curve.probability(available, target)
     if ceiling.high < target:
         status = Status.UNREACHABLE
     elif confidence is None:
-        status = Status.SUFFICIENT if required <= available else Status.INSUFFICIENT
+        enough = required <= available and (not earlier or probability >= level)
+        status = Status.SUFFICIENT if enough else Status.INSUFFICIENT
     elif probability >= level_after(earlier, confidence):
         status = Status.SUFFICIENT
     elif probability <= 1 - confidence:

@@ -105,3 +105,27 @@ def test_beyond_the_trusted_range_a_number_is_called_an_extrapolation():
     times = f"{far.required / 640:.1f}"
     assert far.summary.endswith(f"an extrapolation to {times} times what was measured")
     assert 2.25 < far.required / 640 < 3.2  # truly 2.5
+
+
+@pytest.mark.parametrize("target", [0.845, 0.85, 0.852, 0.853, 0.855, 0.86])
+@pytest.mark.parametrize("earlier", [0, 1, 2])
+def test_a_model_that_is_tried_after_others_must_be_surer(target, earlier):
+    found = judge("accuracy", target, {None: curve()}, 640, earlier=earlier)
+    level = (0.5, 0.75, 1 - 0.5 / 3)[earlier]
+    assert found.level == pytest.approx(level)
+    assert (found.status is Status.SUFFICIENT) == (found.probability >= level)
+    # what is called insufficient needs more than there is, whatever the median says
+    assert (found.required <= 640) == (found.status is Status.SUFFICIENT)
+
+
+def test_a_confidence_is_divided_among_the_models_tried():
+    fitted = curve()
+    target = next(
+        t
+        for t in np.arange(0.86, 0.80, -0.0005)
+        if 0.91 < fitted.probability(640, float(t)) < 0.949
+    )
+    first, second = (
+        judge("accuracy", float(target), {None: fitted}, 640, 0.9, earlier=n) for n in (0, 1)
+    )
+    assert (first.status, second.status) == (Status.SUFFICIENT, Status.UNDECIDED)
