@@ -92,7 +92,7 @@ def judged(pool: Pool, side: int | None) -> list[dict[str, Any]]:
     """Train all models on a pool, and judge all targets."""
     data = (pool.images, pool.labels)
     ladder = Ladder(Study(data, image_size=side, device="cpu"))
-    ladder.climb({"accuracy": 0.99999}, second_look=HOURS)  # trains every model
+    ladder.climb({"accuracy": 0.99999}, second_look=HOURS, promises=False)  # trains every model
     truths: dict[str, float] = {}
     models = {}
     for rung in ladder.rungs:
@@ -115,7 +115,7 @@ def judged(pool: Pool, side: int | None) -> list[dict[str, Any]]:
         row = {
             "truths": truths,
             "truth": offset < 0,
-            "ladder": ladder.climb({"accuracy": target}, second_look="off").verdict.passed,
+            "ladder": ladder.climb({"accuracy": target}, promises=False).verdict.passed,
             "best alone": models[best].verdict(accuracy=target).passed,
         }
         for name, result in models.items():

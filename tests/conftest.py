@@ -18,6 +18,7 @@ TOGETHER = {
     "tests/engines/": "workers",
     "tests/sessions/test_engines.py": "workers",
     "tests/sessions/test_example.py": "example",
+    "tests/sessions/test_ladder.py": "ladder",
 }
 """Prefix of a node id → name of a group of tests that run on one worker of pytest-xdist.
 

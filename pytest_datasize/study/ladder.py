@@ -205,6 +205,7 @@ class Ladder:
         confidence: float | None = None,
         trusted_range: float = 4.0,
         second_look: str | float = AUTO,
+        promises: bool = True,
     ) -> Climb:
         """Try one model after the other until all targets are met.
 
@@ -216,6 +217,8 @@ class Ladder:
             See :meth:`pytest_datasize.study.result.StudyResult.verdict`.
         second_look
             Seconds of the second look, ``auto`` or ``off``.
+        promises
+            Whether to try other changes if no model meets the targets.
 
         Raises
         ------
@@ -243,7 +246,8 @@ class Ladder:
             attempts.append(found)
             if found.verdict is not None and found.verdict.passed:
                 return Climb(tuple(attempts), found)
-        return Climb(tuple(attempts), max(attempts, key=_rank), self._promised(end))
+        best = max(attempts, key=_rank)
+        return Climb(tuple(attempts), best, self._promised(end) if promises else ())
 
     def _promised(self, end: float) -> "tuple[Promise, ...]":
         """Try what else could help, as long as there is time."""

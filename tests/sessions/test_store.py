@@ -105,6 +105,7 @@ def test_an_unchanged_gate_imports_neither_torch_nor_scipy(pytester):
         """
     )
     options = ("--datasize-image-size=32", "--datasize-json=r.json", "--datasize-repeats=4")
+    options += ("--datasize-second-look=off",)
     cold = pytester.runpytest_subprocess(*options, timeout=120)
     cold.stdout.fnmatch_lines(["heavy: *'torch'*"])
     records = json.loads((pytester.path / "r.json").read_text())["requirements"]
