@@ -102,7 +102,7 @@ def judged(pool: Pool, side: int | None) -> list[dict[str, Any]]:
         options.update(
             test_dataset=(pool.others, pool.their_labels),
             sizes=[0.25, 0.5, result.available / len(pool.labels)],
-            repeats=3,
+            repeats=2,
         )
         truth = Study(**options).run()
         truths[rung.name] = float(np.mean(truth.scores["accuracy"][-1]))
