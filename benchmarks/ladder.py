@@ -92,11 +92,13 @@ def judged(pool: Pool, side: int | None) -> list[dict[str, Any]]:
     """Train all models on a pool, and judge all targets."""
     data = (pool.images, pool.labels)
     ladder = Ladder(Study(data, image_size=side, device="cpu"))
-    ladder.climb({"accuracy": 0.99999}, second_look=HOURS, promises=False)  # trains every model
+    # a target that no model meets: all are trained
+    climb = ladder.climb({"accuracy": 0.99999}, second_look=HOURS, promises=False)
     truths: dict[str, float] = {}
     models = {}
-    for rung in ladder.rungs:
-        result = ladder.results[rung.name]
+    for rung, attempt in zip(ladder.rungs, climb.attempts, strict=True):
+        result = attempt.result
+        assert result is not None, attempt.reason
         models[rung.name] = result
         options = {**rung.study.context.given}
         options.update(
@@ -115,7 +117,9 @@ def judged(pool: Pool, side: int | None) -> list[dict[str, Any]]:
         row = {
             "truths": truths,
             "truth": offset < 0,
-            "ladder": ladder.climb({"accuracy": target}, promises=False).verdict.passed,
+            "ladder": ladder.climb(
+                {"accuracy": target}, second_look=HOURS, promises=False
+            ).verdict.passed,
             "best alone": models[best].verdict(accuracy=target).passed,
         }
         for name, result in models.items():

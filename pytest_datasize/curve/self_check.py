@@ -39,7 +39,7 @@ class Advice:
 
 def advise(outcomes: Outcomes, curve: LearningCurve, judgement: Judgement) -> Advice:
     """Collect the additional data on a judgement."""
-    confidence = judgement.confidence if judgement.status is Status.UNDECIDED else None
+    confidence = judgement.level if judgement.status is Status.UNDECIDED else None
     return Advice(
         check=_given(self_check(outcomes, curve.law), outcomes.sign),
         test_margin=margin(outcomes),

@@ -65,8 +65,8 @@ class Judgement:
     trusted_range
         Multiple of that size beyond which a number is an extrapolation.
     level
-        Probability at which a number of images is called enough: 0.5, or more if other models
-        were tried before, see :func:`level_after`.
+        Probability at which the available images are called enough: `confidence` or 0.5, or more
+        if other models were tried before, see :func:`level_after`.
     """
 
     metric: str
@@ -116,7 +116,7 @@ class Judgement:
         if self.status is Status.UNDECIDED or self.required <= self.available:
             return (
                 f"{self.subject}: only {self.probability:.1%} sure that {self.available:,} images "
-                f"suffice, {self.confidence:.1%} asked; needs {self._about} ({self._range()})"
+                f"suffice, {self.level:.1%} asked; needs {self._about} ({self._range()})"
             )
         if not self.tellable:
             return (
@@ -271,20 +271,20 @@ def _judge_one(
     earlier: int,
 ) -> Judgement:
     low, high = curve.interval(available, LEVEL)
-    level = level_after(earlier)
+    level = level_after(earlier) if confidence is None else level_after(earlier, confidence)
     required = curve.required(target)
-    if earlier and required <= available and curve.probability(available, target) < level:
+    probability = curve.probability(available, target)
+    if confidence is None and earlier and required <= available and probability < level:
         # more likely than not they suffice, but not as surely as a further model must be
         required = curve.required_interval(target, 2 * level - 1).high
     required_low, required_high = curve.required_interval(target, LEVEL)
     ceiling = curve.ceiling
-    probability = curve.probability(available, target)
     if ceiling.high < target:
         status = Status.UNREACHABLE
     elif confidence is None:
         enough = required <= available and (not earlier or probability >= level)
         status = Status.SUFFICIENT if enough else Status.INSUFFICIENT
-    elif probability >= level_after(earlier, confidence):
+    elif probability >= level:
         status = Status.SUFFICIENT
     elif probability <= 1 - confidence:
         status = Status.INSUFFICIENT

@@ -20,6 +20,18 @@ EVIDENCE: Final = (*EMBEDDING, "scipy", "pytest-datasize")
 """Packages that turn embeddings into models, scores, curves and verdicts."""
 
 
+METHOD: Final = 2
+"""Version of training, curves and verdicts: increase when their numbers change.
+
+The version of the package does not change between two releases, and a store outlives both.
+"""
+
+
+def evidence_versions() -> list[object]:
+    """Return everything installed that trials and evidence depend on, for a cache key."""
+    return [METHOD, versions(EVIDENCE)]
+
+
 def versions(names: Iterable[str]) -> dict[str, str]:
     """Return package → version; empty for one that is not installed.
 

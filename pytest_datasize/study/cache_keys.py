@@ -14,8 +14,7 @@ from pytest_datasize.embedding.lazy_backbone import LazyBackbone
 from pytest_datasize.embedding.weights import WORDS
 from pytest_datasize.requirement.options import Scope, names_of
 from pytest_datasize.requirement.user_code import code_of, content_of, named, packages_of
-from pytest_datasize.requirement.versions import EVIDENCE as VERSIONS
-from pytest_datasize.requirement.versions import versions
+from pytest_datasize.requirement.versions import evidence_versions
 from pytest_datasize.store import key_of
 
 TRIAL: Final = (Scope.EMBEDDING, Scope.DRAW, Scope.TRIAL)
@@ -64,7 +63,7 @@ def key_of_options(
             if chosen["trainer"] is None:
                 return None
             chosen["packages"] = packages_of(options["trainer"])
-    return key_of([versions(VERSIONS), chosen, model])
+    return key_of([evidence_versions(), chosen, model])
 
 
 def as_data(options: Mapping[str, Any], backbone: LazyBackbone) -> dict[str, Any]:

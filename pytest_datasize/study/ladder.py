@@ -8,14 +8,15 @@ does, the one with the best score is judged. Each further model must be surer, s
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pytest_datasize.errors import BackboneError, DatasizeError
 from pytest_datasize.requirement.registries import AUTO
 from pytest_datasize.store import key_of
+from pytest_datasize.study import second_look as looking
 from pytest_datasize.study.stopping import Certainty, SecondLook
 from pytest_datasize.study.study import Study
 
@@ -27,21 +28,7 @@ if TYPE_CHECKING:
 Name = Literal["small input", "full input", "second look", "as asked"]
 
 SMALL_SIDE: Final = 96
-"""Side of the first model's input in pixels: a fifth of the cost of 224 (benchmarks/README.md)."""
-
-SECOND_LOOK_SIZES: Final = (0.25, 0.5, 1.0)
-"""Training sizes of the second look, as shares of the pool: the least that a curve needs."""
-
-SECOND_LOOK_REPEATS: Final = 4
-"""Most repeats of the second look; two are enough where they decide."""
-
-LEAST_REPEATS: Final = 2
-
-LIMITS: Final = {"cpu": 180.0}
-"""Type of device → seconds of a second look by default."""
-
-OTHER_LIMIT: Final = 600.0
-"""The same for any other device, such as a GPU."""
+"""Side of the first model's input in pixels (benchmarks/README.md compares sides)."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +104,6 @@ class Climb:
         return self.chosen.verdict
 
 
-class OutOfTimeError(Exception):
-    """The time of a second look is over."""
-
-
 class Ladder:
     """The models that a gate may train on the same images.
 
@@ -136,13 +119,14 @@ class Ladder:
     rungs
         The models, the cheapest first.
     results
-        Name of a model → its evidence, once it was tried in this process.
+        Name of a model → its evidence, once it was tried in this process; without second looks.
     """
 
     def __init__(self, study: Study, until: Certainty | None = None) -> None:
         self.study, self._until = study, until
         self.rungs = tuple(_rungs(study))
         self.results: dict[Name, StudyResult] = {}
+        self._looks: dict[tuple[str, float], StudyResult] = {}  # by stopping rule and time limit
         self._promises: tuple[Promise, ...] | None = None
 
     def key(self) -> str | None:
@@ -162,15 +146,15 @@ class Ladder:
             if key is None:
                 return None
             if rung.name == "second look":
-                trials = rung.study.context.trials_key()
-                key = f"{key}|{len(_known(rung.study)) if trials else 0}"
+                key = f"{key}|{len(looking.known_trials(rung.study))}"
             keys.append(key)
         return key_of(keys) if len(keys) > 1 else keys[0]
 
     def use(self) -> None:
         """Mark the stored evidence as used: another target may need it, so it is not pruned."""
+        stops = self._until.key if self._until else ""
         for rung in self.rungs:
-            rung.study.store.use("evidence", f"{rung.study.key()}{stop_key(self._until)}")
+            rung.study.store.use("evidence", f"{rung.study.key()}{stops}")
 
     def subject(self) -> dict[str, Any]:
         """Return what the evidence is about as plain data, the same on every machine."""
@@ -233,9 +217,10 @@ class Ladder:
             tried = [attempt for attempt in attempts if attempt.result is not None]
             left = self._left(tried)
             if rung.name == "second look":
-                limit = min(_limit(rung.study, second_look), left)
+                asked = looking.limit_of(rung.study, second_look)
+                limit = min(asked, left)
                 end = time.monotonic() + limit
-                found = self._second_look(rung, targets, limit, tried)
+                found = self._second_look(rung, targets, limit, left < asked, tried)
             else:
                 found = self._tried(rung, left)
             if found.result is not None:
@@ -258,12 +243,13 @@ class Ladder:
 
             found: list[Promise] = []
             study = next(rung.study for rung in self.rungs if rung.name == "full input")
-            with suppress(OutOfTimeError), _deadline(study, end):
-                for promise in promises(study.context) if time.monotonic() < end else ():
+            with suppress(looking.OutOfTimeError), looking.deadline(study, end):
+                looking.check_time(end)
+                for promise in promises(study.context):
                     found.append(promise)
-                    if time.monotonic() > end:
-                        break
-            self._promises = tuple(found)
+                    looking.check_time(end)
+                self._promises = tuple(found)  # all of them: another requirement uses them, too
+            return tuple(found)
         return self._promises
 
     def _left(self, tried: list[Attempt]) -> float:
@@ -289,64 +275,38 @@ class Ladder:
         return _attempt(rung, self.results[rung.name])
 
     def _second_look(
-        self, rung: Rung, targets: Mapping[str, float], limit: float, tried: list[Attempt]
+        self,
+        rung: Rung,
+        targets: Mapping[str, float],
+        limit: float,
+        out_of_budget: bool,
+        tried: list[Attempt],
     ) -> Attempt:
         """Fine-tune the backbone within a time limit."""
-        if rung.name in self.results:
-            return _attempt(rung, self.results[rung.name])
         if limit <= 0:
-            return _untried(rung, "second_look=off")
+            return _untried(rung, "the budget is used up" if out_of_budget else "second_look=off")
+        study, confidence = rung.study, self._until.confidence if self._until else None
+        rule = SecondLook(targets, confidence, len(tried))
+        key = rule.key, limit  # other targets, or more time, may need other repeats
+        if key in self._looks:
+            return _attempt(rung, self._looks[key])
         try:
-            repeats, seconds = _affordable(rung.study, limit)
-            if repeats < LEAST_REPEATS:
+            repeats, seconds = looking.affordable(study, limit)
+            if repeats < looking.LEAST_REPEATS:
                 return _untried(rung, f"it does not fit into {limit:.0f} s", seconds)
             if seconds:
-                rung.study.context.on_progress(_why(tried, limit), 0, 0)
-            rule = SecondLook(targets, self._until.confidence if self._until else None, len(tried))
-            result = _within(rung.study, repeats, rule, limit)
+                study.context.on_progress(_why(tried, limit), 0, 0)
+            result = looking.run_within(study, repeats, rule, limit)
+            if result is None:
+                needed = looking.affordable(study, float("inf"))[1]
+                reason = f"its {limit:.0f} s were over"
+                if study.context.trials_key():
+                    reason += "; what was trained is stored"
+                return _untried(rung, reason, needed)
         except DatasizeError as problem:
             return _untried(rung, str(problem))
-        if result is None:
-            needed = _affordable(rung.study, float("inf"))[1]
-            reason = f"its {limit:.0f} s were over; what was trained is stored"
-            return _untried(rung, reason, needed)
-        self.results[rung.name] = result
+        self._looks[key] = result
         return _attempt(rung, result)
-
-
-@contextmanager
-def _deadline(study: Study, end: float) -> Iterator[None]:
-    """Raise :class:`OutOfTimeError` as soon as a study reports progress after a time."""
-    report = study.context.on_progress
-
-    def on_progress(stage: str, done: int, total: int) -> None:
-        if time.monotonic() > end:
-            raise OutOfTimeError
-        report(f"second look: {stage}" if total else stage, done, total)
-
-    study.context.on_progress = on_progress
-    try:
-        yield
-    finally:
-        study.context.on_progress = report
-
-
-def _within(study: Study, repeats: int, rule: SecondLook, limit: float) -> "StudyResult | None":
-    """Run a study until the time is over; return None if two repeats are not complete then."""
-    some = study.variant(repeats=repeats)
-    try:
-        with _deadline(some, time.monotonic() + limit):
-            return some.run(rule)
-    except OutOfTimeError:
-        done = _complete_repeats(some, _known(study))
-        if done < LEAST_REPEATS:
-            return None
-        return study.variant(repeats=done).run()  # all of its trials are stored
-
-
-def stop_key(until: Certainty | None) -> str:
-    """Return the part of an evidence's cache key that names its stopping rule."""
-    return until.key if until else ""
 
 
 def _rungs(study: Study) -> Iterator[Rung]:
@@ -361,12 +321,7 @@ def _rungs(study: Study) -> Iterator[Rung]:
     yield Rung("full input", study.variant(budget=None) if options["budget"] else study)
     yield Rung(
         "second look",
-        study.variant(
-            strategy="fine_tuning",
-            sizes=SECOND_LOOK_SIZES,
-            repeats=SECOND_LOOK_REPEATS,
-            budget=None,
-        ),
+        looking.second_look(study),
     )
 
 
@@ -397,59 +352,6 @@ def _margin(judged: "Judgement") -> float:
     Only a user's trainer, which is the only model of its gate, has metrics that are better lower.
     """
     return judged.score - judged.target
-
-
-def _limit(study: Study, second_look: str | float) -> float:
-    if second_look == "off":
-        return 0.0
-    if second_look == AUTO:
-        return LIMITS.get(study.context.device.type, OTHER_LIMIT)
-    return float(second_look)
-
-
-def _known(study: Study) -> Collection[tuple[int, int]]:
-    """Return the trials of a study that are stored, as (size, repeat)."""
-    key = study.context.trials_key()
-    return study.store.trials(key) if key else {}
-
-
-def _affordable(study: Study, limit: float) -> tuple[int, float]:
-    """Return how many repeats fit into a time limit, and the seconds that they need.
-
-    If not even the least number fits, its seconds. Stored trials need no time.
-
-    Raises
-    ------
-    DatasetError, BackboneError
-        The plan cannot be drawn, or the backbone cannot be trained.
-    """
-    from pytest_datasize.study.prepare import images_to_split
-    from pytest_datasize.trials.cost import estimate
-
-    context = study.context
-    images, test = images_to_split(context)
-    plan = context.draw(images, test)
-    known = _known(study)
-    if all((size, number) in known for size, number, _ in plan.trials()):
-        return len(plan.repeats), 0.0
-    sets = (images, test) if test else (images,)
-    options = context.options["strategy"], context.backbone.loaded, context.device
-    cost = estimate(*options, sets, context.training())
-    for repeats in range(len(plan.repeats), LEAST_REPEATS, -1):
-        needed = cost.seconds(replace(plan, repeats=plan.repeats[:repeats]), known)
-        if needed <= limit < float("inf"):
-            return repeats, needed
-    needed = cost.seconds(replace(plan, repeats=plan.repeats[:LEAST_REPEATS]), known)
-    return (LEAST_REPEATS if needed <= limit else 0), needed
-
-
-def _complete_repeats(study: Study, known: Collection[tuple[int, int]]) -> int:
-    """Return how many repeats are complete, from the first."""
-    from pytest_datasize.study.prepare import images_to_split
-
-    plan = study.context.draw(*images_to_split(study.context))
-    incomplete = [number for size, number, _ in plan.trials() if (size, number) not in known]
-    return min(incomplete, default=len(plan.repeats))
 
 
 def _why(tried: list[Attempt], limit: float) -> str:

@@ -101,7 +101,7 @@ class SecondLook:
         from pytest_datasize.curve.verdict import level_after
 
         sure = level(self.confidence or SURE, share)
-        verdict = result.verdict(earlier=self.earlier, **self.targets)
+        verdict = result.verdict(earlier=0, **self.targets)
         chances = [judged.probability for judged in verdict.judgements]
         return min(chances) >= level_after(self.earlier, sure) or min(chances) <= 1 - sure
 

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_datasize.requirement.options import names_of
 from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES
-from pytest_datasize.requirement.versions import EVIDENCE as VERSIONS
-from pytest_datasize.requirement.versions import versions
+from pytest_datasize.requirement.versions import evidence_versions
 from pytest_datasize.store import key_of
 from pytest_datasize.study import cache_keys
 from pytest_datasize.study.splits import same_splits
@@ -58,4 +57,4 @@ def _key(context: "StudyContext", strategy: str) -> str | None:
     asked = {name: known[name] for name in names_of(*cache_keys.TRIAL)}
     if cache_keys.UNNAMED in asked.values():
         return None
-    return key_of([asked, versions(VERSIONS), context.pool.fingerprint()])
+    return key_of([asked, evidence_versions(), context.pool.fingerprint()])

@@ -2,13 +2,14 @@
 
 import json
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from support import stages
 
 from pytest_datasize import Study
-from pytest_datasize.study import ladder
+from pytest_datasize.study import ladder, second_look
 from pytest_datasize.study.ladder import Ladder
 
 NET = """
@@ -120,24 +121,52 @@ def command(result):
 
 
 def test_too_little_time_is_known_before_and_names_a_command(striped):
-    result, record = gate(striped, "accuracy=0.93", "--datasize-second-look=1s")
+    result, record = gate(striped, "accuracy=0.93, second_look=0.01")
     result.assert_outcomes(failed=1)
     look = record["models"][-1]
     assert look["score"] is None
-    assert look["seconds"] > 1
+    assert look["seconds"] > 0.01
     assert "does not fit" in look["reason"]
     assert command(result).endswith("m")
 
 
 def test_the_command_goes_on_with_what_was_trained_before_the_time_was_over(striped, monkeypatch):
-    with monkeypatch.context() as patch:  # an estimate that is much too low
-        patch.setattr(ladder, "_affordable", lambda study, limit: (4, 1.0))
-        result, record = gate(striped, "accuracy=0.93", "--datasize-second-look=1s")
+    @contextmanager
+    def over_after_four_trials(study, end):
+        def on_progress(stage, done, total):
+            if stage == "fine-tuning" and done == 4:
+                raise second_look.OutOfTimeError
+
+        study.context.on_progress = on_progress
+        yield
+
+    with monkeypatch.context() as patch:  # not by the clock: machines differ
+        patch.setattr(second_look, "deadline", over_after_four_trials)
+        result, record = gate(striped, "accuracy=0.93")
     result.assert_outcomes(failed=1)
     assert "stored" in record["models"][-1]["reason"]
     result, record = gate(striped, "accuracy=0.93", command(result))
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*second look: fine-tuning the backbone, as accuracy 0.93*"])
+    assert "4 of 6 trials were known from before" in " ".join(record["notes"])
+
+
+def test_no_requirement_uses_the_second_look_of_another(striped):
+    """Requirements share the models of a ladder; each has its own targets and time limit."""
+    striped.makepyfile(
+        test_two="""
+        from pytest_datasize import datasize
+
+        @datasize.requires(accuracy=0.93)
+        def test_first(): ...
+
+        @datasize.requires(accuracy=0.93, second_look="off")
+        def test_second(): ...
+        """
+    )
+    striped.runpytest("--datasize-json=r.json").assert_outcomes(passed=1, failed=1)
+    records = json.loads((striped.path / "r.json").read_text())["requirements"]
+    reasons = {r["nodeid"].split("::")[1]: r["models"][-1]["reason"] for r in records}
+    assert reasons == {"test_first": "", "test_second": "second_look=off"}
 
 
 def test_when_no_model_meets_the_target_the_best_is_judged_and_levers_are_ranked(striped, store):

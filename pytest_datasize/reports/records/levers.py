@@ -22,6 +22,9 @@ LABEL_SECONDS: Final = 10.0
 COLLECT_SECONDS: Final = 60.0
 """Time to collect and label one image."""
 
+LIKE_ACCURACY: Final = ("accuracy", "f1_micro")
+"""Metrics that equal accuracy where every image has one label."""
+
 MOST_TIMES: Final = 4.0
 """An image set that must grow beyond this multiple counts as one that does not reach the target."""
 
@@ -43,7 +46,7 @@ def levers(climb: "Climb", index: int) -> list[Lever]:
     if judged.status is Status.SUFFICIENT:
         return []
     gap = judged.target - judged.score
-    found = [*_training(climb), *_promised(climb, gap), *_labels(climb.result, judged, gap)]
+    found = [*_training(climb), *_promised(climb, judged), *_labels(climb.result, judged, gap)]
     found += _collecting(climb.result, judged)
     return sorted(found, key=_promise)
 
@@ -64,7 +67,9 @@ def _training(climb: "Climb") -> list[Lever]:
     return [_lever("train", "fine_tuning", None, None, None, effort=TRAINING)]
 
 
-def _promised(climb: "Climb", gap: float) -> list[Lever]:
+def _promised(climb: "Climb", judged: "Judgement") -> list[Lever]:
+    """Return the changes that gain; their trials score accuracy, whatever the target is of."""
+    comparable = judged.metric in LIKE_ACCURACY
     return [
         _lever(
             promise.change,
@@ -73,7 +78,7 @@ def _promised(climb: "Climb", gap: float) -> list[Lever]:
             promise.low,
             promise.high,
             images=promise.images,
-            reaches=promise.gain >= gap,
+            reaches=promise.gain >= judged.target - judged.score if comparable else None,
             effort=TRAINING,
         )
         for promise in climb.promises
@@ -84,7 +89,7 @@ def _promised(climb: "Climb", gap: float) -> list[Lever]:
 def _labels(result: "StudyResult", judged: "Judgement", gap: float) -> list[Lever]:
     """Return the correction of doubtful labels: if half of them are wrong, half the bound."""
     labels = result.findings.get("labels") if result.findings else None
-    if not labels or not labels["number"] or judged.metric != "accuracy":
+    if not labels or not labels["number"] or judged.metric not in LIKE_ACCURACY:
         return []
     bound = labels["number"] / labels["judged"]
     effort = LABEL_SECONDS * labels["number"]

@@ -97,9 +97,12 @@ def sentence(record: GateRecord) -> str:
 
 
 def confidence(record: GateRecord) -> str:
-    """Write the required confidence."""
+    """Write the required confidence; higher than asked if other models fell short before."""
     asked = record["confidence"]
-    return "none" if asked is None else f"{100 * asked:g} %"
+    if asked is None:
+        return "none"
+    levels = [model["level"] for model in record.get("models", []) if model["judged"]]
+    return f"{round(100 * max([asked, *(level or 0.0 for level in levels)]), 1):g} %"
 
 
 def _deciding(record: GateRecord) -> str:

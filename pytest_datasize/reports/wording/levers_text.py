@@ -14,17 +14,18 @@ def ranking(record: GateRecord) -> str:
     ...     "gain_high": 0.056, "images": 400, "reaches": True, "effort": 4.0}
     >>> more = {**one, "kind": "collect", "value": 1600, "gain": 0.019, "gain_low": 0.0,
     ...     "gain_high": 0.03, "images": None}
-    >>> ranking({"levers": [one, more]})
+    >>> ranking({"metric": "accuracy", "levers": [one, more]})
     '1. image_size=320: +3.2 points (0.8 to 5.6), measured on 400 images; 2. collect 1,600 more \
 training images: +1.9 points (0.0 to 3.0)'
     """
     levers = record.get("levers", [])[:_MOST]
     if len(levers) < 2:
         return ""
-    return "; ".join(f"{number}. {_said(lever)}" for number, lever in enumerate(levers, 1))
+    metric = record["metric"]
+    return "; ".join(f"{number}. {_said(lever, metric)}" for number, lever in enumerate(levers, 1))
 
 
-def _said(lever: Lever) -> str:
+def _said(lever: Lever, metric: str) -> str:
     what = _what(lever)
     if lever["gain"] is None or lever["gain_low"] is None or lever["gain_high"] is None:
         return f"{what}: not tried yet"
@@ -32,7 +33,8 @@ def _said(lever: Lever) -> str:
     if lever["kind"] == "labels":
         return f"{what}: 0 to {high:.1f} points, as only a look tells how many are wrong"
     measured = f", measured on {lever['images']:,} images" if lever["images"] else ""
-    return f"{what}: +{100 * lever['gain']:.1f} points ({low:.1f} to {high:.1f}){measured}"
+    of = "" if not lever["images"] or metric in ("accuracy", "f1_micro") else " of accuracy"
+    return f"{what}: +{100 * lever['gain']:.1f} points{of} ({low:.1f} to {high:.1f}){measured}"
 
 
 def _what(lever: Lever) -> str:
