@@ -52,7 +52,7 @@ def main() -> None:
     if arguments.quick:
         images, labels = digits()
         data: list[tuple[str, Any, int]] = [("digits", (images[:200], labels[:200]), 32)]
-        sizes, arguments.repeats, arguments.unfreeze = (20, 30, 40), 1, [1]
+        sizes, arguments.repeats, arguments.unfreeze = (20, 30, 40), 2, [1]
     else:
         textiles = str(conformal_clip_data.textile_simulated_root())
         data = [("textiles", textiles, 128), ("digits", digits(), 96)]
