@@ -32,6 +32,8 @@ class Purpose(IntEnum):
     GROUP_LENDING = 23
     SUGGESTION_FOLDS = 25
     PROMISES = 26
+    TIES = 27
+    REPLACEMENT = 28
 
 
 FIXED_NOISE = 0

@@ -5,9 +5,10 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_datasize.curve.seeds import Purpose, stream
+from pytest_datasize.curve.seeds import Purpose
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.trials.shuffle import Keys, Shuffle, as_shares
 
 
 class GroupSplits:
@@ -22,8 +23,8 @@ class GroupSplits:
         Labelled images with groups.
     fraction
         Share of the images that every part should have, in (0, 1).
-    seed
-        Seed of the random streams.
+    shuffle
+        Shuffles the images.
 
     Raises
     ------
@@ -31,7 +32,7 @@ class GroupSplits:
         A class has a single group: it cannot be trained and tested on.
     """
 
-    def __init__(self, images: ImageSet, fraction: float, seed: int) -> None:
+    def __init__(self, images: ImageSet, fraction: float, shuffle: Shuffle) -> None:
         assert images.groups is not None
         self._used, self._numbers = np.unique(images.groups, return_inverse=True)
         self._counts = np.zeros((len(self._used), len(images.classes)))
@@ -43,24 +44,23 @@ class GroupSplits:
                 "group, which cannot be trained and tested on; at least 2 groups of every class "
                 "are needed."
             )
-        self._fraction, self._seed = fraction, seed
+        self._fraction, self._shuffle = fraction, shuffle.of_groups(self._numbers)
         self._folds = max(1, floor(1 / fraction + 1e-9))
         self._blocks: dict[int, NDArray[np.int64]] = {}
 
     def test(self, repeat: int) -> NDArray[np.int64]:
         """Return the rows that a repeat is tested on, ascending."""
         block, fold = divmod(repeat, self._folds)
-        generator = stream(self._seed, Purpose.GROUP_SPLIT, block)
         if block not in self._blocks:
-            self._blocks[block] = self._dealt(generator)
+            self._blocks[block] = self._dealt(self._shuffle.keys(Purpose.GROUP_SPLIT, block))
         chosen = self._blocks[block] == fold
-        lending = stream(self._seed, Purpose.GROUP_LENDING, block, fold)
+        lending = self._shuffle.keys(Purpose.GROUP_LENDING, block, fold)
         while (lacking := np.flatnonzero(~self._counts[chosen].any(axis=0))).size:
             having = np.flatnonzero((self._counts[:, lacking[0]] > 0) & ~chosen)
-            chosen[lending.choice(having)] = True
+            chosen[having[np.argmin(lending[having])]] = True
         return np.flatnonzero(chosen[self._numbers])
 
-    def _dealt(self, generator: np.random.Generator) -> NDArray[np.int64]:
+    def _dealt(self, keys: Keys) -> NDArray[np.int64]:
         """Assign every group to the part that it brings nearest to its share of every class."""
         share: NDArray[np.floating] = self._counts / self._counts.sum(axis=0)
         rest = max(1.0 - self._folds * self._fraction, 0.0)
@@ -68,11 +68,12 @@ class GroupSplits:
         filled = np.zeros((len(targets), share.shape[1]))
         dealt = np.empty(len(share), dtype=np.int64)
         # largest groups first, since small ones balance the rest; weights are random
-        order = np.argsort(-share.max(axis=1) * generator.uniform(0.5, 1.0, len(share)))
-        for group in order:
+        order = np.argsort(-share.max(axis=1) * (0.5 + 0.5 * as_shares(keys)), kind="stable")
+        for group in order.tolist():
             before = filled - targets[:, None]
             cost = ((2 * before + share[group]) * share[group]).sum(axis=1)
-            part = generator.choice(np.flatnonzero(cost <= cost.min() + 1e-12))
+            fitting = np.flatnonzero(cost <= cost.min() + 1e-12)
+            part = fitting[int(keys[group] % np.uint64(len(fitting)))]
             filled[part] += share[group]
             dealt[group] = part
         return dealt

@@ -1,7 +1,8 @@
 """Plan which images each trial trains and tests on: sizes, repeats, nested subsamples, seeds.
 
-Pure numpy. Each repeat has random streams of its own (:mod:`pytest_datasize.curve.seeds`), so that
-adding repeats changes no earlier one.
+Pure numpy. Each repeat shuffles the images by keys (:mod:`pytest_datasize.trials.shuffle`)
+that derive from their content: adding repeats changes no earlier one, neither names nor the order
+of files or classes decide what is drawn, and a changed image changes no other image's place.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_datasize.curve.seeds import Purpose, stream
+from pytest_datasize.curve.seeds import Purpose
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.trials.group_splits import GroupSplits
+from pytest_datasize.trials.shuffle import Shuffle, as_shares, in_order
 
 N_SIZES = 8
 FEW_PER_CLASS = 5  # the smallest default size; two per class is the least a size may have
@@ -152,15 +154,15 @@ def draw(
             )
     available = len(labels) - sum(held_out)
     chosen = _sizes(sizes, available, n_classes, images.source)
+    shuffle = Shuffle(images, seed)
     drawn = []
     for repeat in range(repeats):
         rows = (
             np.arange(len(labels), len(labels) + n_fixed_test)
             if n_fixed_test
-            else _test_rows(parts, held_out, test_fraction, repeat, seed)
+            else _test_rows(parts, held_out, test_fraction, repeat, shuffle)
         )
-        generator = stream(seed, Purpose.ORDER, repeat)
-        order = _order(parts, rows, sampling, generator)
+        order = _order(parts, rows, sampling, shuffle, repeat)
         if chosen[-1] < available:  # of a huge pool, do not keep rows that no trial uses
             order = order[: chosen[-1]].copy()
         drawn.append(Repeat(order, rows))
@@ -183,10 +185,10 @@ def _grouped(
     labels, n_classes = images.labels, len(images.classes)
     parts = [np.flatnonzero(labels == label) for label in range(n_classes)]
     rows = np.arange(len(labels), len(labels) + n_fixed_test)
-    splits = GroupSplits(images, test_fraction, seed) if not n_fixed_test else None
+    shuffle = Shuffle(images, seed)
+    splits = GroupSplits(images, test_fraction, shuffle) if not n_fixed_test else None
     drawn = []
     for repeat in range(repeats):
-        generator = stream(seed, Purpose.ORDER, repeat)
         test = splits.test(repeat) if splits else rows
         left = [np.setdiff1d(part, test, assume_unique=True) for part in parts]
         for name, part in zip(images.classes, left, strict=True):
@@ -196,7 +198,7 @@ def _grouped(
                     f"left with {len(part)} images to train on; at least {LEAST_PER_CLASS} are "
                     "needed. Collect more groups of it, or set a smaller test_fraction."
                 )
-        drawn.append(Repeat(_order(parts, test, sampling, generator, groups), test))
+        drawn.append(Repeat(_order(parts, test, sampling, shuffle, repeat, groups), test))
     available = min(len(repeat.order) for repeat in drawn)
     drawn = [Repeat(repeat.order[:available], repeat.test) for repeat in drawn]
     chosen = _sizes(sizes, available, n_classes, images.source)
@@ -235,15 +237,15 @@ def _test_rows(
     held_out: Sequence[int],
     fraction: float,
     repeat: int,
-    seed: int,
+    shuffle: Shuffle,
 ) -> NDArray[np.int64]:
-    """Return the next stratified part of a permutation, which is used for 1/fraction repeats."""
+    """Return the next stratified part of a shuffle, which is used for 1/fraction repeats."""
     folds = max(1, floor(1 / fraction + 1e-9))
     block, fold = divmod(repeat, folds)
-    generator = stream(seed, Purpose.TEST_SPLIT, block)
+    keys = shuffle.keys(Purpose.TEST_SPLIT, block)
     chosen = []
     for part, size in zip(parts, held_out, strict=True):
-        shuffled = generator.permutation(part)
+        shuffled = in_order(part, keys)
         chosen.append(np.take(shuffled, np.arange(fold * size, (fold + 1) * size), mode="wrap"))
     return np.sort(np.concatenate(chosen))
 
@@ -252,7 +254,8 @@ def _order(
     parts: Sequence[NDArray[np.int64]],
     test: NDArray[np.int64],
     sampling: str,
-    generator: np.random.Generator,
+    shuffle: Shuffle,
+    repeat: int,
     groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Shuffle the pool such that every prefix has the requested class shares.
@@ -264,15 +267,16 @@ def _order(
     With groups, the images of a class follow group after group, and all classes take the groups
     in one order: a prefix then holds as few groups as its images can come from.
     """
+    keys = shuffle.keys(Purpose.ORDER, repeat)
+    ties = shuffle.keys(Purpose.TIES, repeat)
     if sampling == WITH_REPLACEMENT:
         everything = np.setdiff1d(np.concatenate(parts), test, assume_unique=True)
-        draws: NDArray[np.int64] = generator.choice(everything, size=len(everything))
-        return draws
+        return _with_replacement(in_order(everything, keys), shuffle, repeat)
     rows, positions = [], []
     if groups is not None:
-        turn = generator.permutation(int(groups.max()) + 1)
+        turn = shuffle.of_groups(groups).keys(Purpose.ORDER, repeat)
     for part in parts:
-        pool = generator.permutation(np.setdiff1d(part, test, assume_unique=True))
+        pool = in_order(np.setdiff1d(part, test, assume_unique=True), keys)
         if groups is not None:
             pool = pool[np.argsort(turn[groups[pool]], kind="stable")]
         rank = np.arange(len(pool), dtype=np.float64)
@@ -284,5 +288,11 @@ def _order(
         rows.append(pool)
         positions.append(position)
     joined = np.concatenate(rows)
-    ties = generator.random(len(joined))
-    return joined[np.lexsort((ties, np.concatenate(positions)))].astype(np.int64)
+    return joined[np.lexsort((ties[joined], np.concatenate(positions)))].astype(np.int64)
+
+
+def _with_replacement(pool: NDArray[np.int64], shuffle: Shuffle, repeat: int) -> NDArray[np.int64]:
+    """Draw as many images as there are, each independently of all others."""
+    shares = as_shares(shuffle.keys(Purpose.REPLACEMENT, repeat))[pool]
+    drawn: NDArray[np.int64] = pool[(shares * len(pool)).astype(np.int64)]
+    return drawn

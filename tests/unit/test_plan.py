@@ -1,6 +1,8 @@
 """Promises of the plan: nested, stratified, without replacement, reproducible."""
 
 from dataclasses import replace
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,3 +145,41 @@ def test_rare_classes_stand_in_the_smallest_subsample(counts):
     for repeat in plan.repeats:
         found = np.bincount(images.labels[repeat.order[: plan.sizes[0]]], minlength=len(counts))
         assert found.min() >= 2
+
+
+def hashed(counts: tuple[int, ...], classes: tuple[int, ...], removed: int = 0) -> ImageSet:
+    """Images with content hashes; `classes` numbers the classes, as their names would."""
+    kinds = np.repeat(np.arange(len(counts)), counts)
+    digests = [sha256(f"{kind}/{row}".encode()).hexdigest() for row, kind in enumerate(kinds)]
+    rows = sorted(range(removed, len(kinds)), key=digests.__getitem__)
+    labels = np.array(classes)[kinds[rows]]
+    names = tuple(f"class {label}" for label in range(len(counts)))
+    chosen = tuple(digests[row] for row in rows)
+    return ImageSet("test", names, labels, read=lambda i: b"", name=str, digests=chosen)
+
+
+def drawn_contents(images: ImageSet, **options: Any) -> list[tuple[list[str], set[str]]]:
+    """Content hashes that each repeat trains on, in order, and tests on."""
+    plan = draw(images, repeats=6, seed=3, **options)
+    return [
+        ([images.digests[row] for row in one.order], {images.digests[row] for row in one.test})
+        for one in plan.repeats
+    ]
+
+
+@pytest.mark.parametrize("sampling", ["stratified", "balanced", "replacement"])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_neither_names_nor_order_of_classes_decide_what_is_drawn(sampling, grouped):
+    one, other = hashed((40, 30, 50), (0, 1, 2)), hashed((40, 30, 50), (2, 0, 1))
+    if grouped:
+        groups = np.array([int(digest, 16) % 17 for digest in one.digests])
+        one = replace(one, groups=groups)
+        other = replace(other, groups=(groups + 5) % 17)  # other names, same groups
+    assert drawn_contents(one, sampling=sampling) == drawn_contents(other, sampling=sampling)
+
+
+def test_an_image_that_is_removed_moves_hardly_any_other():
+    whole, less = (drawn_contents(hashed((40, 30, 50), (0, 1, 2), gone)) for gone in (0, 1))
+    for (order, test), (other_order, other_test) in zip(whole, less, strict=True):
+        assert len(test ^ other_test) <= 3
+        assert len(set(order[:60]) ^ set(other_order[:60])) <= 6
