@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pytest_datasize.curve.counts import count
+from pytest_datasize.curve.counts import CLOSE, count, percent
+from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
+from pytest_datasize.curve.trend import Trend
 from pytest_datasize.requirement.options import shown
 
 LEVEL = 0.9
@@ -25,6 +27,9 @@ Hoiem et al. 2021, "Learning curves for analysis of deep networks", trust four t
 
 TELLABLE = 100
 """A required number above this multiple of the available images is too uncertain to plan with."""
+
+SURE = 0.9
+"""Probability of one-sided numbers: images that surely suffice, the score that is surely met."""
 
 
 class Status(StrEnum):
@@ -49,7 +54,10 @@ class Judgement:
     status
         The answer.
     required, required_low, required_high
-        Images that the target needs, whole numbers; ``math.inf`` if no number suffices.
+        Training images that the target needs, whole numbers, and their 90 % interval;
+        ``math.inf`` if no number suffices.
+    required_sure
+        Training images with which the target is met with a probability of 90 %.
     available
         Images available for training.
     score, score_low, score_high
@@ -58,6 +66,9 @@ class Judgement:
         Score with unlimited images, and its 90 % interval.
     probability
         Probability that the available images suffice, in [0, 1].
+    score_sure
+        Score that is reached with a probability of 90 % with all available images: the highest
+        target that they carry.
     confidence
         Required confidence, or None.
     measured
@@ -67,6 +78,10 @@ class Judgement:
     level
         Probability at which the available images are called enough: `confidence` or 0.5, or more
         if other models were tried before, see :func:`level_after`.
+    trend
+        Whether the measured scores rise, are flat, or fall.
+    held_out
+        What is held out of the images that are collected.
     """
 
     metric: str
@@ -76,6 +91,7 @@ class Judgement:
     required: float
     required_low: float
     required_high: float
+    required_sure: float
     available: int
     score: float
     score_low: float
@@ -85,9 +101,12 @@ class Judgement:
     ceiling_high: float
     probability: float
     confidence: float | None
+    score_sure: float
     measured: int
     trusted_range: float
-    level: float = 0.5
+    level: float
+    trend: Trend
+    held_out: HeldOut
 
     @property
     def extrapolated(self) -> bool:
@@ -102,60 +121,62 @@ class Judgement:
         return f"{self.metric} {self.target:g}"
 
     @property
-    def summary(self) -> str:
-        """One short line, complete by itself."""
-        available = f"{self.available:,} available"
-        if self.status is Status.UNREACHABLE:
-            return (
-                f"{self.subject} is out of reach: the ceiling is {self.ceiling:.3f} "
-                f"({self.ceiling_low:.3f} to {self.ceiling_high:.3f}) with this backbone and "
-                f"strategy, however many images; {available}"
-            )
-        if self.status is Status.SUFFICIENT:
-            return f"{self.subject} needs {self._about} ({self._range()}); {available}"
-        if self.status is Status.UNDECIDED or self.required <= self.available:
-            return (
-                f"{self.subject}: only {self.probability:.1%} sure that {self.available:,} images "
-                f"suffice, {self.level:.1%} asked; needs {self._about} ({self._range()})"
-            )
-        if not self.tellable:
-            return (
-                f"{self.subject} needs far more images than the curve can tell "
-                f"({self._range()}); {available}"
-            )
-        return (
-            f"{self.subject} needs {self._about} ({self._range()}); "
-            f"{available}, {count(self.shortfall)} short"
-            + (
-                f"; an extrapolation to {self.required / self.measured:.1f} times what was measured"
-                if self.extrapolated
-                else ""
-            )
-        )
+    def images(self) -> int:
+        """Images of the data set today, those held out included."""
+        return int(self.held_out.data_set(self.available))
 
     @property
-    def shortfall(self) -> float:
-        """Missing images; ``math.inf`` if no number suffices."""
-        return max(0.0, self.required - self.available)
+    def missing(self) -> float:
+        """Images of the data set to add, a part of which is held out; infinite if none suffice."""
+        return self.more(self.required)
+
+    def more(self, training: float) -> float:
+        """Return the images to add to the data set for so many training images."""
+        return max(0.0, self.held_out.data_set(training) - self.images)
 
     @property
-    def _about(self) -> str:
-        """The required number; exact if it would otherwise round to the available number."""
-        if abs(self.required - self.available) <= 0.02 * self.available:
-            return f"{self.required:,.0f} images"
-        return f"about {count(self.required)} image{'' if self.required == 1 else 's'}"
+    def close(self) -> bool:
+        """Whether the verdict is too close to call: about as likely wrong as right."""
+        return self.confidence is None and CLOSE[0] <= self.probability <= CLOSE[1]
 
     @property
     def tellable(self) -> bool:
         """Whether the required number is close enough to the available images to plan with."""
         return self.required <= TELLABLE * self.available
 
-    def _range(self) -> str:
-        if math.isinf(self.required_low):
-            return "no number is likely to do"
-        if math.isinf(self.required_high):
-            return f"{count(self.required_low)} or more"
-        return f"{count(self.required_low)} to {count(self.required_high)}"
+    @property
+    def summary(self) -> str:
+        """One short line, complete by itself, with the number first."""
+        now = f"now {self.score:.3f}"
+        if self.status is Status.UNREACHABLE:
+            return (
+                f"{self.subject} is out of reach: about {self.ceiling:.3f} "
+                f"({self.ceiling_low:.3f} to {self.ceiling_high:.3f}) with any number of images; "
+                f"{now}"
+            )
+        if self.status is Status.SUFFICIENT:
+            return f"{self.subject} is met: {now}, {self._sure(self.probability)}"
+        if self.status is Status.UNDECIDED or self.required <= self.available:
+            return (
+                f"{self.subject} is not certain enough: {percent(self.probability)} sure that "
+                f"these {self.images:,} images suffice, {percent(self.level)} is required; {now}"
+            )
+        if self.trend.direction != "rising" and not self.tellable:
+            return (
+                f"too few images for {self.subject}: {now}, {self.trend.direction} from "
+                f"{self.trend.first:,} to {self.trend.last:,} training images"
+            )
+        if not self.tellable:
+            least = self.more(self.required_low)
+            known = f", at least {count(least)}" if 0 < least < math.inf else ""
+            return f"too few images for {self.subject} ({now}): how many more cannot be told{known}"
+        return (
+            f"about {count(self.missing)} images short of {self.subject} ({now}, "
+            f"{self._sure(1 - self.probability)})"
+        )
+
+    def _sure(self, probability: float) -> str:
+        return f"{percent(probability)} sure" + (", too close to call" if self.close else "")
 
 
 @dataclass(frozen=True)
@@ -200,6 +221,7 @@ def judge(
     trusted_range: float = TRUSTED_RANGE,
     sign: int = 1,
     earlier: int = 0,
+    held_out: HeldOut | None = None,
 ) -> Judgement:
     """Judge one metric; of several curves (one per class), the one that needs most images decides.
 
@@ -219,10 +241,22 @@ def judge(
         -1 if lower is better and the curves are of the negated score.
     earlier
         Number of other models that were tried before and fell short, see :func:`level_after`.
+    held_out
+        What is held out of the images that are collected; None: nothing, as with a test set of
+        its own.
     """
+    held_out = held_out or HeldOut()
     judgements = [
         _judge_one(
-            metric, sign * target, name, curve, available, confidence, trusted_range, earlier
+            metric,
+            sign * target,
+            name,
+            curve,
+            available,
+            confidence,
+            trusted_range,
+            earlier,
+            held_out,
         )
         for name, curve in curves.items()
     ]
@@ -254,6 +288,7 @@ def _negated(judged: Judgement) -> Judgement:
         score=-judged.score,
         score_low=-judged.score_high,
         score_high=-judged.score_low,
+        score_sure=-judged.score_sure,
         ceiling=-judged.ceiling,
         ceiling_low=-judged.ceiling_high,
         ceiling_high=-judged.ceiling_low,
@@ -269,6 +304,7 @@ def _judge_one(
     confidence: float | None,
     trusted_range: float,
     earlier: int,
+    held_out: HeldOut,
 ) -> Judgement:
     low, high = curve.interval(available, LEVEL)
     level = level_after(earlier) if confidence is None else level_after(earlier, confidence)
@@ -298,6 +334,7 @@ def _judge_one(
         required=required,
         required_low=required_low,
         required_high=required_high,
+        required_sure=curve.required_interval(target, 2 * SURE - 1).high,
         available=available,
         score=curve.predict(available),
         score_low=low,
@@ -307,7 +344,10 @@ def _judge_one(
         ceiling_high=ceiling.high,
         probability=probability,
         confidence=confidence,
+        score_sure=curve.interval(available, 2 * SURE - 1).low,
         measured=curve.sizes[-1],
         trusted_range=trusted_range,
         level=level,
+        trend=curve.trend,
+        held_out=held_out,
     )

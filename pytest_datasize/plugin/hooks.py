@@ -127,10 +127,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def add_reporter(config: pytest.Config) -> "Reporter":
     """Register what gathers and writes the records of a session."""
-    from pytest_datasize.plugin.reporter import Reporter
+    from pytest_datasize.plugin.reporter import LastLine, Reporter
 
     reporter = Reporter(config)
     config.pluginmanager.register(reporter, "datasize-reporter")
+    config.pluginmanager.register(LastLine(reporter), "datasize-last-line")
     return reporter
 
 

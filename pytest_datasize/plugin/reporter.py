@@ -6,7 +6,7 @@ not end in an internal error.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -223,6 +223,26 @@ class Reporter:
         module = import_module(PUBLISHERS[name])
         if module.configured():
             module.publish(self.run, self.config.rootpath, terminalreporter.write_line)
+
+
+class LastLine:
+    """Prints the outcome of the run below pytest's own summary, where readers look first."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None]:
+        """Let all other summaries come first."""
+        yield
+        records = self._reporter.records
+        if records and (terminalreporter.verbosity >= 0 or any(r["failed"] for r in records)):
+            self._reporter._try("the headline cannot be shown", self._show, terminalreporter)
+
+    def _show(self, terminalreporter: Any) -> None:
+        from pytest_datasize.reports.formats import terminal
+
+        terminal.write_headline(terminalreporter, self._reporter.records)
 
 
 def _key(record: "Record") -> tuple[str, int, str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize.curve.advice.class_curves import ClassCurves, fit_classes
+from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.outcomes import Outcomes, Scores
 from pytest_datasize.curve.self_check import Advice, advise
@@ -16,6 +17,7 @@ from pytest_datasize.errors import TrainingError
 from pytest_datasize.images.image_set import Finding
 from pytest_datasize.requirement.registries import METRICS, WORST_CLASS
 from pytest_datasize.requirement.requirement import Requirement
+from pytest_datasize.trials.plan import MOST_TESTED
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ class StudyResult:
     features
         Layers that the heads of a frozen backbone used, such as "last layer and 5 stages"; empty
         for other strategies.
+    own_test
+        Whether the test images are a data set of their own.
     """
 
     source: str
@@ -180,6 +184,7 @@ class StudyResult:
     timings: Mapping[str, float]
     findings: Mapping[str, Any] = field(default_factory=dict)
     features: str = ""
+    own_test: bool = False
     splits: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -214,6 +219,15 @@ class StudyResult:
             np.array(self.findings["class_sizes"]),
             None if shift is None else np.array(shift),
         )
+
+    @property
+    def held_out(self) -> HeldOut:
+        """What is held out of the images that are collected."""
+        if self.own_test:
+            return HeldOut()
+        if self.n_test >= MOST_TESTED - len(self.class_counts):  # no more are ever held out
+            return HeldOut(images=self.total - self.available)
+        return HeldOut(share=1.0 - self.available / self.total)
 
     @property
     def n_test_distinct(self) -> int:
@@ -267,6 +281,7 @@ class StudyResult:
                     trusted_range,
                     self.outcomes[metric].sign,
                     earlier,
+                    self.held_out,
                 )
                 for metric, target in requirement.targets.items()
             )

@@ -99,6 +99,7 @@ def measure(
             device=work.device_name or devices.describe(device),
             seed=options["seed"],
             timings=timings,
+            own_test=bool(test),
         )
         done = stop
         if until and until(result, stop / len(plan.repeats)):

@@ -44,8 +44,8 @@ def test_the_schema_refuses_what_is_wrong(odd_run):
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "it has no schema"),
-        ('{"schema": 1}', "it has schema 1, expected 2"),
-        ('{"schema": 2}', "'created' is missing"),
+        ('{"schema": 1}', "it has schema 1, expected 3"),
+        ('{"schema": 3}', "'created' is missing"),
     ],
 )
 def test_a_file_that_is_no_result_is_named(tmp_path, text, said):

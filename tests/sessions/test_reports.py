@@ -56,7 +56,7 @@ def written(repository, *arguments: str):
 def test_json_has_every_field_with_its_type(repository):
     repository.makepyfile(TWO)
     content = written(repository)
-    assert content["schema"] == 2
+    assert content["schema"] == 3
     jsonschema.validate(content, schema())
     short, *enough = sorted(content["requirements"], key=lambda r: "enough" in r["nodeid"])
     for record in (short, *enough):

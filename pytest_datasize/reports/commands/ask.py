@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_datasize.curve.counts import count, percent
+from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.errors import ReportError, RequirementError
 from pytest_datasize.reports.records import result_file
 from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import judged
-from pytest_datasize.reports.wording.explain import subject, sure
+from pytest_datasize.reports.wording.explain import subject
 from pytest_datasize.requirement.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("result", type=Path, metavar="RESULT.json")
     parser.add_argument("--target", type=_share, metavar="SCORE", help="images for this score?")
-    parser.add_argument("--images", type=_images, metavar="N", help="score with N images?")
+    parser.add_argument("--images", type=_images, metavar="N", help="score with N images in all?")
     parser.add_argument(
         "--test", metavar="TEXT", default="", help="only tests whose id contains this text"
     )
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cost-per-image",
         type=_prices,
         metavar="COST",
-        help="price of one more training image, in all or by class: rust=2,*=0.5 "
+        help="price of one more image, in all or by class: rust=2,*=0.5 "
         "(default: what the run was given)",
     )
     parser.add_argument(
@@ -73,15 +75,16 @@ def answers(record: GateRecord, options: argparse.Namespace) -> list[str]:
     cost = _cost(record, options.cost_per_image)
     lines = []
     if options.images is not None:
-        low, high = curve.interval(options.images, options.level)
+        training = max(_held_out(record).training(options.images), 1)
+        low, high = curve.interval(training, options.level)
         lines.append(
-            f"with {options.images:,} images: {curve.predict(options.images):.3f} "
+            f"with {options.images:,} images: {curve.predict(training):.3f} "
             f"({low:.3f} to {high:.3f}){_cost_of(options.images, record, cost)}"
         )
         if options.target is not None:
-            probability = curve.probability(options.images, options.target)
-            lines.append(f"  {sure(probability)} sure that they reach {options.target:g}")
-        if far := _far(options.images, record):
+            probability = curve.probability(training, options.target)
+            lines.append(f"  chance of reaching {options.target:g}: {percent(probability)}")
+        if far := _far(training, record):
             lines.append(far)
     if options.target is not None:
         lines += _for_target(curve, record, options, cost)
@@ -139,10 +142,16 @@ def _for_target(
         ceiling = curve.ceiling
         held = f"the ceiling is {ceiling.mean:.3f} ({ceiling.low:.3f} to {ceiling.high:.3f})"
         if math.isinf(low):
-            return [f"for {target:g}: no number of images; {held}"]
-        return [f"for {target:g}: probably no number of images, {low:,.0f} at least; {held}"]
-    span = f"{low:,.0f} to {'any' if math.isinf(high) else f'{high:,.0f}'}"
-    lines = [f"for {target:g}: {required:,.0f} images ({span}){_cost_of(required, record, cost)}"]
+            return [f"for {target:g}: out of reach; {held}"]
+        least = count(_held_out(record).data_set(low))
+        return [f"for {target:g}: cannot be told, at least {least} images; {held}"]
+    found = _held_out(record)
+    wanted, low, high = (found.data_set(n) for n in (required, low, high))
+    end = "or more" if math.isinf(high) else f"to {count(high)}"
+    lines = [
+        f"for {target:g}: about {count(wanted)} images ({count(low)} {end})"
+        f"{_cost_of(wanted, record, cost)}"
+    ]
     if far := _far(required, record):
         lines.append(far)
     return lines
@@ -150,11 +159,17 @@ def _for_target(
 
 def _cost_of(images: float, record: GateRecord, cost: float | None) -> str:
     """Return the number of additional images and their cost, in words."""
-    more = max(0, math.ceil(images) - record["available"])
+    today = record["derived"]["data_set"]["images"]
+    more = max(0, math.ceil(images) - today)
     if more == 0:
-        return ", which are there"
+        return f" (of today's {today:,})"
     priced = "" if cost is None else f" for {more * cost:,.2f}"
-    return f"; {more:,} more than the {record['available']:,} available{priced}"
+    return f"; {count(more)} more than today's {today:,}{priced}"
+
+
+def _held_out(record: GateRecord) -> HeldOut:
+    given = record.get("held_out")
+    return HeldOut(given["share"], given["images"]) if given else HeldOut()
 
 
 def _cost(record: GateRecord, asked: "Prices") -> float | None:

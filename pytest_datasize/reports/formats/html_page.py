@@ -16,6 +16,7 @@ from pytest_datasize.reports.records.record_types import (
     Suspect,
 )
 from pytest_datasize.reports.records.selection import (
+    MOST_DOUBTFUL,
     conditions,
     exceeded_only,
     failed_first,
@@ -26,7 +27,7 @@ from pytest_datasize.reports.records.selection import (
     weakest,
 )
 from pytest_datasize.reports.records.text import each_text, one_line
-from pytest_datasize.reports.wording import advice_text, condition_text, explain
+from pytest_datasize.reports.wording import advice_text, condition_text, explain, levers_text
 from pytest_datasize.reports.wording.overview import headline
 
 NEEDED = ("jinja2", "matplotlib")
@@ -78,6 +79,7 @@ def draw(run: RunContent) -> str:
     first_pictures = _first_pictures(records)
     environment.globals.update(
         explain=explain,
+        levers_text=levers_text,
         advice_text=advice_text,
         condition_text=condition_text,
         exceeded_only=exceeded_only,
@@ -99,6 +101,7 @@ def draw(run: RunContent) -> str:
         ],
         classes=[weakest(record, MOST_CLASSES) for record in records],
         most_classes=MOST_CLASSES,
+        most_doubtful=MOST_DOUBTFUL,
     )
     return page.rstrip() + "\n"
 

@@ -10,7 +10,7 @@ from pytest_datasize.reports.records.files import write_text
 from pytest_datasize.reports.records.record_types import GateRecord, Record, RunContent
 from pytest_datasize.reports.records.selection import failures, judged, unscored
 from pytest_datasize.reports.records.text import first_line, one_line
-from pytest_datasize.reports.wording import advice_text, explain
+from pytest_datasize.reports.wording import advice_text, explain, levers_text
 from pytest_datasize.reports.wording.overview import headline
 
 MOST_BYTES = 1024 * 1024
@@ -63,18 +63,19 @@ def _blocks(run: RunContent) -> Iterator[str]:
     """Yield the page block by block; each block is complete by itself."""
     records = run["requirements"]
     requirements, failed = judged(records), failures(records)
-    yield f"## Image data sufficiency: {headline(records)}\n"
+    yield f"## {headline(records)}\n"
     for record in failed:
-        yield f"- ❌ {code(record['nodeid'])}: {escaped(explain.sentence(record))}"
+        yield f"- ❌ {code(record['nodeid'])}: {escaped(explain.headline(record))}"
+        yield from (f"  - {escaped(f'{name}: {text}')}" for name, text in explain.lines(record))
+        for number, text in enumerate(levers_text.todo(record), 1):
+            yield f"  - **{number}.** {escaped(text)}"
     for error in unscored(records):
         if error["verdict"] != "error":
             continue
         yield f"- ❌ {code(error['nodeid'])}: {escaped(first_line(error['message']))}"
     if requirements:
-        yield "\n" + _row(
-            "", "test", "metric", "target", "score with all", "images required", "available"
-        )
-        yield "| --- " * 3 + "| ---: " * 4 + "|"
+        yield "\n" + _row("verdict", "sure", "test", "metric", "target", "now", "needed")
+        yield "| --- | ---: | --- | --- " + "| ---: " * 3 + "|"
         yield from (_judged(record) for record in requirements)
     for other in unscored(records):
         if other["verdict"] != "error":
@@ -92,9 +93,6 @@ def _remarks(met: list[GateRecord]) -> Iterator[str]:
     for record in met:
         if not (advice := record.get("advice")):
             continue
-        if advice["rule"]["agrees"] is False:
-            said = escaped(advice_text.rule(record, advice["rule"]))
-            yield f"\nRule of thumb, {code(record['nodeid'])}: {said}"
         if (found := advice.get("redundancy")) and found["number"]:
             copies[record["nodeid"], advice_text.copies(found)] = None
     for nodeid, said in copies:
@@ -107,12 +105,12 @@ def _judged(record: GateRecord) -> str:
         metric += f" {code(record['class'])}"
     return _row(
         f"{_sign(record)} {record['verdict']}",
+        escaped(explain.certainty(record)),
         code(record["nodeid"]),
         metric,
         f"{record['target']:g}",
         explain.interval(record, "score_at_available"),
-        explain.required(record),
-        f"{record['available']:,}",
+        explain.needed_briefly(record),
     )
 
 
@@ -141,7 +139,8 @@ def _changes(requirements: list[GateRecord]) -> Iterator[str]:
 
 def _details(record: GateRecord) -> str:
     """Return the explanation and the curve of a failed requirement, in a folded section."""
-    lines = [one_line(line) for line in explain.details(record)[1:]]
+    lines = [one_line(line) for line in explain.details(record)]
+    lines += [f"  {name:<9}  {one_line(text)}" for name, text in advice_text.topics(record)]
     text = html.escape("\n".join([*lines, "", *plot(record, 90, UNICODE)]), quote=False)
     title = f"{code(record['nodeid'])}, {escaped(explain.subject(record))}: evidence"
     return f"\n<details><summary>{title}</summary>\n\n<pre>\n{text}\n</pre>\n\n</details>"

@@ -1,10 +1,13 @@
-"""Write the terminal section: a table, curves of failed requirements, and what to do."""
+"""Write the terminal section: a table of all gates, and ten lines on each that failed."""
 
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from pytest_datasize.reports.formats import check_report
-from pytest_datasize.reports.formats.text_plot import letters_for, plot
+from pytest_datasize.reports.formats.text_plot import Letters, letters_for, plot
 from pytest_datasize.reports.records.record_types import (
     GateRecord,
     PlannedModel,
@@ -13,19 +16,27 @@ from pytest_datasize.reports.records.record_types import (
 )
 from pytest_datasize.reports.records.selection import (
     checked,
+    conditions,
     exceeded_only,
     failures,
     is_checked,
+    is_condition,
     is_planned,
     judged,
     planned,
     unscored,
 )
 from pytest_datasize.reports.records.text import first_line, one_line, printable
-from pytest_datasize.reports.wording import advice_text, explain
-from pytest_datasize.reports.wording.explain import interval, required
+from pytest_datasize.reports.wording import (
+    advice_text,
+    condition_text,
+    explain,
+    levers_text,
+    models_text,
+)
+from pytest_datasize.reports.wording.overview import headline
 
-_COLOURS = {"sufficient": "green", "planned": "cyan", "skipped": "yellow"}
+_COLOURS = {"sufficient": "green", "met": "green", "planned": "cyan", "skipped": "yellow"}
 _NAME = 40
 """Longest name of a class in a table."""
 
@@ -35,12 +46,21 @@ _PLOTS = 3
 _ROOM = 60
 """Least width of a terminal in which a curve is drawn, in columns."""
 
+_WIDE = 100
+"""Least width of a terminal in which the table has intervals, in columns."""
+
 _WIDEST = 90
 """Largest width of a curve, in columns."""
 
+_HEIGHT = 4
+"""Rows of a curve without ``-v``."""
+
+_LONGEST = 120
+"""Longest line of a report, in columns."""
+
 
 def write(reporter: Any, records: Sequence[Record]) -> None:
-    """Write the section; with ``-q`` only failures, one line each.
+    """Write the section; with ``-q`` one line for each gate that is not met.
 
     Parameters
     ----------
@@ -49,37 +69,110 @@ def write(reporter: Any, records: Sequence[Record]) -> None:
     records
         All requirements.
     """
-    quiet, verbose = reporter.verbosity < 0, reporter.verbosity > 0
+    verbose = reporter.verbosity > 0
+    if reporter.verbosity < 0:
+        _quiet(reporter, records)
+        return
     requirements, plans, data_checks = judged(records), planned(records), checked(records)
-    others = [one for one in unscored(records) if not (is_planned(one) or is_checked(one))]
-    failed = failures(records)
-    if quiet:
-        others = [r for r in others if r["verdict"] != "met"]
-        requirements = [r for r in requirements if r["failed"] or r["verdict"] != "sufficient"]
-        if not (requirements or plans or others or data_checks):
-            return
+    others = [
+        one
+        for one in unscored(records)
+        if not (is_planned(one) or is_checked(one) or is_condition(one))
+    ]
     reporter.section("image data sufficiency")
-    if requirements:
-        _table(reporter, requirements)
+    _table(reporter, [*requirements, *conditions(records)])
     for plan in plans:
         _plan(reporter, plan)
     check_report.write(reporter, data_checks)
     for other in others:
         first = one_line(first_line(other["message"]))
         reporter.write_line(f"{one_line(other['nodeid'])}: {other['verdict']}: {first}")
+    for condition in conditions(records):
+        if condition["failed"]:
+            _condition(reporter, condition)
+    failed = failures(records)
+    said: set[str] = set()
+    for number, record in enumerate(failed):
+        _report(reporter, record, said, curve=verbose or number < _PLOTS)
     if verbose:
         for record in requirements:
-            _sizes(reporter, record)
-    if not quiet:
-        _curves(reporter, requirements if verbose else failed[:_PLOTS])
-        if len(failed) > _PLOTS and not verbose:
-            reporter.write_line(f"(curves of {len(failed) - _PLOTS} more with -v)")
-    _what_to_do(reporter, failed)
-    if not quiet:
-        _rules(reporter, requirements)
-        _changes(reporter, requirements)
-        for note in dict.fromkeys(note for record in requirements for note in record["notes"]):
-            reporter.write_line(f"note: {one_line(note)}")
+            _details(reporter, record)
+    _passed(reporter, [record for record in requirements if not record["failed"]])
+    _changes(reporter, [record for record in requirements if not record["failed"]])
+    for note in dict.fromkeys(note for record in requirements for note in record["notes"]):
+        _wrapped(reporter, "note: ", note)
+    if failed and not verbose:
+        reporter.write_line("Details: -v, --datasize-html=PATH, docs/red-gate.md")
+
+
+def write_headline(reporter: Any, records: Sequence[Record]) -> None:
+    """Write the outcome of the run in one line; the last words of a session are read first."""
+    bad = any(record["failed"] for record in records)
+    reporter.write_line(headline(records), bold=True, **{"red" if bad else "green": True})
+
+
+def _quiet(reporter: Any, records: Sequence[Record]) -> None:
+    """Write one line for each record that is not met, and nothing if all are."""
+    for record in records:
+        if not record["failed"] and record["verdict"] in ("sufficient", "met"):
+            continue
+        for reason in explain.reasons(record) or [first_line(record["message"])]:
+            verdict = record["verdict"]
+            reporter.write_line(
+                f"{one_line(record['nodeid'])}: {verdict}: {one_line(first_line(reason))}"
+            )
+
+
+def _report(reporter: Any, record: GateRecord, said: set[str], *, curve: bool) -> None:
+    """Write about ten lines on a requirement that failed its test."""
+    reporter.write_line("")
+    reporter.write_line(one_line(record["nodeid"]), bold=True)
+    reporter.write_line(explain.headline(record), red=True)
+    for label, text in explain.lines(record):
+        _wrapped(reporter, f"  {label:<7}  ", text)
+    if curve:
+        _curve(reporter, record)
+    deeds = levers_text.todo(record)
+    new = [text for text in deeds if text not in said]
+    said.update(new)
+    for number, text in enumerate(new, 1):
+        _wrapped(reporter, f"  {'to do' if number == 1 else '':<7}  {number}. ", text)
+    if deeds and not new:
+        reporter.write_line("  to do    as above")
+    if trust := explain.belief(record):
+        _wrapped(reporter, "  check    ", trust)
+
+
+def _details(reporter: Any, record: GateRecord) -> None:
+    reporter.write_line("")
+    reporter.write_line(f"{one_line(record['nodeid'])}: details", bold=True)
+    for line in explain.details(record):
+        reporter.write_line(one_line(line))
+    _sizes(reporter, record)
+    if not record["failed"]:
+        _curve(reporter, record, height=11)
+
+
+def _condition(reporter: Any, record: Any) -> None:
+    reporter.write_line("")
+    reporter.write_line(one_line(record["nodeid"]), bold=True)
+    reporter.write_line(one_line(record["message"]), red=True)
+    for line in condition_text.details(record):
+        reporter.write_line(one_line(line))
+
+
+def _wrapped(reporter: Any, label: str, text: str) -> None:
+    """Write a text after a label, wrapped by words below its own start."""
+    width = max(_ROOM, min(reporter._tw.fullwidth, _LONGEST))
+    for line in textwrap.wrap(
+        one_line(text),
+        width,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ):
+        reporter.write_line(line)
 
 
 def write_comparisons(reporter: Any, comparisons: list[tuple[str, str]]) -> None:
@@ -89,40 +182,52 @@ def write_comparisons(reporter: Any, comparisons: list[tuple[str, str]]) -> None
         reporter.write_line(f"{one_line(nodeid)}: {printable(text)}")
 
 
-def _table(reporter: Any, records: list[GateRecord]) -> None:
-    header = (
-        "test",
-        "metric",
-        "target",
-        "score with all",
-        "images required",
-        "available",
-        "verdict",
-    )
-    rows = [header, *(_row(record) for record in records)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    for number, row in enumerate(rows):
-        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
-        reporter.write("  ".join(cells) + "  ")
-        verdict = row[-1]
-        if number == 0:
-            reporter.write_line(verdict)
-        else:
-            reporter.write_line(verdict, **{_COLOURS.get(verdict, "red"): True})
+def _table(reporter: Any, records: Sequence[Record]) -> None:
+    """Write a line for each test, and below it one for each of its targets."""
+    wide = reporter._tw.fullwidth >= _WIDE
+    gates: dict[str, list[tuple[str, ...]]] = {}
+    for record in records:
+        gates.setdefault(record["nodeid"], []).append(_row(record, wide))
+    if not gates:
+        return
+    header = ("verdict", "sure", "target", "now", "needed")
+    every = [header, *(row for rows in gates.values() for row in rows)]
+    widths = [max(len(row[column]) for row in every) for column in range(len(header) - 1)]
+    for line in _lines(header, widths):
+        reporter.write_line(line)
+    for nodeid, rows in gates.items():
+        reporter.write_line(one_line(nodeid))
+        for row in rows:
+            for line in _lines(row, widths):
+                reporter.write_line(line, **{_COLOURS.get(row[0], "red"): True})
 
 
-def _row(record: GateRecord) -> tuple[str, ...]:
-    metric = record["metric"]
-    if record["class"] is not None:
-        metric = f"{metric} [{one_line(record['class'], _NAME)}]"
+def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
+    yield ("  " + "  ".join([*cells, row[-1]])).rstrip()
+
+
+def _row(record: Record, wide: bool) -> tuple[str, ...]:
+    if is_condition(record):
+        check = record["check"]
+        kind = check["kind"]
+        if check["kind"] == "images_per_class":
+            fewest = min(check["class_counts"].values(), default=0)
+            target = f"{kind} {check['images_per_class']:,}"
+            return record["verdict"], "", target, f"{fewest:,} in the smallest", ""
+        return record["verdict"], "", kind, f"AUC {check['auc']:.3f}", ""
+    assert "score_at_available" in record
+    gate: Any = record
+    metric = gate["metric"]
+    if gate["class"] is not None:
+        metric = f"recall {one_line(gate['class'], _NAME)!r}"
+    score = explain.interval(gate, "score_at_available")
     return (
-        one_line(record["nodeid"]),
-        metric,
-        f"{record['target']:g}",
-        interval(record, "score_at_available"),
-        required(record),
-        f"{record['available']:,} of {record['total']:,}",
-        "rose too far" if exceeded_only(record) else record["verdict"],
+        "rose too far" if exceeded_only(gate) else gate["verdict"],
+        explain.certainty(gate),
+        f"{metric} {gate['target']:g}",
+        score if wide else f"{gate['score_at_available']:.3f}",
+        explain.needed_briefly(gate),
     )
 
 
@@ -173,8 +278,7 @@ def _cost(plan: PlanRecord) -> str:
 
 
 def _sizes(reporter: Any, record: GateRecord) -> None:
-    reporter.write_line("")
-    reporter.write_line(f"{one_line(record['nodeid'])}: {record['metric']} by training size")
+    reporter.write_line(f"  {record['metric']} by training size")
     ranges = record["derived"]["repeats"]
     columns = (record["sizes"], record["measured"]["mean"], ranges["least"], ranges["most"])
     for size, mean, least, most in zip(*columns, strict=True):
@@ -185,47 +289,38 @@ def _sizes(reporter: Any, record: GateRecord) -> None:
     reporter.write_line(f"  {seconds}; weights {record['weights']['sha256']}")
 
 
-def _curves(reporter: Any, records: Sequence[GateRecord]) -> None:
+def _curve(reporter: Any, record: GateRecord, height: int = 0) -> None:
+    """Draw the curve: in `height` rows with a legend, or in a few without."""
     writer = reporter._tw
     width = writer.fullwidth
     if width < _ROOM:
         return
     letters = letters_for(getattr(writer._file, "encoding", None))
-    for record in records:
-        reporter.write_line("")
-        title = f"{one_line(record['nodeid'])}: {explain.subject(record)} over training images"
-        reporter.write_line(title, bold=True)
-        for line in plot(record, min(width, _WIDEST), letters):
-            reporter.write_line(line)
+    drawn = plot(record, min(width, _WIDEST), letters, height or _HEIGHT)
+    for line in drawn if height else _without_legend(drawn, letters):
+        reporter.write_line(line)
 
 
-def _what_to_do(reporter: Any, failed: Sequence[GateRecord]) -> None:
-    """Write one sentence for every failed requirement: what failed, how sure, what to do."""
-    said: set[str] = set()
-    if failed:
-        reporter.write_line("")
-    for record in failed:
-        reporter.write(one_line(record["nodeid"]), bold=True)
-        reporter.write_line(f": {one_line(explain.sentence(record))}")
-        _advice(reporter, record, said)
+def _without_legend(drawn: list[str], letters: Letters) -> list[str]:
+    """Write the numbers of the axis into the axis itself, and leave out the legend."""
+    *rows, axis, numbers, _ = drawn
+    merged = [
+        number if number != " " else line
+        for line, number in zip_longest(axis, numbers, fillvalue=" ")
+    ]
+    text = re.sub(rf"(?<=[0-9]){re.escape(letters.base)}(?=[a-z])", " ", "".join(merged))
+    return [*rows, text]
 
 
-def _advice(reporter: Any, record: GateRecord, said: set[str]) -> None:
-    """Write the advice, one line per topic; skip lines already written for the same images."""
-    for topic, sentence in advice_text.headlines(record):
-        if sentence not in said:
-            said.add(sentence)
-            reporter.write_line(f"  {topic:<8} {one_line(sentence)}")
-
-
-def _rules(reporter: Any, requirements: Sequence[GateRecord]) -> None:
-    """Write where a rule of thumb contradicts a requirement that is met."""
+def _passed(reporter: Any, requirements: Sequence[GateRecord]) -> None:
+    """Write what a reader of a met requirement must know: how it is met, and weak targets."""
     for record in requirements:
-        advice = record.get("advice")
-        found = advice["rule"] if advice else None
-        if found and found["agrees"] is False and not record["failed"]:
-            name = f"{record['nodeid']}, {explain.subject(record)}"
-            reporter.write_line(f"rule: {one_line(name)}: {advice_text.rule(record, found)}")
+        name = f"{record['nodeid']}, {explain.subject(record)}"
+        guess = record.get("guessing")
+        if guess and record["target"] <= guess["majority"]:
+            _wrapped(reporter, "note: ", f"{name}: {explain.proves_nothing(record)}")
+        if text := models_text.how_to_reach_it(record):
+            _wrapped(reporter, "note: ", f"{name}: {text}")
 
 
 def _changes(reporter: Any, requirements: Sequence[GateRecord]) -> None:

@@ -12,6 +12,12 @@ from pytest_datasize.reports.wording import explain
 MOST_ANNOTATIONS = 10
 """GitHub shows at most this many errors of one step."""
 
+_TITLES = {
+    "unreachable": "Target out of reach",
+    "undecided": "Undecided: more certainty is required",
+    "sufficient": "More images needed than before",
+}
+
 
 def configured() -> bool:
     """Whether this runs in a job of GitHub Actions."""
@@ -65,6 +71,8 @@ def annotations(records: Sequence[Record], root: Path) -> Iterator[str]:
 def _title(record: Record) -> str:
     if is_condition(record) and record["check"]["kind"] == "represents":
         return "Not the right images"
+    if is_judged(record) and record["verdict"] in _TITLES:
+        return _TITLES[record["verdict"]]
     if is_judged(record) or is_condition(record):
         return "Not enough images"
     return "Images could not be judged"

@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_datasize.curve.advice.collection_plan import SCORES, plan_collection, within_budget
+from pytest_datasize.curve.advice.collection_plan import (
+    SCORES,
+    Route,
+    plan_collection,
+    within_budget,
+)
 from pytest_datasize.curve.advice.rules import WORD, rule_of, short_classes
 from pytest_datasize.curve.verdict import LEVEL, Status
 from pytest_datasize.reports.records.record_types import (
@@ -17,8 +21,8 @@ from pytest_datasize.reports.records.record_types import (
     Money,
     Parameters,
     Purchase,
-    Route,
     RuleOfThumb,
+    Spent,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +37,7 @@ MOST_CLASSES = 100
 
 WITHOUT_INTERVAL: Mapping[str, str] = {
     "images of each class to collect": "a choice, not an estimate; their sum has an interval",
+    "score in today's proportions": "shown to compare with the plan, whose score has one",
     "rules of thumb, images per class, prices and what a budget pays for": "given or counted",
     "doubtful labels": "counted; how many of them are wrong only a look tells",
     "probability of a label or of a verdict": "it says itself how unsure it is",
@@ -173,25 +178,49 @@ def _collection(
 ) -> tuple[Collection | None, str | None]:
     if judged.status is Status.SUFFICIENT:
         return None, None
-    if why_not := _no_allocation(judged, result, curves):
+    if why_not := _no_allocation(judged, curves, result):
         return None, why_not
-    plan = plan_collection(curves, judged.metric, judged.target, _shares(result), prices)
-    return cast(Collection, asdict(plan)), None
+    wanted = judged.images if math.isinf(judged.missing) else min(judged.missing, judged.images)
+    if not wanted:
+        return None, None
+    images = judged.held_out.training(judged.images + wanted) - judged.available
+    plan = plan_collection(curves, SCORES[judged.metric], max(images, 1))
+    route = plan.by_class
+    if route.score <= plan.proportional or not route.total:
+        return None, "today's proportions are as good as any"
+    return {
+        "total": int(wanted),
+        "images": _shared_out(int(wanted), route.images),
+        "score": route.score,
+        "score_low": route.score_low,
+        "score_high": route.score_high,
+        "proportional": plan.proportional,
+    }, None
 
 
-def _no_allocation(judged: "Judgement", result: "StudyResult", curves: "ClassCurves") -> str | None:
+def _shared_out(total: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """Split a number in the proportions of some weights; the parts are whole and sum to it."""
+    everything = sum(weights.values())
+    parts = {name: total * weight // everything for name, weight in weights.items()}
+    rest = sorted(weights, key=lambda name: -(total * weights[name] % everything))
+    for name in rest[: total - sum(parts.values())]:
+        parts[name] += 1
+    return parts
+
+
+def _no_allocation(judged: "Judgement", curves: "ClassCurves", result: "StudyResult") -> str | None:
     if judged.status is Status.UNREACHABLE:
         return "the target lies above the ceiling, so that no images bring it"
     if judged.metric not in SCORES:
-        return f"{judged.metric} does not follow from the recalls of the classes alone"
+        return (
+            f"keep today's proportions: for {judged.metric}, plans by class that were carried out "
+            "gained nothing"
+        )
+    if not judged.tellable:
+        return "the number of missing images cannot be told"
     if len(curves.names) > MOST_CLASSES or result.findings["prior_shift"] is None:
         return f"no allocation is searched for more than {MOST_CLASSES} classes"
     return None
-
-
-def _shares(result: "StudyResult") -> Any:
-    tested = np.array(result.findings["tested"], dtype=np.float64)
-    return tested / tested.sum()
 
 
 def _money(
@@ -201,7 +230,10 @@ def _money(
     prices: dict[str, float] | None,
     budget: float | None,
 ) -> Money | None:
-    """Return the cost of the missing images in current proportions, and what a budget buys."""
+    """Return the cost of the missing images in current proportions, and what a budget buys.
+
+    Images are those of the data set: a test image costs as much as one to train on.
+    """
     if prices is None:
         return None
     price = mean_price(prices, dict(zip(curves.names, curves.images.tolist(), strict=True)))
@@ -209,7 +241,7 @@ def _money(
     def cost(images: float) -> float | None:
         if math.isinf(images):
             return None
-        return round(max(images - judged.available, 0.0) * price, 2)
+        return round(judged.more(images) * price, 2)
 
     found: Money = {
         "price": round(price, 6),
@@ -222,16 +254,32 @@ def _money(
     }
     if budget is not None and price > 0:
         found["buys"] = _bought(judged, result, math.floor(budget / price + 1e-9))
-        if _no_allocation(judged, result, curves) is None:
-            spent = within_budget(curves, judged.metric, _shares(result), prices, budget)
-            found["bought_by_class"] = cast(Route, asdict(spent))
+        if _no_allocation(judged, curves, result) is None:
+            # of what is bought, a part is held out: a training image costs more
+            share = 1.0 - judged.held_out.share
+            dear = {name: cost / share for name, cost in prices.items()}
+            spent = within_budget(curves, SCORES[judged.metric], dear, budget)
+            found["bought_by_class"] = _bought_by_class(spent, prices, share)
     return found
+
+
+def _bought_by_class(route: Route, prices: Mapping[str, float], share: float) -> Spent:
+    """Convert the training images of a route to images of the data set."""
+    images = {name: math.floor(number / share + 1e-9) for name, number in route.images.items()}
+    return {
+        "images": images,
+        "total": sum(images.values()),
+        "cost": round(sum(prices[name] * number for name, number in images.items()), 2),
+        "score": route.score,
+        "score_low": route.score_low,
+        "score_high": route.score_high,
+    }
 
 
 def _bought(judged: "Judgement", result: "StudyResult", images: int) -> Purchase:
     name = judged.class_name
     curve = result.curves[judged.metric] if name is None else result.class_curves[name]
-    total = judged.available + images
+    total = judged.held_out.training(judged.images + images)
     low, high = curve.interval(total, LEVEL)
     return {
         "images": images,

@@ -1,6 +1,8 @@
 """Compute the numbers that follow from the rest of a judged record, once for all reports."""
 
-from pytest_datasize.reports.records.record_types import Derived, GateRecord, Missing
+from pytest_datasize.curve.counts import CLOSE
+from pytest_datasize.curve.held_out import HeldOut
+from pytest_datasize.reports.records.record_types import DataSet, Derived, GateRecord, Missing
 
 
 def with_derived(record: GateRecord) -> GateRecord:
@@ -16,6 +18,9 @@ def derive(record: GateRecord) -> Derived:
     parameters = advice.get("parameters") if advice else None
     return {
         "missing": missing(record),
+        "data_set": data_set(record),
+        "close": record["confidence"] is None
+        and CLOSE[0] <= record["probability_sufficient"] <= CLOSE[1],
         "times_measured": None if required is None else required / record["sizes"][-1],
         "probability_insufficient": 1 - record["probability_sufficient"],
         "repeats": {
@@ -38,4 +43,31 @@ def missing(record: GateRecord) -> Missing | None:
         "images": max(required - available, 0),
         "low": max((required if low is None else low) - available, 0),
         "high": None if high is None else max(high - available, 0),
+    }
+
+
+def data_set(record: GateRecord) -> DataSet:
+    """Convert the numbers of training images to images of the data set."""
+    given = record.get("held_out")  # records of earlier versions lack it
+    held_out = HeldOut(given["share"], given["images"]) if given else HeldOut()
+    today = int(held_out.data_set(record["available"]))
+
+    def whole(training: int | None) -> int | None:
+        return None if training is None else int(held_out.data_set(training))
+
+    def more(images: int | None) -> int | None:
+        return None if images is None else max(images - today, 0)
+
+    required, low, high = (record["required"], record["required_low"], record["required_high"])
+    sure = record.get("required_sure", high)
+    return {
+        "images": today,
+        "required": whole(required),
+        "required_low": whole(low),
+        "required_high": whole(high),
+        "sure": whole(sure),
+        "missing": more(whole(required)),
+        "missing_low": more(whole(low)),
+        "missing_high": more(whole(high)),
+        "missing_sure": more(whole(sure)),
     }

@@ -1,10 +1,10 @@
 """Rank what could raise a score by its promise per effort: better training before collecting."""
 
-import math
 from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_datasize.curve.verdict import LEVEL, Status
 from pytest_datasize.reports.records.record_types import Lever
+from pytest_datasize.reports.records.selection import MOST_DOUBTFUL
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.verdict import Judgement
@@ -47,7 +47,8 @@ def levers(climb: "Climb", index: int) -> list[Lever]:
         return []
     gap = judged.target - judged.score
     found = [*_training(climb), *_promised(climb, judged), *_labels(climb.result, judged, gap)]
-    found += _collecting(climb.result, judged)
+    if judged.status is not Status.UNREACHABLE:
+        found += _collecting(climb.result, judged)
     return sorted(found, key=_promise)
 
 
@@ -92,6 +93,8 @@ def _labels(result: "StudyResult", judged: "Judgement", gap: float) -> list[Leve
     if not labels or not labels["number"] or judged.metric not in LIKE_ACCURACY:
         return []
     bound = labels["number"] / labels["judged"]
+    if bound > MOST_DOUBTFUL:
+        return []
     effort = LABEL_SECONDS * labels["number"]
     return [
         _lever(
@@ -107,13 +110,12 @@ def _labels(result: "StudyResult", judged: "Judgement", gap: float) -> list[Leve
 
 
 def _collecting(result: "StudyResult", judged: "Judgement") -> list[Lever]:
-    """Return collection: what the target needs, or as many images again."""
+    """Return collection: what the target needs, or as many images again, of the whole data set."""
     name = judged.class_name
     curve = result.curves[judged.metric] if name is None else result.class_curves[name]
     reaches = judged.available < judged.required <= MOST_TIMES * judged.available
-    more = judged.required - judged.available if reaches else judged.available
-    images = math.ceil(more)
-    total = judged.available + images
+    images = int(judged.missing) if reaches else judged.images
+    total = judged.held_out.training(judged.images + images)
     sign = -1 if result.outcomes[judged.metric].sign < 0 else 1
     low, high = curve.interval(total, LEVEL)
     now = sign * judged.score

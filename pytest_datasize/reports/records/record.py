@@ -12,6 +12,7 @@ from pytest_datasize.reports.records.record_types import (
     ConditionRecord,
     DataCheck,
     GateRecord,
+    Guess,
     ImagesPerClass,
     PlainRecord,
     PlanRecord,
@@ -164,6 +165,16 @@ def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
         "class": judged.class_name,
         "target": judged.target,
         "confidence": judged.confidence,
+        "level": judged.level,
+        "required_sure": _whole(judged.required_sure),
+        "score_sure": judged.score_sure,
+        "held_out": {"share": judged.held_out.share, "images": judged.held_out.images},
+        "guessing": _guess(judged, result),
+        "trend": {
+            "direction": judged.trend.direction,
+            "first": judged.trend.first,
+            "last": judged.trend.last,
+        },
         "verdict": judged.status.value,
         "failed": judged.status.value != "sufficient",
         "message": judged.summary,
@@ -223,6 +234,15 @@ def _self_check(trust: "Trust") -> SelfCheck | None:
 def _remedies(trust: "Trust") -> Remedies | None:
     found = trust.deciding
     return None if found is None else cast(Remedies, {**asdict(found), "text": str(found)})
+
+
+def _guess(judged: "Judgement", result: "StudyResult") -> Guess | None:
+    from pytest_datasize.curve.guessing import guessing
+
+    tested = result.findings.get("tested") if result.findings else None
+    counts = dict(zip(result.class_counts, tested, strict=True)) if tested else result.class_counts
+    found = guessing(judged.metric, counts)
+    return None if found is None else cast(Guess, asdict(found))
 
 
 def _whole(images: float) -> int | None:

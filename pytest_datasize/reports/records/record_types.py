@@ -182,10 +182,56 @@ class ScoreRange(TypedDict):
     most: list[float]
 
 
+class HeldOutImages(TypedDict):
+    """What is held out of the images that are collected: a share of them, or a fixed number."""
+
+    share: float
+    images: int
+
+
+class DataSet(TypedDict):
+    """Counts in images of the data set, those held out included; None: no number suffices.
+
+    `images` are those of today; `required` is their number for the target with its 90 % interval,
+    `sure` the number that suffices with a probability of 90 %. `missing` are those to add.
+    """
+
+    images: int
+    required: int | None
+    required_low: int | None
+    required_high: int | None
+    sure: int | None
+    missing: int | None
+    missing_low: int | None
+    missing_high: int | None
+    missing_sure: int | None
+
+
+class Guess(TypedDict):
+    """Scores without looking at the images: always the class `name`, and labels at random."""
+
+    name: str
+    majority: float
+    chance: float
+
+
+class MeasuredTrend(TypedDict):
+    """Whether the scores rise, are flat or fall, over which training sizes."""
+
+    direction: Literal["rising", "flat", "falling"]
+    first: int
+    last: int
+
+
 class Derived(TypedDict):
-    """Numbers that follow from the rest of a record, so that no report computes them."""
+    """Numbers that follow from the rest of a record, so that no report computes them.
+
+    `missing` counts training images; `data_set` counts all images that are collected.
+    """
 
     missing: Missing | None
+    data_set: DataSet
+    close: bool
     times_measured: float | None
     probability_insufficient: float
     repeats: ScoreRange
@@ -226,26 +272,30 @@ class ClassAdvice(TypedDict):
     doubled_high: float
 
 
-class Route(TypedDict):
-    """Images to add by class, their number and cost, and the score they bring."""
+class Spent(TypedDict):
+    """Images that a budget buys class by class, their cost, and the score that they bring."""
 
     images: dict[str, int]
-    total: int | None
-    low: int | None
-    high: int | None
-    cost: float | None
-    cost_low: float | None
-    cost_high: float | None
+    total: int
+    cost: float
     score: float
     score_low: float
     score_high: float
 
 
 class Collection(TypedDict):
-    """Two allocations that reach one target: by class, and in current proportions."""
+    """How to spread the images to add over the classes, and what that gains over proportions.
 
-    by_class: Route
-    proportional: Route
+    `total` is the number of missing images, or at most as many as there are today; `images` sums
+    to it. `proportional` is the score if they are added in today's proportions.
+    """
+
+    total: int
+    images: dict[str, int]
+    score: float
+    score_low: float
+    score_high: float
+    proportional: float
 
 
 class Purchase(TypedDict):
@@ -267,7 +317,7 @@ class Money(TypedDict):
     shortfall_high: float | None
     budget: float | None
     buys: Purchase | None
-    bought_by_class: Route | None
+    bought_by_class: Spent | None
 
 
 class RuleOfThumb(TypedDict):
@@ -480,6 +530,12 @@ class GateRecord(_Head, Projection, Evidence):
     """A judged requirement: one metric with its target, verdict, evidence and advice."""
 
     confidence: float | None
+    level: NotRequired[float]
+    required_sure: NotRequired[int | None]
+    score_sure: NotRequired[float]
+    held_out: NotRequired[HeldOutImages]
+    guessing: NotRequired[Guess | None]
+    trend: NotRequired[MeasuredTrend]
     verdict: Literal["sufficient", "undecided", "insufficient", "unreachable"]
     total: int
     extrapolated: bool

@@ -21,7 +21,7 @@ from pytest_datasize.reports.records.record_types import Record, RunContent
 from pytest_datasize.reports.records.selection import is_judged
 from pytest_datasize.reports.records.text import problem_text
 
-SCHEMA = 2
+SCHEMA = 3
 
 _COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILD_SOURCEVERSION", "CIRCLE_SHA1")
 """Environment variables with the commit on GitHub, GitLab, Jenkins, Azure and CircleCI."""

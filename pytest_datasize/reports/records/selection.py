@@ -1,6 +1,6 @@
 """Select, sort and count the records that a report shows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 from pytest_datasize.reports.records.record_types import (
@@ -13,6 +13,9 @@ from pytest_datasize.reports.records.record_types import (
     Record,
 )
 from pytest_datasize.requirement.checks import LEVELS
+
+MOST_DOUBTFUL = 0.3
+"""If the model contradicts a larger share of the labels, it is the model that is wrong."""
 
 
 def is_judged(record: Any) -> TypeGuard[GateRecord]:
@@ -124,39 +127,3 @@ def largest(images: Mapping[str, int], most: int) -> Largest:
     wanted = sorted(((n, name) for name, n in images.items() if n), reverse=True)
     rest = wanted[most:]
     return Largest([(name, n) for n, name in wanted[:most]], sum(n for n, _ in rest), len(rest))
-
-
-class Tally(NamedTuple):
-    """How many records of each kind a run has.
-
-    Attributes
-    ----------
-    judged, failed, unmet
-        Judged requirements; those that failed their test; those whose verdict is not sufficient.
-    conditions, conditions_failed
-        Conditions without training, and those that failed their test.
-    errors, skipped
-        Gates that could not be judged, and that were skipped.
-    """
-
-    judged: int
-    failed: int
-    unmet: int
-    conditions: int
-    conditions_failed: int
-    errors: int
-    skipped: int
-
-
-def tally(records: Sequence[Record]) -> Tally:
-    """Count the records of a run."""
-    requirements, without_training = judged(records), conditions(records)
-    return Tally(
-        judged=len(requirements),
-        failed=len(failures(records)),
-        unmet=sum(record["verdict"] != "sufficient" for record in requirements),
-        conditions=len(without_training),
-        conditions_failed=sum(record["failed"] for record in without_training),
-        errors=sum(record["verdict"] == "error" for record in records),
-        skipped=sum(record["verdict"] == "skipped" for record in records),
-    )

@@ -1,7 +1,8 @@
-"""Write the advice in words: one line each for the terminal, more with ``-v``."""
+"""Write the advice in words: what to know about the images, for ``-v``, Markdown and HTML."""
 
 from collections.abc import Iterator
 
+from pytest_datasize.curve.counts import count
 from pytest_datasize.reports.records.record_types import (
     Advice,
     Collection,
@@ -10,32 +11,29 @@ from pytest_datasize.reports.records.record_types import (
     Neighbours,
     Parameters,
     Redundancy,
-    Route,
     RuleOfThumb,
     TransferGain,
 )
-from pytest_datasize.reports.records.selection import largest
+from pytest_datasize.reports.records.selection import MOST_DOUBTFUL
 from pytest_datasize.reports.records.text import one_line
-from pytest_datasize.reports.wording.levers_text import ranking
-from pytest_datasize.reports.wording.models_text import second_look
+from pytest_datasize.reports.wording.levers_text import shares
+from pytest_datasize.reports.wording.models_text import how_to_reach_it
 
 _NAME = 40
-_MOST_NAMED = 6
 
 
-def headlines(record: GateRecord) -> list[tuple[str, str]]:
-    """Return (topic, sentence) pairs of what to do, one line each."""
+def topics(record: GateRecord) -> list[tuple[str, str]]:
+    """Return (topic, sentence) pairs of the advice on a requirement that needs action."""
     advice = record.get("advice")
-    found = list(_headlines(record, advice)) if advice else []
-    first = [("train", second_look(record)), ("next", ranking(record))]
-    return [*((topic, text) for topic, text in first if text), *found]
+    found = list(_topics(record, advice)) if advice else []
+    return [("train", text), *found] if (text := how_to_reach_it(record)) else found
 
 
-def _headlines(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:
+def _topics(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:
     if advice["collection"]:
-        yield "collect", collection(advice["collection"])
+        yield "collect", collection(record, advice["collection"])
     elif advice["collection_reason"] and record["verdict"] != "unreachable":
-        yield "collect", f"no allocation over classes: {advice['collection_reason']}"
+        yield "collect", one_line(advice["collection_reason"])
     if advice["money"]:
         yield "money", money(record, advice["money"])
     elif advice["money_reason"]:
@@ -82,70 +80,28 @@ def _facts(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:
         yield "numbers", f"without an interval: {said}"
 
 
-def collection(plan: Collection) -> str:
-    """Say which images to collect, and what they save.
-
-    Examples
-    --------
-    >>> route = {"images": {"rust": 120, "dent": 40, "good": 0}, "total": 160, "low": 60,
-    ...     "high": 400, "cost": None, "cost_low": None, "cost_high": None}
-    >>> collection({"by_class": route, "proportional": {**route, "total": 700, "high": None}})
-    "120 more of 'rust' and 40 more of 'dent': 160 images (60 to 400) instead of 700 (60 to any) \
-in today's proportions"
-    """
-    best, usual = plan["by_class"], plan["proportional"]
-    if best["total"] is None:
-        sure = f"less than {best['low']:,} surely do not" if best["low"] else "how many is open"
-        return (
-            "no number of images up to 16 times today's is more likely than not to bring the "
-            f"target ({sure}), however they are spread over the classes"
-        )
-    if best["total"] == 0:
-        return (
-            "nothing: fitted together, the classes' recalls meet the target already; "
-            "more repeats or test images would settle it"
-        )
-    wanted = largest(best["images"], _MOST_NAMED)
-    named = [f"{n:,} more of {one_line(name, _NAME)!r}" for name, n in wanted.named]
-    if wanted.other_classes:
-        named.append(f"{wanted.other_images:,} more of {wanted.other_classes} other classes")
-    listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
-    usual_total = (
-        f"{usual['total']:,} {_span(usual)}" if usual["total"] is not None else "no number"
-    )
+def collection(record: GateRecord, plan: Collection) -> str:
+    """Say how to spread the images to collect over the classes, and what that gains."""
     return (
-        f"{listed}: {best['total']:,} images {_span(best)}{_priced(best)} instead of "
-        f"{usual_total}{_priced(usual)} in today's proportions"
+        f"of the next {count(plan['total'])} images{shares(record)}: {plan['score']:.3f} "
+        f"({plan['score_low']:.3f} to {plan['score_high']:.3f}), instead of "
+        f"{plan['proportional']:.3f} in today's proportions"
     )
-
-
-def _span(route: Route) -> str:
-    high = "any" if route["high"] is None else f"{route['high']:,}"
-    return f"({route['low']:,} to {high})" if route["low"] is not None else f"(up to {high})"
-
-
-def _priced(route: Route) -> str:
-    if route["cost"] is None:
-        return ""
-    return f" for {_span_of_money(route['cost'], route['cost_low'], route['cost_high'])}"
-
-
-def _span_of_money(middle: float, low: float | None, high: float | None) -> str:
-    end = "any sum" if high is None else f"{high:,.2f}"
-    return f"{middle:,.2f} ({low or 0.0:,.2f} to {end})"
 
 
 def money(record: GateRecord, found: Money) -> str:
     """Say what the missing images cost, and what a budget buys."""
     parts = []
-    absent = record["derived"]["missing"]
-    if absent is not None and absent["images"] and found["shortfall"] is not None:
-        cost = _span_of_money(found["shortfall"], found["shortfall_low"], found["shortfall_high"])
-        parts.append(f"the missing images cost {cost} in today's proportions")
-    elif absent is None:
-        parts.append("no sum is known to buy the target")
-    else:
+    images = record["derived"]["data_set"]
+    if images["missing"] is None or not record["tellable"]:
+        parts.append("no sum can be named that reaches the target")
+    elif not images["missing"] or found["shortfall"] is None:
         parts.append("nothing more need be bought")
+    else:
+        least = f"at least {found['shortfall_low']:,.2f}" if found["shortfall_low"] else ""
+        most = f"at most {found['shortfall_high']:,.2f}" if found["shortfall_high"] else ""
+        span = ", ".join(end for end in (least, most) if end) or "no limits can be told"
+        parts.append(f"the missing images cost about {found['shortfall']:,.2f} ({span})")
     if buys := found["buys"]:
         parts.append(
             f"a budget of {found['budget']:,.2f} buys {buys['images']:,} images and a score of "
@@ -153,7 +109,7 @@ def money(record: GateRecord, found: Money) -> str:
         )
     if spent := found["bought_by_class"]:
         parts.append(
-            f"spent class by class {spent['score']:.3f} ({spent['score_low']:.3f} to "
+            f"spread by class {spent['score']:.3f} ({spent['score_low']:.3f} to "
             f"{spent['score_high']:.3f})"
         )
     return "; ".join(parts)
@@ -163,39 +119,43 @@ def labels(record: GateRecord, advice: Advice) -> str:
     """Say how many labels are doubtful, and what correcting them could add."""
     found = advice["labels"]
     number, judged = found["number"], found["judged"]
+    if number > MOST_DOUBTFUL * judged:
+        return (
+            f"the model contradicts {number:,} of {judged:,} labels: it is too weak to tell which "
+            "of them are wrong"
+        )
     first, gain = found["suspects"][0], record["derived"]["label_gain"] or 0.0
     return (
-        f"look at {number:,} of {judged:,} labels that held-out predictions contradict, first "
-        f"{one_line(first['image'], 60)} ({one_line(first['label'], _NAME)!r}, looks like "
-        f"{one_line(first['likely'], _NAME)!r}); correcting them adds 0 to "
-        f"{100 * gain:.1f} points to the held-out accuracy, as only a look tells how "
-        "many are wrong"
+        f"check {number:,} of {judged:,} labels that the model contradicts, starting with "
+        f"{one_line(first['image'], 60)} (labelled {one_line(first['label'], _NAME)!r}, looks "
+        f"like {one_line(first['likely'], _NAME)!r}); depending on how many are wrong, correcting "
+        f"them adds 0 to {100 * gain:.1f} points of accuracy"
     )
 
 
 def rule(record: GateRecord, found: RuleOfThumb) -> str:
     """Say where the rule of thumb and the learning curve disagree."""
     said = "enough" if found["met"] else "too few"
-    verdict = "they do not" if found["met"] else "they do suffice"
+    verdict = "not" if found["met"] else "enough"
     return (
-        f"{found['images_per_class']:,} images per class, the {found['reason']}, would call these "
-        f"{said} ({found['fewest']:,} in the smallest class); by the learning curve {verdict} for "
-        f"{record['target']:g}"
+        f"{found['images_per_class']:,} images per class, the {found['reason']}, says this is "
+        f"{said} (smallest class: {found['fewest']:,}); the learning curve says it is {verdict} "
+        f"for {record['target']:g}"
     )
 
 
 def domain(found: Neighbours) -> str:
     """Say how far transfer helps, from the neighbours in the embedding."""
     words = {
-        "near": "a near domain: the backbone separates these classes already",
-        "middling": "a middling domain: the backbone separates these classes in part",
-        "far": "a far domain: the backbone hardly separates these classes; another backbone or "
-        "fine-tuning may do more than images",
+        "near": "the backbone separates these classes well",
+        "middling": "the backbone separates these classes partly",
+        "far": "the backbone hardly separates these classes; another backbone or fine-tuning may "
+        "do more than images",
     }
     return (
-        f"{words[found['domain']]} ({100 * found['share']:.0f} % ({100 * found['low']:.0f} to "
-        f"{100 * found['high']:.0f}) of images have a nearest neighbour of their class, "
-        f"{100 * found['chance']:.0f} % by chance)"
+        f"{words[found['domain']]}: for {100 * found['share']:.0f} % of images "
+        f"({100 * found['low']:.0f} to {100 * found['high']:.0f}) the nearest neighbour has the "
+        f"same class; chance is {100 * found['chance']:.0f} %"
     )
 
 
@@ -234,27 +194,22 @@ def copies(found: Redundancy) -> str:
     >>> found = {"images": 2000, "different": 1874, "effective": 1880.2, "low": 1876.0,
     ...     "high": 1902.4, "measured": True, "number": 110, "contested": 2}
     >>> copies(found)
-    '2,000 images, of which 1,874 are not near-copies of another; they are worth 1,880 (1,876 to \
-1,902) independent ones; 2 of 110 groups of copies stand under several labels'
+    '126 of 2,000 images are near-copies; counted as independent images the set is worth 1,876 to \
+1,902; 2 of 110 groups of copies have several labels'
     >>> copies({**found, "different": 2000, "number": 0, "contested": 0})
-    '2,000 images, none of which was found to be a near-copy of another'
+    'no near-copies were found among 2,000 images'
     """
     if not found["number"]:
-        return f"{found['images']:,} images, none of which was found to be a near-copy of another"
-    worth = (
-        f"{found['effective']:,.0f} ({found['low']:,.0f} to {found['high']:,.0f}) independent ones"
-        if found["measured"]
-        else f"{found['low']:,.0f} to {found['high']:,.0f} independent ones (too few groups of "
-        "copies, or none held out, to measure what copies add)"
-    )
+        return f"no near-copies were found among {found['images']:,} images"
     contested = (
-        f"; {found['contested']} of {found['number']:,} groups of copies stand under several labels"
+        f"; {found['contested']} of {found['number']:,} groups of copies have several labels"
         if found["contested"]
         else ""
     )
     return (
-        f"{found['images']:,} images, of which {found['different']:,} are not near-copies of "
-        f"another; they are worth {worth}{contested}"
+        f"{found['images'] - found['different']:,} of {found['images']:,} images are near-copies; "
+        f"counted as independent images the set is worth {found['low']:,.0f} to "
+        f"{found['high']:,.0f}{contested}"
     )
 
 
@@ -269,15 +224,13 @@ def parameters(record: GateRecord, found: Parameters) -> str:
 
 
 def more(record: GateRecord) -> Iterator[str]:
-    """Yield what ``-v`` adds: facts, every class's recall, doubtful labels, groups of copies."""
+    """Yield what ``-v`` adds: all advice, every class's recall, doubtful labels, copies."""
     advice = record.get("advice")
     if not advice:
         return
     found = advice.get("redundancy")
-    if found and found["number"] and not record["failed"]:  # a failed one shows it anyway
-        yield f"  copies   {copies(found)}"
-    for topic, sentence in facts(record):
-        yield f"  {topic:<8} {one_line(sentence)}"
+    for topic, sentence in (*topics(record), *facts(record)):
+        yield f"  {topic:<9}  {one_line(sentence)}"
     yield "  recall by class today, and with twice its images (all classes fitted together)"
     for row in advice["classes"]:
         yield (

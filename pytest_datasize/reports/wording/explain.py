@@ -1,49 +1,44 @@
-"""Explain a failed requirement in words: measured, projected, how sure, what is missing."""
+"""Write a judged requirement in words: verdict, score now, images needed, best score, trust."""
 
 from collections.abc import Mapping, Sequence
 
+from pytest_datasize.curve.counts import count, percent
 from pytest_datasize.reports.records.record_types import (
+    DataSet,
     GateRecord,
-    Missing,
     Projection,
     Record,
     RequiredImages,
     SelfCheck,
 )
-from pytest_datasize.reports.records.selection import exceeded_only, is_condition, is_judged
-from pytest_datasize.reports.records.text import one_line
-from pytest_datasize.reports.wording import condition_text, models_text
-from pytest_datasize.reports.wording.advice_text import headlines
+from pytest_datasize.reports.records.selection import exceeded_only, is_judged
+from pytest_datasize.reports.records.text import first_line, one_line
+from pytest_datasize.reports.wording import models_text
 
 _NAME = 60
 """Longest name of a class in a sentence; reports show the full name elsewhere."""
 
-_ROUGH = "(rough, without an interval: the spread behind it is an estimate itself)"
+sure = percent
 
 
 def failure(records: Sequence[Record]) -> str:
-    """Return the text of a failed gate; its first line is complete by itself."""
-    first, *others = (text for record in records for text in reasons(record))
-    also = [f"also: {text}" for text in others]
-    explained = [line for record in records for line in _below(record)]
-    return "\n".join(one_line(line) for line in [first, *also, *explained])
-
-
-def _below(record: Record) -> list[str]:
-    if is_condition(record):
-        return ["", *condition_text.details(record)]
-    return details(record) if is_judged(record) else []
+    """Return the text of a failed gate: a line for each reason, the number first."""
+    return "\n".join(one_line(text) for record in records for text in reasons(record))
 
 
 def reasons(record: Record) -> list[str]:
     """Return why a requirement failed: too few images, too steep a rise since the baseline."""
     if not is_judged(record):
-        return [record["message"]]
+        return [first_line(record["message"])] if record["verdict"] != "error" else [_all(record)]
     change = record["baseline"]
     found = [record["message"]] if record["verdict"] != "sufficient" else []
     if change and change["exceeded"]:
         found.append(f"{subject(record)}: {change['text']}")
     return found
+
+
+def _all(record: Record) -> str:
+    return record["message"]
 
 
 def subject(record: Projection) -> str:
@@ -52,106 +47,246 @@ def subject(record: Projection) -> str:
     return record["metric"] if name is None else f"recall of {one_line(name, _NAME)!r}"
 
 
+def headline(record: GateRecord) -> str:
+    """Say the verdict with its certainty, such as ``NOT ENOUGH IMAGES for accuracy 0.9``."""
+    target = f"{subject(record)} {record['target']:g}"
+    probability = record["probability_sufficient"]
+    close = ", too close to call" if record["derived"]["close"] else ""
+    if exceeded_only(record):
+        return f"MORE IMAGES NEEDED THAN BEFORE for {target}"
+    if record["verdict"] == "sufficient":
+        return f"ENOUGH IMAGES for {target} ({sure(probability)} sure{close})"
+    if record["verdict"] == "unreachable":
+        return f"OUT OF REACH: {target} (more than 95 % sure)"
+    if record["verdict"] == "undecided" or not_certain(record):
+        return (
+            f"{'UNDECIDED' if record['verdict'] == 'undecided' else 'NOT CERTAIN ENOUGH'} for "
+            f"{target} ({sure(probability)} sure that the images suffice, "
+            f"{confidence(record)} is required)"
+        )
+    return f"NOT ENOUGH IMAGES for {target} ({sure(1 - probability)} sure{close})"
+
+
+def not_certain(record: GateRecord) -> bool:
+    """Whether the images probably suffice, but not as surely as they must."""
+    return record["verdict"] == "insufficient" and record["probability_sufficient"] >= 0.5
+
+
+def lines(record: GateRecord) -> list[tuple[str, str]]:
+    """Return (label, text) pairs: the score now, what is needed, and the best possible score."""
+    found = [("now", now(record)), ("needed", needed(record)), ("best", best(record))]
+    if record["baseline"] and record["baseline"]["found"]:
+        found.insert(2, ("before", record["baseline"]["text"]))
+    return found
+
+
+def now(record: GateRecord) -> str:
+    """Write the score with all images, beside that of guessing."""
+    images = record["derived"]["data_set"]["images"]
+    text = f"{interval(record, 'score_at_available')} with your {images:,} images"
+    guess = record.get("guessing")
+    if guess is None:
+        return text
+    if record["target"] <= guess["majority"]:
+        return f"{text}; {proves_nothing(record)}"
+    return f"{text}; guessing scores {max(guess['majority'], guess['chance']):.3f}"
+
+
+def proves_nothing(record: GateRecord) -> str:
+    """Say that a target is no higher than what one answer for all images scores."""
+    guess = record.get("guessing")
+    assert guess is not None
+    return (
+        f"the target {record['target']:g} proves nothing: always answering "
+        f"{one_line(guess['name'], 30)!r} scores {guess['majority']:.3f}"
+    )
+
+
+def certainty(record: GateRecord) -> str:
+    """Write for a table how sure the verdict is; of an undecided one, that the images suffice."""
+    probability = record["probability_sufficient"]
+    if record["verdict"] == "unreachable":
+        return ">95 %"
+    if record["verdict"] == "insufficient" and not not_certain(record):
+        probability = 1 - probability
+    if probability < 0.01:
+        return "<1 %"
+    return ">99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+
+
+def needed(record: GateRecord) -> str:
+    """Write how many images of the data set are needed beyond those of today."""
+    verdict, found = record["verdict"], record["derived"]["data_set"]
+    if verdict == "unreachable":
+        return "no number of images is enough for this model"
+    if verdict == "sufficient":
+        return enough(record)
+    if verdict == "undecided":
+        return deciding(record)
+    if flat := shape(record):
+        return flat
+    missing = found["missing"]
+    if missing is None or not record["tellable"]:
+        return f"more images than the curve can tell{_at_least(found)}"
+    if not_certain(record):
+        return f"about {count(missing)} more images to be as sure as is required"
+    far = "; far beyond what was measured" if record["extrapolated"] else ""
+    return f"about {count(missing)} more images ({_range(found)}{far})"
+
+
+def shape(record: GateRecord) -> str:
+    """Say that more images do not help this model, if the measured scores say so; else empty."""
+    trend = record.get("trend")
+    if trend is None or trend["direction"] == "rising" or record["tellable"]:
+        return ""
+    return (
+        f"more images do not help this model: its score is {trend['direction']} from "
+        f"{trend['first']:,} to {trend['last']:,} training images"
+    )
+
+
+def enough(record: GateRecord) -> str:
+    """Write how many of the images are enough, and the highest target that they carry."""
+    found = record["derived"]["data_set"]
+    text = f"about {count(found['required'] or 0)} images are enough"
+    if found["sure"] is not None and found["sure"] > (found["required"] or 0):
+        text += f" (90 % sure with {count(found['sure'])})"
+    carried = record.get("score_sure")
+    if carried is None:
+        return text
+    return f"{text}; these images carry a target of {carried:.3f} with 90 %"
+
+
+def deciding(record: GateRecord) -> str:
+    """Say what would decide an undecided verdict."""
+    found = record["remedies"]
+    ways = []
+    if found:
+        held = record["derived"]["data_set"]["images"] / max(record["available"], 1)
+        if more := found["training_images"]:
+            images = max(more - record["available"], 1) * held
+            ways.append(f"add about {count(images)} images")
+        if found["test_images"]:
+            ways.append(f"test on about {count(found['test_images'])} images")
+        if found["repeats"]:
+            ways.append(f"run {found['repeats']:,} repeats")
+    said = ", or ".join(ways) or "try a model with a better score"
+    return f"more certainty; to decide, {said} (rough estimates)"
+
+
+def _range(found: DataSet) -> str:
+    least = f"at least {count(found['missing_low'])}" if found["missing_low"] else "perhaps none"
+    if found["missing_sure"] is None:
+        return f"{least}; no upper limit can be told"
+    return f"{least}; 90 % sure with {count(found['missing_sure'])}"
+
+
+def _at_least(found: DataSet) -> str:
+    return f", at least {count(found['missing_low'])}" if found["missing_low"] else ""
+
+
+def needed_briefly(record: GateRecord) -> str:
+    """Write the needed images for a table: one number, or words where no number is known."""
+    found = record["derived"]["data_set"]
+    if record["verdict"] == "unreachable":
+        return "out of reach"
+    if record["verdict"] == "sufficient":
+        return f"{count(found['required'] or 0)} of {found['images']:,}"
+    if found["missing"] is None or not record["tellable"] or shape(record):
+        low = found["missing_low"]
+        return f"{count(low)} more, or far more" if low else "cannot be told"
+    if record["verdict"] == "undecided" and not found["missing"]:
+        return "more certainty"
+    return f"{count(found['missing'])} more"
+
+
 def required(record: RequiredImages) -> str:
-    """Write the required number of images with its interval."""
+    """Write the required number of training images with its interval, in digits that are known."""
     low, high = record["required_low"], record["required_high"]
     if record["required"] is None:
-        return "none" if low is None else f"over {low:,}"
-    return f"{record['required']:,} ({low:,} to {f'{high:,}' if high else 'any'})"
+        return "out of reach" if low is None else f"{count(low)} or more"
+    end = f"to {count(high)}" if high is not None else "or more"
+    return f"{count(record['required'])} ({count(low or 0)} {end})"
+
+
+def best(record: GateRecord) -> str:
+    """Write the score with any number of images, and whether the target lies below it."""
+    text = f"{interval(record, 'ceiling')} with unlimited images"
+    if record["verdict"] == "sufficient":
+        return text
+    sign = -1 if record["fit"]["sign"] < 0 else 1
+    target = sign * record["target"]
+    ends = sorted(sign * record[end] for end in ("ceiling_low", "ceiling_high"))
+    if ends[0] >= target:
+        return f"{text}: within reach"
+    if ends[1] < target:
+        return f"{text}: out of reach"
+    return f"{text}: perhaps out of reach"
 
 
 def sentence(record: GateRecord) -> str:
-    """Say in a sentence or two what failed, how sure that is and what to do."""
-    name, target = subject(record), f"{record['target']:g}"
-    score = f"{name} is {interval(record, 'score_at_available')} with all {_available(record)}"
-    verdict = record["verdict"]
+    """Say in a sentence or two what was found, for one line of a report."""
     change = record["baseline"]
     if change and exceeded_only(record):
-        return f"{name}: {change['text']}. Look at what changed in the images, labels or model."
-    if verdict == "sufficient":
-        return f"{score}, {target} is asked: enough, {sure(record['probability_sufficient'])} sure."
-    if verdict == "unreachable":
-        return (
-            f"{name} levels off at {interval(record, 'ceiling')}, {target} is asked: out of reach, "
-            "more than 95 % sure. More images will not help; try another backbone, image_size or "
-            "strategy, or mend labels."
-        )
-    if verdict == "undecided":
-        return (
-            f"{score}, {target} is asked: {sure(record['probability_sufficient'])} sure that this "
-            f"is enough, {confidence(record)} asked. Any of these would decide: "
-            f"{_deciding(record)} {_ROUGH}."
-        )
-    derived = record["derived"]
-    doubt = sure(derived["probability_insufficient"])
-    short = f"{score}, {target} is asked: too few images, {doubt} sure. "
-    absent = derived["missing"]
-    if absent is None or not record["tellable"]:
-        return short + (
-            "How many would do is beyond what the curve can tell; try another backbone, "
-            "image_size or strategy before collecting."
-        )
-    if not absent["images"]:
-        return short + f"More than {record['available']:,} are needed to be as sure as asked."
-    return short + f"Collect {_more(absent)}."
+        return f"{subject(record)}: {change['text']}. Look at what changed in images or model."
+    return f"{headline(record)}: now {now(record)}; needed: {needed(record)}."
 
 
 def confidence(record: GateRecord) -> str:
-    """Write the required confidence; higher than asked if other models fell short before."""
-    asked = record["confidence"]
-    if asked is None:
-        return "none"
-    levels = [model["level"] for model in record.get("models", []) if model["judged"]]
-    return f"{round(100 * max([asked, *(level or 0.0 for level in levels)]), 1):g} %"
+    """Write the required probability; it is higher if other models fell short before."""
+    asked = max(record["confidence"] or 0.5, record.get("level") or 0.0)
+    return f"{round(100 * asked, 1):g} %"
 
 
-def _deciding(record: GateRecord) -> str:
-    found = record["remedies"]
-    return found["text"] if found else "nothing that is known"
-
-
-def _available(record: GateRecord) -> str:
-    return f"{record['available']:,} training images"
-
-
-def _more(absent: Missing) -> str:
-    """Write how many images are missing, with the interval."""
-    from pytest_datasize.curve.counts import count
-
-    low, high = absent["low"], absent["high"]
-    least = count(low) if low else "perhaps none"
-    span = f"{least}, perhaps far more" if high is None else f"{least} to {count(high)}"
-    return f"about {count(absent['images'])} more training images ({span})"
+def belief(record: GateRecord) -> str:
+    """Say whether the curve without its largest sizes predicts what was measured, briefly."""
+    found = record["self_check"]
+    if found is None:
+        return ""
+    held = found["low"] <= found["measured"] <= found["high"]
+    return (
+        f"predicted {found['predicted']:.3f} ({found['low']:.3f} to {found['high']:.3f}) from "
+        f"smaller sizes, measured {found['measured']:.3f}" + ("" if held else ": trust it less")
+    )
 
 
 def details(record: GateRecord) -> list[str]:
     """Return the explanation of one judged requirement, one statement per line."""
-    tried = list(enumerate(models_text.lines(record)))
     per_size = record["measured"]["mean"]
     smallest, largest = record["sizes"][0], record["sizes"][-1]
     trained = f"{len(record['sizes'])} sizes, {len(record['scores'][0])} repeats"
     if record["n_trials"] < record["n_trials_planned"]:
         trained += f"; sure after {record['n_trials']} of {record['n_trials_planned']} trials"
-    lines = [
-        "",
-        f"{subject(record)}, target {record['target']:g}, verdict {record['verdict']}",
+    guess = record.get("guessing")
+    tried = list(enumerate(models_text.lines(record)))
+    found = [
+        f"{headline(record)}; ranges in parentheses are 90 % intervals",
+        *(f"  {label:<9}  {text}" for label, text in lines(record)),
         f"  measured   {per_size[0]:.3f} with {smallest:,} training images, "
         f"{per_size[-1]:.3f} with {largest:,} ({trained})",
-        f"  projected  {interval(record, 'score_at_available')} with all "
-        f"{record['available']:,} available; ceiling {interval(record, 'ceiling')}",
-        f"  certainty  {sure(record['probability_sufficient'])} that the available images suffice; "
-        "intervals hold the truth with 90 %",
-        f"  missing    {missing(record)}",
+        f"  images     {images(record)}",
         f"  test set   {test_set(record)}",
-        *([f"  check      {check(record['self_check'])}"] if record["self_check"] else []),
+        f"  check      {check(record['self_check'])}" if record["self_check"] else "",
+        f"  guessing   always {one_line(guess['name'], 30)!r}: {guess['majority']:.3f}; by chance: "
+        f"{guess['chance']:.3f}"
+        if guess
+        else "",
         f"  from       {record['source']}; {model(record)}, {record['device']}, "
         f"seed {record['seed']}",
         *(f"  {'models' if not number else '':<9}  {line}" for number, line in tried),
     ]
-    if record["baseline"]:
-        lines.append(f"  baseline   {record['baseline']['text']}")
-    lines += [f"  {topic:<9}  {said}" for topic, said in headlines(record)]
-    return lines + [f"  note       {note}" for note in record["notes"]]
+    return [line for line in found if line] + [f"  note       {note}" for note in record["notes"]]
+
+
+def images(record: GateRecord) -> str:
+    """Say how many images are trained on and held out, and the required training images."""
+    held = record.get("held_out")
+    share = 100 * held["share"] if held else 0.0
+    text = f"{record['available']:,} to train on of {record['total']:,}"
+    if share:
+        text += f"; {share:.0f} % of all are held out to test"
+    text += f"; required to train on: {required(record)}"
+    return text + (f"; {extrapolation(record)}" if record["extrapolated"] else "")
 
 
 def model(record: GateRecord) -> str:
@@ -171,60 +306,35 @@ def model(record: GateRecord) -> str:
     return text
 
 
-def missing(record: GateRecord) -> str:
-    """Say how many images are missing, or why no number suffices."""
-    if record["verdict"] == "unreachable":
-        return (
-            "more images alone will not do: try another backbone, image_size or strategy, "
-            "or mend labels"
-        )
-    if record["verdict"] == "undecided":
-        return f"certainty; any of these would give it: {_deciding(record)} {_ROUGH}"
-    absent = record["derived"]["missing"]
-    if absent is None or not record["tellable"]:
-        return "more than the curve can tell; it flattens below the target within its interval"
-    if not absent["images"]:
-        return "nothing"
-    high = absent["high"]
-    span = f"({absent['low']:,} to {'any' if high is None else f'{high:,}'})"
-    return f"{absent['images']:,} {span} images on top of {record['available']:,}" + (
-        f"; {extrapolation(record)}" if record["extrapolated"] else ""
-    )
-
-
 def extrapolation(record: GateRecord) -> str:
     """Say how far the required number lies beyond the measured sizes."""
     times = record["derived"]["times_measured"]
-    return "" if times is None else f"an extrapolation to {times:.1f} times what was measured"
+    return "" if times is None else f"an extrapolation to {times:.2g} times what was measured"
 
 
 def test_set(record: GateRecord) -> str:
     """Say how far the sampling of test images moves the score, and how many would suffice."""
     text = (
-        f"{record['n_test']:,} images behind each score, {record['n_test_distinct']:,} different "
-        f"ones in all: ±{100 * record['test_margin']:.1f} points"
+        f"each score is of {record['n_test']:,} images ({record['n_test_distinct']:,} different "
+        f"ones over all repeats), so that chance moves it by ±{100 * record['test_margin']:.1f} "
+        "points"
     )
-    if needed := record["test_images_to_tell"]:
-        text += f"; about {needed:,} needed to tell score and target apart at 90 %"
+    if wanted := record["test_images_to_tell"]:
+        text += f"; about {count(wanted)} test images would separate score and target"
     return text
 
 
 def check(found: SelfCheck) -> str:
-    """Say what the curve without its largest sizes would have projected."""
+    """Say what the curve without its largest sizes predicts, and what was measured."""
     sizes = "its largest size" if found["left_out"] == 1 else "its two largest sizes"
+    held = found["low"] <= found["measured"] <= found["high"]
     return (
-        f"the curve without {sizes} projects {found['predicted']:.3f} ({found['low']:.3f} to "
-        f"{found['high']:.3f}) at {found['size']:,}; measured {found['measured']:.3f}"
+        f"fitted without {sizes}, the curve predicts {found['predicted']:.3f} "
+        f"({found['low']:.3f} to {found['high']:.3f}) at {found['size']:,} training images; "
+        f"measured: {found['measured']:.3f}, {'inside' if held else 'OUTSIDE: trust it less'}"
     )
 
 
 def interval(record: Mapping[str, object], name: str) -> str:
     """Write a number with its 90 % interval."""
     return f"{record[name]:.3f} ({record[f'{name}_low']:.3f} to {record[f'{name}_high']:.3f})"
-
-
-def sure(probability: float) -> str:
-    """Write a probability without claiming certainty."""
-    if probability < 0.01:
-        return "less than 1 %"
-    return "more than 99 %" if probability > 0.99 else f"{probability * 100:.0f} %"

@@ -46,33 +46,22 @@ def _line(model: Model) -> str:
 
 
 def second_look(record: GateRecord) -> str:
-    """Say what better training did or could do for the target; empty if there is nothing to say."""
+    """Say how to try better training, if nobody has; empty if there is nothing to say."""
     found = {model["name"]: model for model in record.get("models", [])}
     look, asked = found.get("second look"), found.get("as asked")
     if record["verdict"] == "sufficient":
         return ""  # see how_to_reach_it
     if asked is not None and asked["strategy"] == "feature_extraction":
         return (
-            "Only a head on the frozen backbone was trained, as asked. Before collecting, try "
-            "strategy='auto' or 'fine_tuning': better training may need fewer images."
+            "Train better first: strategy='auto' or 'fine_tuning' may need fewer images (not tried)"
         )
-    if look is None:
+    if look is None or not look["reason"]:
         return ""
-    if not look["reason"]:
-        return (
-            f"Fine-tuning the backbone was tried, too, and reaches {look['score']:.3f}: more "
-            "images are needed, or another backbone."
-            if not look["judged"]
-            else "This is with the backbone fine-tuned, the best of the models tried."
-        )
-    if look["seconds"] is not None:
-        minutes = max(1, math.ceil(1.5 * look["seconds"] / _ROUND))
-        return (
-            f"Better training was not tried: {one_line(look['reason'], _REASON)}. Try it before "
-            f"collecting, in about {look['seconds'] / 60:.0f} min: pytest "
-            f"{one_line(record['nodeid'])!r} --datasize-second-look={minutes}m"
-        )
-    return f"Better training was not tried: {one_line(look['reason'], _REASON)}."
+    if look["seconds"] is None:
+        return f"Train better first (not tried: {one_line(look['reason'], _REASON)})"
+    minutes = max(1, math.ceil(1.5 * look["seconds"] / _ROUND))
+    about = max(1, round(look["seconds"] / _ROUND))
+    return f"Train better first (about {about} min): --datasize-second-look={minutes}m"
 
 
 def how_to_reach_it(record: GateRecord) -> str:

@@ -1,39 +1,75 @@
-"""Summarise a run as a whole, for several reports."""
+"""Summarise a run as a whole, in the same words in every report."""
 
 from collections.abc import Sequence
 
+from pytest_datasize.curve.counts import count
 from pytest_datasize.reports.records.record_types import Record
-from pytest_datasize.reports.records.selection import tally
+from pytest_datasize.reports.records.selection import (
+    conditions,
+    exceeded_only,
+    judged,
+    unscored,
+)
 
 
 def headline(records: Sequence[Record]) -> str:
     """Return the outcome of a run in one line.
 
+    Gates that fell short as expected (``xfail``) or only warn are counted apart.
+
     Examples
     --------
     >>> headline([])
-    'no requirement was judged'
+    'No gate was judged'
     """
-    count = tally(records)
+    gates = judged(records)
+    unmet = [one for one in gates if one["verdict"] != "sufficient" or exceeded_only(one)]
+    short = [one for one in unmet if one["verdict"] == "insufficient"]
     said = []
-    if count.judged:
-        noun = "requirement" if count.judged == 1 else "requirements"
-        said.append(
-            f"{count.failed} of {count.judged} {noun} failed"
-            if count.failed
-            else f"all {count.judged} {noun} met"
-            if count.judged > 1
-            else "the requirement is met"
-        )
-        if count.unmet and not count.failed:  # expected failures, and doubts that only warn
-            said = [f"no requirement failed, {count.unmet} of {count.judged} not met"]
-    if count.conditions:
-        noun = "condition" if count.conditions == 1 else "conditions"
-        said.append(
-            f"{count.conditions_failed} of {count.conditions} {noun} failed"
-            if count.conditions_failed
-            else f"{count.conditions} {noun} met"
-        )
-    said += [f"{count.errors} could not be judged"] * bool(count.errors)
-    said += [f"{count.skipped} skipped"] * bool(count.skipped)
-    return ", ".join(said) or "no requirement was judged"
+    if short:
+        said.append(f"{_gates(len(short))} short{_more(short)}")
+    for verdict, words in (("unreachable", "out of reach"), ("undecided", "undecided")):
+        if number := sum(one["verdict"] == verdict for one in unmet):
+            said.append(f"{number} {words}")
+    if number := sum(map(exceeded_only, unmet)):
+        said.append(f"{number} risen too far since the baseline")
+    failed = [one for one in conditions(records) if one["verdict"] == "unmet"]
+    for kind, words in (
+        ("images_per_class", "with too few images of a class"),
+        ("represents", "unlike the deployment"),
+    ):
+        if number := sum(one["check"]["kind"] == kind for one in failed):
+            said.append(f"{number} {words}")
+    others = unscored(records)
+    errors = sum(one["verdict"] == "error" for one in others)
+    skipped = sum(one["verdict"] == "skipped" for one in others)
+    met = len(gates) - len(unmet) + len(conditions(records)) - len(failed)
+    said += [f"{errors} could not be judged"] * bool(errors)
+    said += [f"{skipped} skipped"] * bool(skipped)
+    wrong = [one for one in records if one["failed"]]
+    if not said:
+        return f"Enough images: {_gates(met)} met" if met else "No gate was judged"
+    said += [f"{met} met"] * bool(met)
+    if not wrong:
+        title = "No gate failed"
+    elif short or failed:
+        title = "Not enough images"
+    else:
+        title = "Target out of reach" if len(unmet) == 1 and not errors else "Not met"
+        title = "Not judged" if errors and not unmet else title
+    return f"{title}: {', '.join(said)}"
+
+
+def _gates(number: int) -> str:
+    return f"{number} gate" if number == 1 else f"{number} gates"
+
+
+def _more(short: Sequence[Record]) -> str:
+    """Write the largest number of missing images per data set, summed; empty if untellable."""
+    most: dict[str, int] = {}
+    for record in judged(short):
+        missing = record["derived"]["data_set"]["missing"]
+        if missing is None or not record["tellable"]:
+            return ""
+        most[record["source"]] = max(most.get(record["source"], 0), missing)
+    return f" (about {count(sum(most.values()))} more images)"
