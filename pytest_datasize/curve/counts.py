@@ -7,15 +7,15 @@ CLOSE = (0.4, 0.6)
 
 
 def count(images: float) -> str:
-    """Write a projected number of images with two digits: more of them are not known.
+    """Write a projected number of images with two digits, rounded up: more are not known.
 
     Examples
     --------
     >>> count(3127), count(96), count(12_345_678), count(104)
-    ('3,100', '96', '12 million', '100')
+    ('3,200', '96', '13 million', '110')
     """
-    digits = len(str(math.ceil(images)))
-    rounded = int(round(images, min(0, 2 - digits))) if digits > 2 else math.ceil(images)
+    step = 10 ** max(0, len(str(math.ceil(images))) - 2)
+    rounded = math.ceil(images / step) * step
     return f"{rounded / 1e6:g} million" if rounded >= 1_000_000 else f"{rounded:,}"
 
 

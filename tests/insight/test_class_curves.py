@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_datasize.curve.advice.class_curves import ClassCurves, fit_classes, prior_shift
-from pytest_datasize.curve.advice.collection_plan import plan_collection, within_budget
+from pytest_datasize.curve.advice.collection_plan import SCORES, plan_collection, within_budget
 from pytest_datasize.curve.outcomes import gather
 
 SIZES = (40, 80, 160, 320)
@@ -82,25 +82,34 @@ def made(levels, images, rise=0.8, noise=0.05):
     )
 
 
+WORST = SCORES["recall_per_class"]
+
+
+def mean(recalls):
+    return recalls.mean(axis=-1)
+
+
 def test_the_plan_follows_the_need_and_the_prices():
     curves = made([2.0, 0.6, 0.6], [300, 60, 60])
-    shares = np.full(3, 1 / 3)
-    plan = plan_collection(curves, "recall_per_class", 0.75, shares)
+    plan = plan_collection(curves, WORST, 200)
     assert plan.by_class.images["c0"] == 0
-    assert plan.by_class.total < 0.5 * plan.proportional.total
-    assert plan.by_class.low <= plan.by_class.total <= plan.by_class.high
-    assert plan.by_class.cost is None
+    assert plan.by_class.total == sum(plan.by_class.images.values()) == 200
+    assert plan.by_class.score > plan.proportional
     dear = {"c0": 1.0, "c1": 20.0, "c2": 1.0}
-    bought = plan_collection(curves, "balanced_accuracy", 0.8, shares, dear).by_class
+    bought = within_budget(curves, mean, dear, 300.0)
     assert bought.images["c2"] > 3 * bought.images["c1"]
     assert bought.cost == sum(dear[name] * n for name, n in bought.images.items())
 
 
-def test_no_plan_where_nothing_is_sure_enough():
-    flat = made([0.0, 0.0], [100, 100], rise=0.001)
-    plan = plan_collection(flat, "accuracy", 0.9, np.array([0.5, 0.5]))
-    assert plan.by_class.total is None
-    assert plan.by_class.images == {}
+def test_a_class_that_cannot_help_is_not_bought():
+    flat = made([0.0, 0.0], [100, 100], rise=-0.001)
+    assert plan_collection(flat, WORST, 50).by_class.total == 0
+    far = made([3.0, 0.0, 3.0], [100, 100, 100])
+    assert set(plan_collection(far, WORST, 60).by_class.images.items()) == {
+        ("c0", 0),
+        ("c1", 60),
+        ("c2", 0),
+    }
 
 
 @settings(max_examples=15, deadline=None)
@@ -108,5 +117,5 @@ def test_no_plan_where_nothing_is_sure_enough():
 def test_a_budget_is_never_overspent(budget, price):
     curves = made([1.0, 0.0], [100, 50])
     prices = {"c0": price, "c1": 2 * price}
-    spent = within_budget(curves, "recall_per_class", np.array([0.5, 0.5]), prices, budget)
-    assert spent.cost <= budget + 1e-6 + 3 * price  # whole images of the last step
+    spent = within_budget(curves, WORST, prices, budget)
+    assert spent.cost <= budget

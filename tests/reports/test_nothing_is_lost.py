@@ -8,6 +8,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from pytest_datasize.__main__ import main
+from pytest_datasize.curve.counts import count
 from pytest_datasize.plugin import progress
 from pytest_datasize.reports.formats import draw, html_page, terminal
 from pytest_datasize.reports.publishers import github
@@ -384,10 +385,10 @@ def test_ask_takes_prices_by_class(repository, capsys):
     repository.runpytest("--datasize-json=a.json")
     path = str(repository.path / "a.json")
     [record] = json.loads((repository.path / "a.json").read_text())["requirements"]
-    more = 500 - record["available"]
+    more = 500 - record["total"]
     capsys.readouterr()
     assert main(["ask", path, "--images", "500"]) == 0
-    assert f"{more:,} more than" in (out := capsys.readouterr().out)
+    assert f"{count(more)} more than" in (out := capsys.readouterr().out)
     assert f" for {1.5 * more:,.2f}" in out
     assert main(["ask", path, "--images", "500", "--cost-per-image", "left=3,right=4"]) == 0
     assert f" for {3.5 * more:,.2f}" in capsys.readouterr().out

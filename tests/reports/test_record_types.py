@@ -120,22 +120,22 @@ def test_every_definition_of_the_schema_is_used():
 
 
 class Wrong(TypedDict):
-    """What a route must not be."""
+    """What money spent must not be."""
 
     images: dict[str, str]
-    total: int
-    low: NotRequired[int | None]
+    total: int | None
+    cost: NotRequired[float]
     more: bool
 
 
 def test_the_comparison_finds_differences():
     defs = result_file.schema()["$defs"]
-    found = "\n".join(differences(defs["route"], Wrong, "route", defs))
+    found = "\n".join(differences(defs["spent"], Wrong, "spent", defs))
     for said in (
-        "route.more: only in the type",
-        "route.score: only in the schema",
-        "route.low: required only in the schema",
-        "route.images{}: integer in the schema, <class 'str'> in the type",
-        "route.total: 2 alternatives in the schema, 1 in the type",
+        "spent.more: only in the type",
+        "spent.score: only in the schema",
+        "spent.cost: required only in the schema",
+        "spent.images{}: integer in the schema, <class 'str'> in the type",
+        "spent.total: 1 alternatives in the schema, 2 in the type",
     ):
         assert said in found

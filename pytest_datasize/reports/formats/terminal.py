@@ -127,7 +127,7 @@ def _report(reporter: Any, record: GateRecord, said: set[str], *, curve: bool) -
     """Write about ten lines on a requirement that failed its test."""
     reporter.write_line("")
     reporter.write_line(one_line(record["nodeid"]), bold=True)
-    reporter.write_line(explain.headline(record), red=True)
+    _wrapped(reporter, "", explain.headline(record), red=True)
     for label, text in explain.lines(record):
         _wrapped(reporter, f"  {label:<7}  ", text)
     if curve:
@@ -161,7 +161,7 @@ def _condition(reporter: Any, record: Any) -> None:
         reporter.write_line(one_line(line))
 
 
-def _wrapped(reporter: Any, label: str, text: str) -> None:
+def _wrapped(reporter: Any, label: str, text: str, **markup: bool) -> None:
     """Write a text after a label, wrapped by words below its own start."""
     width = max(_ROOM, min(reporter._tw.fullwidth, _LONGEST))
     for line in textwrap.wrap(
@@ -172,7 +172,7 @@ def _wrapped(reporter: Any, label: str, text: str) -> None:
         break_long_words=False,
         break_on_hyphens=False,
     ):
-        reporter.write_line(line)
+        reporter.write_line(line, **markup)
 
 
 def write_comparisons(reporter: Any, comparisons: list[tuple[str, str]]) -> None:

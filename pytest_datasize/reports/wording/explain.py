@@ -15,7 +15,7 @@ from pytest_datasize.reports.records.selection import exceeded_only, is_judged
 from pytest_datasize.reports.records.text import first_line, one_line
 from pytest_datasize.reports.wording import models_text
 
-_NAME = 60
+_NAME = 30
 """Longest name of a class in a sentence; reports show the full name elsewhere."""
 
 sure = percent

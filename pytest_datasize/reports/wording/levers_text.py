@@ -23,7 +23,7 @@ def todo(record: GateRecord) -> list[str]:
     >>> print(*todo({"metric": "accuracy", "verdict": "insufficient", "baseline": None,
     ...     "levers": [one, more]}), sep="\n")
     Set image_size=320: +3.2 points (0.8 to 5.6), measured on 400 images
-    Collect about 1,600 more images: +1.9 points (0.0 to 3.0)
+    Collect about 1,700 more images: +1.9 points (0.0 to 3.0)
     """
     if exceeded_only(record):
         return ["Look at what changed in the images, the labels or the model"]
