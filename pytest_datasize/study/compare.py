@@ -75,11 +75,11 @@ class Worth:
 
     def __str__(self) -> str:
         if math.isinf(self.times):
-            return f"{self.name} scores what {self.against} does not reach with any number"
-        high = "any number" if math.isinf(self.high) else f"{self.high:.2g}"
+            return f"{self.name} scores what {self.against} reaches with no number of images"
+        end = "or more" if math.isinf(self.high) else f"to {self.high:.2g}"
         return (
-            f"{self.name} ≈ {self.times:.2g} times the data ({self.low:.2g} to {high}) "
-            f"with {self.against}"
+            f"{self.name} scores what {self.against} reaches with {self.times:.2g} times the "
+            f"images ({self.low:.2g} {end})"
         )
 
 
@@ -111,12 +111,16 @@ class Comparison:
         return tuple(self._row(name, result) for name, result in self.results.items())
 
     @property
-    def fewest(self) -> str:
-        """Name of the strategy that needs the fewest images for the target.
+    def fewest(self) -> str | None:
+        """Name of the strategy that surely needs the fewest images for the target.
 
-        If several need equally many, or none reaches it, the one with the best score.
+        None if the 90 % interval of its required number overlaps with another's, so that it cannot
+        be told.
         """
-        return min(self.rows, key=lambda row: (row.required, -row.score)).name
+        best, *others = sorted(self.rows, key=lambda row: (row.required, -row.score))
+        most = best.required_interval.high
+        told = all(most < other.required_interval.low for other in others)
+        return best.name if told else None
 
     @property
     def worth(self) -> tuple[Worth, ...]:
@@ -164,15 +168,18 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        shares = [f"lost at {share:.0%}" for share in SHARES[1:]]
-        table = [("strategy", "score now", f"images for {self.target:g}", "ceiling", "s", *shares)]
+        shares = [f"lost with {share:.0%}" for share in SHARES[1:]]
+        table = [
+            ("strategy", "now", f"images for {self.target:g}", "best", "seconds", *shares),
+        ]
+        held_out = next(iter(self.results.values())).held_out
         for row in self.rows:
-            low, high = row.required_interval
+            low, high = map(held_out.data_set, row.required_interval)
             needed = (
-                "none"
+                ("out of reach" if math.isinf(low) else f"{count(low)} or more")
                 if math.isinf(row.required)
-                else f"{count(row.required)} ({count(low)} to "
-                f"{'any' if math.isinf(high) else count(high)})"
+                else f"{count(held_out.data_set(row.required))} ({count(low)} "
+                f"{'or more' if math.isinf(high) else f'to {count(high)}'})"
             )
             table.append(
                 (
@@ -189,7 +196,8 @@ class Comparison:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in table
         ]
-        title = f"{self.metric} with {self.available:,} images of {self.source}"
+        images = int(held_out.data_set(self.available))
+        title = f"{self.metric} with {images:,} images of {self.source}"
         return "\n".join([title, *lines, *map(str, self.worth)])
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_datasize.curve.counts import count, percent
-from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.errors import ReportError, RequirementError
 from pytest_datasize.reports.records import result_file
+from pytest_datasize.reports.records.derived import held_out_of
 from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import judged
 from pytest_datasize.reports.wording.explain import subject
@@ -75,7 +75,7 @@ def answers(record: GateRecord, options: argparse.Namespace) -> list[str]:
     cost = _cost(record, options.cost_per_image)
     lines = []
     if options.images is not None:
-        training = max(_held_out(record).training(options.images), 1)
+        training = max(held_out_of(record).training(options.images), 1)
         low, high = curve.interval(training, options.level)
         lines.append(
             f"with {options.images:,} images: {curve.predict(training):.3f} "
@@ -143,9 +143,9 @@ def _for_target(
         held = f"the ceiling is {ceiling.mean:.3f} ({ceiling.low:.3f} to {ceiling.high:.3f})"
         if math.isinf(low):
             return [f"for {target:g}: out of reach; {held}"]
-        least = count(_held_out(record).data_set(low))
+        least = count(held_out_of(record).data_set(low))
         return [f"for {target:g}: cannot be told, at least {least} images; {held}"]
-    found = _held_out(record)
+    found = held_out_of(record)
     wanted, low, high = (found.data_set(n) for n in (required, low, high))
     end = "or more" if math.isinf(high) else f"to {count(high)}"
     lines = [
@@ -165,11 +165,6 @@ def _cost_of(images: float, record: GateRecord, cost: float | None) -> str:
         return f" (of today's {today:,})"
     priced = "" if cost is None else f" for {more * cost:,.2f}"
     return f"; {count(more)} more than today's {today:,}{priced}"
-
-
-def _held_out(record: GateRecord) -> HeldOut:
-    given = record.get("held_out")
-    return HeldOut(given["share"], given["images"]) if given else HeldOut()
 
 
 def _cost(record: GateRecord, asked: "Prices") -> float | None:

@@ -7,11 +7,13 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_datasize.reports.records.baseline import images_needed
+from pytest_datasize.reports.records.derived import in_all
 from pytest_datasize.reports.records.past_runs import Past, series
 from pytest_datasize.reports.records.record_numbers import number
 from pytest_datasize.reports.records.record_types import PastRecord
 from pytest_datasize.reports.records.text import one_line
-from pytest_datasize.reports.wording.explain import interval, required, subject
+from pytest_datasize.reports.wording.explain import interval, subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +65,7 @@ def _rows(runs: Sequence[Past]) -> list[tuple[str, ...]]:
             one_line(run.fingerprint or "-")[:8],
             f"{run.record['target']:g}",
             interval(run.record, "score_at_available"),
-            required(run.record),
+            images_needed(in_all(run.record)),
             f"{run.record['available']:,}",
             run.record["verdict"],
         )

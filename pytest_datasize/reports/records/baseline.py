@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from pytest_datasize.curve.counts import count
+from pytest_datasize.reports.records.derived import in_all
 from pytest_datasize.reports.records.record_numbers import number
 from pytest_datasize.reports.records.record_types import (
     BaselineChange,
@@ -130,7 +132,7 @@ def change(
     if old["available"] != new["available"]:
         lines.append(f"available images {_moved(old['available'], new['available'])}")
     if old["verdict"] != new["verdict"]:
-        lines.append(f"verdict was {old['verdict']}, is {new['verdict']}")
+        lines.append(f"verdict changed from {old['verdict']} to {new['verdict']}")
     then: Mapping[str, object] = old
     now: Mapping[str, object] = new
     changed = [
@@ -145,7 +147,7 @@ def change(
     exceeded = max_increase is not None and _exceeded(old, new, max_increase, confidence)
     text = lines[0]
     if exceeded:
-        text += f"; at most {max_increase:.0%} more allowed".replace("%", " %")
+        text += f"; at most {max_increase:.0%} more are allowed".replace("%", " %")
         lines[0] = text
     return {
         "found": True,
@@ -160,18 +162,31 @@ def change(
     }
 
 
-def _required(old: RequiredImages, new: RequiredImages) -> str:
-    before, after = old["required"], new["required"]
-    spans = f"from {_span(old)} to {_span(new)}"
-    if before == after:
-        return f"required images unchanged: {_span(new)}"
-    rose = after is None or (before is not None and after > before)
-    share = ""
-    if before and after:
-        share = f" by {abs(after / before - 1):.0%}".replace("%", " %")
+def _required(old: GateRecord, new: GateRecord) -> str:
+    then, now = images_needed(in_all(old)), images_needed(in_all(new))
+    if then == now:
+        return f"still {now} required"
     beyond = abs(_distance_of_required(_images(old), _images(new))) > _HALF
-    verb = "rose" if rose else "fell"
-    return f"required {verb}{share} {spans}, {'beyond' if beyond else 'within'} noise"
+    return f"required: was {then}, is {now}; {_change(beyond)}"
+
+
+def _change(beyond: bool) -> str:
+    return "a clear change" if beyond else "no clear change"
+
+
+def images_needed(record: RequiredImages) -> str:
+    """Write a required number with its interval, in digits that are known.
+
+    Examples
+    --------
+    >>> images_needed({"required": 1334, "required_low": 612, "required_high": None})
+    '1,400 images (620 or more)'
+    """
+    low, high = record["required_low"], record["required_high"]
+    if record["required"] is None:
+        return "out of reach" if low is None else f"{count(low)} images or more"
+    end = "or more" if high is None else f"to {count(high)}"
+    return f"{count(record['required'])} images ({count(low or 0)} {end})"
 
 
 class _Images(NamedTuple):
@@ -184,24 +199,15 @@ def _images(record: RequiredImages) -> _Images:
     return _Images(record["required"], record["required_low"], record["required_high"])
 
 
-def _span(record: RequiredImages) -> str:
-    low, high = record["required_low"], record["required_high"]
-    if record["required"] is None:
-        return "no number" + ("" if low is None else f" ({low:,} or more)")
-    return f"{record['required']:,} ({low:,} to {f'{high:,}' if high else 'any'})"
-
-
 def _score(old: GateRecord, new: GateRecord, name: str, title: str) -> list[str]:
     then, now = _triple(old, name), _triple(new, name)
     before, after = then[0], now[0]
     if round(before, 3) == round(after, 3):
         return []
     beyond = abs(_distance(then, now)) > _HALF
-    verb = "rose" if after > before else "fell"
     return [
-        f"{title} {verb} from {before:.3f} ({then[1]:.3f} to {then[2]:.3f}) "
-        f"to {after:.3f} ({now[1]:.3f} to {now[2]:.3f}), "
-        f"{'beyond' if beyond else 'within'} noise"
+        f"{title}: was {before:.3f} ({then[1]:.3f} to {then[2]:.3f}), is {after:.3f} "
+        f"({now[1]:.3f} to {now[2]:.3f}); {_change(beyond)}"
     ]
 
 

@@ -1,8 +1,17 @@
 """Compute the numbers that follow from the rest of a judged record, once for all reports."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pytest_datasize.curve.counts import CLOSE
 from pytest_datasize.curve.held_out import HeldOut
-from pytest_datasize.reports.records.record_types import DataSet, Derived, GateRecord, Missing
+from pytest_datasize.reports.records.record_types import (
+    DataSet,
+    Derived,
+    GateRecord,
+    Missing,
+    RequiredImages,
+)
 
 
 def with_derived(record: GateRecord) -> GateRecord:
@@ -46,28 +55,43 @@ def missing(record: GateRecord) -> Missing | None:
     }
 
 
-def data_set(record: GateRecord) -> DataSet:
-    """Convert the numbers of training images to images of the data set."""
-    given = record.get("held_out")  # records of earlier versions lack it
-    held_out = HeldOut(given["share"], given["images"]) if given else HeldOut()
-    today = int(held_out.data_set(record["available"]))
+def held_out_of(record: Mapping[str, Any]) -> HeldOut:
+    """Return what is held out; nothing for records of earlier versions, which do not say."""
+    given = record.get("held_out")
+    return HeldOut(given["share"], given["images"]) if given else HeldOut()
+
+
+def in_all(record: Mapping[str, Any]) -> RequiredImages:
+    """Return the required number and its interval in images of the data set."""
+    held_out = held_out_of(record)
 
     def whole(training: int | None) -> int | None:
         return None if training is None else int(held_out.data_set(training))
 
+    return {
+        "required": whole(record["required"]),
+        "required_low": whole(record["required_low"]),
+        "required_high": whole(record["required_high"]),
+    }
+
+
+def data_set(record: GateRecord) -> DataSet:
+    """Convert the numbers of training images to images of the data set."""
+    held_out = held_out_of(record)
+    today = int(held_out.data_set(record["available"]))
+
     def more(images: int | None) -> int | None:
         return None if images is None else max(images - today, 0)
 
-    required, low, high = (record["required"], record["required_low"], record["required_high"])
-    sure = record.get("required_sure", high)
+    found = in_all(record)
+    training = record.get("required_sure", record["required_high"])
+    sure = None if training is None else int(held_out.data_set(training))
     return {
         "images": today,
-        "required": whole(required),
-        "required_low": whole(low),
-        "required_high": whole(high),
-        "sure": whole(sure),
-        "missing": more(whole(required)),
-        "missing_low": more(whole(low)),
-        "missing_high": more(whole(high)),
-        "missing_sure": more(whole(sure)),
+        **found,
+        "sure": sure,
+        "missing": more(found["required"]),
+        "missing_low": more(found["required_low"]),
+        "missing_high": more(found["required_high"]),
+        "missing_sure": more(sure),
     }

@@ -6,7 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pytest_datasize.reports.records.record_types import GateRecord, PastRecord, PastRun, Record
+from pytest_datasize.reports.records.record_types import (
+    GateRecord,
+    HeldOutImages,
+    PastRecord,
+    PastRun,
+    Record,
+)
 from pytest_datasize.reports.records.result_file import commit
 from pytest_datasize.reports.records.selection import is_judged, judged
 from pytest_datasize.store import Store
@@ -78,7 +84,9 @@ def series(past: Sequence[Past]) -> list[list[Past]]:
 
 def _kept(record: GateRecord) -> PastRecord:
     subject = record.get("subject")
+    held_out: HeldOutImages = record.get("held_out", {"share": 0.0, "images": 0})
     return {
+        "held_out": held_out,
         "nodeid": record["nodeid"],
         "order": record["order"],
         "metric": record["metric"],

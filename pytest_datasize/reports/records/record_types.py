@@ -669,6 +669,7 @@ class PastRecord(Projection):
     verdict: str
     message: str
     total: int
+    held_out: NotRequired[HeldOutImages]
     fingerprint: str | None
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from pytest_datasize.curve.counts import count, percent
+from pytest_datasize.reports.records.baseline import images_needed
 from pytest_datasize.reports.records.record_types import (
     DataSet,
     GateRecord,
     Projection,
     Record,
-    RequiredImages,
     SelfCheck,
 )
 from pytest_datasize.reports.records.selection import exceeded_only, is_judged
@@ -200,15 +200,6 @@ def needed_briefly(record: GateRecord) -> str:
     return f"{count(found['missing'])} more"
 
 
-def required(record: RequiredImages) -> str:
-    """Write the required number of training images with its interval, in digits that are known."""
-    low, high = record["required_low"], record["required_high"]
-    if record["required"] is None:
-        return "out of reach" if low is None else f"{count(low)} or more"
-    end = f"to {count(high)}" if high is not None else "or more"
-    return f"{count(record['required'])} ({count(low or 0)} {end})"
-
-
 def best(record: GateRecord) -> str:
     """Write the score with any number of images, and whether the target lies below it."""
     text = f"{interval(record, 'ceiling')} with unlimited images"
@@ -285,7 +276,7 @@ def images(record: GateRecord) -> str:
     text = f"{record['available']:,} to train on of {record['total']:,}"
     if share:
         text += f"; {share:.0f} % of all are held out to test"
-    text += f"; required to train on: {required(record)}"
+    text += f"; required to train on: {images_needed(record)}"
     return text + (f"; {extrapolation(record)}" if record["extrapolated"] else "")
 
 
