@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import t as student
 
 from pytest_datasize.curve.advice import class_curves
 from pytest_datasize.curve.advice.class_curves import ClassCurves, fit_classes, prior_shift
@@ -121,40 +122,38 @@ def really(x: Any, y: Any, rows: list[Any], counts: Any, seed: int) -> Any:
 
 
 def collect(x: Any, y: Any) -> None:
-    """Carry plans out: images that class by class and today's proportions truly need."""
-    print("worst class recall: target, today, after the plan, after as many in proportion; images")
-    needed = []
+    """Carry plans out: as many images as there are halves, by class and in today's proportions."""
+    gains: dict[str, list[float]] = {name: [] for name in COMBINED}
     for seed in range(REPEATS):
         generator = np.random.default_rng(100 + seed)
         rows, counts = imbalanced(y, generator)
-        curves = study_of(
-            x, y, np.concatenate([r[:n] for r, n in zip(rows, counts, strict=True)]), seed
-        )
-        now = curves.images
-        target = round(float(np.median(curves.recalls(now).min(axis=1))) + 0.08, 2)
-        plan = plan_collection(curves, "recall_per_class", target, now / now.sum()).by_class
-        if plan.total is None:
-            print(f"  {seed}: target {target:.2f}: no plan (at least {plan.low})")
-            continue
-        chosen = np.array([plan.images[name] for name in curves.names])
-        after = really(x, y, rows, np.round(now + chosen).astype(int), seed).min()
-        today = really(x, y, rows, np.round(now).astype(int), seed).min()
-        usual, wanted = [], 0
-        for factor in (1.0, 2.0, 4.0, 8.0, 16.0):  # until proportions reach what the plan reached
-            wanted = min(factor * plan.total, 2 * now.sum())
-            grown = np.round(now * (1 + wanted / now.sum())).astype(int)
-            usual.append(really(x, y, rows, np.minimum(grown, 480), seed).min())
-            if usual[-1] >= after or wanted >= 2 * now.sum():
-                break
-        reached = usual[-1] >= after
-        needed.append((plan.total, wanted, reached))
-        print(
-            f"  {seed}: {target:.2f}: {today:.3f} -> {after:.3f} with {plan.total} "
-            f"({plan.low} to {plan.high}); in proportion {usual[0]:.3f}, "
-            f"{'reached' if reached else 'not reached'} with {wanted:.0f}"
-        )
-    fewer = np.mean([reached is False or total < wanted for total, wanted, reached in needed])
-    print(f"  plans that needed fewer images: {100 * fewer:.0f} % of {len(needed)}")
+        chosen = np.concatenate([r[:n] for r, n in zip(rows, counts, strict=True)])
+        curves = study_of(x, y, chosen, seed)
+        now = np.round(curves.images)
+        wanted = int(now.sum() / 2)
+        shares = np.bincount(y[np.arange(RESERVE, IMAGES)], minlength=CLASSES)
+        weights = {"accuracy": shares / shares.sum(), "balanced_accuracy": None}
+        grown = np.round(now * (1 + wanted / now.sum())).astype(int)
+        usual = really(x, y, rows, grown, seed)
+        for name, combine in COMBINED.items():
+            weight = weights.get(name)
+            score = combine if weight is None else lambda recalls, w=weight: recalls @ w
+            plan = plan_collection(curves, score, wanted).by_class
+            added = np.array([plan.images[one] for one in curves.names])
+            after = really(x, y, rows, (now + added).astype(int), seed)
+            gains[name].append(100 * float(score(after) - score(usual)))
+    print("score after the plan minus score after as many in proportion, points; 90 % interval")
+    for name, found in gains.items():
+        mean, error = np.mean(found), np.std(found, ddof=1) / np.sqrt(len(found))
+        half = float(student.ppf(0.95, len(found) - 1)) * error
+        print(f"  {name:18} {mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})")
+
+
+COMBINED: dict[str, Any] = {
+    "recall_per_class": lambda recalls: recalls.min(axis=-1),
+    "balanced_accuracy": lambda recalls: recalls.mean(axis=-1),
+    "accuracy": lambda recalls: recalls.mean(axis=-1),  # weighted by the classes' shares
+}
 
 
 def changes(x: Any, y: Any) -> None:

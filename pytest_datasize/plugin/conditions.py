@@ -29,9 +29,10 @@ def images_per_class(study: "Study", asked: int | str, strategy: str) -> Conditi
         named.append(f"{len(short) - _MOST_NAMED} more have too few")
     fewest = min(images.class_counts.values())
     message = (
-        f"{rule.images:,} images per class asked, {', '.join(named)}; {rule.reason}"
+        f"{rule.images:,} images per class are required ({rule.reason}): {', '.join(named)}"
         if short
-        else f"every class has {fewest:,} images at least, {rule.images:,} asked; {rule.reason}"
+        else f"every class has {fewest:,} images or more; {rule.images:,} are required "
+        f"({rule.reason})"
     )
     check: ImagesPerClass = {
         "kind": "images_per_class",

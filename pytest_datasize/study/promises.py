@@ -152,9 +152,14 @@ def _folds(images: ImageSet, seed: int) -> list[NDArray[np.int64]]:
 
 
 def _by_class(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return all rows, class after class, in random order within a class."""
+    """Return all rows, class after class, in random order within a class.
+
+    Classes come in the order of their first image, since their numbers depend on their names.
+    """
+    _, first, numbers = np.unique(labels, return_index=True, return_inverse=True)
+    turn = np.argsort(np.argsort(first))[numbers]
     order = generator.permutation(len(labels))
-    found: NDArray[np.int64] = order[np.argsort(labels[order], kind="stable")]
+    found: NDArray[np.int64] = order[np.argsort(turn[order], kind="stable")]
     return found
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from pytest_datasize import DatasetError
+from pytest_datasize import DatasetError, Study
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.trials.plan import draw
 
@@ -183,3 +184,24 @@ def test_an_image_that_is_removed_moves_hardly_any_other():
     for (order, test), (other_order, other_test) in zip(whole, less, strict=True):
         assert len(test ^ other_test) <= 3
         assert len(set(order[:60]) ^ set(other_order[:60])) <= 6
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"strategy": "fine_tuning", "repeats": 1, "sizes": (0.2, 0.4, 0.8)}]
+)
+def test_renamed_classes_and_reordered_images_give_the_same_numbers(options):
+    generator = np.random.default_rng(0)
+    kinds = np.arange(60) % 3
+    clean = np.linspace(0.3, 0.7, 3)[kinds][:, None, None]
+    noise = 0.3 * generator.standard_normal((60, 24, 24))
+    pixels = (np.clip(clean + noise, 0, 1) * 255).astype(np.uint8)
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 5, stride=4), nn.ReLU(), nn.Flatten())
+    found = []
+    for names in (("a", "b", "c"), ("z", "a", "m")):
+        order = generator.permutation(60)
+        labels = np.array(names)[kinds][order]
+        study = Study(
+            (pixels[order], labels), backbone=backbone, image_size=24, device="cpu", **options
+        )
+        found.append(study.run().scores["accuracy"])
+    assert found[0] == found[1]

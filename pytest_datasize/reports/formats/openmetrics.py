@@ -18,9 +18,16 @@ _GAUGES = {
     "ceiling_low": ("ceiling_low", "Lower end of its 90 % interval."),
     "ceiling_high": ("ceiling_high", "Upper end of its 90 % interval."),
     "available_images": ("available", "Images that can be trained on."),
-    "required_images": ("required", "Images that the target needs; +Inf where no number does."),
+    "required_images": (
+        "required",
+        "Training images that the target needs; +Inf where none do.",
+    ),
     "required_images_low": ("required_low", "Lower end of its 90 % interval."),
     "required_images_high": ("required_high", "Upper end of its 90 % interval."),
+    "missing_images": (
+        "missing",
+        "Images to add to the data set, those held out included; +Inf where no number is enough.",
+    ),
     "sufficient_probability_ratio": (
         "probability_sufficient",
         "Probability that the available images suffice.",
@@ -44,7 +51,13 @@ def _lines(records: list[GateRecord]) -> Iterator[str]:
         yield f"# TYPE datasize_{name} gauge"
         yield f"# HELP datasize_{name} {meaning}"
         for record in records:
-            yield f"datasize_{name}{{{_labels(record)}}} {_number(number(record, field))}"
+            yield f"datasize_{name}{{{_labels(record)}}} {_number(_value(record, field))}"
+
+
+def _value(record: GateRecord, field: str) -> float | None:
+    if field == "missing":
+        return record["derived"]["data_set"]["missing"]
+    return number(record, field)
 
 
 def _labels(record: GateRecord) -> str:

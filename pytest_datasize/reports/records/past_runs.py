@@ -84,9 +84,9 @@ def series(past: Sequence[Past]) -> list[list[Past]]:
 
 def _kept(record: GateRecord) -> PastRecord:
     subject = record.get("subject")
-    held_out: HeldOutImages = record.get("held_out", {"share": 0.0, "images": 0})
+    nothing: HeldOutImages = {"share": 0.0, "images": 0}
     return {
-        "held_out": held_out,
+        "held_out": record.get("held_out", nothing),
         "nodeid": record["nodeid"],
         "order": record["order"],
         "metric": record["metric"],

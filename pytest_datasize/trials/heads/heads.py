@@ -217,12 +217,15 @@ def _inner_splits(
     folds = min(_FOLDS, int(counts[counts > 0].min()))
     if folds < 2:
         return np.zeros((0, n), dtype=np.bool_)
+    # classes are numbered by their names; here they count in the order of their first image
+    _, first, numbers = np.unique(labels, return_index=True, return_inverse=True)
+    turn = np.argsort(np.argsort(first))[numbers]
     rng = np.random.default_rng(seed)
     wanted = min(_REPEATS * folds, -(-_HELD_OUT * folds // n))
     held: list[npt.NDArray[np.bool_]] = []
     while len(held) < wanted:
         order = rng.permutation(n)
-        order = order[np.argsort(labels[order], kind="stable")]  # class by class
+        order = order[np.argsort(turn[order], kind="stable")]  # class by class
         fold = np.empty(n, dtype=np.int64)
         fold[order] = np.arange(n) % folds
         held += [fold == k for k in range(folds)]

@@ -312,8 +312,9 @@ def split(
     (8, [0, 1])
     """
     held = []
+    shuffled = generator.permutation(rows)  # once: the order of the classes must not matter
     for label in np.unique(labels[rows]):
-        members = generator.permutation(rows[labels[rows] == label])
+        members = shuffled[labels[shuffled] == label]
         count = min(len(members) - 1, max(1, round(share * len(members))))
         held.append(members[:count])
     watch = np.sort(np.concatenate(held))
