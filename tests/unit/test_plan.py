@@ -187,7 +187,7 @@ def test_an_image_that_is_removed_moves_hardly_any_other():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"strategy": "fine_tuning", "repeats": 1, "sizes": (0.2, 0.4, 0.8)}]
+    "options", [{}, {"strategy": "fine_tuning", "repeats": 2, "sizes": (0.2, 0.4, 0.8)}]
 )
 def test_renamed_classes_and_reordered_images_give_the_same_numbers(options):
     generator = np.random.default_rng(0)
