@@ -1,8 +1,8 @@
 """Plan which classes to collect images of: a number of images, or money, spread over the classes.
 
 A greedy path adds images step by step to the class where the expected score rises most per money.
-How many images are needed is not decided here: the learning curve of the metric tells that number,
-and the plan spreads it.
+It never asks for more images than the learning curve of the metric says are missing, and ends
+where the target is more likely met than not.
 """
 
 from collections.abc import Callable, Mapping
@@ -66,7 +66,9 @@ class Collection:
     proportional: float
 
 
-def plan_collection(curves: ClassCurves, combine: Combine, images: int) -> Collection:
+def plan_collection(
+    curves: ClassCurves, combine: Combine, images: int, target: float = 1.0
+) -> Collection:
     """Spread a number of new images over the classes so that the score rises most.
 
     Parameters
@@ -76,7 +78,9 @@ def plan_collection(curves: ClassCurves, combine: Combine, images: int) -> Colle
     combine
         The score from the recalls of the classes, such as one of :data:`SCORES`.
     images
-        Training images to add.
+        Training images to add, at most.
+    target
+        Score at which no more images are added.
 
     Examples
     --------
@@ -93,8 +97,9 @@ def plan_collection(curves: ClassCurves, combine: Combine, images: int) -> Colle
     """
     course = _Course(curves, combine, np.ones(len(curves.names)))
     now = curves.images
-    grown = now * (1.0 + images / now.sum())
-    return Collection(course.spend(float(images)), float(np.median(course.scores(grown))))
+    route = course.spend(float(images), target)
+    grown = now * (1.0 + route.total / now.sum())
+    return Collection(route, float(np.median(course.scores(grown))))
 
 
 def within_budget(
@@ -123,8 +128,8 @@ class _Course:
     combine: Combine
     price: FloatArray
 
-    def spend(self, budget: float) -> Route:
-        """Follow the path until the budget is spent; only whole images are bought."""
+    def spend(self, budget: float, target: float = 1.0) -> Route:
+        """Follow the path to the target, or until the budget is spent on whole images."""
         now = self.curves.images
         added = np.zeros(len(now))
         left = budget
@@ -139,6 +144,8 @@ class _Course:
                 break
             added[chosen] += size
             left -= size * self.price[chosen]
+            if target < 1.0 and float(np.median(self.scores(now + added))) >= target:
+                break
         return self._route(added)
 
     def scores(self, images: FloatArray) -> FloatArray:

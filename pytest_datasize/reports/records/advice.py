@@ -184,13 +184,14 @@ def _collection(
     if not wanted:
         return None, None
     images = judged.held_out.training(judged.images + wanted) - judged.available
-    plan = plan_collection(curves, SCORES[judged.metric], max(images, 1))
+    plan = plan_collection(curves, SCORES[judged.metric], max(images, 1), judged.target)
     route = plan.by_class
     if route.score <= plan.proportional or not route.total:
         return None, "today's proportions are as good as any"
+    total = int(judged.more(judged.available + route.total))
     return {
-        "total": int(wanted),
-        "images": _shared_out(int(wanted), route.images),
+        "total": total,
+        "images": _shared_out(total, route.images),
         "score": route.score,
         "score_low": route.score_low,
         "score_high": route.score_high,

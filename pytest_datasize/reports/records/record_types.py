@@ -284,10 +284,10 @@ class Spent(TypedDict):
 
 
 class Collection(TypedDict):
-    """How to spread the images to add over the classes, and what that gains over proportions.
+    """The next images to collect, spread over the classes, and the score that they bring.
 
-    `total` is the number of missing images, or at most as many as there are today; `images` sums
-    to it. `proportional` is the score if they are added in today's proportions.
+    `total` is what reaches the target, at most the number of missing images and of today's;
+    `images` sums to it. `proportional` is the score of as many in today's proportions.
     """
 
     total: int

@@ -1,7 +1,7 @@
 """Say what to do about a requirement that is not met: the most promising first."""
 
 from pytest_datasize.curve.counts import count
-from pytest_datasize.reports.records.record_types import GateRecord, Lever
+from pytest_datasize.reports.records.record_types import Collection, GateRecord, Lever
 from pytest_datasize.reports.records.selection import exceeded_only, largest
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording.models_text import second_look
@@ -33,6 +33,11 @@ def todo(record: GateRecord) -> list[str]:
 def _said(lever: Lever, record: GateRecord) -> str:
     if lever["kind"] == "train":
         return second_look(record) or "Fine-tune the backbone: not tried yet"
+    if lever["kind"] == "collect" and (plan := _plan(record)):
+        return (
+            f"Collect about {count(plan['total'])} more images and run again{shares(record)}: "
+            f"{plan['score']:.3f} is expected"
+        )
     what = _what(lever, record)
     if lever["gain"] is None or lever["gain_low"] is None or lever["gain_high"] is None:
         return f"{what}: not tried yet"
@@ -49,14 +54,18 @@ def _what(lever: Lever, record: GateRecord) -> str:
     if kind == "labels":
         return f"Check {value:,} doubtful labels (listed with -v)"
     if kind == "collect":
-        return f"Collect about {count(int(value or 0))} more images{shares(record)}"
+        return f"Collect about {count(int(value or 0))} more images"
     return f"Set {kind}={value!r}"
+
+
+def _plan(record: GateRecord) -> Collection | None:
+    advice = record.get("advice")
+    return advice["collection"] if advice else None
 
 
 def shares(record: GateRecord) -> str:
     """Say how to spread the images over the classes, if that was found to help; else empty."""
-    advice = record.get("advice")
-    plan = advice["collection"] if advice else None
+    plan = _plan(record)
     if plan is None:
         return ""
     wanted = largest(plan["images"], _MOST_NAMED)
