@@ -13,6 +13,7 @@ quick truth.py --quick
 quick calibration.py "$folder" --quick
 quick features.py --quick
 quick ladder.py --quick
+quick backbones.py --quick
 quick fine_tuning.py --quick
 quick fusion.py resnet18 --rounds 1
 quick engines.py --images 60 --rounds 1

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from pytest_datasize.plugin import marker as datasize
+    from pytest_datasize.store import Store
     from pytest_datasize.study.result import StudyResult
     from pytest_datasize.study.study import Study
 
@@ -33,6 +34,7 @@ __all__ = [
     "ReportError",
     "RequirementError",
     "Status",
+    "Store",
     "Study",
     "StudyResult",
     "TrainingError",
@@ -52,6 +54,7 @@ _HOME = {
     "ReportError": "errors",
     "RequirementError": "errors",
     "Status": "curve.verdict",
+    "Store": "store",
     "Study": "study.study",
     "StudyResult": "study.result",
     "TrainingError": "errors",

@@ -16,12 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
+from pytest_datasize.curve import notebook
 from pytest_datasize.curve.laws import LAWS, FloatArray
 from pytest_datasize.curve.noise import means_covariance
 from pytest_datasize.curve.posterior import (
@@ -31,6 +32,9 @@ from pytest_datasize.curve.posterior import (
     tabulate_posterior,
 )
 from pytest_datasize.curve.trend import Trend, measure_trend
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Status: TypeAlias = Literal["reached", "needed", "unreachable", "undecided"]
 
@@ -84,6 +88,52 @@ class LearningCurve:
     level: float
     trend: Trend
     _posterior: PosteriorTable = field(repr=False)
+
+    def __repr__(self) -> str:
+        low, high = self.interval(self.sizes[-1])
+        return (
+            f"<LearningCurve: {self.law}, {len(self.sizes)} sizes from {self.sizes[0]:,} to "
+            f"{self.sizes[-1]:,}, {self.predict(self.sizes[-1]):.3f} ({low:.3f} to {high:.3f}) "
+            f"at the largest, {self.trend.direction}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the curve as a table in a notebook."""
+        return notebook.as_html(self, f"Learning curve ({self.law}, {self.trend.direction})")
+
+    def to_frame(self) -> Any:
+        """Return one row per training size as a pandas DataFrame.
+
+        Columns: `images`, `measured` (mean score), `repeats`, `projected`, `low`, `high`.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        return notebook.as_frame(self)
+
+    def plot(self, axes: Axes | None = None, target: float | None = None) -> Axes:
+        """Draw the measured scores and the curve with matplotlib.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes, optional
+            Where to draw; by default a new figure.
+        target : float, optional
+            A score that is drawn as a line.
+
+        Returns
+        -------
+        matplotlib Axes
+            The axes that were drawn into.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed.
+        """
+        return notebook.draw(self, axes, target)
 
     @classmethod
     def fit(

@@ -7,6 +7,7 @@ study is found in the store by the contents of its images alone.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_datasize.embedding.lazy_backbone import LazyBackbone
@@ -84,7 +85,7 @@ class StudyContext:
         self,
         given: Mapping[str, Any],
         *,
-        store: Store | None = None,
+        store: Store | Path | str | None = None,
         engines: Engines | None = None,
         finished: "Mapping[Key, Outcome] | None" = None,
         on_trial: "Callable[[int, int, Outcome], None]" = lambda size, repeat, outcome: None,
@@ -120,7 +121,7 @@ class StudyContext:
             self.options["strategy"] = DEFAULT_STRATEGY
         _settle_training(self.options, asked if trained else values["strategy"])
         _settle_features(self.options, named)
-        self.store = Store() if store is None else store
+        self.store = store if isinstance(store, Store) else Store(Path(store) if store else None)
         self.engines = engines
         if self.options["engine"] != LOCAL and self.store.folder is None:
             self._meeting = engines or Engines()  # its folder is deleted with it

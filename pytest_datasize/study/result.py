@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytest_datasize.curve import notebook
 from pytest_datasize.curve.advice.class_curves import ClassCurves, fit_classes
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
@@ -18,6 +19,9 @@ from pytest_datasize.images.image_set import Finding
 from pytest_datasize.requirement.registries import METRICS, WORST_CLASS
 from pytest_datasize.requirement.requirement import Requirement
 from pytest_datasize.trials.plan import MOST_TESTED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,44 @@ class StudyResult:
             f"<StudyResult: {self.source}, {self.available} of {self.total} images available, "
             f"{self.n_trials} trials of {self.strategy} with {self.backbone}>"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the curve of the first metric in a notebook."""
+        metric = next(iter(self.outcomes))
+        return notebook.as_html(self.curves[metric], f"{metric}: {self!r}")
+
+    def to_frame(self) -> Any:
+        """Return one row per metric and training size as a pandas DataFrame.
+
+        Columns: `metric`, and those of :meth:`LearningCurve.to_frame`.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        import pandas
+
+        frames = [self.curves[name].to_frame().assign(metric=name) for name in self.outcomes]
+        return pandas.concat(frames, ignore_index=True)
+
+    def plot(
+        self, metric: str | None = None, axes: "Axes | None" = None, target: float | None = None
+    ) -> "Axes":
+        """Draw the learning curve of a metric; see :meth:`LearningCurve.plot`.
+
+        Parameters
+        ----------
+        metric
+            By default the first one.
+        axes, target
+            Where to draw, and a score that is drawn as a line.
+        """
+        name = metric or next(iter(self.outcomes))
+        self.check([name])
+        drawn = self.curves[name].plot(axes, target)
+        drawn.set_ylabel(name)
+        return drawn
 
     @property
     def scores(self) -> Mapping[str, Scores]:

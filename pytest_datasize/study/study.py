@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -30,7 +31,8 @@ class Study:
         (N, H, W[, C]) and (N,), a map-style torch Dataset of (image, label), or any other form
         that the marker takes.
     store
-        Store of earlier results; None stores nothing.
+        Store of earlier results, or its folder, which is created if missing; None stores
+        nothing.
     engines
         Workers of this session, shared with other studies; None starts workers for each run.
     finished
@@ -68,7 +70,7 @@ class Study:
         self,
         dataset: Any,
         *,
-        store: Store | None = None,
+        store: Store | Path | str | None = None,
         engines: Engines | None = None,
         finished: "Mapping[Key, Outcome] | None" = None,
         on_trial: "Callable[[int, int, Outcome], None]" = lambda size, repeat, outcome: None,
