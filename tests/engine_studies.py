@@ -118,7 +118,7 @@ KINDS = {
     "tested_apart": {"test_dataset": leaked(), "checks": NO_WARNING},
     "own_tested_apart": {"test_dataset": leaked(), "checks": NO_WARNING, "trainer": columns},
     "groups": {"group": list(np.arange(100) // 4)},
-    "until": {"repeats": 10, "until": Certainty({"accuracy": 0.4}, 0.8)},
+    "until": {"repeats": 10, "until": Certainty({"accuracy": 0.2}, 0.8)},
     "bfloat16": {"precision": "bfloat16"},
 }
 """Studies whose evidence no engine may change."""

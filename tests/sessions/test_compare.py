@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.study.compare import Comparison
 
@@ -31,7 +32,7 @@ def test_compare(datasize_compare):
         target=0.8, sizes=[10, 30, 90], repeats=2,
     )
     assert [row.name for row in found.rows][1:] == ["feature_extraction+augment", "fine_tuning"]
-    assert found.fewest in found.results
+    assert found.fewest is None or found.fewest in found.results
     assert found.available == 96
 
 def test_wrong(datasize_compare):
@@ -52,13 +53,13 @@ def test_by_parametrising(datasize_study, strategy, augment):
         [
             "*did you mean 'fine_tuning'?*",
             "*= strategies compared =*",
-            "*test_compare: accuracy with 96 images of *",
-            "strategy * score now * images for 0.8 * ceiling * s * lost at 50% * lost at 13%",
+            "*test_compare: accuracy with 120 images of *",
+            "strategy * now * images for 0.8 * best * seconds * lost with 50% * lost with 13%",
             "feature_extraction *",
             "feature_extraction+augment *",
             "fine_tuning *",
-            "feature_extraction+augment * feature_extraction",
-            "fine_tuning * feature_extraction",
+            "feature_extraction+augment scores what feature_extraction reaches *",
+            "fine_tuning scores what feature_extraction reaches *",
         ]
     )
 
@@ -71,6 +72,7 @@ class Evidence:
         scores = 0.95 - 2.0 * (sizes * shift) ** -0.5
         self.curves = {"accuracy": LearningCurve.fit(sizes.tolist(), [[s] * 5 for s in scores])}
         self.timings = {"fit": 1.0}
+        self.held_out = HeldOut()
 
 
 def test_what_a_strategy_is_worth_in_images():
@@ -86,4 +88,4 @@ def test_what_a_strategy_is_worth_in_images():
     assert plain.lost[0] == 0
     # 0.95 - 2 / sqrt(n) at 1,600, 800 and 208 images
     assert plain.lost[1:] == pytest.approx((0.0207, 0.0887), abs=0.005)
-    assert "1.5 times the data" in str(found)
+    assert "with 1.5 times the images" in str(found)

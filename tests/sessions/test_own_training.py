@@ -20,7 +20,7 @@ def plain_torch(train, test, *, seed, device):
         return torch.cat([batch.float().div(255) for batch, _ in loader]).to(device)
     generator = torch.Generator().manual_seed(seed)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24 * 24, 2)).to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
     images, labels = tensors(train), torch.from_numpy(train.labels).to(device)
     for _ in range(30):
         for rows in torch.randperm(len(train), generator=generator).split(8):

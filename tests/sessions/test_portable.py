@@ -89,7 +89,7 @@ def elsewhere(checkout, pytester):
 
 def test_a_record_is_valid_in_another_folder(checkout, elsewhere):
     root, locked = elsewhere
-    assert "first" not in (root / "datasize.lock.json").read_text()
+    assert "/first" not in (root / "datasize.lock.json").read_text()
     locked().assert_outcomes(passed=4)
 
 

@@ -58,7 +58,7 @@ def test_on_github_by_itself(gates, on_github):
     ]
     assert "a%25b,c" in lines[0]
     summary = on_github.read_text(encoding="utf-8")
-    assert summary.startswith("from an earlier command\n## Image data sufficiency: 2 of 3")
+    assert summary.startswith("from an earlier command\n## Not met: 2 out of reach, 1 could")
 
 
 def test_an_expected_failure_is_nothing_to_act_on(repository, on_github):
@@ -72,7 +72,7 @@ def test_an_expected_failure_is_nothing_to_act_on(repository, on_github):
     [record] = json.loads((repository.path / "a.json").read_text())["requirements"]
     assert (record["verdict"], record["failed"]) == ("unreachable", False)
     assert "the rest arrives in May" in record["notes"][-1]
-    assert "no requirement failed, 1 of 1 not met" in on_github.read_text(encoding="utf-8")
+    assert "## No gate failed: 1 out of reach" in on_github.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("how", ["option", "ini"])

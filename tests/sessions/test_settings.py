@@ -141,7 +141,7 @@ def test_border(datasize_study):
     border = result.curves["accuracy"].predict(result.available)
     verdict = result.verdict(accuracy=border, confidence=0.9)
     assert verdict.status == "undecided" and not verdict.passed
-    assert "90.0% asked" in verdict.message
+    assert "90 % is required" in verdict.message
 """
     )
     repository.runpytest().assert_outcomes(passed=2)

@@ -56,7 +56,8 @@ def _lines(records: list[GateRecord]) -> Iterator[str]:
 
 def _value(record: GateRecord, field: str) -> float | None:
     if field == "missing":
-        return record["derived"]["data_set"]["missing"]
+        missing = record["derived"]["data_set"]["missing"]
+        return None if missing is None else float(missing)
     return number(record, field)
 
 

@@ -100,7 +100,7 @@ def write(reporter: Any, records: Sequence[Record]) -> None:
     _passed(reporter, [record for record in requirements if not record["failed"]])
     _changes(reporter, [record for record in requirements if not record["failed"]])
     for note in dict.fromkeys(note for record in requirements for note in record["notes"]):
-        _wrapped(reporter, "note: ", note)
+        reporter.write_line(f"note: {one_line(note)}")
     if failed and not verbose:
         reporter.write_line("Details: -v, --datasize-html=PATH, docs/red-gate.md")
 
