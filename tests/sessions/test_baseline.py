@@ -7,7 +7,7 @@ import pytest
 GATE = """
 from pytest_datasize import datasize
 
-@datasize.requires(accuracy=0.79, max_increase=0.2)
+@datasize.requires(accuracy=0.75, max_increase=0.2)
 def test_it(): ...
 """
 
