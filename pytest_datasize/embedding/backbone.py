@@ -57,6 +57,10 @@ class Backbone:
     widths
         Widths of the blocks that features consist of, the last layer's first; empty where all are
         of the last layer. See :mod:`pytest_datasize.embedding.stages`.
+    layers
+        Layers that the features come from, in words.
+    note
+        Remark on the features for the report; empty for none.
     """
 
     name: str
@@ -73,6 +77,8 @@ class Backbone:
     given: str | nn.Module
     named: bool = True
     widths: tuple[int, ...] = ()
+    layers: str = "last layer"
+    note: str = ""
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Convert uint8 pixels (..., 3, S, S) into the float32 input that the weights expect."""

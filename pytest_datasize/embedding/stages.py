@@ -5,22 +5,31 @@ still hold texture, position and shape. A head on all of them needs far fewer im
 2022, "Head2Toe: Utilizing Intermediate Representations for Better Transfer Learning").
 """
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.embedding.backbone import Backbone, Features, before_pooling, pooled
+from pytest_datasize.embedding.device import torch_threads
+from pytest_datasize.embedding.flow import Taps, as_map, find
 
 MOST_STAGES: Final = 5
-"""Stages that are taken: evenly spaced ones of a model that has more, such as a transformer."""
+"""Stages that are taken: evenly spaced ones of a model that has more."""
 
 MOST_FEATURES: Final = 4_096
 """Features of all stages together, beside the last layer."""
 
 _CELLS: Final = 2  # a stage is averaged over 2 x 2 parts of the image where the width allows
+
+NO_STAGES: Final = "features: last layer only, because no stages were found in this model"
+"""Note of a result whose heads could not use stages."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Stage:
     Attributes
     ----------
     index
-        As timm's ``forward_intermediates`` counts.
+        As timm's ``forward_intermediates`` counts, or the place in the data flow.
     cells
         Parts per side that it is averaged over, 1 or 2.
     """
@@ -40,11 +49,23 @@ class Stage:
 
 
 class StageFeatures(nn.Module):
-    """A timm model as a map (N, 3, S, S) → (N, D): the last layer's features, then the stages'."""
+    """A model as a map (N, 3, S, S) → (N, D): the last layer's features, then the stages'.
 
-    def __init__(self, model: nn.Module, stages: tuple[Stage, ...]) -> None:
+    Parameters
+    ----------
+    model
+        The model, in evaluation mode.
+    stages
+        Which stages, and how each is pooled.
+    taps
+        Takes the stages from the data flow; None for timm's ``forward_intermediates``.
+    """
+
+    def __init__(
+        self, model: nn.Module, stages: tuple[Stage, ...], taps: Taps | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.stages = model, stages
+        self.model, self.stages, self.taps = model, stages, taps
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features of all blocks side by side."""
@@ -52,64 +73,105 @@ class StageFeatures(nn.Module):
 
     def blocks(self, images: Tensor) -> list[Tensor]:
         """Return the features of the last layer and of each stage, (N, D_k) each."""
-        model: Any = self.model
-        indices = [stage.index for stage in self.stages]
-        final, maps = model.forward_intermediates(images, indices=indices, output_fmt="NCHW")
-        last = pooled(model.forward_head(final, pre_logits=True), type(model).__name__)
+        last, maps = self._outputs(images)
         return [
-            last,
+            pooled(last, type(self.model).__name__),
             *(
                 functional.adaptive_avg_pool2d(found, stage.cells).flatten(1)
                 for found, stage in zip(maps, self.stages, strict=True)
             ),
         ]
 
+    def _outputs(self, images: Tensor) -> tuple[Any, list[Tensor]]:
+        """Return the features before pooling, and a map of each stage."""
+        model: Any = self.model
+        if self.taps is not None:
+            last, found = self.taps.run(model, lambda: before_pooling(model, images))
+            return last, [as_map(one)[0] for one in found]
+        indices = [stage.index for stage in self.stages]
+        final, maps = model.forward_intermediates(images, indices=indices, output_fmt="NCHW")
+        return model.forward_head(final, pre_logits=True), maps
 
-def with_stages(backbone: Backbone) -> Backbone:
+
+def with_stages(backbone: Backbone, *, own: bool = True) -> Backbone:
     """Return a backbone that computes the features of all stages.
 
     Parameters
     ----------
     backbone
         One that gives the features of its last layer.
+    own
+        Whether also a module of the user's own, or its output stays its embedding.
 
     Returns
     -------
     Backbone
-        Its ``widths`` are those of the blocks of features, the last layer's first. The backbone
-        itself where it has no stages that can be taken: a module of the user's own, or a model
-        without ``forward_intermediates``.
+        Its ``widths`` are those of the blocks of features, the last layer's first. Where no stages
+        are found, the same features as before; its ``note`` says so.
     """
-    if not isinstance(backbone.given, str) or not isinstance(backbone.model, Features):
+    if not own and not isinstance(backbone.given, str):
         return backbone
-    model: Any = backbone.model.model
-    if not hasattr(model, "forward_intermediates") or not hasattr(model, "forward_head"):
+    if not isinstance(backbone.model, Features):
         return backbone
-    side = backbone.image_size
-    blank = torch.zeros(1, 3, side, side)
-    try:
-        with torch.inference_mode():
-            _, maps = model.forward_intermediates(blank, output_fmt="NCHW")
-            expected = pooled(before_pooling(model, blank), backbone.name)
-            stages = _chosen([found.shape[1] for found in maps])
-            staged = StageFeatures(model, stages)
-            blocks = staged.blocks(blank)
-    except Exception:  # unsupported architecture: use its last layer only
-        return backbone
-    if not torch.equal(blocks[0], expected):
-        return backbone
-    named = ",".join(f"{stage.index}x{stage.cells}" for stage in stages)
-    return replace(
-        backbone,
-        model=staged,
-        widths=tuple(block.shape[1] for block in blocks),
-        key=f"{backbone.key}|stages {named}",
-    )
+    weight = next(backbone.model.parameters(), torch.empty(0))
+    noise = _noise(backbone).to(weight.device)
+    with torch_threads(1), torch.inference_mode():
+        for way in (_by_timm, _by_flow):
+            if staged := _tried(way, backbone, noise):
+                return staged
+    return replace(backbone, note=NO_STAGES)
 
 
 def last_layer(features: Tensor, backbone: Backbone) -> Tensor:
     """Return the columns of the last layer, the most semantic features."""
     return features[:, : backbone.widths[0]] if backbone.widths else features
+
+
+def _tried(
+    way: Callable[[Any, Tensor], StageFeatures], backbone: Backbone, images: Tensor
+) -> Backbone | None:
+    """Find the stages in one way; None where that fails, or changes the last layer's features."""
+    model: Any = backbone.model
+    try:
+        found = way(model.model, images)
+        blocks = found.blocks(images)
+        alike = torch.equal(blocks[0], model(images))
+    except Exception:  # whatever an architecture of any kind raises
+        return None
+    if not alike or not found.stages:
+        return None
+    points = (stage.index for stage in found.stages) if found.taps is None else found.taps.names
+    named = ",".join(
+        f"{point}x{stage.cells}" for point, stage in zip(points, found.stages, strict=True)
+    )
+    return replace(
+        backbone,
+        model=found,
+        widths=tuple(block.shape[1] for block in blocks),
+        layers=f"last layer and {len(found.stages)} stages",
+        key=f"{backbone.key}|{'stages' if found.taps is None else 'flow'} {named}",
+    )
+
+
+def _by_timm(model: Any, images: Tensor) -> StageFeatures:
+    """Take the stages that a model of timm gives itself."""
+    _, maps = model.forward_intermediates(images, output_fmt="NCHW")
+    return StageFeatures(model, _chosen([found.shape[1] for found in maps]))
+
+
+def _by_flow(model: nn.Module, images: Tensor) -> StageFeatures:
+    """Take the stages that show in the data flow of a model of any kind."""
+    model = copy.deepcopy(model)  # which gets hooks
+    points = find(model, partial(before_pooling, model), images).points
+    stages = _chosen([point.channels for point in points])
+    return StageFeatures(model, stages, Taps([points[stage.index] for stage in stages]))
+
+
+def _noise(backbone: Backbone) -> Tensor:
+    """Return two images of noise as the model's input."""
+    shape = 2, 3, backbone.image_size, backbone.image_size
+    drawn = torch.Generator().manual_seed(FIXED_NOISE)
+    return backbone.normalise(torch.randint(256, shape, dtype=torch.uint8, generator=drawn))
 
 
 def _chosen(channels: list[int]) -> tuple[Stage, ...]:

@@ -252,9 +252,13 @@ def _with_preset(
 
 
 def _settle_features(options: dict[str, Any], named: bool) -> None:
-    """Choose the layers that heads use; a strategy or preset given by name keeps its own."""
+    """Choose the layers that heads use.
+
+    A strategy or preset given by name keeps its own, and a module of the user's own its output.
+    """
     if options["features"] == "auto":
-        options["features"] = "last" if named else "stages"
+        own = not isinstance(options["backbone"], str)
+        options["features"] = "last" if named or own else "stages"
     if options["strategy"] not in EMBEDDING_STRATEGIES:
         options["features"] = "last"  # networks have the whole backbone
 

@@ -119,10 +119,7 @@ def _looks(until: Callable[..., bool] | None, repeats: int) -> tuple[int, ...]:
 
 def _seen(work: Work) -> str:
     """Return the layers that the heads of a frozen backbone use, in words."""
-    if work.features is None:
-        return ""
-    stages = len(work.backbone.widths) - 1
-    return f"last layer and {stages} stages" if stages > 0 else "last layer"
+    return "" if work.features is None else work.backbone.layers
 
 
 def _set_aside(plan: Plan, fraction: float, total: int) -> str:

@@ -140,7 +140,9 @@ def estimate(
     if recipe.patience is not None:
         head = step / 3  # the frozen top
     else:
-        staged = Embedder(with_stages(backbone), device, options.get("precision", "auto"))
+        staged = Embedder(
+            with_stages(backbone, own=False), device, options.get("precision", "auto")
+        )
         head, _ = _look(staged, first)
     once = looks * (trunk + head)
     return Cost(looks, once, 2 * looks * width, recipe, step, epoch)

@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from support import shapes
 
 from pytest_datasize import RequirementError, Study
 from pytest_datasize.embedding.backbone import load
+from pytest_datasize.embedding.embedder import Embedder
+from pytest_datasize.embedding.precision import prepare
 from pytest_datasize.embedding.stages import MOST_FEATURES, MOST_STAGES, with_stages
+from pytest_datasize.images.decode import decode
+from pytest_datasize.images.sources.load import load as load_images
 from pytest_datasize.store import Store
 from pytest_datasize.trials.heads.main_axes import AXES, main_axes
 
@@ -47,10 +52,156 @@ def test_the_last_layer_comes_first_and_the_width_is_bounded(name):
     assert staged.key != backbone.key
 
 
-def test_a_module_of_ones_own_keeps_its_output():
-    module = torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten())
+def block(before, after, stride):
+    """Two convolutions with a branch around them, as in a ResNet; a branch shows no stage."""
+
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Conv2d(before, after, 1)
+            self.second = torch.nn.Conv2d(after, after, 3, stride, padding=1)
+            self.around = torch.nn.Conv2d(before, after, 1, stride)
+            self.relu = torch.nn.ReLU(inplace=True)
+
+        def forward(self, images):
+            return self.relu(self.second(self.relu(self.first(images))) + self.around(images))
+
+    return Block()
+
+
+def own_network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(inplace=True)),
+        torch.nn.Sequential(block(8, 16, 2), block(16, 16, 1)),
+        torch.nn.Sequential(block(16, 32, 2), block(32, 32, 1)),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(32, 7),
+    )
+
+
+def noise(n, side, seed=0):
+    return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def test_stages_of_any_module_are_found_by_its_data_flow():
+    module = own_network().eval()
+    staged = with_stages(load(module, "auto", 32))
+    images = noise(3, 32)
+    with torch.inference_mode():
+        found, maps = staged.model(images), [images]
+        for part in module[:3]:
+            maps.append(part(maps[-1]))
+        pooled = [torch.nn.functional.adaptive_avg_pool2d(one, 2).flatten(1) for one in maps[1:]]
+        expected = torch.cat([module(images), *pooled], 1)
+    assert staged.widths == (7, 32, 64, 128)
+    assert staged.layers == "last layer and 3 stages"
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "regnetx_002"])
+def test_the_data_flow_shows_the_stages_that_timm_lists(name):
+    listed = with_stages(load(name, "random", 64))
+    shown = with_stages(load(Hidden(listed.model.model), "auto", 64))
+    assert shown.widths == listed.widths
+    with torch.inference_mode():
+        assert torch.equal(shown.model(noise(2, 64)), listed.model(noise(2, 64)))
+
+
+class Hidden(torch.nn.Module):
+    """A model of which only the output is known."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner = model
+
+    def forward(self, images):
+        return self.inner.forward_head(self.inner.forward_features(images), pre_logits=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("resnet18", "layer4#0"),
+        ("mobilenet_v2", "features#0"),
+        ("efficientnet_b0", "features#0"),
+        ("swin_t", "permute#0"),
+        ("googlenet", "inception5b#0"),
+    ],
+)
+def test_models_of_torchvision_have_stages(name, last):
+    options = {"init_weights": False} if name == "googlenet" else {}
+    backbone = load(getattr(torchvision.models, name)(weights=None, **options), "auto", 64)
+    staged = with_stages(backbone)
+    assert 4 <= len(staged.widths) - 1 <= MOST_STAGES
+    assert staged.model.taps.names[-1] == last
+    assert with_stages(backbone).key == staged.key != backbone.key
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten()),
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 5), torch.nn.ReLU()),
+    ],
+)
+def test_a_model_without_stages_gives_its_last_layer_and_says_so(module):
     backbone = load(module, "auto", 16)
-    assert with_stages(backbone) is backbone
+    found = with_stages(backbone)
+    assert found.note == "features: last layer only, because no stages were found in this model"
+    assert (found.widths, found.key, found.model) == ((), backbone.key, backbone.model)
+
+
+def test_a_module_of_ones_own_keeps_its_output_unless_stages_are_asked_for():
+    backbone = load(own_network(), "auto", 16)
+    assert with_stages(backbone, own=False) is backbone
+    assert study(own_network()).options["features"] == "last"
+    plain, last = (study(own_network(), **o).run() for o in ({}, {"features": "last"}))
+    stages = study(own_network(), features="stages").run()
+    assert plain.scores == last.scores != stages.scores
+    assert (plain.features, stages.features) == ("last layer", "last layer and 3 stages")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_bits_of_stages_do_not_depend_on_threads(precision, monkeypatch):
+    from pytest_datasize.embedding import embed as embed_module
+
+    monkeypatch.setattr(embed_module, "MEMORY_BOUND", 0)
+    images = load_images(shapes(60, side=32))[0]
+    backbone = with_stages(load(own_network(), "auto", 32))
+    found = []
+    for threads in (1, 2, 4):
+        monkeypatch.setattr(embed_module, "n_threads", lambda threads=threads: threads)
+        embedder = Embedder(backbone, torch.device("cpu"), precision)
+        found.append(embed_module.embed([images], embedder, Store()).features[:])
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    with torch.inference_mode():
+        pixels = [backbone.preprocess(decode(images.read(row))) for row in range(60)]
+        expected = backbone.model(torch.stack(pixels))
+    torch.testing.assert_close(found[0].float(), expected, rtol=0.05, atol=0.02)
+
+
+def test_layers_that_are_fused_still_give_their_stages():
+    """Every tapped layer is replaced when it is fused with the one before it."""
+    torch.manual_seed(0)
+    parts = [
+        torch.nn.Sequential(
+            torch.nn.Conv2d(before, after, 3, 2, 1, bias=False),
+            torch.nn.BatchNorm2d(after),
+            torch.nn.ReLU(),
+        )
+        for before, after in ((3, 8), (8, 16), (16, 32))
+    ]
+    module = torch.nn.Sequential(*(layer for part in parts for layer in part)).eval()
+    staged = with_stages(load(module, "auto", 32))
+    assert staged.model.taps.names == ("2#0", "5#0", "#0")
+    sample = noise(4, 32)
+    inference = prepare(staged, torch.device("cpu"), sample, "float32")
+    assert len(inference.sites) == 3
+    with torch.inference_mode():
+        torch.testing.assert_close(inference.model(sample), staged.model(sample))
 
 
 class Odd(torch.nn.Module):
@@ -70,14 +221,15 @@ class Odd(torch.nn.Module):
         return self.model.forward_head(features, pre_logits=pre_logits)
 
 
-def test_a_model_whose_stages_cannot_be_taken_gives_its_last_layer():
+def test_stages_that_a_model_gives_in_unknown_shapes_are_found_by_its_data_flow():
     from dataclasses import replace
 
     from pytest_datasize.embedding.backbone import Features
 
     plain = load("test_efficientnet", "random", 64)
-    odd = replace(plain, model=Features(Odd(plain.model.model)))
-    assert with_stages(odd) is odd
+    odd = with_stages(replace(plain, model=Features(Odd(plain.model.model))))
+    assert odd.model.taps is not None  # found by the data flow instead
+    assert len(odd.widths) > 2
 
 
 def study(small, store=None, **options):

@@ -268,7 +268,7 @@ def test_a_network_that_learnt_nothing_leaves_the_head_alone():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fine_tuning, "FINE_TUNING", replace(FINE_TUNING, rate=0.0))
         idle = probabilities(sizes=(64, 72, 80))
-    head = probabilities(strategy="feature_extraction", features="stages", sizes=(64, 72, 80))
+    head = probabilities(strategy="feature_extraction", features="last", sizes=(64, 72, 80))
     assert (idle.argmax(1) == head.argmax(1)).all()
 
 
@@ -284,7 +284,7 @@ def test_two_images_of_a_class_train_no_network(monkeypatch):
     options = {"sizes": (4, 10, 30), "repeats": 2}
     found = probabilities(**options)
     assert trained == {8, 24}
-    head = probabilities(strategy="feature_extraction", features="stages", **options)
+    head = probabilities(strategy="feature_extraction", features="last", **options)
     smallest = np.arange(len(found)) < len(found) // 3
     assert (found[smallest] == head[smallest]).all()
     assert (found[~smallest] != head[~smallest]).any()

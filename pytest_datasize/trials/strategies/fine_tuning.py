@@ -262,7 +262,7 @@ def _of_stages(work: Work) -> HeadData:
     The embeddings are those of ``feature_extraction`` with ``features="stages"``: they are cached,
     and where that strategy ran before, they are only read.
     """
-    backbone = with_stages(work.backbone)
+    backbone = with_stages(work.backbone, own=False)
     found = embed(
         work.image_sets,
         Embedder(backbone, work.device, work.options.get("precision", "auto")),
