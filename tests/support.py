@@ -1,14 +1,17 @@
 """Small images and a small backbone, for tests that need a few real files."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from _pytest._io import TerminalWriter
 from PIL import Image
 
 from pytest_datasize.images.content_hash import read_contents
 from pytest_datasize.images.duplicates import unique
 from pytest_datasize.images.image_set import Loaded
+from pytest_datasize.reports.formats import terminal
 from pytest_datasize.store import Store
 
 
@@ -94,3 +97,22 @@ def named(loaded: Loaded) -> Loaded:
     """Decode every image, compute its content hash, and merge exact copies."""
     parts = [replace(part, digests=read_contents(part, Store())) for part in loaded if part]
     return unique(Loaded(*parts))
+
+
+class Terminal:
+    """As much of pytest's terminal reporter as a section needs, over a real writer."""
+
+    def __init__(self, width=100, encoding="utf-8", markup=False, verbosity=0):
+        self.bytes = io.BytesIO()
+        file = io.TextIOWrapper(self.bytes, encoding=encoding, write_through=True)
+        self._tw = TerminalWriter(file)
+        self._tw.fullwidth, self._tw.hasmarkup = width, markup
+        self.verbosity = verbosity
+        self.write, self.write_line = self._tw.write, self._tw.line
+
+    def section(self, title):
+        self._tw.sep("=", title)
+
+    def shown(self, records):
+        terminal.write(self, records)
+        return self.bytes.getvalue().decode(self._tw._file.encoding)

@@ -5,6 +5,9 @@ import math
 CLOSE = (0.4, 0.6)
 """Between these probabilities, a verdict without a required confidence is too close to call."""
 
+TELLABLE = 100
+"""A required number above this multiple of today's images is too uncertain to plan with."""
+
 
 def count(images: float) -> str:
     """Write a projected number of images with two digits, rounded up: more are not known.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pytest_datasize.curve.counts import CLOSE, count, percent
+from pytest_datasize.curve.counts import CLOSE, TELLABLE, count, percent
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.trend import Trend
@@ -24,9 +24,6 @@ TRUSTED_RANGE = 4.0
 
 Hoiem et al. 2021, "Learning curves for analysis of deep networks", trust four times the size.
 """
-
-TELLABLE = 100
-"""A required number above this multiple of the available images is too uncertain to plan with."""
 
 SURE = 0.9
 """Probability of one-sided numbers: images that surely suffice, the score that is surely met."""
@@ -168,7 +165,7 @@ class Judgement:
             )
         if not self.tellable:
             least = self.more(self.required_low)
-            known = f", at least {count(least)}" if 0 < least < math.inf else ""
+            known = f", at least {count(least)}" if 0 < least <= TELLABLE * self.images else ""
             return f"too few images for {self.subject} ({now}): how many more cannot be told{known}"
         return (
             f"about {count(self.missing)} images short of {self.subject} ({now}, "

@@ -1,14 +1,12 @@
 """Markdown, annotations, OpenMetrics, JUnit properties and the terminal, with odd names."""
 
 import copy
-import io
 import math
 import re
 
 import pytest
-from _pytest._io import TerminalWriter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from support import ODD_NAMES
+from support import ODD_NAMES, Terminal
 
 from pytest_datasize.plugin import junit
 from pytest_datasize.reports.formats import markdown, openmetrics, terminal
@@ -122,25 +120,6 @@ def test_properties_name_requirement_metric_and_field(judged):
 
 
 # -- terminal -------------------------------------------------------------------------------------
-
-
-class Terminal:
-    """As much of pytest's terminal reporter as a section needs, over a real writer."""
-
-    def __init__(self, width=100, encoding="utf-8", markup=False, verbosity=0):
-        self.bytes = io.BytesIO()
-        file = io.TextIOWrapper(self.bytes, encoding=encoding, write_through=True)
-        self._tw = TerminalWriter(file)
-        self._tw.fullwidth, self._tw.hasmarkup = width, markup
-        self.verbosity = verbosity
-        self.write, self.write_line = self._tw.write, self._tw.line
-
-    def section(self, title):
-        self._tw.sep("=", title)
-
-    def shown(self, records):
-        terminal.write(self, records)
-        return self.bytes.getvalue().decode(self._tw._file.encoding)
 
 
 @pytest.mark.parametrize("width", [80, 120])

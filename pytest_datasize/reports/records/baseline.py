@@ -164,8 +164,8 @@ def change(
 
 def _required(old: GateRecord, new: GateRecord) -> str:
     then, now = images_needed(in_all(old)), images_needed(in_all(new))
-    if then == now:
-        return f"still {now} required"
+    if old["required"] == new["required"]:
+        return f"still {now}" if new["required"] is None else f"required: unchanged, {now}"
     beyond = abs(_distance_of_required(_images(old), _images(new))) > _HALF
     return f"required: was {then}, is {now}; {_change(beyond)}"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pytest_datasize.curve.counts import count, percent
+from pytest_datasize.curve.counts import TELLABLE, count, percent
 from pytest_datasize.reports.records.baseline import images_needed
 from pytest_datasize.reports.records.record_types import (
     DataSet,
@@ -182,7 +182,9 @@ def _range(found: DataSet) -> str:
 
 
 def _at_least(found: DataSet) -> str:
-    return f", at least {count(found['missing_low'])}" if found["missing_low"] else ""
+    """Write the lower end, unless it is so high that it says nothing."""
+    low = found["missing_low"]
+    return f", at least {count(low)}" if low and low <= TELLABLE * found["images"] else ""
 
 
 def needed_briefly(record: GateRecord) -> str:
@@ -193,8 +195,8 @@ def needed_briefly(record: GateRecord) -> str:
     if record["verdict"] == "sufficient":
         return f"{count(found['required'] or 0)} of {found['images']:,}"
     if found["missing"] is None or not record["tellable"] or shape(record):
-        low = found["missing_low"]
-        return f"{count(low)} more, or far more" if low else "cannot be told"
+        least = _at_least(found).removeprefix(", ")
+        return f"{least} more" if least else "cannot be told"
     if record["verdict"] == "undecided" and not found["missing"]:
         return "more certainty"
     return f"{count(found['missing'])} more"
