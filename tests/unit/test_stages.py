@@ -15,7 +15,7 @@ from pytest_datasize import RequirementError, Study
 from pytest_datasize.embedding.backbone import load
 from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.embedding.precision import prepare
-from pytest_datasize.embedding.stages import MOST_FEATURES, MOST_STAGES, with_stages
+from pytest_datasize.embedding.stages import MOST_FEATURES, MOST_OF_BLOCKS, MOST_STAGES, with_stages
 from pytest_datasize.images.decode import decode
 from pytest_datasize.images.sources.load import load as load_images
 from pytest_datasize.store import Store
@@ -47,7 +47,7 @@ def test_the_last_layer_comes_first_and_the_width_is_bounded(name):
         found, last = staged.model(images), backbone.model(images)
     assert found.shape == (2, sum(staged.widths))
     assert torch.equal(found[:, : staged.widths[0]], last)
-    assert 1 < len(staged.widths) <= 1 + MOST_STAGES
+    assert 1 < len(staged.widths) <= 1 + MOST_STAGES + 3 * ("vit" in name)
     assert sum(staged.widths[1:]) <= MOST_FEATURES
     assert staged.key != backbone.key
 
@@ -158,10 +158,80 @@ def test_a_module_of_ones_own_keeps_its_output_unless_stages_are_asked_for():
     backbone = load(own_network(), "auto", 16)
     assert with_stages(backbone, own=False) is backbone
     assert study(own_network()).options["features"] == "last"
-    plain, last = (study(own_network(), **o).run() for o in ({}, {"features": "last"}))
-    stages = study(own_network(), features="stages").run()
+    plain, last, stages = (
+        study(own_network(), image_size=32, **features).run()
+        for features in ({}, {"features": "last"}, {"features": "stages"})
+    )
     assert plain.scores == last.scores != stages.scores
     assert (plain.features, stages.features) == ("last layer", "last layer and 3 stages")
+
+
+class Encoder(torch.nn.Module):
+    """A small transformer of torch's own layers, with a class token."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 32, 8, 8)
+        self.token = torch.nn.Parameter(torch.zeros(1, 1, 32))
+        layer = torch.nn.TransformerEncoderLayer(32, 2, 64, batch_first=True)
+        self.encoder = torch.nn.TransformerEncoder(layer, 6)
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(tokens), -1, -1), tokens], 1)
+        return self.encoder(tokens)[:, 0]
+
+
+def transformer(kind):
+    torch.manual_seed(0)
+    if kind == "torch":
+        return Encoder().eval(), "encoder.layers"
+    if kind == "torchvision":
+        shape = {"num_layers": 6, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64}
+        found = torchvision.models.VisionTransformer(image_size=32, patch_size=8, **shape)
+        return found.eval(), "encoder.layers"
+    shape = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 6, "num_heads": 2}
+    model = {
+        "vit": timm.models.VisionTransformer,
+        "distilled": timm.models.VisionTransformerDistilled,
+        "beit": timm.models.Beit,
+        "eva": timm.models.Eva,
+    }[kind]
+    return model(**shape, num_classes=0).eval(), "blocks"
+
+
+@pytest.mark.parametrize("kind", ["vit", "distilled", "beit", "eva", "torchvision", "torch"])
+def test_of_a_transformer_class_token_and_mean_of_four_blocks_are_taken(kind):
+    module, blocks = transformer(kind)
+    staged = with_stages(load(module, "auto", 32))
+    assert staged.layers == "last layer and 4 blocks (class token and mean)"
+    outputs = []
+    for block in module.get_submodule(blocks).children():
+        block.register_forward_hook(lambda _, inputs, output: outputs.append(output))
+    with torch.inference_mode():
+        last, found = load(module, "auto", 32).model(noise(2, 32)), staged.model(noise(2, 32))
+        outputs.clear()
+        module(noise(2, 32))
+    expected, patches = [last], 16
+    for number in (1, 2, 4, 5):
+        expected += [outputs[number][:, 0], outputs[number][:, -patches:].mean(1)]
+    torch.testing.assert_close(found, torch.cat(expected, 1))
+    assert staged.widths == tuple(part.shape[1] for part in expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "kind"),
+    [
+        ("vit_tiny_patch16_224", 4, "blocks (class token and mean)"),
+        ("deit_tiny_distilled_patch16_224", 4, "blocks (class token and mean)"),
+        ("swin_tiny_patch4_window7_224", 4, "stages"),
+        ("mixer_s32_224", 5, "stages"),
+    ],
+)
+def test_transformers_of_timm(name, number, kind):
+    staged = with_stages(load(name, "random", None if "mixer" in name else 64))
+    assert staged.layers == f"last layer and {number} {kind}"
+    assert sum(staged.widths[1:]) <= MOST_OF_BLOCKS
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -310,3 +380,33 @@ def test_stages_halve_the_error_on_digits():
         error[features] = [1 - float(np.mean(repeats)) for repeats in scores]
     assert error["stages"][-1] < 0.6 * error["last"][-1]
     assert error["stages"][0] < error["last"][0]
+
+
+class Columns(torch.nn.Module):
+    """A model of timm's interface that sees each column of pixels alone: it has no stages."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(96, 16)
+
+    def forward(self, images):
+        return self.layer(images.permute(0, 3, 1, 2).flatten(2)).mean(1)
+
+
+def test_results_say_that_only_the_last_layer_could_be_used(small):
+    note = "features: last layer only, because no stages were found in this model"
+    found = study(Columns(), image_size=32, features="stages").run()
+    assert found.notes.count(note) == 1
+    assert found.features == "last layer"
+    assert note not in study(Columns(), image_size=32).run().notes  # its output, as by default
+    assert note not in study(small).run().notes
+
+
+@pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tuning"])
+def test_stages_that_are_too_wide_are_left_out_and_the_result_says_so(small, strategy, monkeypatch):
+    monkeypatch.setattr("pytest_datasize.embedding.stages.MOST_FEATURES", 1)
+    given = {"sizes": (8, 16, 24), "repeats": 2, "strategy": strategy}
+    features = {"features": "stages"} if strategy == "feature_extraction" else {}
+    notes = study(small, **given, **features).run().notes
+    assert notes.count("features: last layer only, because no stages were found in this model") == 1
