@@ -6,6 +6,7 @@ still hold texture, position and shape. A head on all of them needs far fewer im
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +33,9 @@ MOST_FEATURES: Final = 4_096
 
 MOST_OF_BLOCKS: Final = 8_192
 """The same for a transformer: four blocks of 1,024 features, each with two kinds of tokens."""
+
+_FITTING: Final = 2.0**-10, 2.0**12  # largest values that float16 holds with room on both sides
+_SCALED: Final = 8  # others are scaled to at most two to this power: real images may give more
 
 _CELLS: Final = 2  # a stage is averaged over 2 x 2 parts of the image where the width allows
 
@@ -78,6 +82,11 @@ class StageFeatures(nn.Module):
         Which stages, and how each is pooled.
     taps
         Takes the stages from the data flow; None for timm's ``forward_intermediates``.
+
+    Attributes
+    ----------
+    scales
+        Factor of each block of features, a power of two that makes it fit into half precision.
     """
 
     def __init__(
@@ -85,13 +94,18 @@ class StageFeatures(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.stages, self.taps = model, stages, taps
+        self.scales: tuple[float, ...] = ()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features of all blocks side by side."""
-        return torch.cat(self.blocks(images), dim=1)
+        blocks = self.blocks(images)
+        for number, scale in enumerate(self.scales):
+            if scale != 1:
+                blocks[number] = blocks[number] * scale
+        return torch.cat(blocks, dim=1)
 
     def blocks(self, images: Tensor) -> list[Tensor]:
-        """Return the features of the last layer and of each stage, (N, D_k) each."""
+        """Return the features of the last layer and of each stage, (N, D_k) each, unscaled."""
         last, found = self._outputs(images)
         blocks = [pooled(last, type(self.model).__name__)]
         for stage, (one, token) in zip(self.stages, found, strict=True):
@@ -166,6 +180,9 @@ def _tried(
         return None
     points = (stage.index for stage in found.stages) if found.taps is None else found.taps.names
     named = ",".join(f"{point}{stage}" for point, stage in zip(points, found.stages, strict=True))
+    found.scales = (1.0, *map(_scale, blocks[1:]))
+    if any(scale != 1 for scale in found.scales):
+        named += f"|scales {found.scales}"
     number, tokens = len(found.stages), found.stages[0].class_token
     kind = "blocks (class token and mean)" if tokens else "stages"
     return replace(
@@ -175,6 +192,23 @@ def _tried(
         layers=f"last layer and {number} {kind}",
         key=f"{backbone.key}|{'stages' if found.taps is None else 'flow'} {named}",
     )
+
+
+def _scale(block: Tensor) -> float:
+    """Return the power of two that a block is stored with, for it may not fit into float16.
+
+    Heads divide each block by a number of its own, so its units do not matter. What fits easily is
+    left as it is.
+
+    Examples
+    --------
+    >>> _scale(torch.tensor([-3.0, 1000.0])), _scale(torch.tensor([1e5, 0.0]))
+    (1.0, 0.001953125)
+    """
+    peak = float(block.abs().max())
+    if not 0 < peak < math.inf or _FITTING[0] <= peak <= _FITTING[1]:
+        return 1.0
+    return 2.0 ** (_SCALED - math.frexp(peak)[1])
 
 
 def _by_timm(model: Any, images: Tensor) -> StageFeatures:
@@ -226,8 +260,8 @@ def _chosen(channels: list[int]) -> tuple[Stage, ...]:
     --------
     >>> [stage.cells for stage in _chosen([64, 256, 512, 1024, 2048])]
     [2, 1, 1, 1, 1]
-    >>> _chosen([192] * 12)[0]
-    Stage(index=0, cells=2)
+    >>> str(_chosen([192] * 12)[0])
+    'x2'
     """
     count = min(MOST_STAGES, len(channels))
     step = (len(channels) - 1) / max(1, count - 1)

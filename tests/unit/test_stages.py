@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from support import shapes
 
-from pytest_datasize import RequirementError, Study
+from pytest_datasize import BackboneError, RequirementError, Study
 from pytest_datasize.embedding.backbone import load
+from pytest_datasize.embedding.embed import embed
 from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.embedding.precision import prepare
 from pytest_datasize.embedding.stages import MOST_FEATURES, MOST_OF_BLOCKS, MOST_STAGES, with_stages
@@ -410,3 +411,107 @@ def test_stages_that_are_too_wide_are_left_out_and_the_result_says_so(small, str
     features = {"features": "stages"} if strategy == "feature_extraction" else {}
     notes = study(small, **given, **features).run().notes
     assert notes.count("features: last layer only, because no stages were found in this model") == 1
+
+
+def loud(factor):
+    """Middle activations of about ``factor``, and a small output."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(8, 8, 3, padding=1),
+        torch.nn.MaxPool2d(2),
+    )
+    with torch.no_grad():
+        module[0].weight *= factor
+        module[0].bias *= factor
+        module[3].weight /= factor
+    return module.eval()
+
+
+@pytest.mark.parametrize("factor", [2.0**18, 2.0**-18])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stages_beyond_the_range_of_half_precision_are_scaled_into_it(factor, precision):
+    images = load_images(shapes(40, side=32))[0]
+    backbone = with_stages(load(loud(factor), "auto", 32))
+    embedder = Embedder(backbone, torch.device("cpu"), precision)
+    found = embed([images], embedder, Store()).features.float()
+    with torch.inference_mode():
+        pixels = [backbone.preprocess(decode(images.read(row))) for row in range(40)]
+        blocks = backbone.model.blocks(torch.stack(pixels))
+    assert (blocks[1].max() > 65504) == (factor > 1)
+    parts = zip(found.split(backbone.widths, 1), blocks, backbone.model.scales, strict=True)
+    for part, block, scale in parts:
+        allowed = 0.02 * float(block.abs().max()) * scale
+        torch.testing.assert_close(part, block * scale, rtol=0.02, atol=allowed)
+    plain = study(loud(1.0), image_size=32, features="stages", precision="float32").run()
+    other = study(loud(factor), image_size=32, features="stages", precision="float32").run()
+    assert other.scores == plain.scores
+
+
+def test_usual_activations_are_not_scaled(small):
+    for backbone in (load(small), load(own_network(), "auto", 32)):
+        assert set(with_stages(backbone).model.scales) == {1.0}
+
+
+def test_stages_that_overflow_in_float16_are_not_computed_in_it():
+    backbone = with_stages(load(loud(1e5), "auto", 32))
+    sample = backbone.normalise((noise(4, 32) * 255).to(torch.uint8))
+    assert prepare(backbone, torch.device("cpu"), sample, "float16").precision == "float32"
+    with pytest.raises(BackboneError, match="cannot calculate in it"):
+        embed(
+            [load_images(shapes(9, side=32))[0]],
+            Embedder(backbone, torch.device("cpu"), "float16"),
+            Store(),
+        )
+
+
+class Steep(torch.nn.Module):
+    """Its first stage is huge for bright images alone, its output for none."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = torch.nn.Conv2d(3, 4, 1)
+        self.steep = torch.nn.Threshold(2.0, 0.0)  # no pixel is brighter than 2.65
+        self.grow = torch.nn.Conv2d(3, 4, 1, bias=False)
+        torch.nn.init.constant_(self.grow.weight, 1e6)
+        self.sum = torch.nn.Identity()
+        self.last = torch.nn.Conv2d(4, 4, 1)
+
+    def forward(self, images):
+        bright = self.steep(torch.nn.functional.avg_pool2d(images, 32))
+        found = self.sum(self.first(images) + self.grow(bright))
+        return self.last(torch.nn.functional.max_pool2d(torch.tanh(found), 2))
+
+
+class Glaring(torch.nn.Module):
+    """Beyond the range of float16 for bright images alone."""
+
+    def forward(self, images):
+        return images.mean((2, 3)).relu() * 3e4 + images[:, :, 0, 0]
+
+
+@pytest.fixture
+def dark_and_bright():
+    """Forty dark images, and the same with a white one."""
+    dark = np.zeros((40, 32, 32, 3), np.uint8)
+    dark[:, 0, 0] = np.arange(40)[:, None]
+    bright = np.concatenate([dark, np.full((1, 32, 32, 3), 255, np.uint8)])
+    return [load_images((part, np.arange(len(part)) % 2))[0] for part in (dark, bright)]
+
+
+@pytest.mark.parametrize(
+    ("module", "precision", "says"),
+    [
+        (Steep(), "float32", r"a stage beyond the range.*features='last'"),
+        (Glaring(), "float16", r"not finite in float16.*precision='float32'"),
+    ],
+)
+def test_what_does_not_fit_on_a_later_image_is_an_error(module, precision, says, dark_and_bright):
+    dark, bright = dark_and_bright
+    embedder = Embedder(with_stages(load(module, "auto", 32)), torch.device("cpu"), precision)
+    embed([dark], embedder, Store())
+    with pytest.raises(BackboneError, match=says):
+        embed([bright], embedder, Store())
