@@ -27,6 +27,7 @@ from pytest_datasize.store.rows import Rows
 MEMORY_BOUND = 1 << 30
 """Bytes of embeddings that are held in memory: 400,000 images of 1,280 features."""
 
+_LARGEST = 65504  # of float16
 _EARLY_BYTES = 64 << 20  # pixels read while the model is prepared
 _REMEMBER = 256  # content hashes stored per batch
 _KEEP_ROWS, _KEEP_SECONDS = 128, 1.0  # store new embeddings after this many or this long
@@ -219,14 +220,26 @@ class _Run:
             self._advance(len(batch))
 
     def _finite(self, rows: Tensor) -> HalfArray:
-        """Convert to half precision: embeddings of any usual model are well within its range."""
+        """Convert to half precision: embeddings of any usual model are well within its range.
+
+        A value of the last layer that is not becomes the largest one. Stages were scaled to fit; if
+        they do not, the head would see nothing but the limit.
+        """
         found = rows.float().cpu().numpy()
+        backbone = self._embedder.backbone
         if not np.isfinite(found).all():
+            why = "; are its weights damaged?"
+            if self._embedder.ready().precision == "float16":
+                why = " in float16. Use precision='float32'."
             raise BackboneError(
-                f"backbone {self._embedder.backbone.name} gave embeddings that are not finite; "
-                "are its weights damaged?"
+                f"backbone {backbone.name} gave embeddings that are not finite{why}"
             )
-        half: HalfArray = np.clip(found, -65504, 65504).astype(np.float16)
+        if backbone.widths and np.abs(found[:, backbone.widths[0] :]).max() > _LARGEST:
+            raise BackboneError(
+                f"backbone {backbone.name} gave activations of a stage beyond the range of half "
+                "precision, in which embeddings are stored. Use features='last'."
+            )
+        half: HalfArray = np.clip(found, -_LARGEST, _LARGEST).astype(np.float16)
         return half
 
     def _advance(self, count: int) -> None:

@@ -52,12 +52,12 @@ class Flow:
     ----------
     points
         Where its stages end, in the order of the model; none if no stages were found.
-    tokens
-        Whether they are the blocks of a transformer.
+    class_token
+        Whether they are the blocks of a transformer with a class token.
     """
 
     points: tuple[Point, ...]
-    tokens: bool
+    class_token: bool
 
 
 class Taps:
@@ -132,9 +132,10 @@ def find(model: nn.Module, forward: Callable[[Tensor], Any], images: Tensor) -> 
     row = _row(tokens) if len({one.positions for one in tokens}) == 1 else []
     most = 2 * sum(one.weights for one in row) > _weights(model)  # not a few on top of convolutions
     if most and len(row) >= _FEWEST:
-        return Flow(tuple(one.point for one in row), tokens=True)
+        alone = row[0].shape[1] > row[0].positions
+        return Flow(tuple(one.point for one in row), class_token=alone)
     ends = _ends(seen)
-    return Flow(tuple(one.point for one in ends) if len(ends) >= _FEWEST else (), tokens=False)
+    return Flow(tuple(one.point for one in ends) if len(ends) >= _FEWEST else (), class_token=False)
 
 
 def as_map(output: Tensor) -> tuple[Tensor, Tensor | None]:

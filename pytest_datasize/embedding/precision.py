@@ -126,9 +126,13 @@ def _fused(
         changed = model(images).float() - before
     except Exception:  # out of memory or any error of a user's module: it may run unfused
         return None
-    spread = (before - before.mean(0)).norm(dim=1).clamp_min(1e-12)
-    alike = bool((changed.norm(dim=1) <= FUSION_TOLERANCE * spread).all())
-    return (sites, before[: len(sample)]) if alike else None
+    spread = before - before.mean(0)
+    for moved, apart in zip(
+        _blocks(changed, backbone.widths), _blocks(spread, backbone.widths), strict=True
+    ):
+        if (moved.norm(dim=1) > FUSION_TOLERANCE * apart.norm(dim=1).clamp_min(1e-12)).any():
+            return None
+    return sites, before[: len(sample)]
 
 
 def fast_precision(device: torch.device) -> str:
@@ -154,13 +158,18 @@ def _difference(
         found = model(images).float()
     except Exception:  # any error of a user's module: in float32 it ran
         return float("inf")
-    blocks = [reference.shape[1]] if not widths else list(widths)
-    pairs = zip(torch.split(found, blocks, 1), torch.split(reference, blocks, 1), strict=True)
-    value = max(
+    if not found.isfinite().all():  # an activation beyond the range of float16
+        return float("inf")
+    pairs = zip(_blocks(found, widths), _blocks(reference, widths), strict=True)
+    return max(
         float(((ours - true).norm(dim=1) / true.norm(dim=1).clamp_min(1e-12)).mean())
         for ours, true in pairs
     )
-    return value if value == value else float("inf")
+
+
+def _blocks(features: Tensor, widths: Sequence[int]) -> Sequence[Tensor]:
+    """Split features into those of the last layer and of each stage."""
+    return torch.split(features, list(widths) or [features.shape[1]], 1)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -180,7 +180,7 @@ class StudyOptions(TypedDict, total=False):
             validators.choice("auto", "last", "stages"),
             "one of: auto, last, stages",
             "what a head on the frozen backbone sees: its last layer, or that and all stages "
-            "(auto: all stages, unless a strategy or a preset is given)",
+            "(auto: all stages, unless a strategy, a preset or a module of your own is given)",
             "auto",
             choices=("auto", "last", "stages"),
         ),

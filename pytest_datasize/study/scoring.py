@@ -50,7 +50,7 @@ def measure(
     plan, backbone, device, options = work.plan, work.backbone, work.device, work.options
     images, test, labels = work.image_sets[0], work.image_sets[1:], work.labels
     found: list[list[Any]] = [[] for _ in plan.sizes]
-    remarks = list(notes)
+    remarks = [*notes, *([backbone.note] if backbone.note else [])]
     done = unconverged = 0
     for stop in _looks(until, len(plan.repeats)):
         trials = strategy(work, (done, stop))

@@ -61,7 +61,7 @@ CHANGES = {
     ),
     "precision": Change("float32"),
     "strategy": Change("from_scratch"),
-    "features": Change("last"),
+    "features": Change("stages"),
     "augment": Change("true"),
     "unfreeze": Change("1"),
     "trainer": Change("trainers:columns"),

@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from support import shapes
 
-from pytest_datasize import RequirementError, Study
+from pytest_datasize import BackboneError, RequirementError, Study
 from pytest_datasize.embedding.backbone import load
+from pytest_datasize.embedding.embed import embed
 from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.embedding.precision import prepare
-from pytest_datasize.embedding.stages import MOST_FEATURES, MOST_STAGES, with_stages
+from pytest_datasize.embedding.stages import MOST_FEATURES, MOST_OF_BLOCKS, MOST_STAGES, with_stages
 from pytest_datasize.images.decode import decode
 from pytest_datasize.images.sources.load import load as load_images
 from pytest_datasize.store import Store
@@ -47,7 +48,7 @@ def test_the_last_layer_comes_first_and_the_width_is_bounded(name):
         found, last = staged.model(images), backbone.model(images)
     assert found.shape == (2, sum(staged.widths))
     assert torch.equal(found[:, : staged.widths[0]], last)
-    assert 1 < len(staged.widths) <= 1 + MOST_STAGES
+    assert 1 < len(staged.widths) <= 1 + MOST_STAGES + 3 * ("vit" in name)
     assert sum(staged.widths[1:]) <= MOST_FEATURES
     assert staged.key != backbone.key
 
@@ -158,10 +159,80 @@ def test_a_module_of_ones_own_keeps_its_output_unless_stages_are_asked_for():
     backbone = load(own_network(), "auto", 16)
     assert with_stages(backbone, own=False) is backbone
     assert study(own_network()).options["features"] == "last"
-    plain, last = (study(own_network(), **o).run() for o in ({}, {"features": "last"}))
-    stages = study(own_network(), features="stages").run()
+    plain, last, stages = (
+        study(own_network(), image_size=32, **features).run()
+        for features in ({}, {"features": "last"}, {"features": "stages"})
+    )
     assert plain.scores == last.scores != stages.scores
     assert (plain.features, stages.features) == ("last layer", "last layer and 3 stages")
+
+
+class Encoder(torch.nn.Module):
+    """A small transformer of torch's own layers, with a class token."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 32, 8, 8)
+        self.token = torch.nn.Parameter(torch.zeros(1, 1, 32))
+        layer = torch.nn.TransformerEncoderLayer(32, 2, 64, batch_first=True)
+        self.encoder = torch.nn.TransformerEncoder(layer, 6)
+
+    def forward(self, images):
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(tokens), -1, -1), tokens], 1)
+        return self.encoder(tokens)[:, 0]
+
+
+def transformer(kind):
+    torch.manual_seed(0)
+    if kind == "torch":
+        return Encoder().eval(), "encoder.layers"
+    if kind == "torchvision":
+        shape = {"num_layers": 6, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64}
+        found = torchvision.models.VisionTransformer(image_size=32, patch_size=8, **shape)
+        return found.eval(), "encoder.layers"
+    shape = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 6, "num_heads": 2}
+    model = {
+        "vit": timm.models.VisionTransformer,
+        "distilled": timm.models.VisionTransformerDistilled,
+        "beit": timm.models.Beit,
+        "eva": timm.models.Eva,
+    }[kind]
+    return model(**shape, num_classes=0).eval(), "blocks"
+
+
+@pytest.mark.parametrize("kind", ["vit", "distilled", "beit", "eva", "torchvision", "torch"])
+def test_of_a_transformer_class_token_and_mean_of_four_blocks_are_taken(kind):
+    module, blocks = transformer(kind)
+    staged = with_stages(load(module, "auto", 32))
+    assert staged.layers == "last layer and 4 blocks (class token and mean)"
+    outputs = []
+    for block in module.get_submodule(blocks).children():
+        block.register_forward_hook(lambda _, inputs, output: outputs.append(output))
+    with torch.inference_mode():
+        last, found = load(module, "auto", 32).model(noise(2, 32)), staged.model(noise(2, 32))
+        outputs.clear()
+        module(noise(2, 32))
+    expected, patches = [last], 16
+    for number in (1, 2, 4, 5):
+        expected += [outputs[number][:, 0], outputs[number][:, -patches:].mean(1)]
+    torch.testing.assert_close(found, torch.cat(expected, 1))
+    assert staged.widths == tuple(part.shape[1] for part in expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "kind"),
+    [
+        ("vit_tiny_patch16_224", 4, "blocks (class token and mean)"),
+        ("deit_tiny_distilled_patch16_224", 4, "blocks (class token and mean)"),
+        ("swin_tiny_patch4_window7_224", 4, "stages"),
+        ("mixer_s32_224", 5, "stages"),
+    ],
+)
+def test_transformers_of_timm(name, number, kind):
+    staged = with_stages(load(name, "random", None if "mixer" in name else 64))
+    assert staged.layers == f"last layer and {number} {kind}"
+    assert sum(staged.widths[1:]) <= MOST_OF_BLOCKS
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -310,3 +381,137 @@ def test_stages_halve_the_error_on_digits():
         error[features] = [1 - float(np.mean(repeats)) for repeats in scores]
     assert error["stages"][-1] < 0.6 * error["last"][-1]
     assert error["stages"][0] < error["last"][0]
+
+
+class Columns(torch.nn.Module):
+    """A model of timm's interface that sees each column of pixels alone: it has no stages."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(96, 16)
+
+    def forward(self, images):
+        return self.layer(images.permute(0, 3, 1, 2).flatten(2)).mean(1)
+
+
+def test_results_say_that_only_the_last_layer_could_be_used(small):
+    note = "features: last layer only, because no stages were found in this model"
+    found = study(Columns(), image_size=32, features="stages").run()
+    assert found.notes.count(note) == 1
+    assert found.features == "last layer"
+    assert note not in study(Columns(), image_size=32).run().notes  # its output, as by default
+    assert note not in study(small).run().notes
+
+
+@pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tuning"])
+def test_stages_that_are_too_wide_are_left_out_and_the_result_says_so(small, strategy, monkeypatch):
+    monkeypatch.setattr("pytest_datasize.embedding.stages.MOST_FEATURES", 1)
+    given = {"sizes": (8, 16, 24), "repeats": 2, "strategy": strategy}
+    features = {"features": "stages"} if strategy == "feature_extraction" else {}
+    notes = study(small, **given, **features).run().notes
+    assert notes.count("features: last layer only, because no stages were found in this model") == 1
+
+
+def loud(factor):
+    """Middle activations of about ``factor``, and a small output."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Conv2d(8, 8, 3, padding=1),
+        torch.nn.MaxPool2d(2),
+    )
+    with torch.no_grad():
+        module[0].weight *= factor
+        module[0].bias *= factor
+        module[3].weight /= factor
+    return module.eval()
+
+
+@pytest.mark.parametrize("factor", [2.0**18, 2.0**-18])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stages_beyond_the_range_of_half_precision_are_scaled_into_it(factor, precision):
+    images = load_images(shapes(40, side=32))[0]
+    backbone = with_stages(load(loud(factor), "auto", 32))
+    embedder = Embedder(backbone, torch.device("cpu"), precision)
+    found = embed([images], embedder, Store()).features.float()
+    with torch.inference_mode():
+        pixels = [backbone.preprocess(decode(images.read(row))) for row in range(40)]
+        blocks = backbone.model.blocks(torch.stack(pixels))
+    assert (blocks[1].max() > 65504) == (factor > 1)
+    parts = zip(found.split(backbone.widths, 1), blocks, backbone.model.scales, strict=True)
+    for part, block, scale in parts:
+        allowed = 0.02 * float(block.abs().max()) * scale
+        torch.testing.assert_close(part, block * scale, rtol=0.02, atol=allowed)
+    plain = study(loud(1.0), image_size=32, features="stages", precision="float32").run()
+    other = study(loud(factor), image_size=32, features="stages", precision="float32").run()
+    assert other.scores == plain.scores
+
+
+def test_usual_activations_are_not_scaled(small):
+    for backbone in (load(small), load(own_network(), "auto", 32)):
+        assert set(with_stages(backbone).model.scales) == {1.0}
+
+
+def test_stages_that_overflow_in_float16_are_not_computed_in_it():
+    backbone = with_stages(load(loud(1e5), "auto", 32))
+    sample = backbone.normalise((noise(4, 32) * 255).to(torch.uint8))
+    assert prepare(backbone, torch.device("cpu"), sample, "float16").precision == "float32"
+    with pytest.raises(BackboneError, match="cannot calculate in it"):
+        embed(
+            [load_images(shapes(9, side=32))[0]],
+            Embedder(backbone, torch.device("cpu"), "float16"),
+            Store(),
+        )
+
+
+class Steep(torch.nn.Module):
+    """Its first stage is huge for bright images alone, its output for none."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = torch.nn.Conv2d(3, 4, 1)
+        self.steep = torch.nn.Threshold(2.0, 0.0)  # no pixel is brighter than 2.65
+        self.grow = torch.nn.Conv2d(3, 4, 1, bias=False)
+        torch.nn.init.constant_(self.grow.weight, 1e6)
+        self.sum = torch.nn.Identity()
+        self.last = torch.nn.Conv2d(4, 4, 1)
+
+    def forward(self, images):
+        bright = self.steep(torch.nn.functional.avg_pool2d(images, 32))
+        found = self.sum(self.first(images) + self.grow(bright))
+        return self.last(torch.nn.functional.max_pool2d(torch.tanh(found), 2))
+
+
+class Glaring(torch.nn.Module):
+    """Beyond the range of float16 for bright images alone."""
+
+    def forward(self, images):
+        return images.mean((2, 3)).relu() * 3e4 + images[:, :, 0, 0]
+
+
+@pytest.fixture
+def dark_and_bright():
+    """Forty dark images, and the same with a white one."""
+    dark = np.zeros((40, 32, 32, 3), np.uint8)
+    dark[:, 0, 0] = np.arange(40)[:, None]
+    bright = np.concatenate([dark, np.full((1, 32, 32, 3), 255, np.uint8)])
+    return [load_images((part, np.arange(len(part)) % 2))[0] for part in (dark, bright)]
+
+
+@pytest.mark.parametrize(
+    ("module", "precision", "says"),
+    [
+        (Steep(), "float32", r"a stage beyond the range.*features='last'"),
+        (Glaring(), "float16", r"not finite in float16.*precision='float32'"),
+    ],
+)
+def test_what_does_not_fit_on_a_later_image_is_an_error(module, precision, says, dark_and_bright):
+    dark, bright = dark_and_bright
+    embedder = Embedder(with_stages(load(module, "auto", 32)), torch.device("cpu"), precision)
+    embed([dark], embedder, Store())
+    with pytest.raises(BackboneError, match=says):
+        embed([bright], embedder, Store())

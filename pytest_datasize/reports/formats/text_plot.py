@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pytest_datasize.curve.counts import count
 from pytest_datasize.reports.records.curve_data import at
 from pytest_datasize.reports.records.record_types import GateRecord
 
@@ -112,19 +113,18 @@ def _axis(
 ) -> list[str]:
     """Return the axis below the plot, and the important numbers under it."""
     base, numbers = [letters.base] * columns, [" "] * (columns + 1)
-    marks: list[tuple[int | None, str]] = [
-        (record["available"], "available"),
-        (record["required"], "required"),
-    ]
-    marks += [(record["curve"]["n"][0], ""), (record["curve"]["n"][-1], "")]
+    first, last = record["curve"]["n"][0], record["curve"]["n"][-1]
+    marks = [(record["available"], f"{record['available']:,} available")]
+    if record["required"] is not None:
+        marks.append((record["required"], f"{count(record['required'])} required"))
+    marks += [(first, f"{first:,}"), (last, count(last))]
     taken: list[tuple[int, int]] = []
-    for n, name in marks:
-        if n is None or not record["curve"]["n"][0] <= n <= record["curve"]["n"][-1]:
+    for n, text in marks:
+        if not first <= n <= last:
             continue
         place = column(n)
         base[place] = letters.tick
-        text = f"{n:,} {name}".strip()
-        start = min(max(place - len(f"{n:,}") // 2, 0), len(numbers) - len(text))
+        start = min(max(place - len(text.split()[0]) // 2, 0), len(numbers) - len(text))
         if all(start > end + 1 or start + len(text) < begin - 1 for begin, end in taken):
             numbers[start : start + len(text)] = text
             taken.append((start, start + len(text)))

@@ -89,6 +89,8 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
             work.on_progress("fine-tuning", done, ledger.total)
     seconds["fine_tuning"] = time.perf_counter() - start
     said = (*notes(work.backbone.name, found), *study.trainer.portions.notes())
+    if study.head and (note := study.head.work.backbone.note):
+        said = (*said, note)
     heads = [head for pair in study.first.values() for head in pair]
     unconverged = sum(not head.converged for head in heads)
     return ledger.trials(seconds, said, unconverged)
