@@ -130,7 +130,7 @@ def needed(record: GateRecord) -> str:
         return f"more images than the curve can tell{_at_least(found)}"
     if not_certain(record):
         return f"about {count(missing)} more images to be as sure as is required"
-    far = "; far beyond what was measured" if record["extrapolated"] else ""
+    far = "; extrapolated" if record["extrapolated"] else ""
     return f"about {count(missing)} more images ({_range(found)}{far})"
 
 
@@ -177,7 +177,7 @@ def deciding(record: GateRecord) -> str:
 def _range(found: DataSet) -> str:
     least = f"at least {count(found['missing_low'])}" if found["missing_low"] else "perhaps none"
     if found["missing_sure"] is None:
-        return f"{least}; no upper limit can be told"
+        return f"{least}; no upper limit"
     return f"{least}; 90 % sure with {count(found['missing_sure'])}"
 
 
