@@ -7,7 +7,7 @@ import pytest
 
 from pytest_datasize.errors import DatasizeError
 from pytest_datasize.plugin.config import is_gate
-from pytest_datasize.plugin.session import gates_of
+from pytest_datasize.plugin.session import COMPARED, gates_of
 
 if TYPE_CHECKING:
     from pytest_datasize.plugin.gates import Gate
@@ -185,6 +185,7 @@ def datasize_compare(request: pytest.FixtureRequest) -> "Callable[..., Compariso
         dataset: Any = None,
         **options: Any,
     ) -> "Comparison":
+        from pytest_datasize.reports.records.comparison import comparison_record
         from pytest_datasize.study.compare import compare
 
         given = options if dataset is None else {"dataset": dataset, **options}
@@ -204,6 +205,8 @@ def datasize_compare(request: pytest.FixtureRequest) -> "Callable[..., Compariso
             wrong = str(problem)
         else:
             request.node.user_properties.append(("datasize_comparison", str(found)))
+            compared = request.node.stash.setdefault(COMPARED, [])
+            compared.append(comparison_record(found, request.node.nodeid))
             return found
         pytest.fail(wrong, pytrace=False)
 

@@ -23,7 +23,7 @@ from pytest_datasize.plugin.fixtures import (
     datasize_test_dataset,
     datasize_trainer,
 )
-from pytest_datasize.plugin.session import close_gates, gates_of
+from pytest_datasize.plugin.session import COMPARED, close_gates, gates_of
 from pytest_datasize.requirement.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -221,4 +221,6 @@ def pytest_runtest_makereport(
     report = yield
     if is_gate(item):
         gates_of(item.config).amend(item, call, report)
+    if report.when == "call" and (compared := item.stash.get(COMPARED, None)):
+        report.datasize_comparisons = compared  # type: ignore[attr-defined]
     return report

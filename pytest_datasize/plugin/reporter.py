@@ -18,7 +18,7 @@ from pytest_datasize.plugin.session import gates_of
 from pytest_datasize.reports.registry import PUBLISHERS, REPORTS
 
 if TYPE_CHECKING:
-    from pytest_datasize.reports.records.record_types import Record, RunContent
+    from pytest_datasize.reports.records.record_types import ComparisonRecord, Record, RunContent
 
 
 def published(config: pytest.Config) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ class Reporter:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.records: list[Record] = []
-        self.comparisons: list[tuple[str, str]] = []
+        self.comparisons: list[ComparisonRecord] = []
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.run: RunContent | None = None
@@ -104,11 +104,7 @@ class Reporter:
         found = getattr(report, "datasize", [])
         self.records += found
         if report.when == "call":
-            self.comparisons += [
-                (report.nodeid, str(text))
-                for name, text in report.user_properties
-                if name == "datasize_comparison"
-            ]
+            self.comparisons += getattr(report, "datasize_comparisons", [])
         if found and self.config.getoption("htmlpath", None):  # pytest-html writes a page
             self._try("the page of pytest-html lacks a curve", self._add_extras, report, found)
 
@@ -124,7 +120,8 @@ class Reporter:
         last = {_key(record): record for record in self.records}
         self.records = [last[key] for key in sorted(last)]
         judged = any(record["metric"] is not None for record in self.records)
-        wanted = self.paths or self.first or self.lock or (self.records and self.published)
+        seen = self.records or self.comparisons
+        wanted = self.paths or self.first or self.lock or (seen and self.published)
         collected_only = self.config.option.collectonly
         if wanted and not collected_only:
             self._try("no report can be written", self._make_run, int(exitstatus))
@@ -159,8 +156,16 @@ class Reporter:
 
     def _make_run(self, exit_status: int) -> None:
         from pytest_datasize.reports.records import result_file
+        from pytest_datasize.reports.wording.overview import headline
 
-        self.run = result_file.content(self.records, exit_status, self.config.rootpath)
+        self.run = result_file.content(
+            self.records,
+            exit_status,
+            self.config.rootpath,
+            command=["pytest", *map(str, self.config.invocation_params.args)],
+            headline=headline(self.records),
+            comparisons=self.comparisons,
+        )
 
     def _write(self, name: str, path: Path) -> None:
         def write() -> None:

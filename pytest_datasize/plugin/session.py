@@ -6,8 +6,12 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_datasize.plugin.gates import Gates
+    from pytest_datasize.reports.records.record_types import ComparisonRecord
 
 _GATES = pytest.StashKey["Gates"]()
+
+COMPARED: "pytest.StashKey[list[ComparisonRecord]]" = pytest.StashKey()
+"""The comparisons of strategies that a test made."""
 
 
 def gates_of(config: pytest.Config) -> "Gates":

@@ -49,6 +49,17 @@ def test_reports_are_drawn_from_the_file(file, odd_run, tmp_path, capsys):
     assert capsys.readouterr().out == markdown.draw(odd_run)
 
 
+def test_the_curve_of_one_gate_is_drawn_for_a_slide(file, tmp_path, capsys):
+    path = tmp_path / "curve.svg"
+    assert main(["report", file, "--svg", str(path), "--test", "test_met"]) == 0
+    assert path.read_text().lstrip().startswith("<?xml")
+    assert "target 0.5" in path.read_text()
+    assert main(["report", file, "--svg", str(path), "--test", "test_high"]) == 2
+    assert "several gates match; name one with --test and --metric" in capsys.readouterr().err
+    assert main(["report", file, "--svg", str(path), "--metric", "nothing"]) == 2
+    assert "no gate matches" in capsys.readouterr().err
+
+
 def test_a_damaged_file_is_no_traceback(file, odd_run, capsys):
     damaged = copy.deepcopy(odd_run)
     damaged["requirements"][0]["curve"] = {}

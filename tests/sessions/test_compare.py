@@ -1,10 +1,14 @@
 """Strategies side by side, in one table of the report."""
 
+import json
+
+import jsonschema
 import numpy as np
 import pytest
 
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
+from pytest_datasize.reports.records.result_file import digest_of, schema
 from pytest_datasize.study.compare import Comparison
 
 GATE = "from pytest_datasize import datasize\nimport pytest, torch\n"
@@ -47,7 +51,24 @@ def test_by_parametrising(datasize_study, strategy, augment):
 """
     )
     arguments = [] if workers == "0" else ["-n", workers]
+    paths = {name: repository.path / f"out.{name}" for name in ("json", "html", "markdown")}
+    arguments += [f"--datasize-{name}={path}" for name, path in paths.items()]
     result = repository.runpytest(*arguments)
+    run = json.loads(paths["json"].read_text())
+    jsonschema.validate(run, schema())
+    assert run["digest"] == digest_of(run)
+    assert run["digest"] in paths["html"].read_text().replace("<wbr>", "")
+    [compared] = run["comparisons"]
+    assert [one["name"] for one in compared["strategies"]] == [
+        "feature_extraction",
+        "feature_extraction+augment",
+        "fine_tuning",
+    ]
+    for path in (paths["html"], paths["markdown"]):
+        text = path.read_text().replace("&#95;", "_")
+        assert "Strategies compared" in text
+        for one in compared["strategies"]:
+            assert f"{one['score']:.3f} ({one['score_low']:.3f} to" in text
     result.assert_outcomes(passed=5, failed=1)
     result.stdout.fnmatch_lines(
         [

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pytest_datasize.curve.counts import count
+from pytest_datasize.reports.records.curve_data import score_bounds
 from pytest_datasize.reports.records.record_types import GateRecord
 
 if TYPE_CHECKING:
@@ -169,7 +171,8 @@ def _frame(axes: "Axes", record: GateRecord, colours: dict[str, str], logarithmi
     low = min([*scores, record["target"]])
     high = max([*scores, record["target"], record["score_at_available_high"]])
     room = 0.08 * max(high - low, 0.02)
-    axes.set_ylim(max(low - room, -0.01), min(high + 2 * room, 1.02))
+    least, greatest = score_bounds(record)
+    axes.set_ylim(max(low - room, least - 0.1 * room), min(high + 2 * room, greatest + 0.2 * room))
     axes.set_xlabel("training images")
     axes.set_ylabel("recall" if record["class"] is not None else record["metric"])
     axes.grid(color=colours["faint"], linewidth=0.7)
@@ -205,7 +208,7 @@ def _marks(axes: "Axes", record: GateRecord, colours: dict[str, str]) -> None:
         logarithmic = axes.get_xscale() == "log"
         middle = (left * right) ** 0.5 if logarithmic else (left + right) / 2
         axes.annotate(
-            f"{n:,} {role}",
+            f"{count(n) if role == 'required' else f'{n:,}'} {role}",
             (n, where),
             xycoords=axes.get_xaxis_transform(),
             xytext=(4 if n < middle else -4, 0),

@@ -27,7 +27,13 @@ from pytest_datasize.reports.records.selection import (
     weakest,
 )
 from pytest_datasize.reports.records.text import each_text, one_line
-from pytest_datasize.reports.wording import advice_text, condition_text, explain, levers_text
+from pytest_datasize.reports.wording import (
+    advice_text,
+    comparison_text,
+    condition_text,
+    explain,
+    levers_text,
+)
 from pytest_datasize.reports.wording.overview import headline
 
 NEEDED = ("jinja2", "matplotlib")
@@ -82,6 +88,7 @@ def draw(run: RunContent) -> str:
         levers_text=levers_text,
         advice_text=advice_text,
         condition_text=condition_text,
+        comparison_text=comparison_text,
         exceeded_only=exceeded_only,
     )
     environment.filters["code"] = _breakable

@@ -7,10 +7,20 @@ from pathlib import Path
 
 from pytest_datasize.reports.formats.text_plot import UNICODE, plot
 from pytest_datasize.reports.records.files import write_text
-from pytest_datasize.reports.records.record_types import GateRecord, Record, RunContent
+from pytest_datasize.reports.records.record_types import (
+    ComparisonRecord,
+    GateRecord,
+    Record,
+    RunContent,
+)
 from pytest_datasize.reports.records.selection import failures, judged, unscored
 from pytest_datasize.reports.records.text import first_line, one_line
-from pytest_datasize.reports.wording import advice_text, explain, levers_text
+from pytest_datasize.reports.wording import (
+    advice_text,
+    comparison_text,
+    explain,
+    levers_text,
+)
 from pytest_datasize.reports.wording.overview import headline
 
 MOST_BYTES = 1024 * 1024
@@ -84,6 +94,7 @@ def _blocks(run: RunContent) -> Iterator[str]:
     yield from _remarks([record for record in requirements if not record["failed"]])
     yield from _changes(requirements)
     yield from (_details(record) for record in failed)
+    yield from (_compared(one) for one in run.get("comparisons", []))
     yield _origin(run)
 
 
@@ -141,12 +152,27 @@ def _details(record: GateRecord) -> str:
     """Return the explanation and the curve of a failed requirement, in a folded section."""
     lines = [one_line(line) for line in explain.details(record)]
     lines += [f"  {name:<9}  {one_line(text)}" for name, text in advice_text.topics(record)]
+    lines += [f"  {line}" for line in advice_text.steps(record)]
     text = html.escape("\n".join([*lines, "", *plot(record, 90, UNICODE)]), quote=False)
     title = f"{code(record['nodeid'])}, {escaped(explain.subject(record))}: evidence"
     return f"\n<details><summary>{title}</summary>\n\n<pre>\n{text}\n</pre>\n\n</details>"
 
 
+def _compared(one: ComparisonRecord) -> str:
+    """Return the table of a comparison of strategies."""
+    rows = [
+        _row("strategy", "now", f"images for {one['target']:g}", "best", "seconds"),
+        "| --- | ---: | ---: | ---: | ---: |",
+        *(_row(*map(escaped, cells)) for cells in comparison_text.cells(one)),
+    ]
+    title = f"\n### Strategies compared: {code(one['nodeid'])}, {escaped(one['metric'])}\n"
+    worth = [f"- {escaped(text)}" for text in comparison_text.worth(one)]
+    return "\n".join([title, *rows, "", *worth])
+
+
 def _origin(run: RunContent) -> str:
     versions = ", ".join(f"{escaped(name)} {escaped(v)}" for name, v in run["versions"].items())
     commit = f", commit {code(run['commit'][:12])}" if run["commit"] else ""
-    return f"\n<sub>{escaped(run['created'])}{commit}; {versions}</sub>"
+    changed = ", with changes that are not committed" if run.get("dirty") else ""
+    digest = f"; digest {run['digest'][:16]}" if "digest" in run else ""
+    return f"\n<sub>{escaped(run['created'])}{commit}{changed}; {versions}{digest}</sub>"

@@ -9,6 +9,7 @@ from typing import Any
 from pytest_datasize.reports.formats import check_report
 from pytest_datasize.reports.formats.text_plot import Letters, letters_for, plot
 from pytest_datasize.reports.records.record_types import (
+    ComparisonRecord,
     GateRecord,
     PlannedModel,
     PlanRecord,
@@ -175,11 +176,11 @@ def _wrapped(reporter: Any, label: str, text: str, **markup: bool) -> None:
         reporter.write_line(line, **markup)
 
 
-def write_comparisons(reporter: Any, comparisons: list[tuple[str, str]]) -> None:
+def write_comparisons(reporter: Any, comparisons: Sequence[ComparisonRecord]) -> None:
     """Write the table of every comparison of strategies."""
     reporter.section("strategies compared")
-    for nodeid, text in comparisons:
-        reporter.write_line(f"{one_line(nodeid)}: {printable(text)}")
+    for one in comparisons:
+        reporter.write_line(f"{one_line(one['nodeid'])}: {printable(one['text'])}")
 
 
 def _table(reporter: Any, records: Sequence[Record]) -> None:

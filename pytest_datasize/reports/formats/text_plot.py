@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pytest_datasize.curve.counts import count
-from pytest_datasize.reports.records.curve_data import at
+from pytest_datasize.reports.records.curve_data import at, score_bounds
 from pytest_datasize.reports.records.record_types import GateRecord
 
 
@@ -99,7 +99,8 @@ def _range(record: GateRecord) -> tuple[float, float]:
     scores = [*record["measured"]["mean"], *record["curve"]["score"], record["target"]]
     low, high = min(scores), max([*scores, record["score_at_available_high"]])
     room = 0.05 * max(high - low, 0.02)
-    return max(low - room, 0.0), min(high + room, 1.0)
+    least, greatest = score_bounds(record)
+    return max(low - room, least), min(high + room, greatest)
 
 
 def _label(line: int, height: int, low: float, high: float) -> str:

@@ -23,6 +23,7 @@ from pytest_datasize.reports.records.record_types import (
     Purchase,
     RuleOfThumb,
     Spent,
+    Step,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from pytest_datasize.study.result import StudyResult
 
 Prices = float | Mapping[str, float] | None
+
+STEPS = (0.15, 0.4, 0.75, 1.5)
+"""More images, as shares of today's, of which the reports say what they would bring."""
 
 MOST_CLASSES = 100
 """With more classes no allocation is searched, and only the weakest are listed."""
@@ -86,8 +90,42 @@ def advice(
         "labels": result.findings["labels"],
         "redundancy": result.findings.get("redundancy"),
         "parameters": _parameters(judged, result),
+        "steps": _steps(judged, result, by_class),
         "without_interval": dict(WITHOUT_INTERVAL),
     }
+
+
+def _steps(
+    judged: "Judgement", result: "StudyResult", prices: dict[str, float] | None
+) -> list[Step]:
+    """Return what more images bring: shares of today's images, and what is missing."""
+    name, sign = judged.class_name, -1 if result.outcomes[judged.metric].sign < 0 else 1
+    curve = result.curves[judged.metric] if name is None else result.class_curves[name]
+    price = None if prices is None else mean_price(prices, result.class_counts)
+    wanted = {0, *(_two_digits(share * judged.images) for share in STEPS)}
+    if judged.tellable and judged.missing > 0:
+        wanted.add(_two_digits(judged.missing))
+    found: list[Step] = []
+    for more in sorted(wanted):
+        training = max(judged.held_out.training(judged.images + more), 1)
+        ends = sorted(sign * end for end in curve.interval(training, LEVEL))
+        found.append(
+            {
+                "more": more,
+                "cost": None if price is None else round(more * price, 2),
+                "score": sign * curve.predict(training),
+                "score_low": ends[0],
+                "score_high": ends[1],
+                "probability": curve.probability(training, sign * judged.target),
+            }
+        )
+    return found
+
+
+def _two_digits(images: float) -> int:
+    """Round a number of images up to two digits, as all reports write them."""
+    step = 10 ** max(0, len(str(math.ceil(images))) - 2)
+    return int(math.ceil(images / step) * step)
 
 
 def _prices(prices: Prices, names: tuple[str, ...]) -> dict[str, float] | None:

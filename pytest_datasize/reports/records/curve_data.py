@@ -6,7 +6,14 @@ Renderers only draw and never compute, so that they can also draw from a JSON fi
 import math
 from typing import TYPE_CHECKING
 
-from pytest_datasize.reports.records.record_types import ClassRow, Curve, Evidence, Fit, Measured
+from pytest_datasize.reports.records.record_types import (
+    ClassRow,
+    Curve,
+    Evidence,
+    Fit,
+    GateRecord,
+    Measured,
+)
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.learning_curve import LearningCurve
@@ -37,6 +44,19 @@ def evidence(judged: "Judgement", result: "StudyResult") -> Evidence:
         "fit": _fit(outcomes),
         "classes": _classes(result, judged),
     }
+
+
+def score_bounds(record: GateRecord) -> tuple[float, float]:
+    """Return the least and the greatest possible score; infinite where there is no bound.
+
+    Examples
+    --------
+    >>> score_bounds({"fit": {"bounds": [None, 0.0], "sign": -1}})
+    (0.0, inf)
+    """
+    low, high = record["fit"]["bounds"]
+    ends = (-math.inf if low is None else low, math.inf if high is None else high)
+    return ends if record["fit"]["sign"] > 0 else (0.0 - ends[1], 0.0 - ends[0])
 
 
 Interval = tuple[float, float, float]

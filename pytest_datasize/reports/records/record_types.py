@@ -308,6 +308,17 @@ class Purchase(TypedDict):
     probability: float
 
 
+class Step(TypedDict):
+    """What so many more images of the data set would bring; `cost` None: no price is known."""
+
+    more: int
+    cost: float | None
+    score: float
+    score_low: float
+    score_high: float
+    probability: float
+
+
 class Money(TypedDict):
     """What the missing images cost, and what a budget buys."""
 
@@ -424,6 +435,7 @@ class Advice(TypedDict):
     transfer: NotRequired[TransferGain | None]
     redundancy: NotRequired[Redundancy | None]
     parameters: NotRequired[Parameters | None]
+    steps: NotRequired[list[Step]]
     without_interval: NotRequired[dict[str, str]]
 
 
@@ -646,8 +658,56 @@ class PlainRecord(_NoScores):
 Record: TypeAlias = GateRecord | PlanRecord | CheckRecord | ConditionRecord | PlainRecord
 
 
+class ComparedStrategy(TypedDict):
+    """One strategy of a comparison; images count the whole data set, None: no number suffices.
+
+    `lost` is the score lost with half, and with 13 %, of the images.
+    """
+
+    name: str
+    score: float
+    score_low: float
+    score_high: float
+    required: int | None
+    required_low: int | None
+    required_high: int | None
+    best: float
+    best_low: float
+    best_high: float
+    seconds: float
+    lost: list[float]
+
+
+class StrategyWorth(TypedDict):
+    """The multiple of today's images with which `against` scores what `name` scores now."""
+
+    name: str
+    against: str
+    times: float | None
+    low: float | None
+    high: float | None
+
+
+class ComparisonRecord(TypedDict):
+    """A comparison of strategies on the same images; `fewest` None: it cannot be told."""
+
+    nodeid: str
+    metric: str
+    target: float
+    source: str
+    images: int
+    fewest: str | None
+    strategies: list[ComparedStrategy]
+    worth: list[StrategyWorth]
+    text: str
+
+
 class RunContent(TypedDict):
-    """A whole run: the content of the JSON file, from which all reports are drawn."""
+    """A whole run: the content of the JSON file, from which all reports are drawn.
+
+    `digest` is the SHA-256 of everything else, as :func:`result_file.digest_of` computes it: a
+    report that shows it was drawn from this very content.
+    """
 
     schema: int
     created: str
@@ -656,6 +716,11 @@ class RunContent(TypedDict):
     platform: str
     versions: dict[str, str]
     requirements: list[Record]
+    headline: NotRequired[str]
+    command: NotRequired[list[str]]
+    dirty: NotRequired[bool | None]
+    comparisons: NotRequired[list[ComparisonRecord]]
+    digest: NotRequired[str]
 
 
 # -- the history of a store -------------------------------------------------------------------

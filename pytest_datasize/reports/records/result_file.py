@@ -4,9 +4,11 @@
 such a file.
 """
 
+import hashlib
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,9 +19,13 @@ from typing import Any, cast
 from pytest_datasize.errors import ReportError
 from pytest_datasize.reports.records.derived import with_derived
 from pytest_datasize.reports.records.files import write_text
-from pytest_datasize.reports.records.record_types import Record, RunContent
+from pytest_datasize.reports.records.record_types import (
+    ComparisonRecord,
+    Record,
+    RunContent,
+)
 from pytest_datasize.reports.records.selection import is_judged
-from pytest_datasize.reports.records.text import problem_text
+from pytest_datasize.reports.records.text import problem_text, sendable
 
 SCHEMA = 3
 
@@ -27,7 +33,15 @@ _COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILD_SOURCEVERSION", 
 """Environment variables with the commit on GitHub, GitLab, Jenkins, Azure and CircleCI."""
 
 
-def content(records: Sequence[Record], exit_status: int, root: Path) -> RunContent:
+def content(
+    records: Sequence[Record],
+    exit_status: int,
+    root: Path,
+    *,
+    command: Sequence[str] = (),
+    headline: str = "",
+    comparisons: Sequence[ComparisonRecord] = (),
+) -> RunContent:
     """Return a whole run as plain data, from which all reports are drawn.
 
     Parameters
@@ -38,11 +52,20 @@ def content(records: Sequence[Record], exit_status: int, root: Path) -> RunConte
         Exit status of pytest (2: interrupted).
     root
         pytest's root directory.
+    command
+        The command line of the session.
+    headline
+        The outcome in one line.
+    comparisons
+        Comparisons of strategies.
     """
-    return {
+    run: RunContent = {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(root),
+        "dirty": dirty(root),
+        "command": [sendable(word) for word in command],
+        "headline": headline,
         "exit_status": exit_status,
         "platform": platform.platform(),
         "versions": {
@@ -50,7 +73,30 @@ def content(records: Sequence[Record], exit_status: int, root: Path) -> RunConte
             **{name: _version(name) for name in ("pytest-datasize", "torch", "timm", "numpy")},
         },
         "requirements": list(records),
+        "comparisons": list(comparisons),
     }
+    return {**run, "digest": digest_of(run)}
+
+
+def digest_of(run: RunContent) -> str:
+    """Return the SHA-256 of a run without its digest: of its JSON with sorted keys, no spaces."""
+    rest = {name: value for name, value in run.items() if name != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def dirty(root: Path) -> bool | None:
+    """Return whether tracked files differ from the commit; None if git cannot say."""
+    try:
+        found = subprocess.run(  # noqa: S603  (fixed words; git is the user's own)
+            ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"],  # noqa: S607
+            capture_output=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return bool(found.stdout.strip())
 
 
 def _version(package: str) -> str:

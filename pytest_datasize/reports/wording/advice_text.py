@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pytest_datasize.curve.counts import count
+from pytest_datasize.curve.counts import count, percent
 from pytest_datasize.reports.records.record_types import (
     Advice,
     Collection,
@@ -223,6 +223,19 @@ def parameters(record: GateRecord, found: Parameters) -> str:
     )
 
 
+def steps(record: GateRecord) -> list[str]:
+    """Return a line for each number of more images: cost, score, chance of the target."""
+    advice = record.get("advice")
+    found = advice.get("steps", []) if advice else []
+    return [
+        f"{one['more']:>9,} more images"
+        + ("" if one["cost"] is None else f" for {one['cost']:,.2f}")
+        + f": {one['score']:.3f} ({one['score_low']:.3f} to {one['score_high']:.3f}), "
+        f"chance of the target {percent(one['probability'])}"
+        for one in found
+    ]
+
+
 def more(record: GateRecord) -> Iterator[str]:
     """Yield what ``-v`` adds: all advice, every class's recall, doubtful labels, copies."""
     advice = record.get("advice")
@@ -231,6 +244,7 @@ def more(record: GateRecord) -> Iterator[str]:
     found = advice.get("redundancy")
     for topic, sentence in (*topics(record), *facts(record)):
         yield f"  {topic:<9}  {one_line(sentence)}"
+    yield from (f"  {line}" for line in steps(record))
     yield "  recall by class today, and with twice its images (all classes fitted together)"
     for row in advice["classes"]:
         yield (
