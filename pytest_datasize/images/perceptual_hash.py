@@ -153,7 +153,8 @@ def _fetch(store: Store, contents: Sequence[str]) -> tuple[ByteArray, BoolArray]
         store.set_width(_space(), width)
     found = np.empty((len(contents), width), dtype=np.float16)
     known = rows.fetch(contents, found)
-    return found.view(np.uint8).reshape(len(contents), len(WINDOWS), -1), known
+    shape = (len(contents), len(WINDOWS), 2 * width // len(WINDOWS))
+    return found.view(np.uint8).reshape(shape), known
 
 
 def _squares(images: ImageSet, row: int) -> bytes:

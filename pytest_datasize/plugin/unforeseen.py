@@ -9,6 +9,7 @@ import pytest
 
 from pytest_datasize.errors import DatasetError, DatasizeError, DatasizeWarning, TrainingError
 from pytest_datasize.reports.records.text import printable, sendable
+from pytest_datasize.requirement.process_settings import own_settings
 
 SECTION = "datasize traceback"
 """Name of the report section; pytest writes "Captured datasize traceback setup" above it."""
@@ -25,7 +26,8 @@ def guarded(function: Callable[..., _T], *arguments: Any) -> _T:
         The function raised an exception, which is the cause of this error.
     """
     try:
-        return function(*arguments)
+        with own_settings():
+            return function(*arguments)
     except DatasizeError:
         raise
     except DatasizeWarning as warning:

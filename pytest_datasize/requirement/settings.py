@@ -1,9 +1,11 @@
 """Resolve the settings of a requirement: marker > command line > YAML > ini > default."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from pytest_datasize.errors import DatasetError, RequirementError
 from pytest_datasize.requirement.options import OPTIONS, nearest
@@ -230,15 +232,22 @@ def located(option: str, value: Any, base: Path, yaml: YamlConfig) -> Any:
                 f"{option} {value!r} is neither a folder ({base / value} does not exist) nor a "
                 f"name from `datasets:` in {yaml.path}{hint} Names: {', '.join(yaml.datasets)}."
             )
-    return str(base / value)
+    return str(base / _local(value))
+
+
+def _local(value: str) -> str:
+    """Return a path as the system knows it: ``~`` is expanded, ``file://`` is left out."""
+    if value.startswith("file://"):
+        value = unquote(value.removeprefix("file://"))
+    return os.path.expanduser(value) if value.startswith("~") else value
 
 
 def _placed(value: str, base: Path) -> str:
     """Make the path in ``path``, ``SOURCE:path`` or ``torchvision:NAME@path`` absolute."""
     kind, colon, rest = value.partition(":")
     if kind not in SOURCES_BY_NAME or not colon:
-        return str(base / value)
+        return str(base / _local(value))
     if kind == "torchvision":
         name, _, folder = rest.partition("@")
-        return f"{kind}:{name}@{base / (folder or 'data')}"
-    return f"{kind}:{base / rest}"
+        return f"{kind}:{name}@{base / _local(folder or 'data')}"
+    return f"{kind}:{base / _local(rest)}"

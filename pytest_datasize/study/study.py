@@ -12,6 +12,7 @@ from pytest_datasize.images.findings import small_classes
 from pytest_datasize.images.image_set import Finding, ImageSet
 from pytest_datasize.requirement.checks import CHECKS, level_of
 from pytest_datasize.requirement.options import StudyOptions
+from pytest_datasize.requirement.process_settings import own_settings
 from pytest_datasize.store import Store
 from pytest_datasize.study.context import StudyContext
 from pytest_datasize.study.engines import Engines
@@ -195,6 +196,10 @@ class Study:
         BackboneError
             The backbone or its weights cannot be loaded, or fail on the images.
         """
+        with own_settings():
+            return self._run(until)
+
+    def _run(self, until: Callable[["StudyResult", float], bool] | None) -> "StudyResult":
         from pytest_datasize.study.result_json import from_json, to_json
         from pytest_datasize.study.run import measured
         from pytest_datasize.study.transfer_gain import keep_scores

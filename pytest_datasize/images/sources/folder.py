@@ -1,5 +1,6 @@
 """Source: a folder with one sub-folder per class, or with such folders under train/ and test/."""
 
+import difflib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ def accepts(value: Any) -> bool:
     return next(of_images, None) is not None and next(of_images, None) is not None
 
 
+def _hint(missing: Path) -> str:
+    """Say why a path may not exist: a variable, an address, a name that is nearly right."""
+    text = str(missing)
+    if "$" in text or "%" in text:
+        return " Variables in a path are not expanded; use os.path.expandvars in conftest.py."
+    if ":/" in text:
+        return " This looks like an address; the images must be on this machine."
+    above = missing.parent
+    names = [path.name for path in above.iterdir()] if above.is_dir() else []
+    near = difflib.get_close_matches(missing.name, names, 1)
+    return f" Did you mean {one_line(str(above / near[0]))}?" if near else ""
+
+
 def load(value: Path, reading: Reading) -> Loaded:
     """Read the layout of a folder; no image is opened.
 
@@ -59,7 +73,10 @@ def load(value: Path, reading: Reading) -> Loaded:
     root = Path(value)
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DatasetError(f"dataset {root} {what}. Expected a folder with one folder per class.")
+        raise DatasetError(
+            f"dataset {one_line(str(root))} {what}. Expected a folder with one folder per class."
+            f"{_hint(root)}"
+        )
     boundary = Boundary(root, reading.allow_outside)
     parts = {path.name.lower(): path for path in folders(root, boundary)}
     train = _named(parts, TRAIN)

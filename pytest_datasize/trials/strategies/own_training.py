@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.errors import DatasizeError, TrainingError
+from pytest_datasize.requirement.process_settings import given_settings
 from pytest_datasize.requirement.user_code import named, resolved
 from pytest_datasize.trials.strategies.trial_images import Pictures, TrialImages
 from pytest_datasize.trials.work import (
@@ -81,7 +82,7 @@ def _train(
     )
     where = f"{named(work.options['trainer'])}, trial with {size} images, repeat {number}"
     try:
-        with _seeded(seed, torch.device(work.device)):
+        with given_settings(), _seeded(seed, torch.device(work.device)):
             found = trainer(train, test, seed=seed, device=work.device)
     except DatasizeError:
         raise

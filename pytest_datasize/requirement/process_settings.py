@@ -1,0 +1,100 @@
+"""Set the process-wide settings that results depend on, and restore those of the user.
+
+A ``conftest.py`` may allow truncated images, make numpy's warnings errors, or change torch's
+default type and device. The same gate must then give the same numbers. Only packages that are
+imported already can have such settings, so this module imports none of them.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
+
+
+class _Setting(NamedTuple):
+    """One setting: the module it belongs to, how it is read and written, and our value."""
+
+    module: str
+    read: Callable[[Any], Any]
+    write: Callable[[Any, Any], Any]
+    ours: Callable[[Any], Any]
+
+
+def _write_truncated(module: Any, value: Any) -> None:
+    module.LOAD_TRUNCATED_IMAGES = value
+
+
+SETTINGS: Final = {
+    "truncated images": _Setting(
+        "PIL.ImageFile",
+        lambda module: module.LOAD_TRUNCATED_IMAGES,
+        _write_truncated,
+        lambda module: False,
+    ),
+    "floating-point errors": _Setting(
+        "numpy",
+        lambda module: module.geterr(),
+        lambda module, value: module.seterr(**value),
+        lambda module: {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"},
+    ),
+    "default type": _Setting(
+        "torch",
+        lambda module: module.get_default_dtype(),
+        lambda module, value: module.set_default_dtype(value),
+        lambda module: module.float32,
+    ),
+    "default device": _Setting(
+        "torch",
+        lambda module: module.get_default_device(),
+        lambda module, value: module.set_default_device(value),
+        lambda module: module.device("cpu"),
+    ),
+    "gradients": _Setting(
+        "torch",
+        lambda module: module.is_grad_enabled(),
+        lambda module, value: module.set_grad_enabled(value),
+        lambda module: True,
+    ),
+    "precision of products": _Setting(
+        "torch",
+        lambda module: module.get_float32_matmul_precision(),
+        lambda module, value: module.set_float32_matmul_precision(value),
+        lambda module: "highest",
+    ),
+}
+"""What is set, and to what."""
+
+_GIVEN: ContextVar[dict[str, Any]] = ContextVar("given", default={})  # noqa: B039  (never changed)
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Run code of this package with its own settings; those of the user are restored afterwards."""
+    given: dict[str, Any] = {}
+    with ExitStack() as stack:
+        for name, setting in SETTINGS.items():
+            module = sys.modules.get(setting.module)
+            if module is None:
+                continue
+            before, ours = setting.read(module), setting.ours(module)
+            if before == ours:
+                continue
+            given[name] = before
+            setting.write(module, ours)
+            stack.callback(setting.write, module, before)
+        token = _GIVEN.set({**_GIVEN.get(), **given})
+        stack.callback(_GIVEN.reset, token)
+        yield
+
+
+@contextmanager
+def given_settings() -> Iterator[None]:
+    """Run code of the user, such as a trainer, with the user's own settings."""
+    with ExitStack() as stack:
+        for name, value in _GIVEN.get().items():
+            setting = SETTINGS[name]
+            module = sys.modules[setting.module]
+            stack.callback(setting.write, module, setting.read(module))
+            setting.write(module, value)
+        yield
