@@ -244,6 +244,7 @@ def labelled(values: Any, source: str) -> tuple[tuple[str, ...], NDArray[np.int6
     DatasetError
         Labels are not one-dimensional, are missing (None, NaN) or are continuous numbers.
     """
+    _refuse_objects(values, source)
     array = np.asarray(values)
     if array.ndim != 1:
         raise DatasetError(
@@ -256,12 +257,59 @@ def labelled(values: Any, source: str) -> tuple[tuple[str, ...], NDArray[np.int6
         if (array != np.round(array)).any():
             raise DatasetError(f"{source}: labels are continuous numbers; expected classes.")
         array = array.astype(np.int64)
-    if array.dtype.kind == "O" and any(value is None for value in array):
-        raise DatasetError(f"{source}: some labels are missing (None).")
-    if array.dtype.kind == "O":
+    if array.dtype.kind in "mM":
+        raise DatasetError(f"{source}: labels are dates or times; expected classes.")
+    if array.dtype.kind == "c":
+        raise DatasetError(f"{source}: labels are complex numbers; expected classes.")
+    if array.dtype.kind in "OSU":
+        lacking = [row for row, value in enumerate(array) if _is_missing(value)]
+        if lacking:
+            raise DatasetError(
+                f"{source}: {len(lacking)} labels are missing, first that of image {lacking[0]} "
+                f"({array[lacking[0]]!r}). Label these images, or leave them out."
+            )
         array = array.astype(str)
     names, labels = np.unique(array, return_inverse=True)
     return tuple(str(name) for name in names), labels.astype(np.int64)
+
+
+_MISSING = ("", "nan", "NaN", "<NA>", "NaT")
+"""Texts that mean "no label", as libraries for tables write them."""
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a label is missing: None, NaN, pandas' NA or NaT, or one of :data:`_MISSING`."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, (str, bytes)):
+        return (value if isinstance(value, str) else value.decode(errors="replace")).strip() in (
+            _MISSING
+        )
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
+def _refuse_objects(values: Any, source: str) -> None:
+    """Refuse labels that are neither texts nor numbers, such as dicts, lists and boxes."""
+    if isinstance(values, np.ndarray) and values.dtype.kind != "O":
+        return
+    for row, value in enumerate(values):
+        if value is None or isinstance(value, (str, bytes, int, float, np.generic)):
+            continue
+        if type(value).__name__ in ("NAType", "NaTType"):
+            continue
+        shape = tuple(getattr(value, "shape", ()))
+        if hasattr(value, "shape") and not shape:
+            continue
+        what = f"of shape {shape}" if shape else f"a {type(value).__name__}"
+        hint = (
+            " One-hot labels: use their argmax; several labels per image are not judged yet."
+            if shape or isinstance(value, (list, tuple, set))
+            else " Boxes, masks and other targets are not judged yet: give the class of the image."
+        )
+        raise DatasetError(
+            f"{source}: the label of image {row} is {what}; expected one class per image, a text "
+            f"or a whole number.{hint}"
+        )
 
 
 def aligned(test: ImageSet, classes: tuple[str, ...]) -> ImageSet:

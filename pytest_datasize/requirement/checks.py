@@ -42,6 +42,19 @@ CHECKS: dict[str, Check] = {
     "missing_labels": Check("error", "images have no label", "left out"),
     "several_labels": Check("error", "annotations give one image several classes", "left out"),
     "empty_class": Check("error", "a class folder holds no image", "left out"),
+    "companions": Check(
+        "error",
+        "most images have a companion of the same name: a mask, a preview, a copy",
+        "kept as images",
+    ),
+    "parts_as_classes": Check(
+        "error",
+        "the folders hold no images themselves and share sub-folders: parts, not classes?",
+        "taken as classes",
+    ),
+    "hidden_images": Check(
+        "error", "folders whose name begins with two underscores hold images", "left out"
+    ),
     "empty_files": Check(
         "error", "files hold no bytes, or are git-LFS pointers to images not fetched", "left out"
     ),

@@ -2,6 +2,7 @@
 
 import difflib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pytest_datasize.images.image_set import (
     few,
     one_line,
 )
+from pytest_datasize.images.sources.companions import companions
 from pytest_datasize.images.sources.files import (
     Boundary,
     Files,
@@ -24,6 +26,7 @@ from pytest_datasize.images.sources.files import (
     hidden,
     hidden_finding,
     is_service,
+    listed,
     others_finding,
 )
 from pytest_datasize.images.sources.parts import NAMES, TEST, TRAIN, VALIDATION, kind
@@ -124,6 +127,10 @@ def read_classes(
         raise DatasetError(_why_empty(empty[0]))
     hidden_names = [name for root in roots for name in hidden(root)]
     findings += (*others_finding(others), *hidden_finding(hidden_names))
+    findings += tuple(companions(paths))
+    if len(roots) == 1:
+        findings += tuple(_parts_as_classes(roots[0], full, boundary))
+    findings += tuple(_hidden_images(roots))
     if empty:
         shown = few([one_line(path.name) for path in empty])
         text = f"{_why_empty(empty[0])} (folders without images: {shown})"
@@ -142,6 +149,58 @@ def read_classes(
         stamp=files.stamp,
         key=files.key,
     )
+
+
+def _parts_as_classes(root: Path, classes: list[str], boundary: Boundary) -> Iterator[Finding]:
+    """Report class folders that look like the parts of a split: they share their sub-folders.
+
+    Raises
+    ------
+    DatasetError
+        The only folder holds folders with images: the data set lies one level deeper.
+    """
+    inside: dict[str, set[str]] = {}
+    for name in classes:
+        if any(path.suffix.lower() in SUFFIXES for path in listed(root / name) if path.is_file()):
+            return
+        inside[name] = {
+            path.name for path in folders(root / name, boundary) if _holds_an_image(path)
+        }
+    if len(classes) == 1 and len(inside[classes[0]]) > 1:
+        [name] = classes
+        raise DatasetError(
+            f"dataset {root}: its only folder {one_line(name)!r} holds the folders "
+            f"{few(sorted(map(one_line, inside[name])))}. Did you mean dataset="
+            f"'{one_line(str(root / name))}'?"
+        )
+    shared = set.intersection(*inside.values()) if inside else set()
+    most = max((len(names) for names in inside.values()), default=0)
+    if len(classes) > 1 and len(shared) > 1 and 2 * len(shared) >= most:
+        parts, names = few(sorted(map(one_line, classes))), few(sorted(map(one_line, shared)))
+        text = (
+            f"the folders {parts} in {root} hold no images themselves, but all hold {names}. If "
+            f"{names} are the classes, name one part with dataset= and another with test_dataset=, "
+            f"or rename the parts to train and test; if {parts} are the classes, set "
+            "checks={'parts_as_classes': 'note'}"
+        )
+        yield Finding("parts_as_classes", text, len(classes), tuple(sorted(classes)))
+
+
+def _hidden_images(roots: list[Path]) -> Iterator[Finding]:
+    """Report folders such as ``__background__``, which are left out although they hold images."""
+    names = [
+        one_line(str(root / name))
+        for root in roots
+        for name in hidden(root)
+        if name.startswith("__") and name != "__MACOSX" and _holds_an_image(root / name)
+    ]
+    if names:
+        text = (
+            f"{few(names)}: left out, since the name begins with two underscores, but holding "
+            "images. Rename the folder if it is a class; if not, set "
+            "checks={'hidden_images': 'note'}"
+        )
+        yield Finding("hidden_images", text, len(names), tuple(names))
 
 
 def _holds_an_image(folder: Path) -> bool:

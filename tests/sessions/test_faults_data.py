@@ -1,0 +1,200 @@
+"""Data that would be judged wrongly or with somebody else's error: right, or a clear error.
+
+One row per fault and per sibling; adding one is a function that makes the data, and what is said.
+"""
+
+import os
+import shutil
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from PIL import Image
+from support import shapes
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.sources.load import load
+from pytest_datasize.study.study import Study
+
+IMAGES, LABELS = shapes(60)
+
+
+def saved(folder, number, suffix="png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(IMAGES[number % 60]).save(folder / f"{number:03}.{suffix}")
+
+
+def classes(root, names=("cat", "dog"), each=12):
+    for place, name in enumerate(names):
+        for number in range(each):
+            saved(root / name, 2 * number + place)
+    return root
+
+
+def parts(root):
+    for part in ("training_set", "test_set"):
+        classes(root / part)
+    return root
+
+
+def batches(root):
+    for number in range(3):
+        classes(root / f"batch_{number}")
+    return root
+
+
+def doubled(root):
+    return classes(root / "PetImages").parent
+
+
+def masks(root):
+    classes(root)
+    for path in list(root.rglob("*.png")):
+        Image.open(path).convert("RGB").save(path.with_suffix(".jpg"))
+    return root
+
+
+def previews(root):
+    classes(root)
+    for path in list(root.rglob("*.png")):
+        shutil.copy(path, path.with_stem(f"{path.stem}_small"))
+    return root
+
+
+def background(root):
+    classes(root)
+    saved(root / "__background__", 7)
+    return root
+
+
+FOLDERS = {
+    "parts under other names": (parts, "cat, dog are the classes, name one part with dataset="),
+    "batches": (batches, "the folders batch_0, batch_1, batch_2"),
+    "a doubled folder": (doubled, "Did you mean dataset='*PetImages'?"),
+    "masks beside their images": (
+        masks,
+        "24 images have a companion of the same name",
+    ),
+    "previews beside their images": (previews, "with a fixed ending, such as *000*_small"),
+    "a class that looks like a service folder": (background, "Rename the folder if it is a class"),
+}
+
+
+@pytest.mark.parametrize("fault", FOLDERS)
+def test_a_folder_with_two_readings_is_asked_about(fault, tmp_path):
+    make, said = FOLDERS[fault]
+    with pytest.raises(DatasetError) as found:
+        load(str(make(tmp_path / "data")))
+    for part in said.split("*"):
+        assert part in str(found.value)
+
+
+def test_the_answer_is_a_level_of_the_check(tmp_path):
+    for make, check in ((parts, "parts_as_classes"), (masks, "companions")):
+        root = make(tmp_path / check)
+        images = load(str(root), levels={check: "note"}).images
+        assert len(images) == 48
+        assert any(finding.check == check for finding in images.findings)
+
+
+def test_ordinary_folders_are_not_asked_about(tmp_path):
+    root = classes(tmp_path / "a")
+    for number in (30, 31, 32):
+        saved(root / "cat", number, "jpg")  # JPEG and PNG side by side
+        saved(root / "cat" / "second day", number)
+        saved(root / "dog" / "first day", number)
+    assert len(load(str(root)).images) == 33
+    numbered = tmp_path / "b"
+    for name in ("x", "y"):
+        for number in range(20):
+            saved(numbered / name, number)
+            os.rename(numbered / name / f"{number:03}.png", numbered / name / f"img-{number}.png")
+    assert len(load(str(numbered)).images) == 40
+
+
+class Items(torch.utils.data.Dataset):
+    """A data set whose items are made by a function."""
+
+    def __init__(self, item, **declared):
+        self._item = item
+        vars(self).update(declared)
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, index):
+        return self._item(index)
+
+
+def relabelled(index):
+    return IMAGES[index], int(LABELS[index]) if index not in (17, 23, 41) else 1 - LABELS[index]
+
+
+def test_declared_labels_are_compared_with_the_items():
+    found = load(Items(relabelled, targets=LABELS.tolist())).images
+    assert found.labels.tolist() == [int(relabelled(index)[1]) for index in range(60)]
+    reordered = load(Items(lambda i: (IMAGES[i], int(LABELS[i])), labels=sorted(LABELS))).images
+    assert reordered.labels.tolist() == LABELS.tolist()
+
+
+def flipped(index):
+    return IMAGES[index][:, ::-1] if torch.rand(1) < 0.5 else IMAGES[index], int(LABELS[index])
+
+
+def jittered(index):
+    noise = np.random.default_rng().integers(0, 3, IMAGES[index].shape)
+    return (IMAGES[index] // 2 + noise).astype(np.uint8), int(LABELS[index])
+
+
+@pytest.mark.parametrize("item", [flipped, jittered])
+def test_items_that_change_are_refused(item):
+    with pytest.raises(DatasetError, match="looks different each time it is read"):
+        load(Items(item))
+
+
+def test_a_buffer_that_is_used_again_is_copied():
+    buffer = np.empty_like(IMAGES[0])
+
+    def item(index):
+        buffer[:] = IMAGES[index]
+        return buffer, int(LABELS[index])
+
+    images = load(Items(item)).images
+    first, second = images.read(0), images.read(1)
+    assert (first == IMAGES[0]).all()
+    assert (second == IMAGES[1]).all()
+
+
+LABEL_FAULTS = {
+    "None": (lambda i: None if i == 3 else "a", "labels are missing, first that of image 3"),
+    "pd.NA": (lambda i: pandas.NA if i == 3 else "a", "labels are missing"),
+    "pd.NaT": (lambda i: pandas.NaT if i == 3 else "a", "labels are missing"),
+    "the word nan": (lambda i: "nan" if i == 3 else "a", "labels are missing"),
+    "an empty text": (lambda i: " " if i == 3 else "a", "labels are missing"),
+    "float NaN among texts": (lambda i: float("nan") if i == 3 else "a", "labels are missing"),
+    "a dict": (lambda i: {"boxes": [[0, 0, 1, 1]]}, "the label of image 0 is a dict"),
+    "a list": (lambda i: [0, 1] if i % 2 else [0], "the label of image 0 is a list"),
+    "several labels": (lambda i: torch.tensor([0, 1, 1]), "is of shape (3,)"),
+    "an array": (lambda i: np.zeros(4), "is of shape (4,)"),
+    "an object": (lambda i: object(), "is a object; expected one class"),
+}
+
+
+@pytest.mark.parametrize("fault", LABEL_FAULTS)
+@pytest.mark.parametrize("as_dataset", [True, False])
+def test_labels_that_are_no_classes_are_refused_by_name(fault, as_dataset):
+    label, said = LABEL_FAULTS[fault]
+    if as_dataset:
+        data = Items(lambda index: (IMAGES[index], label(index)))
+    else:
+        data = (IMAGES, [label(index) for index in range(60)])
+    with pytest.raises(DatasetError) as found:
+        load(data)
+    assert said in str(found.value)
+
+
+def test_items_that_cannot_be_decoded_are_listed():
+    normalised = Items(lambda index: (IMAGES[index].astype(np.float32) - 128.0, int(LABELS[index])))
+    with pytest.raises(DatasetError, match=r"60 of 60 images cannot be read|float pixels from"):
+        Study(normalised, image_size=24, device="cpu").run()
