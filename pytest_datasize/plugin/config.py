@@ -1,7 +1,7 @@
 """Read the plugin's options from pytest's command line, ini file and cache folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import pytest
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 MARKER = "datasize"
 
 
-def is_gate(item: pytest.Item) -> bool:
-    """Whether a test carries the marker."""
-    return item.get_closest_marker(MARKER) is not None
+def is_gate(item: pytest.Item) -> TypeGuard[pytest.Function]:
+    """Whether a test function carries the marker; a doctest of a marked module is no gate."""
+    return isinstance(item, pytest.Function) and item.get_closest_marker(MARKER) is not None
 
 
 def open_store(config: pytest.Config) -> "Store":

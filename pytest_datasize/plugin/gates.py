@@ -94,7 +94,7 @@ class Gates:
 
     # -- collection ---------------------------------------------------------------------------
 
-    def attach(self, item: pytest.Item) -> None:
+    def attach(self, item: pytest.Function) -> None:
         """Read the markers of a test; raise :class:`RequirementError` if one is wrong.
 
         Called when the test is collected and again before its set-up: a conftest.py may have
@@ -104,8 +104,6 @@ class Gates:
         content = _content(markers)
         if _GATE in item.stash and item.stash[_GATE].content == content:
             return
-        if not isinstance(item, pytest.Function):
-            raise RequirementError(f"{item.nodeid}: only test functions can be datasize gates.")
         yaml = self.yaml_of(item)
         base = yaml.path.parent if yaml.path == item.path else self.config.rootpath
         found = []
@@ -153,6 +151,8 @@ class Gates:
         """Measure or load the evidence of the test's requirements; on an error, fail the set-up."""
         item = request.node
         gate: Gate = item.stash[_GATE]
+        # a test that is run again (reruns, flaky) sets its gate up again
+        gate.evidence, gate.conditions, gate.records = [], [], []
         mode = self.config.getoption("datasize_mode")
         if mode == "skip":
             gate.records = [self._plain_record(item, "skipped", "--datasize=skip")]

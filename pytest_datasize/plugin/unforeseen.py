@@ -32,6 +32,13 @@ def guarded(function: Callable[..., _T], *arguments: Any) -> _T:
         raise
     except DatasizeWarning as warning:
         raise DatasetError(f"{warning} (a warning, which pytest's filters make an error)") from None
+    except (pytest.skip.Exception, pytest.xfail.Exception, pytest.fail.Exception) as outcome:
+        called = type(outcome).__name__
+        raise TrainingError(
+            f"the data set, backbone or trainer of this gate ended it by pytest ({called}: "
+            f"{outcome}). A gate that is skipped says nothing about the images: skip the test "
+            "itself, by a mark or in a fixture, or raise another exception."
+        ) from None
     except Exception as problem:
         frame = traceback.extract_tb(problem.__traceback__)[-1]
         raise TrainingError(

@@ -45,9 +45,11 @@ class Option(NamedTuple):
         """Return the checked value; raise :class:`RequirementError` that says what is allowed."""
         try:
             return self.check(value)
-        except (TypeError, ValueError) as problem:
+        except RequirementError:
+            raise
+        except Exception as problem:  # a value of the user may fail in any way
             hint = nearest(value, self.choices) if isinstance(value, str) else ""
-            reason = f" ({problem})" if str(problem) else ""
+            reason = f" ({_cut(str(problem))})" if str(problem) else ""
             place = f"{where}: " if where else ""
             raise RequirementError(
                 f"{place}{name}={shown(value)} is not allowed{reason}{hint or '.'} "
@@ -58,7 +60,7 @@ class Option(NamedTuple):
         """Like :meth:`parse`, for a value that arrives as text (command line, ini file)."""
         try:
             value = self.from_text(text) if isinstance(text, str) else text
-        except (KeyError, ValueError):
+        except Exception:  # the check says what is wrong
             value = text
         return self.parse(name, value, where)
 
@@ -605,6 +607,13 @@ def nearest(word: str, allowed: Sequence[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as text for a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """Return a value as text for a message; its own ``repr`` may fail, or be very long."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return _cut(text, 60)
+
+
+def _cut(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

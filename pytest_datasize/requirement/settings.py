@@ -14,6 +14,12 @@ from pytest_datasize.requirement.requirement import Requirement
 
 CONFIG_NAME = "datasize.yaml"
 
+MOST_CHARACTERS = 1_000_000
+"""Longest settings file that is read."""
+
+MOST_VALUES = 100_000
+"""Most values in a settings file, aliases counted as often as they are used."""
+
 
 @dataclass(frozen=True)
 class YamlConfig:
@@ -123,13 +129,19 @@ def read_yaml(path: Path) -> YamlConfig:
             return super().construct_mapping(node, deep)
 
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARACTERS + 1)
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"longer than {MOST_CHARACTERS:,} characters")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_bomb(node)
         data = yaml.load(text, Loader=UniqueKeys)  # noqa: S506  (a SafeLoader)
-        lines = _entry_lines(yaml.compose(text, Loader=yaml.SafeLoader), "requirements")
+        lines = _entry_lines(node, "requirements")
     except OSError as problem:
         raise RequirementError(f"{path}: cannot be read: {problem.strerror}") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as problem:
-        raise RequirementError(f"{path}: not valid YAML: {problem}") from None
+    except Exception as problem:  # constructors of the library raise errors of many types
+        said = str(problem) or type(problem).__name__
+        raise RequirementError(f"{path}: not valid YAML: {said[:300]}") from None
 
     sections = _mapping(data, f"{path}", allowed=("checks", "datasets", "defaults", "requirements"))
     defaults = {
@@ -155,6 +167,30 @@ def read_yaml(path: Path) -> YamlConfig:
         for line, (name, arguments) in zip(lines, entries, strict=True)
     )
     return YamlConfig(path, defaults, datasets, requirements)
+
+
+def _refuse_bomb(root: Any) -> None:
+    """Refuse aliases that expand to very many values, or that contain themselves."""
+    sizes: dict[int, int] = {}
+    open_: set[int] = set()
+
+    def size(node: Any) -> int:
+        if node is None or node.id == "scalar":
+            return 1
+        if id(node) in open_:
+            raise ValueError("an alias contains itself")
+        if id(node) not in sizes:
+            open_.add(id(node))
+            inner = (
+                node.value if node.id == "sequence" else [x for pair in node.value for x in pair]
+            )
+            sizes[id(node)] = 1 + sum(map(size, inner))
+            open_.remove(id(node))
+        if sizes[id(node)] > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values")
+        return sizes[id(node)]
+
+    size(root)
 
 
 def _mapping(value: Any, where: str, allowed: tuple[str, ...] = ()) -> Mapping[str, Any]:

@@ -171,7 +171,7 @@ def device(value: Any) -> str:
 
 def images_per_class(value: Any) -> int | str:
     """Check a number of images or the name of the rule."""
-    return "rule-of-thumb" if value == "rule-of-thumb" else integer(1)(value)
+    return "rule-of-thumb" if value == "rule-of-thumb" else integer(1, 10**9)(value)
 
 
 def prices(value: Any) -> Any:

@@ -67,7 +67,7 @@ def test_a_damaged_file_is_no_traceback(file, odd_run, capsys):
 
     result_file.write(Path(file), damaged)
     assert main(["report", file, "--html", file + ".html"]) == 2
-    assert "does not hold what it should" in capsys.readouterr().err
+    assert "damaged: requirement 1: curve: 'level' is missing" in capsys.readouterr().err
 
 
 def test_the_curve_of_the_file_is_the_curve_of_the_run(odd_run, odd_result):

@@ -61,7 +61,7 @@ def test_a_record_that_lacks_something_is_named(odd_run, tmp_path):
     damaged = plain.loads(plain.dumps(odd_run))
     del damaged["requirements"][1]["curve"]
     (tmp_path / "run.json").write_text(plain.dumps(damaged))
-    with pytest.raises(ReportError, match="requirement 2 lacks 'curve'"):
+    with pytest.raises(ReportError, match="requirement 2: 'curve' is missing"):
         result_file.read(tmp_path / "run.json")
 
 

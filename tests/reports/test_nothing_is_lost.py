@@ -407,4 +407,4 @@ def test_a_report_of_an_edited_file_is_no_traceback(odd_run, tmp_path, capsys, p
     edited["requirements"][0][part] = {"rule": 1} if part != "timings" else []
     result_file.write(tmp_path / "run.json", edited)
     assert main(["report", str(tmp_path / "run.json"), "--html", str(tmp_path / "a.html")]) == 2
-    assert "does not hold what it should" in capsys.readouterr().err
+    assert f"damaged: requirement 1: {part}" in capsys.readouterr().err

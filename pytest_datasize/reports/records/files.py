@@ -1,5 +1,7 @@
 """Write report files atomically, and check before training that they can be written."""
 
+import os
+import secrets
 from pathlib import Path
 
 
@@ -20,9 +22,7 @@ def check_writable(path: Path) -> None:
         if not existed:
             path.unlink()
         if _replaceable(path):  # the name with a suffix may be too long, the folder read-only
-            temporary = _temporary(path)
-            temporary.touch()
-            temporary.unlink()
+            _temporary(Path(os.path.realpath(path))).unlink()
     finally:
         for folder in missing:
             if folder.exists() and not any(folder.iterdir()):
@@ -35,9 +35,12 @@ def write_text(path: Path, text: str) -> None:
     if not _replaceable(path):
         path.write_text(text, encoding="utf-8", newline="\n")
         return
+    path = Path(os.path.realpath(path))  # a link stays: the file that it leads to is replaced
     temporary = _temporary(path)
     try:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o777)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -50,4 +53,7 @@ def _replaceable(path: Path) -> bool:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f"{path.name}.tmp")
+    """Create a file beside another under a name that nobody can foresee or has linked."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary

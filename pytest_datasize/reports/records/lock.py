@@ -4,11 +4,12 @@
 equal those of an entry, its verdict is valid, without a GPU, a cache or weights.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from pytest_datasize.errors import DatasizeError, RequirementError
 from pytest_datasize.reports.records.files import write_text
@@ -18,11 +19,12 @@ from pytest_datasize.reports.records.record_types import (
     Record,
     Subject,
 )
+from pytest_datasize.reports.records.result_file import contradiction, no_number
 from pytest_datasize.reports.records.selection import is_condition, is_judged
 from pytest_datasize.study.cache_keys import UNNAMED
 
 NAME = "datasize.lock.json"
-SCHEMA = 2
+SCHEMA = 3
 _OF_A_SESSION = ("subject", "baseline", "failed", "advice", "derived")
 _AGAIN = f"Measure again with `pytest --datasize-lock` and commit {NAME}."
 
@@ -36,6 +38,7 @@ class Entry(TypedDict):
 
     subject: dict[str, Any]
     records: list[dict[str, Any]]
+    digest: NotRequired[str]
 
 
 def find(
@@ -147,13 +150,18 @@ def read(path: Path) -> dict[str, Entry]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']}, expected {SCHEMA}")
         entries: dict[str, Entry] = content["gates"]
         for entry in entries.values():
             if not (entry["records"] and {"images", "asked", "options"} <= set(entry["subject"])):
                 raise ValueError("an entry lacks records or subject")
+            if entry["digest"] != _digest(entry["subject"], entry["records"]):
+                raise ValueError("an entry was edited: its digest is not that of its content")
+            for record in entry["records"]:
+                if found := contradiction(record):
+                    raise ValueError(found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise RequirementError(
             f"{path}: cannot be read ({type(problem).__name__}: {problem}). Restore it from "
@@ -185,8 +193,16 @@ def _text(entries: Mapping[str, Entry]) -> str:
             lines.append("  {")
             lines += _facts(record)
             lines.append("  }," if place + 1 < len(entry["records"]) else "  }")
-        lines.append("]}," if number + 1 < len(entries) else "]}")
+        digest = _digest(entry["subject"], entry["records"])
+        lines.append(f'  ], "digest": "{digest}"')
+        lines.append("}," if number + 1 < len(entries) else "}")
     return "\n".join([*lines, "}}", ""])
+
+
+def _digest(subject: Any, records: Any) -> str:
+    """Return a hash of the content of an entry, by which an edit is found."""
+    text = json.dumps([subject, records], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _facts(facts: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -26,6 +26,7 @@ from pytest_datasize.reports.records.record_types import (
 )
 from pytest_datasize.reports.records.selection import is_judged
 from pytest_datasize.reports.records.text import problem_text, sendable
+from pytest_datasize.reports.records.validate import problem_with
 
 SCHEMA = 3
 
@@ -120,7 +121,7 @@ def read(path: Path) -> RunContent:
         There is no such file, it is not a result of this plugin, or its schema is unknown.
     """
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
     except FileNotFoundError:
         raise ReportError(f"{path}: no such file. Write one with --datasize-json.") from None
     except OSError as problem:
@@ -134,8 +135,8 @@ def read(path: Path) -> RunContent:
             f"{path}: not a result that this version reads: {what}, expected {SCHEMA}. "
             "Write it again with --datasize-json."
         )
-    if missing := _missing(run):
-        raise ReportError(f"{path}: damaged: {missing}. Write it again with --datasize-json.")
+    if damage := _damage(run):
+        raise ReportError(f"{path}: damaged: {damage}. Write it again with --datasize-json.")
     try:
         run["requirements"] = [_completed(record) for record in run["requirements"]]
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
@@ -151,6 +152,11 @@ def _completed(record: Record) -> Record:
     return record
 
 
+def no_number(name: str) -> float:
+    """Refuse NaN and the infinities, which JSON does not have: no comparison with them is true."""
+    raise ValueError(f"{name} is no number")
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of the result file."""
     text = (
@@ -159,21 +165,44 @@ def schema() -> dict[str, Any]:
     return dict(json.loads(text))
 
 
-def _missing(run: dict[str, Any]) -> str:
-    """Return what a result lacks by the schema, in words; types are not checked."""
+def _damage(run: dict[str, Any]) -> str:
+    """Return where a result does not follow the schema, or contradicts itself; else empty."""
     known = schema()
-    for name in known["required"]:
-        if name not in run:
-            return f"{name!r} is missing"
-    if not isinstance(run["requirements"], list):
-        return "'requirements' is no list"
+    whole = {**known, "properties": {**known["properties"], "requirements": {"type": "array"}}}
+    if found := problem_with(run, whole):
+        return found
     for number, record in enumerate(run["requirements"], 1):
-        if not isinstance(record, dict):
-            return f"requirement {number} is no object"
-        kind = "plain" if record.get("metric") is None else "judged"
-        for name in known["$defs"][kind]["required"]:
-            if name not in record:
-                return f"requirement {number} lacks {name!r}"
+        kind = _kind(record) if isinstance(record, dict) else "plain"
+        definition = {**known["$defs"][kind], "$defs": known["$defs"]}
+        found = problem_with(record, definition) or contradiction(record)
+        if found:
+            return f"requirement {number}: {found}"
+    return ""
+
+
+def _kind(record: Mapping[str, Any]) -> str:
+    if record.get("metric") is not None:
+        return "judged"
+    for kind, mark in (("checked", "checks"), ("condition", "check"), ("planned", "sizes")):
+        if mark in record:
+            return kind
+    return "plain"
+
+
+def contradiction(record: Mapping[str, Any]) -> str:
+    """Return how the verdict of a judged record contradicts its own numbers; else empty."""
+    if record.get("metric") is None or record["verdict"] != "sufficient":
+        return ""
+    required, available = record["required"], record["available"]
+    probability = record["probability_sufficient"]
+    asked = max(record["confidence"] or 0.5, record.get("level") or 0.0)
+    if required is None or probability < asked - 1e-4:
+        return (
+            f"the verdict is sufficient, but with a probability of {probability:.3g} "
+            f"({asked:.3g} is required)"
+        )
+    if record["confidence"] is None and required > available:
+        return f"the verdict is sufficient, but {required:,} of {available:,} images are required"
     return ""
 
 
