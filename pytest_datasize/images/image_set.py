@@ -190,13 +190,17 @@ class Loaded(NamedTuple):
 
 
 def file_stamp(path: str | os.PathLike[str]) -> str | None:
-    """Return path, size, modification time and inode of a file; None if it does not exist."""
+    """Return path, size, times of content and inode, and inode of a file; None if there is none.
+
+    The time of the inode (ctime) cannot be set by a program that restores the time of the content,
+    as archives and ``rsync`` do.
+    """
     try:
         status = os.stat(path)
     except OSError:
         return None
     place = os.path.abspath(path)
-    return f"{place}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+    return f"{place}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
 
 
 def one_line(name: str) -> str:

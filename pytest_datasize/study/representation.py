@@ -60,7 +60,7 @@ def sides_of(study: "Study", deployment: Any) -> Sides:
     """
     from pytest_datasize.embedding.threads import n_threads
 
-    field = load_unlabelled(deployment, "deployment")
+    field = load_unlabelled(deployment, "deployment", study.options["allow_outside"])
     pool = study.images()
     return Sides(pool, field, read_contents(field, study.store, n_threads()))
 

@@ -13,8 +13,11 @@ import torch
 from PIL import Image
 from support import shapes
 
-from pytest_datasize.errors import DatasetError
+from pytest_datasize.errors import DatasetError, TrainingError
+from pytest_datasize.images.sources.files import Files
 from pytest_datasize.images.sources.load import load
+from pytest_datasize.images.sources.unlabelled import load_unlabelled
+from pytest_datasize.images.undecodable import UnreadableError
 from pytest_datasize.study.study import Study
 
 IMAGES, LABELS = shapes(60)
@@ -198,3 +201,93 @@ def test_items_that_cannot_be_decoded_are_listed():
     normalised = Items(lambda index: (IMAGES[index].astype(np.float32) - 128.0, int(LABELS[index])))
     with pytest.raises(DatasetError, match=r"60 of 60 images cannot be read|float pixels from"):
         Study(normalised, image_size=24, device="cpu").run()
+
+
+ALIKE = {
+    "NFC and NFD": ("caf\u00e9", "cafe\u0301", "how accents are stored"),
+    "case": ("Cat", "cat", "their case or spaces"),
+    "a space at the end": ("cat", "cat ", "their case or spaces"),
+}
+
+
+@pytest.mark.parametrize("fault", ALIKE)
+def test_classes_that_look_alike_are_asked_about(fault, tmp_path):
+    first, second, said = ALIKE[fault]
+    root = classes(tmp_path / "data", (first, second))
+    if len(list(root.iterdir())) < 2:
+        pytest.skip("this file system takes both for one name")
+    with pytest.raises(DatasetError, match=said):
+        load(str(root))
+
+
+def test_names_are_the_same_however_they_are_stored(tmp_path):
+    pool = classes(tmp_path / "pool", ("caf\u00e9", "tea"))
+    test = classes(tmp_path / "test", ("cafe\u0301", "tea"))
+    loaded = load(str(pool), str(test))
+    assert loaded.test.classes == loaded.images.classes == ("caf\u00e9", "tea")
+
+
+def test_joined_data_sets_with_other_classes_are_refused():
+    def item(index):
+        return IMAGES[index], int(LABELS[index])
+
+    one, other = Items(item, classes=["cat", "dog"]), Items(item, classes=["dog", "eel"])
+    with pytest.raises(DatasetError, match="one number would mean two classes"):
+        load(torch.utils.data.ConcatDataset([one, other]))
+    joined = load(torch.utils.data.ConcatDataset([one, torch.utils.data.Subset(one, range(10))]))
+    assert joined.images.classes == ("cat", "dog")
+
+
+RETURNED = {
+    "True as a score": (lambda n: {"accuracy": True}, "is a bool; expected a number"),
+    "a text as a score": (lambda n: {"accuracy": "0.9"}, "is a str; expected a number"),
+    "a complex score": (lambda n: {"accuracy": 0.9 + 0j}, "is a complex; expected a number"),
+    "logits": (lambda n: np.tile([2.0, -1.0], (n, 1)), "Of logits, return the softmax"),
+    "twice as many rows": (lambda n: np.full((2 * n, 2), 0.5), "of shape"),
+    "complex probabilities": (lambda n: np.full((n, 2), 0.5 + 0j), "of shape"),
+}
+
+
+@pytest.mark.parametrize("fault", RETURNED)
+def test_what_a_trainer_returns_is_checked(fault):
+    made, said = RETURNED[fault]
+
+    def trainer(train, test, *, seed, device):
+        return made(len(test))
+
+    study = Study((IMAGES, LABELS), trainer=trainer, sizes=[10, 20, 40], repeats=2, device="cpu")
+    with pytest.raises(TrainingError, match=said):
+        study.run()
+
+
+def test_a_file_whose_times_were_restored_is_read_again(tmp_path):
+    root = classes(tmp_path / "data")
+    path = next(root.rglob("*.png"))
+    images = load(str(root)).images
+    row = [images.name(row) for row in range(len(images))].index(str(path))
+    before, times = images.stamp(row), path.stat()
+    other = bytearray(path.read_bytes())
+    other[-20] ^= 1
+    path.write_bytes(bytes(other))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_mtime_ns == times.st_mtime_ns
+    assert images.stamp(row) != before
+
+
+def test_only_regular_files_of_a_bearable_size_are_read(tmp_path):
+    files = Files([tmp_path / "pipe.png", tmp_path / "huge.png"])
+    os.mkfifo(files.paths[0])
+    with files.paths[1].open("wb") as file:
+        file.truncate(3 << 30)  # sparse: it takes no room
+    for row, said in enumerate(("not a regular file", "more than an image may have")):
+        with pytest.raises(UnreadableError, match=said):
+            files.read(row)
+
+
+def test_a_deployment_folder_has_a_boundary_too(tmp_path):
+    outside = classes(tmp_path / "outside")
+    inside = classes(tmp_path / "field", each=3)
+    (inside / "cat" / "secret.png").symlink_to(next(outside.rglob("*.png")))
+    with pytest.raises(DatasetError, match="leads outside"):
+        load_unlabelled(str(inside), "deployment")
+    assert len(load_unlabelled(str(inside), "deployment", allow_outside=True)) == 7

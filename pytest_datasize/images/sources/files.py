@@ -1,6 +1,7 @@
 """Find the files of a data set in a fixed order, never outside the given folder."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,30 @@ from pytest_datasize.images.image_set import Finding, ImageSet, few, file_stamp,
 from pytest_datasize.images.sources.suffixes import SUFFIXES
 from pytest_datasize.images.undecodable import UnreadableError
 
+MOST_BYTES = 1 << 30
+"""Largest image file that is read."""
+
 _SERVICE = ("lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
 
 def content(path: Path) -> bytes:
-    """Read a whole file; raise :class:`UnreadableError` that names it."""
+    """Read a whole file; raise :class:`UnreadableError` that names it.
+
+    Only regular files are read, since a pipe would wait and a device would never end, and none of
+    more than :data:`MOST_BYTES`.
+    """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError(f"{one_line(str(path))}: not a regular file.")
+        if status.st_size > MOST_BYTES:
+            raise UnreadableError(
+                f"{one_line(str(path))}: {status.st_size:,} bytes, more than an image may have "
+                f"({MOST_BYTES:,})."
+            )
         return path.read_bytes()
+    except MemoryError:
+        raise UnreadableError(f"{one_line(str(path))}: not enough memory to read it.") from None
     except OSError as problem:
         raise UnreadableError(
             f"{one_line(str(path))}: cannot be read: {problem.strerror}. Is it a link to data that "

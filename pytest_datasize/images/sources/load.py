@@ -4,6 +4,7 @@ A source is a module with ``accepts(value)`` and ``load(value, reading)``; addin
 and one line in :data:`SOURCES`. A string is a path; ``NAME:PATH`` selects the source.
 """
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -125,10 +126,37 @@ def _load(dataset: Any, how: Reading) -> Loaded:
                 "yields (image, label), or a Hugging Face Dataset."
             )
         source = SOURCES[fits[0]]
-    loaded: Loaded = import_module(source).load(value, how)
+    loaded: Loaded = _with_plain_names(import_module(source).load(value, how))
     if not np.size(loaded.images.labels):
         raise DatasetError(f"{loaded.images.source}: there are no images.")
     return loaded
+
+
+def _with_plain_names(loaded: Loaded) -> Loaded:
+    """Write class names in one way (NFC): the same word may be stored in two, which look alike.
+
+    Raises
+    ------
+    DatasetError
+        Two classes of one data set look alike.
+    """
+    images, test = loaded
+    return Loaded(_plain(images), None if test is None else _plain(test))
+
+
+def _plain(images: ImageSet) -> ImageSet:
+    names = tuple(unicodedata.normalize("NFC", name) for name in images.classes)
+    alike: dict[str, str] = {}
+    for name in names:
+        before = alike.setdefault(name.casefold().strip(), name)
+        if before is not name:
+            differ = "their case or spaces" if before != name else "how accents are stored"
+            raise DatasetError(
+                f"{images.source}: the classes {one_line(before)!r} and {one_line(name)!r} differ "
+                f"only in {differ}. Are they one class? Give them one name, or clearly different "
+                "ones."
+            )
+    return images if names == images.classes else replace(images, classes=names)
 
 
 def _guess(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, labelled
+from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, few, labelled
 from pytest_datasize.images.pickling import refuse_unpicklable
 from pytest_datasize.images.sources.arrays import pixels
 
@@ -37,6 +37,7 @@ def load(value: Any, reading: Reading) -> Loaded:
     source = f"{type(value).__name__} with {len(value)} items"
     if not len(value):
         raise DatasetError(f"{source}: the data set is empty.")
+    _refuse_mixed(value, source)
     items = _Items(value, source)
     _refuse_random(items, len(value), source)
     values = _declared_labels(value)
@@ -53,6 +54,38 @@ def load(value: Any, reading: Reading) -> Loaded:
             name=items.name,
         )
     )
+
+
+def _refuse_mixed(value: Any, source: str) -> None:
+    """Refuse a joined data set whose parts number their classes differently.
+
+    Raises
+    ------
+    DatasetError
+        Two parts name different classes.
+    """
+    parts = getattr(value, "datasets", None)
+    if not isinstance(parts, (list, tuple)):
+        return
+    known = [names for part in parts if (names := _declared_classes(part)) is not None]
+    for names in known[1:]:
+        if names != known[0]:
+            raise DatasetError(
+                f"{source}: it joins data sets with different classes, {few(known[0])} and "
+                f"{few(names)}: one number would mean two classes. Give names as labels, or load "
+                "the images from one folder."
+            )
+
+
+def _declared_classes(dataset: Any) -> tuple[str, ...] | None:
+    """Return the class names of a data set, of a part of one, or of a joined one."""
+    while hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
+        dataset = dataset.dataset
+    parts = getattr(dataset, "datasets", None)
+    if isinstance(parts, (list, tuple)) and parts:
+        return _declared_classes(parts[0])
+    names = getattr(dataset, "classes", None)
+    return tuple(map(str, names)) if isinstance(names, (list, tuple)) else None
 
 
 LABELS_COMPARED = 90
@@ -171,10 +204,8 @@ def _declared_labels(dataset: Any) -> list[Any] | None:
 
 def _class_names(dataset: Any, found: tuple[str, ...]) -> tuple[str, ...]:
     """Names from the data set where its labels are indices into them."""
-    while hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
-        dataset = dataset.dataset
-    names = getattr(dataset, "classes", None)
-    if not isinstance(names, (list, tuple)) or not all(name.isdigit() for name in found):
+    names = _declared_classes(dataset)
+    if names is None or not all(name.isdigit() for name in found):
         return found
     if any(int(name) >= len(names) for name in found):
         return found

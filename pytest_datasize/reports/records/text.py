@@ -1,5 +1,6 @@
 """Sanitise text that comes from data (names of classes and files), to show or to send it."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -9,21 +10,37 @@ _T = TypeVar("_T")
 def printable(text: str) -> str:
     r"""Neutralise characters that could control a terminal or the log of a CI system.
 
-    These are all control characters but the line break, and GitHub's workflow commands: ``::``
-    where a line begins, ``##[`` anywhere.
+    These are all control characters but the line break, and the commands of CI systems: GitHub's
+    ``::`` where a line begins, and ``##[``, ``##vso[`` and ``##teamcity[`` anywhere. The joiners
+    that Persian, Hindi and other scripts, and emoji, need between letters are kept.
 
     Examples
     --------
-    >>> printable("cat\x1b[31m\ndog\n::error::x ##[group]")
-    'cat?[31m\ndog\n: :error::x # #[group]'
+    >>> printable("cat\x1b[31m\ndog\n::error::x ##[group] ##vso[task]")
+    'cat?[31m\ndog\n: :error::x # #[group] # #vso[task]'
     """
-    plain = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+    plain = "".join(
+        letter if letter.isprintable() or letter == "\n" or _joins(text, place) else "?"
+        for place, letter in enumerate(text)
+    )
     lines = [
         f"{line[: len(line) - len(start)]}: {start[1:]}" if start.startswith("::") else line
         for line in plain.split("\n")
         for start in (line.lstrip(),)
     ]
-    return "\n".join(lines).replace("##[", "# #[")
+    return _COMMAND.sub("# #", "\n".join(lines))
+
+
+_COMMAND = re.compile(r"##(?=[a-zA-Z]*\[)")
+_JOINERS = "\u200c\u200d"
+
+
+def _joins(text: str, place: int) -> bool:
+    """Whether a character is a joiner between two that are shown."""
+    if text[place] not in _JOINERS:
+        return False
+    around = text[place - 1 : place] + text[place + 1 : place + 2]
+    return len(around) == 2 and all(letter.isprintable() and letter != " " for letter in around)
 
 
 def one_line(text: str, width: int | None = None) -> str:

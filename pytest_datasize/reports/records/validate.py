@@ -33,7 +33,7 @@ def problem_with(data: Any, schema: Mapping[str, Any], place: str = "") -> str:
     --------
     >>> schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
     >>> problem_with({"n": "two"}, schema), problem_with({}, schema), problem_with({"n": 2}, schema)
-    ("n is a str, expected integer", "'n' is missing", '')
+    ('n is a str, expected integer', "'n' is missing", '')
     """
     return _Check(schema.get("$defs", {})).problem(data, schema, place)
 

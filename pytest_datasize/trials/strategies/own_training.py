@@ -139,6 +139,10 @@ def _torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
                 yield
 
 
+_SUM = 1e-2
+"""Largest distance of a sum of probabilities from one: half precision rounds."""
+
+
 def _scores(
     found: Mapping[Any, Any],
     where: str,
@@ -150,8 +154,10 @@ def _scores(
     scores = {}
     for name, value in found.items():
         try:
+            if isinstance(value, (bool, np.bool_, str, bytes)):
+                raise TypeError  # float() would take them
             score = float(value)
-        except (TypeError, ValueError):
+        except Exception:  # a value of the user's may fail in any way
             raise TrainingError(
                 f"{where}: {name!r} is a {type(value).__name__}; expected a number."
             ) from None
@@ -212,6 +218,13 @@ def _probabilities(
         if not np.isfinite(array).all():
             raise TrainingError(f"{where}: some probabilities are not finite numbers.")
         probabilities: NDArray[np.floating] = array.astype(np.float64)
+        sums = probabilities.sum(axis=1)
+        wrong = np.flatnonzero((np.abs(sums - 1.0) > _SUM) | (probabilities < -_SUM).any(axis=1))
+        if wrong.size:
+            raise TrainingError(
+                f"{where}: {wrong.size} of {n_test} rows are no probabilities: row {wrong[0]} sums "
+                f"to {sums[wrong[0]]:.3g}. Of logits, return the softmax."
+            )
         return probabilities
     else:
         raise TrainingError(
