@@ -184,7 +184,7 @@ def test_what_changed_since_the_record_is_an_error(field, robots, tmp_path, chan
         arguments += ["--datasize-backbone=resnet18"]
     else:
         record = field.path / "datasize.lock.json"
-        record.write_text(record.read_text().replace("test_robot", "test_other"))
+        record.write_text(record.read_text().replace("::test_robot", "::test_other", 1))
     result = field.runpytest(*arguments)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([f"*{says}*"])
