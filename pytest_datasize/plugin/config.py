@@ -1,5 +1,6 @@
 """Read the plugin's options from pytest's command line, ini file and cache folder."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -18,6 +19,36 @@ MARKER = "datasize"
 def is_gate(item: pytest.Item) -> TypeGuard[pytest.Function]:
     """Whether a test function carries the marker; a doctest of a marked module is no gate."""
     return isinstance(item, pytest.Function) and item.get_closest_marker(MARKER) is not None
+
+
+def refuse_moved_root(config: pytest.Config) -> None:
+    """Refuse an option's value after a space that pytest took for the path of a test.
+
+    Without an ini file, pytest chooses its root directory before it knows the options of plugins:
+    an existing path after ``--datasize-json`` moves it, and with it every relative path.
+
+    Raises
+    ------
+    pytest.UsageError
+        The root directory was moved.
+    """
+    here = config.invocation_params.dir
+    if (
+        config.inipath is not None
+        or config.rootpath == here
+        or not here.is_relative_to(config.rootpath)
+    ):
+        return
+    words = [str(word) for word in config.invocation_params.args]
+    for option, value in pairwise(words):
+        if not option.startswith("--datasize-") or "=" in option or value.startswith("-"):
+            continue
+        path = here / value
+        if path.exists() and not path.resolve().is_relative_to(here.resolve()):
+            raise pytest.UsageError(
+                f"{option} {value}: without an ini file, pytest takes this path for one of tests "
+                f"and moves its root directory to {config.rootpath}. Write {option}={value}."
+            )
 
 
 def open_store(config: pytest.Config) -> "Store":

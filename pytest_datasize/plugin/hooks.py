@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.plugin.config import add_report_options, ini_options, is_gate, wants_reports
+from pytest_datasize.plugin.config import (
+    add_report_options,
+    ini_options,
+    is_gate,
+    refuse_moved_root,
+    wants_reports,
+)
 from pytest_datasize.plugin.fixtures import (
     _datasize_evidence,
     datasize_augment,
@@ -115,6 +121,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "for example datasize(accuracy=0.9). Written as @datasize.requires(accuracy=0.9).",
     )
     ini_options(config)
+    refuse_moved_root(config)
     named = config.getoption("datasize_config")
     if named and not (config.invocation_params.dir / named).is_file():
         raise pytest.UsageError(f"--datasize-config={named}: no such file")

@@ -290,3 +290,14 @@ def test_a_report_keeps_links_and_devices(repository, tmp_path):
     assert victim.read_text() == "untouched"
     repository.runpytest("--datasize-json=/dev/null").assert_outcomes(passed=2)
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_value_that_moves_the_root_directory_is_refused(pytester, tmp_path):
+    project = pytester.mkdir("project")
+    (project / "test_it.py").write_text("def test_it(): ...\n")
+    (pytester.path / "report.html").write_text("old")
+    os.chdir(project)
+    result = pytester.runpytest_subprocess("--datasize-html", "../report.html")
+    result.stderr.fnmatch_lines(["*Write --datasize-html=../report.html*"])
+    assert result.ret != 0
+    pytester.runpytest_subprocess("--datasize-html=../report.html").assert_outcomes(passed=1)
