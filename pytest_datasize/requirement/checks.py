@@ -52,6 +52,11 @@ CHECKS: dict[str, Check] = {
         "the folders hold no images themselves and share sub-folders: parts, not classes?",
         "taken as classes",
     ),
+    "split_names": Check(
+        "error",
+        "a folder is named like a part of a split, but others beside it are not",
+        "taken as a class",
+    ),
     "hidden_images": Check(
         "error", "folders whose name begins with two underscores hold images", "left out"
     ),

@@ -101,6 +101,14 @@ def test_the_answer_is_a_level_of_the_check(tmp_path):
         assert any(finding.check == check for finding in images.findings)
 
 
+def test_a_class_may_be_called_train(tmp_path):
+    root = classes(tmp_path / "vehicles", ("bus", "train"))
+    with pytest.raises(DatasetError, match="split_names"):
+        load(str(root))
+    images = load(str(root), levels={"split_names": "note"}).images
+    assert images.classes == ("bus", "train")
+
+
 def test_ordinary_folders_are_not_asked_about(tmp_path):
     root = classes(tmp_path / "a")
     for number in (30, 31, 32):

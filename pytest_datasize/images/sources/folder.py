@@ -89,11 +89,14 @@ def load(value: Path, reading: Reading) -> Loaded:
     held_out = test or validation
     strangers = set(parts) - set(NAMES)
     if held_out is None or strangers:
-        raise DatasetError(
+        text = (
             f"dataset {root}: found {', '.join(map(one_line, sorted(parts)))}. A folder that holds "
             "`train` is taken as already split and may hold only train, val and test, at least two "
-            "of them. Name the folder you mean, such as dataset='.../train'."
+            "of them. Name the folder you mean, such as dataset='.../train'; or, if `train` is a "
+            "class, set checks={'split_names': 'note'}"
         )
+        asked = (Finding("split_names", text, 1, (train.name,)),)
+        return Loaded(read_classes([root], f"folder {root}", boundary, asked))
     roots = [train, validation] if test and validation else [train]
     told = f"already split: tested on {held_out.name}/, trained on {_listed(roots)}"
     pool = read_classes(roots, f"folder {root}", boundary, (Finding("layout", told),))
