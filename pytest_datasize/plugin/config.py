@@ -90,10 +90,26 @@ def ini_options(config: pytest.Config) -> dict[str, Any]:
         return {
             name: option.parse_text(name, text, f"ini file: datasize_{name}")
             for name, option in OPTIONS.items()
-            if (text := config.getini(f"datasize_{name}"))
+            if (text := _ini_value(config, f"datasize_{name}")) not in (None, "", [])
         }
     except RequirementError as problem:
         raise pytest.UsageError(str(problem)) from None
+
+
+def _ini_value(config: pytest.Config, name: str) -> Any:
+    """Return a value of the ini file as it stands there, with its own type where it has one.
+
+    Pytest's native table ``[tool.pytest]`` (pytest 9) has typed values, and ``getini`` refuses all
+    but one type for an option; many of ours take several, such as a number or ``auto``. A list
+    under ``ini_options`` arrives as its texts.
+    """
+    found = getattr(config, "_inicfg", {}).get(name)
+    value = getattr(found, "value", found)
+    if getattr(found, "mode", "ini") == "toml":
+        return value
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return config.getini(name)
 
 
 def add_report_options(group: Any, parser: pytest.Parser) -> None:

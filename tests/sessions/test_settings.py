@@ -147,6 +147,38 @@ def test_border(datasize_study):
     repository.runpytest().assert_outcomes(passed=2)
 
 
+@pytest.mark.skipif(pytest.version_tuple < (9, 0), reason="the native table is new in pytest 9")
+def test_typed_values_of_the_native_table(repository):
+    (repository.path / "tox.ini").unlink()
+    (repository.path / "pyproject.toml").write_text(
+        "[tool.pytest]\n"
+        'addopts = ["-p", "no:cacheprovider"]\n'
+        "datasize_image_size = 24\n"
+        "datasize_repeats = 4\n"
+        "datasize_sizes = [10, 30, 81]\n"
+        "datasize_test_fraction = 0.25\n"
+        "datasize_augment = false\n"
+        'datasize_checks = {few_per_class = "ignore"}\n'
+        'datasize_second_look = "off"\n'
+    )
+    repository.makepyfile(
+        """
+        from pytest_datasize import datasize
+
+        @datasize.requires(accuracy=0.3)
+        def test_it(datasize_result):
+            assert datasize_result.sizes == (10, 30, 81)
+            assert (datasize_result.repeats, datasize_result.image_size) == (4, 24)
+        """
+    )
+    repository.runpytest_subprocess().assert_outcomes(passed=1)
+    text = (repository.path / "pyproject.toml").read_text()
+    (repository.path / "pyproject.toml").write_text(text.replace("= 4", "= [4]"))
+    result = repository.runpytest_subprocess()
+    assert "datasize_repeats" in result.stderr.str()
+    assert "Traceback" not in result.stderr.str()
+
+
 def test_every_yaml_file_has_its_own_names(repository, tmp_path):
     """Two files may give the same name to different folders; neither leaks into the other."""
     for name, n in (("a", 60), ("sub/b", 90)):
