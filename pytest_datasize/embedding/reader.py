@@ -53,7 +53,7 @@ def decoded(
         Whether its perceptual hash is needed.
     """
     try:
-        picture = decode(images.read(index), images.max_pixels)
+        picture = decode(images.read(index), images.max_pixels, images.depth)
         squares = squares_of(picture) if hashed else b""
         return Decoded(index, content_of(picture), crop(picture), squares=squares)
     except UndecodableError as problem:

@@ -62,7 +62,7 @@ def read_contents(
 
     def read(row: int) -> str:
         try:
-            picture = decode(images.read(row), images.max_pixels)
+            picture = decode(images.read(row), images.max_pixels, images.depth)
         except UndecodableError as problem:
             unreadable.append(describe(images.name(row), problem))
             return ""

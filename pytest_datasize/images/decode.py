@@ -24,7 +24,7 @@ _FORMATS = (
 _WARNINGS = Lock()
 
 
-def decode(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(raw: Raw, max_pixels: int = MAX_PIXELS, depth: int = 16) -> Image.Image:
     """Return the image as upright 8-bit RGB on white; of several frames, the first.
 
     Parameters
@@ -34,6 +34,8 @@ def decode(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
         of uint8, uint16 or of floats in [0, 1].
     max_pixels
         Largest width x height of a file that is decoded; a small file may claim any size.
+    depth
+        Bits that the pixels of 16-bit images use, from 9 to 16; they are scaled to 8.
 
     Raises
     ------
@@ -48,13 +50,13 @@ def decode(raw: Raw, max_pixels: int = MAX_PIXELS) -> Image.Image:
     refuse_empty(raw)
     try:
         if isinstance(raw, np.ndarray):
-            return to_rgb(_from_array(raw))
+            return to_rgb(_from_array(raw, depth))
         try:
-            return to_rgb(_from_file(raw, max_pixels))
+            return to_rgb(_from_file(raw, max_pixels), depth)
         except Warning:  # the user's filters make errors of Pillow's warnings, such as odd EXIF
             with _WARNINGS, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return to_rgb(_from_file(raw, max_pixels))
+                return to_rgb(_from_file(raw, max_pixels), depth)
     except UndecodableError:
         raise
     except MemoryError:
@@ -152,7 +154,7 @@ def _why_unknown(content: bytes, problem: Exception | None) -> str:
     return f"not an image of a known format, or damaged{reason}"
 
 
-def _from_array(pixels: np.ndarray[Any, Any]) -> Image.Image:
+def _from_array(pixels: np.ndarray[Any, Any], depth: int = 16) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
@@ -169,21 +171,21 @@ def _from_array(pixels: np.ndarray[Any, Any]) -> Image.Image:
             )
         pixels = np.round(pixels * 255).astype(np.uint8)
     elif pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
+        pixels = _scaled(pixels, depth)
     elif pixels.dtype != np.uint8:
         raise UndecodableError(f"{pixels.dtype} pixels; expected uint8, uint16 or floats in 0..1")
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(picture: Image.Image, depth: int = 16) -> Image.Image:
     """Return any image that Pillow can hold as 8-bit RGB, transparency over white."""
     if picture.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):
         # 16-bit greyscale: Pillow's own conversion would clip at 255 instead of scaling
         deep = np.asarray(picture).astype(np.int64)
         if deep.min() < 0 or deep.max() > 0xFFFF:
             raise UndecodableError(f"pixels from {deep.min()} to {deep.max()}; expected 16 bits")
-        shift = 0 if picture.mode == "I" and deep.max() <= 0xFF else 8
-        picture = Image.fromarray((deep >> shift).astype(np.uint8))
+        shallow = picture.mode == "I" and deep.max() <= 0xFF
+        picture = Image.fromarray(deep.astype(np.uint8) if shallow else _scaled(deep, depth))
     elif picture.mode == "F":
         raise UndecodableError("floating-point image file; store it with 8 or 16 bits")
     elif picture.mode == "LAB":
@@ -195,6 +197,28 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         white = Image.new("RGBA", over.size, "white")
         picture = Image.alpha_composite(white, over)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def deep_pixels(content: bytes, max_pixels: int) -> np.ndarray[Any, Any] | None:
+    """Return the pixels of a 16-bit greyscale file; None for any other, or a damaged one."""
+    try:
+        picture = _opened(content)
+        width, height = picture.size
+        if not picture.mode.startswith("I;16") or width * height > max_pixels:
+            return None
+        return np.asarray(picture)
+    except Exception:  # named when all images are decoded
+        return None
+
+
+def _scaled(pixels: np.ndarray[Any, Any], depth: int) -> np.ndarray[Any, Any]:
+    """Scale pixels of so many bits to 8."""
+    if pixels.size and pixels.max() >> depth:
+        raise UndecodableError(
+            f"pixels up to {pixels.max():,}, more than the {depth} bits that the other images use; "
+            "store all images with the same number of bits"
+        )
+    return np.asarray(pixels >> (depth - 8)).astype(np.uint8)
 
 
 def _from_lab(picture: Image.Image) -> Image.Image:

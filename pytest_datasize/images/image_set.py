@@ -125,6 +125,8 @@ class ImageSet:
         they were not searched.
     max_pixels
         Largest width x height that is decoded; passed to ``decode``.
+    depth
+        Bits that the pixels of 16-bit images use, see :mod:`pytest_datasize.images.bit_depth`.
     """
 
     source: str
@@ -140,6 +142,7 @@ class ImageSet:
     group_names: tuple[str, ...] = ()
     near: NDArray[np.int64] | None = None
     max_pixels: int = MAX_PIXELS
+    depth: int = 16
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -171,7 +174,8 @@ class ImageSet:
         It names the decoders and their limit, too: what an image is called, remembered by its
         stamp, depends on them.
         """
-        reading = f"{self.max_pixels}|{text_of(DECODING)}"
+        deep = "" if self.depth == 16 else f"{self.depth} bits|"
+        reading = f"{self.max_pixels}|{deep}{text_of(DECODING)}"
         found = (self.stamp(row) for row in range(len(self)))
         return tuple(None if stamp is None else f"{stamp}|{reading}" for stamp in found)
 

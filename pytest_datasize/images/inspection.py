@@ -104,7 +104,7 @@ def _one(images: ImageSet, row: int) -> Look:
             refuse_empty(raw)
         except UndecodableError as problem:
             return Look(f"{images.name(row)}: {problem}", empty=True)
-        picture = decode(raw, images.max_pixels)
+        picture = decode(raw, images.max_pixels, images.depth)
     except UndecodableError as problem:
         return Look(describe(images.name(row), problem))
     extremes = [high - low for low, high in picture.getextrema()]  # type: ignore[misc]

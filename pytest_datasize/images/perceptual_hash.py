@@ -159,6 +159,6 @@ def _fetch(store: Store, contents: Sequence[str]) -> tuple[ByteArray, BoolArray]
 
 def _squares(images: ImageSet, row: int) -> bytes:
     try:
-        return squares_of(decode(images.read(row), images.max_pixels))
+        return squares_of(decode(images.read(row), images.max_pixels, images.depth))
     except UndecodableError as problem:
         raise DatasetError(describe(images.name(row), problem)) from None

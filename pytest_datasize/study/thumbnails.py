@@ -15,7 +15,7 @@ MOST_BYTES: Final = 4096
 def thumbnail(images: ImageSet, row: int) -> str | None:
     """Return an image as a JPEG data URI of a few kilobytes; None if that cannot be done."""
     try:
-        picture = decode(images.read(row), images.max_pixels)
+        picture = decode(images.read(row), images.max_pixels, images.depth)
     except (UndecodableError, OSError):  # the file has changed or gone since the study ran
         return None
     picture.thumbnail((SIDE, SIDE))

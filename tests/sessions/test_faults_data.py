@@ -14,10 +14,11 @@ from PIL import Image
 from support import shapes
 
 from pytest_datasize.errors import DatasetError, TrainingError
+from pytest_datasize.images.decode import decode
 from pytest_datasize.images.sources.files import Files
 from pytest_datasize.images.sources.load import load
 from pytest_datasize.images.sources.unlabelled import load_unlabelled
-from pytest_datasize.images.undecodable import UnreadableError
+from pytest_datasize.images.undecodable import UndecodableError, UnreadableError
 from pytest_datasize.study.study import Study
 
 IMAGES, LABELS = shapes(60)
@@ -299,3 +300,23 @@ def test_a_deployment_folder_has_a_boundary_too(tmp_path):
     with pytest.raises(DatasetError, match="leads outside"):
         load_unlabelled(str(inside), "deployment")
     assert len(load_unlabelled(str(inside), "deployment", allow_outside=True)) == 7
+
+
+def test_twelve_bits_in_sixteen_are_scaled_alike(tmp_path):
+    root = tmp_path / "data"
+    for place, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for number in range(20):
+            deep = IMAGES[2 * number + place].astype(np.uint16) << 4
+            Image.fromarray(deep).save(root / name / f"{number:02}.png")
+    images = load(str(root)).images
+    assert images.depth == 12
+    assert any("use 12 of 16 bits" in finding.text for finding in images.findings)
+    picture = np.asarray(decode(images.read(0), depth=images.depth))
+    assert (picture[:, :, 0] == IMAGES[0]).all()
+    arrays = load((IMAGES.astype(np.uint16) << 4, LABELS)).images
+    assert arrays.depth == 12
+    whole = load((IMAGES.astype(np.uint16) << 8, LABELS)).images
+    assert whole.depth == 16
+    with pytest.raises(UndecodableError, match="more than the 12 bits"):
+        decode(whole.read(0), depth=12)

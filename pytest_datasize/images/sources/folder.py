@@ -89,6 +89,12 @@ def load(value: Path, reading: Reading) -> Loaded:
     held_out = test or validation
     strangers = set(parts) - set(NAMES)
     if held_out is None or strangers:
+        if not any(path.suffix.lower() in SUFFIXES for path in listed(train)):
+            raise DatasetError(
+                f"dataset {root}: found {', '.join(map(one_line, sorted(parts)))}. A folder that "
+                "holds `train` is taken as already split and may hold only train, val and test, "
+                "at least two of them. Name the folder you mean, such as dataset='.../train'."
+            )
         text = (
             f"dataset {root}: found {', '.join(map(one_line, sorted(parts)))}. A folder that holds "
             "`train` is taken as already split and may hold only train, val and test, at least two "

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.bit_depth import with_depth
 from pytest_datasize.images.findings import refuse
 from pytest_datasize.images.groups import grouped, without_shared_groups
 from pytest_datasize.images.image_set import (
@@ -79,9 +80,10 @@ def load(
             f"{images.source}: only one class ({images.classes[0]!r}); a score needs at least two. "
             f"{reasons}".rstrip()
         )
-    images = grouped(images, how.group)
+    images = with_depth(grouped(images, how.group))
     if test is None:
         return Loaded(_safe(images, how))
+    test = replace(test, depth=images.depth)
     if isinstance(how.group, str) or callable(how.group):
         test = grouped(test, how.group)
     test = aligned(test, images.classes)

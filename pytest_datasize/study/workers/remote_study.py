@@ -37,6 +37,8 @@ class RemoteStudy:
         Result of :func:`listing` for the parent's images.
     token
         As in the parent's context.
+    depth
+        Bits of the pixels of 16-bit images.
     refresh, verify
         As in the parent's store, for embedding; later tasks rely on the embeddings stored then.
     """
@@ -47,6 +49,7 @@ class RemoteStudy:
     sample: tuple[Raw, ...] | None
     listing: str
     token: str
+    depth: int
     refresh: bool = False
     verify: bool = False
 
@@ -89,13 +92,13 @@ class RemoteStudy:
     def first(self, state: dict[Any, Any]) -> ImageSet:
         """Return the first images, on which half precision is tested."""
         if self.sample is not None:
-            return sent(self.sample, self.context(state))
+            return sent(self.sample, self.context(state), self.depth)
         from pytest_datasize.embedding.embedder import first_of
 
         return first_of(self.parts(state))
 
 
-def sent(raws: tuple[Raw, ...], context: StudyContext) -> ImageSet:
+def sent(raws: tuple[Raw, ...], context: StudyContext, depth: int) -> ImageSet:
     """Return images that were sent with the task; a worker needs no labels."""
     return ImageSet(
         source="images that were sent",
@@ -104,6 +107,7 @@ def sent(raws: tuple[Raw, ...], context: StudyContext) -> ImageSet:
         read=lambda row: raws[row],
         name=lambda row: f"image {row}",
         max_pixels=context.options["max_pixels"],
+        depth=depth,
     )
 
 

@@ -122,7 +122,7 @@ class EmbedTask:
 
     def _images(self, context: StudyContext, span: Span, state: dict[Any, Any]) -> list[ImageSet]:
         if span.raws is not None:
-            return [sent(span.raws, context)]
+            return [sent(span.raws, context, self.remote.depth)]
         parts, first = [], 0
         for images in self.remote.parts(state):
             start, stop = max(span.start - first, 0), min(span.stop - first, len(images))

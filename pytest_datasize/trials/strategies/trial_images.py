@@ -50,7 +50,7 @@ class Pictures:
         number = bisect_right(self._ends, row)
         images, index = self._sets[number], row - (self._ends[number - 1] if number else 0)
         try:
-            return decode(images.read(index), images.max_pixels)
+            return decode(images.read(index), images.max_pixels, images.depth)
         except UndecodableError as problem:
             raise DatasetError(f"{images.name(index)}: {problem}") from None
 
