@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from pytest_datasize.images.image_set import Finding, ImageSet, Raw
+from pytest_datasize.images.sampling import spread
 from pytest_datasize.images.undecodable import UndecodableError
 
 FULL = 16
@@ -29,8 +30,8 @@ def with_depth(images: ImageSet) -> ImageSet:
     """
     if not len(images):
         return images
-    rows = np.random.default_rng(0).permutation(len(images))[:_SAMPLED].tolist()
-    if not any(_may_be_deep(images, row) for row in rows[:_LOOKED_AT]):
+    rows = spread(len(images), _SAMPLED)
+    if not any(_may_be_deep(images, row) for row in rows[:: _SAMPLED // _LOOKED_AT]):
         return images
     tops = [top for row in rows if (top := _top(images, row)) is not None]
     most = max(tops, default=0)

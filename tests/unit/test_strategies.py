@@ -329,9 +329,9 @@ def test_a_head_trained_by_steps_gets_near_the_regularised_one():
     recipe = Recipe(head_rate=1e-2, head_epochs=60, epochs=1, rate=1e-6, dropout=0.1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fine_tuning, "FINE_TUNING", recipe)
-        stepped = study().run().scores["accuracy"]
-    probe = study("feature_extraction").run().scores["accuracy"]
-    assert abs(np.mean(stepped[-1]) - np.mean(probe[-1])) < 0.12
+        stepped = study(repeats=10).run().scores["accuracy"]
+    probe = study("feature_extraction", repeats=10).run().scores["accuracy"]
+    assert abs(np.mean(stepped[-1]) - np.mean(probe[-1])) < 0.15
 
 
 def test_validation_images_are_of_every_class_and_of_the_subsample():

@@ -13,6 +13,7 @@ import numpy as np
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, few, labelled
 from pytest_datasize.images.pickling import refuse_unpicklable
+from pytest_datasize.images.sampling import spread
 from pytest_datasize.images.sources.arrays import pixels
 
 
@@ -41,7 +42,7 @@ def load(value: Any, reading: Reading) -> Loaded:
     items = _Items(value, source)
     _refuse_random(items, len(value), source)
     values = _declared_labels(value)
-    sample = _sampled(len(value), LABELS_COMPARED)
+    sample = spread(len(value), LABELS_COMPARED)
     if values is None or any(not _same(values[row], items[row][1]) for row in sample):
         values = [_plain(items[index][1]) for index in range(len(value))]
     classes, labels = labelled(values, source)
@@ -97,14 +98,6 @@ _READ_TWICE = 6
 _READ_TWICE_IF_RANDOM = 40
 
 
-def _sampled(number: int, most: int) -> list[int]:
-    """Return the first, the last and randomly chosen indices, the same every time."""
-    if number <= most:
-        return list(range(number))
-    chosen = np.random.default_rng(0).choice(np.arange(1, number - 1), most - 2, replace=False)
-    return [0, *sorted(chosen.tolist()), number - 1]
-
-
 def _same(declared: Any, found: Any) -> bool:
     """Whether a declared label is that of the item; labels that cannot be compared differ."""
     try:
@@ -124,7 +117,7 @@ def _refuse_random(items: "_Items", number: int, source: str) -> None:
     before = _generators()
     items.read(0)
     most = _READ_TWICE if _generators() == before else _READ_TWICE_IF_RANDOM
-    for index in _sampled(number, most):
+    for index in spread(number, most):
         if not np.array_equal(items.read(index), items.read(index)):
             raise DatasetError(
                 f"{source}: item {index} looks different each time it is read. Leave random "
