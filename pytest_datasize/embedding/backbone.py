@@ -142,8 +142,9 @@ def load(
         source, weights_hash, identity = found.source, found.hash, weight_files.portable_name(name)
         content, files = found.content, found.files
     model.eval()
-    for parameter in model.parameters():  # one by one: a ScriptModule has no requires_grad_
-        parameter.requires_grad_(False)
+    for parameter in model.parameters():  # a traced module has no requires_grad_ of its own
+        if parameter.is_leaf:
+            parameter.requires_grad_(False)
     config = timm_data.resolve_model_data_config(model)
     if image_size:
         config["input_size"] = (3, image_size, image_size)

@@ -37,10 +37,16 @@ def study_options(
     if settings["represents"] and values["test_dataset"] is None:
         values["test_dataset"] = deployment(request, settings, yaml)
     if values["dataset"] is None:
+        beside = request.node.path.parent / CONFIG_NAME
+        unread = (
+            f" {beside} is not read; name it with --datasize-config."
+            if beside.is_file() and beside != yaml.path
+            else ""
+        )
         raise DatasizeError(
             "no data set: give dataset='path' in the marker, override the fixture "
-            "datasize_dataset in conftest.py, or set `defaults: {dataset: ...}` in "
-            f"{CONFIG_NAME}."
+            f"datasize_dataset in conftest.py, or set `defaults: {{dataset: ...}}` in {yaml.path}."
+            f"{unread}"
         )
     _choose_training(request, settings, values)
     for name in ("dataset", "test_dataset", "weights", "backbone"):

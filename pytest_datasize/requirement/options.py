@@ -609,7 +609,7 @@ def nearest(word: str, allowed: Sequence[str]) -> str:
 def shown(value: object) -> str:
     """Return a value as text for a message; its own ``repr`` may fail, or be very long."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())
     except Exception:
         text = f"<{type(value).__name__}>"
     return _cut(text, 60)

@@ -3,6 +3,7 @@
 One row per fault and per sibling; adding one is a function that makes the data, and what is said.
 """
 
+import json
 import os
 import shutil
 
@@ -320,3 +321,23 @@ def test_twelve_bits_in_sixteen_are_scaled_alike(tmp_path):
     assert whole.depth == 16
     with pytest.raises(UndecodableError, match="more than the 12 bits"):
         decode(whole.read(0), depth=12)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("slash", ["/", "\\"])
+def test_coco_files_of_windows_are_read(tmp_path, start, slash):
+    classes(tmp_path / "images")
+    paths = sorted((tmp_path / "images").rglob("*.png"))
+    names = [path.relative_to(tmp_path).as_posix().replace("/", slash) for path in paths]
+    document = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": int("dog" in name)}
+            for number, name in enumerate(names)
+        ],
+        "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}],
+    }
+    path = tmp_path / "result.json"
+    path.write_text(start + json.dumps(document), encoding="utf-8")
+    images = load(f"coco:{path}").images
+    assert images.class_counts == {"cat": 12, "dog": 12}

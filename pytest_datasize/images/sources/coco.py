@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet, Loaded, Reading
-from pytest_datasize.images.sources.files import Boundary, Files, of_files
+from pytest_datasize.images.sources.files import Boundary, Files, content, of_files
 from pytest_datasize.images.sources.manifest import left_out
 from pytest_datasize.images.sources.parts import kind, split
 
@@ -104,10 +104,9 @@ def _read(path: Path, root: Path, reading: Reading) -> ImageSet:
 
 
 def _sections(path: Path, source: str) -> tuple[dict[Any, Any], list[Any], dict[Any, str]]:
+    raw = content(path)
     try:
-        data = json.loads(path.read_bytes())
-    except OSError as problem:
-        raise DatasetError(f"{source}: cannot be read: {problem.strerror}.") from None
+        data = json.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as problem:
         raise DatasetError(f"{source}: not valid JSON: {problem}.") from None
     if not isinstance(data, dict) or not all(isinstance(data.get(s), list) for s in _SECTIONS):
@@ -123,7 +122,8 @@ def _sections(path: Path, source: str) -> tuple[dict[Any, Any], list[Any], dict[
         name = _needed(entry, "file_name", source)
         if not isinstance(name, str) or not name or "\0" in name or len(name) > 4096:
             raise DatasetError(f"{source}: file_name {str(name)[:60]!r} is not a path.")
-        images[number] = name
+        # written under Windows; elsewhere a backslash in a name is so rare that "/" is meant
+        images[number] = name.replace("\\", "/")
     categories = {
         _needed(entry, "id", source): str(_needed(entry, "name", source))
         for entry in data["categories"]

@@ -72,7 +72,7 @@ def _without_config(root: Path, reading: Reading) -> Loaded:
         raise DatasetError(f"{source}: expected data.yaml, or images/ beside labels/.")
     names: list[str] = []
     if (root / "classes.txt").is_file():
-        names = content(root / "classes.txt").decode("utf-8", "replace").split("\n")
+        names = content(root / "classes.txt").decode("utf-8-sig", "replace").split("\n")
     names = [name.strip() for name in names if name.strip()]
     parts = [path for path in sorted((root / "images").iterdir()) if kind(path.name)]
     if not parts:
@@ -125,7 +125,7 @@ def _part(places: list[Path], names: list[str], boundary: Boundary, source: str)
     others: list[Finding] = []
     for place in places:
         if place.is_file():
-            lines = content(place).decode("utf-8", "replace").splitlines()
+            lines = content(place).decode("utf-8-sig", "replace").splitlines()
             images += [boundary.check(place.parent / line.strip()) for line in lines if line]
         else:
             found = Found(place, boundary)
