@@ -5,6 +5,7 @@
 
 DIR holds the four idx.gz files of Fashion-MNIST; 8,000 images are embedded once by the default
 backbone and kept in FILE.npz. Tables: `collect` (a plan by class against today's proportions),
+`told` (is a gate green with the number of images that it told?),
 `changes` (does the model of changed compositions hold), `suggest` (labels that a ranking saves),
 `labels` (flipped labels found), `drift` (false alarms of represents).
 """
@@ -28,6 +29,8 @@ from pytest_datasize.curve.advice.collection_plan import plan_collection
 from pytest_datasize.curve.advice.labels import held_out, suspects
 from pytest_datasize.curve.advice.ranking import rank
 from pytest_datasize.curve.advice.two_sample import compare
+from pytest_datasize.curve.held_out import HeldOut
+from pytest_datasize.curve.verdict import Judgement, judge
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.study.scoring import _outcomes
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
@@ -156,6 +159,53 @@ COMBINED: dict[str, Any] = {
 }
 
 
+def told(x: Any, y: Any) -> None:
+    """Collect the number of images that a red gate tells, and see whether it turns green."""
+    outcomes: list[tuple[float, float, bool]] = []
+    skipped = 0
+    for seed in range(POOLS):
+        order = np.random.default_rng(600 + seed).permutation(RESERVE)
+        today = order[:POOL]
+        score = judged_on(x, y, today, seed, 0.5).score
+        red = judged_on(x, y, today, seed, round(score + 0.015, 3))
+        if not 0 < red.missing <= RESERVE - POOL:
+            skipped += 1
+            continue
+        grown = order[: POOL + int(red.missing)]
+        again = judged_on(x, y, grown, seed, red.target)
+        outcomes.append((red.missing, red.target - again.score, again.probability >= 0.5))
+    green = np.mean([passed for _, _, passed in outcomes])
+    most = max(missing for missing, _, _ in outcomes)
+    missed = 100 * np.mean([miss for _, miss, _ in outcomes])
+    print(
+        f"  {len(outcomes)} gates told a number (up to {most:.0f} images; {skipped} told more than "
+        f"there are, or none): {100 * green:.0f} % are green with it; the score then misses the "
+        f"target by {missed:+.1f} points on average"
+    )
+
+
+POOL = 400  # images of a pool in `told`
+POOLS = 40
+
+
+def judged_on(x: Any, y: Any, rows: Any, seed: int, target: float) -> Judgement:
+    """Judge a target as a gate over these rows would."""
+    rows = np.sort(rows)
+    names = tuple(map(str, range(CLASSES)))
+    images = ImageSet("benchmark", names, y[rows], lambda i: b"", str)
+    plan = draw(images, repeats=10, seed=seed)
+    trials = plan.trials()
+    by_size: dict[int, list[Any]] = {size: [] for size in plan.sizes}
+    tasks = [(rows[repeat.order[:size]], rows[repeat.test]) for size, _, repeat in trials]
+    for (size, _, _), p in zip(trials, heads(x, y, tasks), strict=True):
+        by_size[size].append(p)
+    work: Any = SimpleNamespace(image_sets=(images,), labels=y[rows], plan=plan)
+    outcomes, _ = _outcomes(work, list(by_size.values()))
+    curve = outcomes["accuracy"].curve("power")
+    held_out = HeldOut(1 - plan.available / len(rows))
+    return judge("accuracy", target, {None: curve}, plan.available, held_out=held_out)
+
+
 def changes(x: Any, y: Any) -> None:
     """Compare predicted with true recalls where some classes grow two- to fivefold."""
     found: dict[str, list[Any]] = {}
@@ -255,6 +305,7 @@ def drift(x: Any, y: Any) -> None:
 
 TABLES = {
     "collect": collect,
+    "told": told,
     "changes": changes,
     "suggest": suggest,
     "labels": labels,
