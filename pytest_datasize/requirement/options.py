@@ -441,7 +441,7 @@ class GateOptions(StudyOptions, total=False):
             Scope.OUTCOME,
             validators.choice("fail", "warn"),
             "one of: fail, warn",
-            "whether a verdict that lacks the confidence asked for fails or warns",
+            "whether a verdict that lacks the required confidence fails or warns",
             "fail",
             choices=("fail", "warn"),
         ),

@@ -10,6 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.requirement.reachable_code import reachable
 from pytest_datasize.requirement.source_files import Sources, sources_of
 from pytest_datasize.requirement.versions import versions_of_modules
 
@@ -56,9 +57,10 @@ def named(function: Any) -> str:
 def code_of(function: Any) -> str | None:
     """Return a hash of a function's source; None if the source does not determine it.
 
-    The source is its own file and every file of the same project that it imports, directly or not,
-    anywhere in a file. Installed packages are covered by :func:`packages_of`. A closure or the
-    state of an object is not in the source, so the result is None.
+    The source is the part of its own file that it depends on, and every file of the same project
+    that this file imports, directly or not, anywhere in it. Installed packages are covered by
+    :func:`packages_of`. A closure or the state of an object is not in the source, so the result is
+    None.
     """
     called = resolved(function)
     found = _sources(called)
@@ -66,6 +68,10 @@ def code_of(function: Any) -> str | None:
         return None
     code = getattr(called, "__code__", None)
     place = [called.__qualname__]
+    home = called.__module__
+    if "<" not in called.__qualname__ and home in found.files:
+        name = called.__qualname__.partition(".")[0]
+        found.files[home] = reachable(found.files[home], name)
     # a lambda or local function: its name is not unique in the file
     if code is not None and "<" in called.__qualname__:
         place.append(f"line {code.co_firstlineno} {' '.join(code.co_names)}")

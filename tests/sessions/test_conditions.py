@@ -266,7 +266,7 @@ def test_rule(): ...
     result = repository.runpytest_subprocess("-rA", "--datasize-json=run.json")
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(
-        ["61 images per class are required (asked in the marker): 'left' has 60, 'right' has 60"]
+        ["61 images per class are required (marker): 'left' has 60, 'right' has 60"]
     )
     run = json.loads((repository.path / "run.json").read_text())
     rule = run["requirements"][-1]

@@ -190,3 +190,40 @@ def test_transforms_and_trainers_have_names_to_compare(make, other):
 def test_what_cannot_be_told_has_no_name():
     assert content_of(v2.Lambda(lambda picture: picture)) is None
     assert content_of(functools.partial(made(1))) is None
+
+
+SAME = {
+    "another test": "def test_more():\n    assert 1\n",
+    "a marked test": "@pytest.mark.slow\ndef test_more(): ...\n",
+    "a class of tests": "class TestMore:\n    def test_it(self): ...\n",
+    "a comment": "# nothing\n",
+}
+
+OTHER = {
+    "a constant": "RATE = 0.1\n",
+    "a statement": "import random\nrandom.seed(1)\n",
+    "what may register itself": "def register(f): return f\n\n@register\ndef more(): ...\n",
+    "a class": "class Model:\n    layers = 3\n",
+    "another of the same name": "def helped(): return 3\n",
+}
+
+HELPED = "import pytest\n\ndef helped(): return 1\n\n" + BODY
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_tests_beside_a_trainer_are_no_part_of_it(project, change):
+    before = code_of(project(trainer=HELPED))
+    assert (
+        code_of(project(trainer=HELPED + SAME[change].replace("import pytest\n\n", ""))) == before
+    )
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_all_else_beside_a_trainer_counts(project, change):
+    before = code_of(project(trainer=HELPED))
+    assert code_of(project(trainer=HELPED + OTHER[change])) != before
+
+
+def test_a_function_that_is_looked_up_by_its_name_counts(project):
+    text = "def train(*a, **k): return globals()['helped']()\n\ndef helped(): return {}\n"
+    assert code_of(project(trainer=text.format(1))) != code_of(project(trainer=text.format(2)))

@@ -40,7 +40,7 @@ def rule_of(asked: int | str, strategy: str) -> Rule:
     1000
     """
     if asked != WORD:
-        return Rule(int(asked), "asked in the marker")
+        return Rule(int(asked), "marker")
     if strategy == "from_scratch":
         return Rule(FROM_SCRATCH, f"rule of thumb for training from scratch ({SOURCE})")
     return Rule(
