@@ -7,12 +7,21 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pytest_datasize.errors import DatasetError, DatasizeError, DatasizeWarning, TrainingError
+from pytest_datasize.errors import (
+    BackboneError,
+    DatasetError,
+    DatasizeError,
+    DatasizeWarning,
+    TrainingError,
+)
 from pytest_datasize.reports.records.text import printable, sendable
 from pytest_datasize.requirement.process_settings import own_settings
 
 SECTION = "datasize traceback"
 """Name of the report section; pytest writes "Captured datasize traceback setup" above it."""
+
+_FOR_TRAINING = ("torch", "torchvision", "timm")
+"""Packages that a light installation may lack: gates that train nothing do not need them."""
 
 _T = TypeVar("_T")
 
@@ -39,13 +48,25 @@ def guarded(function: Callable[..., _T], *arguments: Any) -> _T:
             f"{outcome}). A gate that is skipped says nothing about the images: skip the test "
             "itself, by a mark or in a fixture, or raise another exception."
         ) from None
+    except ModuleNotFoundError as problem:
+        if (problem.name or "").partition(".")[0] not in _FOR_TRAINING:
+            raise _unforeseen(problem) from problem
+        raise BackboneError(
+            f"training needs {problem.name}, which is not installed here. Install it with: pip "
+            "install pytest-datasize. Without it, --datasize=check, --datasize=locked and "
+            "images_per_class work."
+        ) from None
     except Exception as problem:
-        frame = traceback.extract_tb(problem.__traceback__)[-1]
-        raise TrainingError(
-            f"unexpected {type(problem).__name__}: {problem} "
-            f"({Path(frame.filename).name}:{frame.lineno}). The gate was not judged; please report "
-            f"this with the traceback in the section {SECTION!r}."
-        ) from problem
+        raise _unforeseen(problem) from problem
+
+
+def _unforeseen(problem: Exception) -> TrainingError:
+    frame = traceback.extract_tb(problem.__traceback__)[-1]
+    return TrainingError(
+        f"unexpected {type(problem).__name__}: {problem} "
+        f"({Path(frame.filename).name}:{frame.lineno}). The gate was not judged; please report "
+        f"this with the traceback in the section {SECTION!r}."
+    )
 
 
 def add_traceback(item: pytest.Item, when: str, problem: BaseException) -> None:
