@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from support import shapes
 
+from pytest_datasize.embedding.embed import Embeddings
 from pytest_datasize.errors import DatasetError, TrainingError
 from pytest_datasize.images.sources.files import Files
 from pytest_datasize.images.sources.load import load
@@ -150,10 +151,60 @@ def jittered(index):
     return (IMAGES[index] // 2 + noise).astype(np.uint8), int(LABELS[index])
 
 
-@pytest.mark.parametrize("item", [flipped, jittered])
+def every_third_read(index, reads=[0]):  # noqa: B006
+    reads[0] += 1
+    return IMAGES[index] // (1 + (reads[0] % 3 == 0)), int(LABELS[index])
+
+
+def own_generator(index, random=np.random.default_rng(1)):  # noqa: B008
+    return IMAGES[index][:: 1 - 2 * (random.random() < 0.2)], int(LABELS[index])
+
+
+@pytest.mark.parametrize("item", [flipped, jittered, every_third_read, own_generator])
 def test_items_that_change_are_refused(item):
     with pytest.raises(DatasetError, match="looks different each time it is read"):
         load(Items(item))
+
+
+def test_a_lazy_array_that_changes_is_refused():
+    class Lazy:
+        shape = IMAGES.shape
+
+        def __len__(self):
+            return len(IMAGES)
+
+        def __getitem__(self, index):
+            return jittered(index)[0]
+
+    with pytest.raises(DatasetError, match="of the array looks different"):
+        load((Lazy(), LABELS))
+
+
+def test_labels_that_change_are_refused():
+    with pytest.raises(DatasetError, match="when it is read again"):
+        load(Items(lambda index: (IMAGES[index], int(torch.randint(0, 2, ())))))
+
+
+def test_an_item_that_changes_later_is_an_error_of_the_data():
+    later = []
+
+    def item(index):
+        image = IMAGES[index][::-1] if index == 33 and later else IMAGES[index]
+        return image, int(LABELS[index])
+
+    images = load(Items(item)).images
+    images.part([7, 33]).read(1)
+    later.append(True)
+    with pytest.raises(DatasetError, match="item 33 of Items looks different"):
+        images.part([7, 33]).read(1)
+    images.read(34)
+
+
+def test_embeddings_of_other_pixels_are_an_error_of_the_data():
+    found = Embeddings(torch.zeros(2, 3), (("a", "b"),), 2, None, 0.0)
+    assert found.of(["b"]).shape == (1, 3)
+    with pytest.raises(DatasetError, match="1 images were not the same"):
+        found.of(["b", "c"])
 
 
 def test_a_buffer_that_is_used_again_is_copied():

@@ -1,9 +1,6 @@
 """Source: a map-style torch or torchvision Dataset that yields (image, label)."""
 
-import hashlib
 import os
-import random
-import sys
 from collections.abc import Collection
 from threading import Lock
 from typing import Any
@@ -14,6 +11,7 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, few, labelled
 from pytest_datasize.images.pickling import refuse_unpicklable
 from pytest_datasize.images.sources.arrays import pixels
+from pytest_datasize.images.steady import READ_TWICE, sampled, steady
 
 
 def accepts(value: Any) -> bool:
@@ -39,18 +37,18 @@ def load(value: Any, reading: Reading) -> Loaded:
         raise DatasetError(f"{source}: the data set is empty.")
     _refuse_mixed(value, source)
     items = _Items(value, source)
-    _refuse_random(items, len(value), source)
+    read = steady(items.read, items.name, len(value))
     values = _declared_labels(value)
-    sample = _sampled(len(value), LABELS_COMPARED)
+    sample = sampled(len(value), LABELS_COMPARED)
     if values is None or any(not _same(values[row], items[row][1]) for row in sample):
-        values = [_plain(items[index][1]) for index in range(len(value))]
+        values = _labels_of(items, len(value), source)
     classes, labels = labelled(values, source)
     return Loaded(
         ImageSet(
             source=source,
             classes=_class_names(value, classes),
             labels=labels,
-            read=items.read,
+            read=read,
             name=items.name,
         )
     )
@@ -91,19 +89,6 @@ def _declared_classes(dataset: Any) -> tuple[str, ...] | None:
 LABELS_COMPARED = 90
 """Items whose label is compared with the declared one: finds 5 % deviations with 99 %."""
 
-_READ_TWICE = 6
-"""Items that are read twice; more where reading an item draws random numbers."""
-
-_READ_TWICE_IF_RANDOM = 40
-
-
-def _sampled(number: int, most: int) -> list[int]:
-    """Return the first, the last and randomly chosen indices, the same every time."""
-    if number <= most:
-        return list(range(number))
-    chosen = np.random.default_rng(0).choice(np.arange(1, number - 1), most - 2, replace=False)
-    return [0, *sorted(chosen.tolist()), number - 1]
-
 
 def _same(declared: Any, found: Any) -> bool:
     """Whether a declared label is that of the item; labels that cannot be compared differ."""
@@ -113,34 +98,29 @@ def _same(declared: Any, found: Any) -> bool:
         return False
 
 
-def _refuse_random(items: "_Items", number: int, source: str) -> None:
-    """Refuse items that look different each time they are read.
+def _labels_of(items: "_Items", number: int, source: str) -> list[Any]:
+    """Read the labels of all items.
 
     Raises
     ------
     DatasetError
-        One does.
+        The label of an item is another one when it is read again.
     """
-    before = _generators()
-    items.read(0)
-    most = _READ_TWICE if _generators() == before else _READ_TWICE_IF_RANDOM
-    for index in _sampled(number, most):
-        if not np.array_equal(items.read(index), items.read(index)):
+    values = [_plain(items[index][1]) for index in range(number)]
+    for index in sampled(number, READ_TWICE):
+        again = items[index][1]
+        if not _same(values[index], again) and not _is_nothing(values[index]):
             raise DatasetError(
-                f"{source}: item {index} looks different each time it is read. Leave random "
-                "transforms out: a verdict must be the same on every run."
+                f"{source}: item {index} has the label {values[index]!r} first and "
+                f"{_plain(again)!r} when it is read again. Leave random transforms out: a verdict "
+                "must be the same on every run."
             )
+    return values
 
 
-def _generators() -> tuple[object, ...]:
-    """Return the state of the global random generators."""
-    torch = sys.modules.get("torch")
-    state: Any = np.random.get_state(legacy=False)["state"]  # noqa: NPY002  (the transforms' own)
-    return (
-        random.getstate(),
-        (int(state["pos"]), hashlib.sha256(state["key"].tobytes()).hexdigest()),
-        None if torch is None else hashlib.sha256(torch.get_rng_state().numpy()).hexdigest(),
-    )
+def _is_nothing(label: Any) -> bool:
+    """Whether a label is no text and no number, or NaN, so that it may differ from itself."""
+    return not isinstance(label, (str, bytes, int, float)) or label != label
 
 
 class _Items:
