@@ -248,6 +248,63 @@ def test_labels_that_are_no_classes_are_refused_by_name(fault, as_dataset):
     assert said in str(found.value)
 
 
+ARRAY_LABELS = {
+    "a masked array": (np.ma.masked_array(LABELS, LABELS < 0, fill_value=0), None),
+    "masked values": (np.ma.masked_array(LABELS, np.arange(60) == 4), "first that of image 4"),
+    "a nullable column": (pandas.Series([None, *LABELS[1:]], dtype="Int64"), "labels are missing"),
+    "categories": (pandas.Categorical([None, *"ab" * 29, "a"]), "labels are missing"),
+    "a shifted index": (pandas.Series(LABELS, index=range(9, 69)), None),
+    "-1 beside two classes": ([-1, *LABELS[1:]], "1 labels are -1"),
+    "-1 and 1": (2 * LABELS - 1, None),
+    "texts and numbers": ([1, "1"] * 30, "image 0 has 1, image 1 has '1'"),
+    "texts and floats": (pandas.Series(["a", 1.0] * 30, index=range(9, 69)), "texts and numbers"),
+    "not applicable": (["N/A", *"ab" * 29, "a"], "labels are missing"),
+    "a defect named none": (["none", "hole"] * 30, None),
+    "records": (np.zeros(60, [("a", int), ("b", int)]), "records or raw bytes"),
+    "dates": (np.array(["2020-01-01"] * 60, "datetime64[D]"), "dates or times"),
+    "a generator": ((label for label in LABELS), "labels are a generator"),
+    "one text": ("ab" * 30, "one label per image"),
+    "a dict": (dict.fromkeys(range(60)), "one label per image"),
+    "leading zeros": (["01", "1"] * 30, "differ only in their case, spaces or zeros"),
+}
+
+
+@pytest.mark.parametrize("fault", ARRAY_LABELS)
+def test_labels_of_arrays_are_classes_or_refused(fault):
+    given, said = ARRAY_LABELS[fault]
+    if said is None:
+        assert len(load((IMAGES, given)).images.classes) == 2
+    else:
+        with pytest.raises(DatasetError, match=said):
+            load((IMAGES, given))
+
+
+DECLARED_CLASSES = {
+    "255 for none": (lambda i: 255 if i < 3 else i % 2, ["cat", "dog"], "labels 255"),
+    "-1 for none": (lambda i: -1 if i < 30 else 0, ["cat", "dog"], "labels -1"),
+    "one name twice": (lambda i: i % 2, ["cat", "cat"], "two classes have the name 'cat'"),
+}
+
+
+@pytest.mark.parametrize("fault", DECLARED_CLASSES)
+def test_labels_beyond_the_declared_classes_are_asked_about(fault):
+    label, names, said = DECLARED_CLASSES[fault]
+    with pytest.raises(DatasetError, match=said):
+        load(Items(lambda index: (IMAGES[index], label(index)), classes=names))
+
+
+@pytest.mark.parametrize("word", ["nan", "N/A", "null", ""])
+def test_missing_labels_of_a_table_are_named_and_can_be_left_out(word, tmp_path):
+    classes(tmp_path)
+    rows = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in tmp_path.rglob("*.png")]
+    rows[3] = rows[3].rpartition(",")[0] + f",{word}"
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    with pytest.raises(DatasetError, match=r"1 images without a label .*: \w+/\d+.png"):
+        load(f"manifest:{tmp_path / 'labels.csv'}")
+    found = load(f"manifest:{tmp_path / 'labels.csv'}", levels={"missing_labels": "note"})
+    assert len(found.images) == 23
+
+
 def test_items_that_cannot_be_decoded_are_listed():
     normalised = Items(lambda index: (IMAGES[index].astype(np.float32) - 128.0, int(LABELS[index])))
     with pytest.raises(DatasetError, match=r"60 of 60 images cannot be read|float pixels from"):
@@ -256,8 +313,10 @@ def test_items_that_cannot_be_decoded_are_listed():
 
 ALIKE = {
     "NFC and NFD": ("caf\u00e9", "cafe\u0301", "how accents are stored"),
-    "case": ("Cat", "cat", "their case or spaces"),
-    "a space at the end": ("cat", "cat ", "their case or spaces"),
+    "case": ("Cat", "cat", "their case, spaces or zeros"),
+    "full width": ("cat", "\uff43at", "their case, spaces or zeros"),
+    "a joiner that is not seen": ("cat", "ca\u200dt", "their case, spaces or zeros"),
+    "a space at the end": ("cat", "cat ", "their case, spaces or zeros"),
 }
 
 

@@ -31,6 +31,10 @@ def load(value: Any, reading: Reading) -> Loaded:
             f"arrays: images have shape {tuple(images.shape)}; expected (N, H, W) or (N, H, W, C)."
         )
     source = "arrays " + " x ".join(str(side) for side in images.shape)
+    if not hasattr(labels, "__len__"):
+        raise DatasetError(
+            f"{source}: labels are a {type(labels).__name__}; expected a list or an array."
+        )
     if len(images) != len(labels):
         raise DatasetError(f"{source}: {len(images)} images but {len(labels)} labels.")
     classes, indices = labelled(labels, source)

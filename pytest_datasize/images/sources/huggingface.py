@@ -16,13 +16,14 @@ from pytest_datasize.images.image_set import (
     Raw,
     Reading,
     file_stamp,
+    is_missing,
     labelled,
     one_line,
 )
 from pytest_datasize.images.sources import tables
 from pytest_datasize.images.sources.arrays import pixels
 from pytest_datasize.images.sources.files import content
-from pytest_datasize.images.sources.manifest import is_missing, left_out
+from pytest_datasize.images.sources.manifest import left_out
 from pytest_datasize.images.sources.parts import split
 from pytest_datasize.images.undecodable import UnreadableError
 

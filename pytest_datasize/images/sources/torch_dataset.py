@@ -46,7 +46,7 @@ def load(value: Any, reading: Reading) -> Loaded:
     return Loaded(
         ImageSet(
             source=source,
-            classes=_class_names(value, classes),
+            classes=_class_names(value, classes, source),
             labels=labels,
             read=read,
             name=items.name,
@@ -182,14 +182,27 @@ def _declared_labels(dataset: Any) -> list[Any] | None:
     return None
 
 
-def _class_names(dataset: Any, found: tuple[str, ...]) -> tuple[str, ...]:
-    """Names from the data set where its labels are indices into them."""
+def _class_names(dataset: Any, found: tuple[str, ...], source: str) -> tuple[str, ...]:
+    """Names from the data set where its labels are indices into them.
+
+    Raises
+    ------
+    DatasetError
+        Some labels are such indices, and others are beyond them: values that mean "no label".
+    """
     names = _declared_classes(dataset)
-    if names is None or not all(name.isdigit() for name in found):
+    if names is None or not all(name.removeprefix("-").isdigit() for name in found):
         return found
-    if any(int(name) >= len(names) for name in found):
-        return found
-    return tuple(str(names[int(name)]) for name in found)
+    strange = [name for name in found if not 0 <= int(name) < len(names)]
+    if not strange:
+        return tuple(names[int(name)] for name in found)
+    if "0" in found:
+        raise DatasetError(
+            f"{source}: it names {len(names)} classes ({few(names)}), numbered from 0, but there "
+            f'are labels {few(strange)}. Leave these images out if that means "no label"; '
+            "otherwise correct `classes`."
+        )
+    return found
 
 
 def _plain(label: Any) -> Any:

@@ -17,11 +17,12 @@ from pytest_datasize.images.image_set import (
     Raw,
     Reading,
     file_stamp,
+    is_missing,
     labelled,
     one_line,
 )
 from pytest_datasize.images.sources.files import Boundary
-from pytest_datasize.images.sources.manifest import is_missing, left_out
+from pytest_datasize.images.sources.manifest import left_out
 from pytest_datasize.images.sources.parts import kind, split
 from pytest_datasize.images.sources.suffixes import SUFFIXES
 from pytest_datasize.images.sources.tables import LABELS
