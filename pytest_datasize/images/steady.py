@@ -20,6 +20,9 @@ READ_TWICE = 24
 """Images that are read twice before anything else: they show a flip of every fourth image with
 99.9 %, and of one image in five with 99 %. What is rarer is found when it is met."""
 
+LABELS_COMPARED = 90
+"""Items whose label is compared with the declared one: finds 5 % deviations with 99 %."""
+
 
 @dataclass(frozen=True, eq=False)
 class SteadyRead:

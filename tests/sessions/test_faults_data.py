@@ -3,8 +3,10 @@
 One row per fault and per sibling; adding one is a function that makes the data, and what is said.
 """
 
+import io
 import os
 import shutil
+import tarfile
 
 import numpy as np
 import pandas
@@ -140,6 +142,56 @@ def test_declared_labels_are_compared_with_the_items():
     assert found.labels.tolist() == [int(relabelled(index)[1]) for index in range(60)]
     reordered = load(Items(lambda i: (IMAGES[i], int(LABELS[i])), labels=sorted(LABELS))).images
     assert reordered.labels.tolist() == LABELS.tolist()
+
+
+class Relabelled(torch.utils.data.Subset):
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return image, 1 - label
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+def test_labels_of_a_subset_that_relabels_are_read_from_its_items():
+    whole = Items(lambda i: (IMAGES[i], int(LABELS[i])), targets=LABELS.tolist())
+    found = load(Relabelled(whole, range(0, 60, 3))).images
+    assert found.labels.tolist() == (1 - LABELS[::3]).tolist()
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_transform_of_hugging_face_is_told_or_refused(changes):
+    datasets = pytest.importorskip("datasets")
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    content = {"image": [Image.fromarray(image) for image in IMAGES], "label": LABELS.tolist()}
+    data = datasets.Dataset.from_dict(content, features=datasets.Features(features))
+
+    def transform(rows):
+        return {**rows, "label": [int(1 - n if changes else n) for n in rows["label"]]}
+
+    data.set_transform(transform)
+    if changes:
+        with pytest.raises(DatasetError, match="makes 1 of the label 0 of row 0"):
+            load(data)
+    else:
+        assert any("is not applied" in finding.text for finding in load(data).images.findings)
+
+
+def test_two_labels_of_a_webdataset_sample_are_asked_about(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as shard:
+        for number, said in ((0, b"cat"), (1, b"dog")):
+            picture = io.BytesIO()
+            Image.fromarray(IMAGES[number]).save(picture, "png")
+            for end, data in (
+                ("png", picture.getvalue()),
+                ("cls", said),
+                ("json", b'{"label": "cat"}'),
+            ):
+                member = tarfile.TarInfo(f"{number}.{end}")
+                member.size = len(data)
+                shard.addfile(member, io.BytesIO(data))
+    with pytest.raises(DatasetError, match="says 'dog', the"):
+        load(str(tmp_path / "a.tar"))
 
 
 def flipped(index):

@@ -11,7 +11,7 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, few, labelled
 from pytest_datasize.images.pickling import refuse_unpicklable
 from pytest_datasize.images.sources.arrays import pixels
-from pytest_datasize.images.steady import READ_TWICE, sampled, steady
+from pytest_datasize.images.steady import LABELS_COMPARED, READ_TWICE, sampled, steady
 
 
 def accepts(value: Any) -> bool:
@@ -84,10 +84,6 @@ def _declared_classes(dataset: Any) -> tuple[str, ...] | None:
         return _declared_classes(parts[0])
     names = getattr(dataset, "classes", None)
     return tuple(map(str, names)) if isinstance(names, (list, tuple)) else None
-
-
-LABELS_COMPARED = 90
-"""Items whose label is compared with the declared one: finds 5 % deviations with 99 %."""
 
 
 def _same(declared: Any, found: Any) -> bool:
