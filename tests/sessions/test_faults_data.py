@@ -74,8 +74,62 @@ def background(root):
     return root
 
 
+def named(*patterns, classes=("cat", "dog")):
+    """Return what makes a folder with files of these names, such as ``*/{}_mask.png``."""
+
+    def make(root):
+        for pattern in patterns:
+            for place, name in enumerate(classes if "*" in pattern else [""]):
+                for number in range(12):
+                    path = root / pattern.replace("*", name).format(number)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(IMAGES[2 * number + place]).save(path)
+        return root
+
+    return make
+
+
+ASKED_PARTS = "share the folders"
+ASKED_COPY = "holds folders named like the classes beside it"
+ASKED_COMPANIONS = "have a companion of the same name"
 FOLDERS = {
-    "parts under other names": (parts, "cat, dog are the classes, name one part with dataset="),
+    "parts with some classes of their own": (
+        named("p1/a/{}.png", "p1/b/{}.png", "p2/b/{}.png", "p2/c/{}.png"),
+        ASKED_PARTS,
+    ),
+    "parts with a picture of all": (
+        lambda root: saved(parts(root) / "test_set", 3) or root,
+        ASKED_PARTS,
+    ),
+    "parts in another case": (
+        named("one/*/{}.png", "two/Cat/{}.png", "two/Dog/{}.png"),
+        ASKED_PARTS,
+    ),
+    "folds that are split": (
+        named(*(f"{fold}/{part}/*/{{}}.png" for fold in "12" for part in ("train", "test"))),
+        ASKED_PARTS,
+    ),
+    "parts and another folder": (
+        named("one/*/{}.png", "two/*/{}.png", "docs/x/{}.png"),
+        ASKED_PARTS,
+    ),
+    "labels beside the classes": (named("*/{}.png", "labels/*/{}.png"), ASKED_COPY),
+    "augmented copies beside the classes": (named("*/{}.png", "augmented/*/{}.png"), ASKED_COPY),
+    "a class called train": (named("*/{}.png", "train/{}.png"), "if train is a class, rename"),
+    "folded twice": (named("a/b/*/{}.png"), "holds the folders cat, dog"),
+    "masks with a beginning": (named("*/{}.png", "*/mask_{}.png"), ASKED_COMPANIONS),
+    "masks without a separator": (named("*/{}.png", "*/{}mask.png"), ASKED_COMPANIONS),
+    "masks of one class": (named("*/{}.png", "cat/{}_mask.png"), ASKED_COMPANIONS),
+    "masks in a folder": (named("*/{}.png", "*/masks/{}.png"), ASKED_COMPANIONS),
+    "masks in a folder beside images": (
+        named("*/images/{}.png", "*/ground_truth/{}_x.png"),
+        ASKED_COMPANIONS,
+    ),
+    "depth maps": (named("*/{}_rgb.png", "*/{}_depth.png"), ASKED_COMPANIONS),
+    "thumbnails": (named("*/{}.png", "*/thumbs/{}.jpg"), ASKED_COMPANIONS),
+    "augmented copies": (named("*/{}.png", "*/augmented/{}_flip.png"), ASKED_COMPANIONS),
+    "copies of a file manager": (named("*/{}.png", "*/{} (1).png"), ASKED_COMPANIONS),
+    "parts under other names": (parts, "classes (cat, dog), name one part with dataset="),
     "batches": (batches, "the folders batch_0, batch_1, batch_2"),
     "a doubled folder": (doubled, "Did you mean dataset='*PetImages'?"),
     "masks beside their images": (
@@ -104,6 +158,18 @@ def test_the_answer_is_a_level_of_the_check(tmp_path):
         assert any(finding.check == check for finding in images.findings)
 
 
+ORDINARY = [
+    ["*/images/{}.png"],
+    ["*/{}_left.png", "*/{}_right.png"],
+    ["*/{}_0.png", "*/{}_1.png", "*/{}_2.png"],
+    ["*/small/{}.png", "cat/large/{}.png", "dog/young/{}.png", "dog/old/{}.png"],
+    ["cat/black/{}.png", "cat/white/{}.png", "dog/brown/{}.png", "dog/poodle/{}.png"],
+    ["mask/{}.png", "no_mask/{}.png"],
+    ["valid/{}.png", "invalid/{}.png"],
+    ["cat/img{}.png", "dog/img{}0.png"],
+]
+
+
 def test_ordinary_folders_are_not_asked_about(tmp_path):
     root = classes(tmp_path / "a")
     for number in (30, 31, 32):
@@ -111,6 +177,8 @@ def test_ordinary_folders_are_not_asked_about(tmp_path):
         saved(root / "cat" / "second day", number)
         saved(root / "dog" / "first day", number)
     assert len(load(str(root)).images) == 33
+    for number, patterns in enumerate(ORDINARY):
+        assert len(load(str(named(*patterns)(tmp_path / f"{number}"))).images.classes) == 2
     numbered = tmp_path / "b"
     for name in ("x", "y"):
         for number in range(20):
@@ -380,6 +448,14 @@ def test_classes_that_look_alike_are_asked_about(fault, tmp_path):
         pytest.skip("this file system takes both for one name")
     with pytest.raises(DatasetError, match=said):
         load(str(root))
+
+
+@pytest.mark.parametrize("name", ["lost+found", ".others", "cat/__old__", "dog/@eaDir"])
+def test_folders_left_out_for_their_name_are_told(name, tmp_path):
+    root = classes(tmp_path / "data")
+    saved(root / name, 3)
+    [told] = load(str(root)).images.notes
+    assert told.endswith(f"left out, 1 of them with images: {name.rpartition('/')[2]}")
 
 
 def test_names_are_the_same_however_they_are_stored(tmp_path):
