@@ -58,9 +58,22 @@ class Embeddings:
     seconds: float
 
     def of(self, contents: Sequence[str]) -> Features:
-        """Return the rows of some contents, (n, D), in their order."""
+        """Return the rows of some contents, (n, D), in their order.
+
+        Raises
+        ------
+        DatasetError
+            A content was not embedded: the images have changed since.
+        """
         names = chain.from_iterable(self.contents)
         row_of = {content: row for row, content in enumerate(names)}
+        strange = sum(content not in row_of for content in contents)
+        if strange:
+            raise DatasetError(
+                f"{strange} images were not the same when they were embedded as when they were "
+                "counted. Leave random transforms out, and run again when nothing writes to the "
+                "images."
+            )
         return chosen(self.features, np.array([row_of[content] for content in contents]))
 
 

@@ -1,7 +1,7 @@
 """Define ImageSet, the common form of labelled images from every source."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -254,56 +254,97 @@ def labelled(values: Any, source: str) -> tuple[tuple[str, ...], NDArray[np.int6
     """
     _refuse_objects(values, source)
     array = np.asarray(values)
-    if array.ndim != 1:
+    if array.ndim != 1 or isinstance(values, (str, bytes, Mapping, Set)):
         raise DatasetError(
             f"{source}: labels have shape {array.shape}; expected one label per image, shape (N,). "
             "One-hot labels: pass labels.argmax(axis=1)."
         )
+    if array.dtype.kind in _NO_CLASSES:
+        raise DatasetError(f"{source}: labels are {_NO_CLASSES[array.dtype.kind]}.")
+    lacking = _missing_rows(values, array)
+    if lacking:
+        shown = str(array[lacking[0]]) if array.dtype.kind in "OSU" else "NaN or masked"
+        raise DatasetError(
+            f"{source}: {len(lacking)} labels are missing, first that of image {lacking[0]} "
+            f"({shown!r}). Label these images, or leave them out; if this is the name of a class, "
+            "give it another."
+        )
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
-            raise DatasetError(f"{source}: some labels are missing (NaN).")
+            raise DatasetError(f"{source}: some labels are infinite.")
         if (array != np.round(array)).any():
             raise DatasetError(f"{source}: labels are continuous numbers; expected classes.")
         array = array.astype(np.int64)
-    if array.dtype.kind in "mM":
-        raise DatasetError(f"{source}: labels are dates or times; expected classes.")
-    if array.dtype.kind == "c":
-        raise DatasetError(f"{source}: labels are complex numbers; expected classes.")
+    if array.dtype.kind == "i" and array.size and array.min() == -1 and len(np.unique(array)) > 2:
+        raise DatasetError(
+            f"{source}: {int((array == -1).sum())} labels are -1, which usually means that there "
+            "is none. Label these images, or leave them out; if it is a class, give the classes "
+            "names."
+        )
     if array.dtype.kind in "OSU":
-        lacking = [row for row, value in enumerate(array) if _is_missing(value)]
-        if lacking:
-            raise DatasetError(
-                f"{source}: {len(lacking)} labels are missing, first that of image {lacking[0]} "
-                f"({array[lacking[0]]!r}). Label these images, or leave them out."
-            )
         array = array.astype(str)
     names, labels = np.unique(array, return_inverse=True)
     return tuple(str(name) for name in names), labels.astype(np.int64)
 
 
-_MISSING = ("", "nan", "NaN", "<NA>", "NaT")
-"""Texts that mean "no label", as libraries for tables write them."""
+_NO_CLASSES = {
+    "m": "times; expected classes",
+    "M": "dates or times; expected classes",
+    "c": "complex numbers; expected classes",
+    "V": "records or raw bytes; expected classes, such as one column of them",
+}
+"""Kind of array → what its values are."""
+
+MISSING = ("", "nan", "NaN", "-nan", "<NA>", "NaT", "NA", "N/A", "n/a", "#N/A", "null", "NULL")
+"""Texts that mean "no label", as libraries for tables and spreadsheets write them.
+
+``None`` and ``none`` are not among them: data sets of defects have a class of that name.
+"""
 
 
-def _is_missing(value: Any) -> bool:
-    """Whether a label is missing: None, NaN, pandas' NA or NaT, or one of :data:`_MISSING`."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+def is_missing(value: Any) -> bool:
+    """Whether a label is missing: None, NaN, pandas' NA or NaT, or one of :data:`MISSING`.
+
+    Examples
+    --------
+    >>> is_missing(float("nan")), is_missing(" N/A "), is_missing("cat"), is_missing(0)
+    (True, True, False, False)
+    """
+    if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True
-    if isinstance(value, (str, bytes)):
-        return (value if isinstance(value, str) else value.decode(errors="replace")).strip() in (
-            _MISSING
-        )
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        return value.strip() in MISSING
     return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
+def _missing_rows(values: Any, array: NDArray[Any]) -> list[int]:
+    mask = getattr(values, "mask", None)  # of numpy's masked arrays
+    if isinstance(mask, np.ndarray) and mask.shape == array.shape and mask.dtype == np.bool_:
+        return np.flatnonzero(mask).tolist()
+    if array.dtype.kind == "f":
+        return np.flatnonzero(np.isnan(array)).tolist()
+    if array.dtype.kind not in "OSU":
+        return []
+    return [row for row, value in enumerate(array) if is_missing(value)]
 
 
 def _refuse_objects(values: Any, source: str) -> None:
     """Refuse labels that are neither texts nor numbers, such as dicts, lists and boxes."""
     if isinstance(values, np.ndarray) and values.dtype.kind != "O":
         return
+    kinds: dict[bool, str] = {}  # whether a text → the first such label
     for row, value in enumerate(values):
-        if value is None or isinstance(value, (str, bytes, int, float, np.generic)):
+        if is_missing(value):
             continue
-        if type(value).__name__ in ("NAType", "NaTType"):
+        if isinstance(value, (str, bytes, int, float, np.generic)):
+            kinds.setdefault(isinstance(value, (str, bytes)), f"image {row} has {value!r}")
+            if len(kinds) > 1:
+                raise DatasetError(
+                    f"{source}: labels are texts and numbers: {', '.join(kinds.values())}. Is 1 "
+                    "the class '1'? Give all of them as texts, or all as numbers."
+                )
             continue
         shape = tuple(getattr(value, "shape", ()))
         if hasattr(value, "shape") and not shape:

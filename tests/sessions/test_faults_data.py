@@ -3,9 +3,11 @@
 One row per fault and per sibling; adding one is a function that makes the data, and what is said.
 """
 
+import io
 import json
 import os
 import shutil
+import tarfile
 
 import numpy as np
 import pandas
@@ -14,6 +16,7 @@ import torch
 from PIL import Image
 from support import shapes
 
+from pytest_datasize.embedding.embed import Embeddings
 from pytest_datasize.errors import DatasetError, TrainingError
 from pytest_datasize.images.decode import decode
 from pytest_datasize.images.sources.files import Files
@@ -73,8 +76,62 @@ def background(root):
     return root
 
 
+def named(*patterns, classes=("cat", "dog")):
+    """Return what makes a folder with files of these names, such as ``*/{}_mask.png``."""
+
+    def make(root):
+        for pattern in patterns:
+            for place, name in enumerate(classes if "*" in pattern else [""]):
+                for number in range(12):
+                    path = root / pattern.replace("*", name).format(number)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(IMAGES[2 * number + place]).save(path)
+        return root
+
+    return make
+
+
+ASKED_PARTS = "share the folders"
+ASKED_COPY = "holds folders named like the classes beside it"
+ASKED_COMPANIONS = "have a companion of the same name"
 FOLDERS = {
-    "parts under other names": (parts, "cat, dog are the classes, name one part with dataset="),
+    "parts with some classes of their own": (
+        named("p1/a/{}.png", "p1/b/{}.png", "p2/b/{}.png", "p2/c/{}.png"),
+        ASKED_PARTS,
+    ),
+    "parts with a picture of all": (
+        lambda root: saved(parts(root) / "test_set", 3) or root,
+        ASKED_PARTS,
+    ),
+    "parts in another case": (
+        named("one/*/{}.png", "two/Cat/{}.png", "two/Dog/{}.png"),
+        ASKED_PARTS,
+    ),
+    "folds that are split": (
+        named(*(f"{fold}/{part}/*/{{}}.png" for fold in "12" for part in ("train", "test"))),
+        ASKED_PARTS,
+    ),
+    "parts and another folder": (
+        named("one/*/{}.png", "two/*/{}.png", "docs/x/{}.png"),
+        ASKED_PARTS,
+    ),
+    "labels beside the classes": (named("*/{}.png", "labels/*/{}.png"), ASKED_COPY),
+    "augmented copies beside the classes": (named("*/{}.png", "augmented/*/{}.png"), ASKED_COPY),
+    "a class called train": (named("*/{}.png", "train/{}.png"), "if `train` is a class, set"),
+    "folded twice": (named("a/b/*/{}.png"), "holds the folders cat, dog"),
+    "masks with a beginning": (named("*/{}.png", "*/mask_{}.png"), ASKED_COMPANIONS),
+    "masks without a separator": (named("*/{}.png", "*/{}mask.png"), ASKED_COMPANIONS),
+    "masks of one class": (named("*/{}.png", "cat/{}_mask.png"), ASKED_COMPANIONS),
+    "masks in a folder": (named("*/{}.png", "*/masks/{}.png"), ASKED_COMPANIONS),
+    "masks in a folder beside images": (
+        named("*/images/{}.png", "*/ground_truth/{}_x.png"),
+        ASKED_COMPANIONS,
+    ),
+    "depth maps": (named("*/{}_rgb.png", "*/{}_depth.png"), ASKED_COMPANIONS),
+    "thumbnails": (named("*/{}.png", "*/thumbs/{}.jpg"), ASKED_COMPANIONS),
+    "augmented copies": (named("*/{}.png", "*/augmented/{}_flip.png"), ASKED_COMPANIONS),
+    "copies of a file manager": (named("*/{}.png", "*/{} (1).png"), ASKED_COMPANIONS),
+    "parts under other names": (parts, "classes (cat, dog), name one part with dataset="),
     "batches": (batches, "the folders batch_0, batch_1, batch_2"),
     "a doubled folder": (doubled, "Did you mean dataset='*PetImages'?"),
     "masks beside their images": (
@@ -111,6 +168,18 @@ def test_a_class_may_be_called_train(tmp_path):
     assert images.classes == ("bus", "train")
 
 
+ORDINARY = [
+    ["*/images/{}.png"],
+    ["*/{}_left.png", "*/{}_right.png"],
+    ["*/{}_0.png", "*/{}_1.png", "*/{}_2.png"],
+    ["*/small/{}.png", "cat/large/{}.png", "dog/young/{}.png", "dog/old/{}.png"],
+    ["cat/black/{}.png", "cat/white/{}.png", "dog/brown/{}.png", "dog/poodle/{}.png"],
+    ["mask/{}.png", "no_mask/{}.png"],
+    ["valid/{}.png", "invalid/{}.png"],
+    ["cat/img{}.png", "dog/img{}0.png"],
+]
+
+
 def test_ordinary_folders_are_not_asked_about(tmp_path):
     root = classes(tmp_path / "a")
     for number in (30, 31, 32):
@@ -118,6 +187,8 @@ def test_ordinary_folders_are_not_asked_about(tmp_path):
         saved(root / "cat" / "second day", number)
         saved(root / "dog" / "first day", number)
     assert len(load(str(root)).images) == 33
+    for number, patterns in enumerate(ORDINARY):
+        assert len(load(str(named(*patterns)(tmp_path / f"{number}"))).images.classes) == 2
     numbered = tmp_path / "b"
     for name in ("x", "y"):
         for number in range(20):
@@ -151,6 +222,56 @@ def test_declared_labels_are_compared_with_the_items():
     assert reordered.labels.tolist() == LABELS.tolist()
 
 
+class Relabelled(torch.utils.data.Subset):
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return image, 1 - label
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+def test_labels_of_a_subset_that_relabels_are_read_from_its_items():
+    whole = Items(lambda i: (IMAGES[i], int(LABELS[i])), targets=LABELS.tolist())
+    found = load(Relabelled(whole, range(0, 60, 3))).images
+    assert found.labels.tolist() == (1 - LABELS[::3]).tolist()
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_transform_of_hugging_face_is_told_or_refused(changes):
+    datasets = pytest.importorskip("datasets")
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    content = {"image": [Image.fromarray(image) for image in IMAGES], "label": LABELS.tolist()}
+    data = datasets.Dataset.from_dict(content, features=datasets.Features(features))
+
+    def transform(rows):
+        return {**rows, "label": [int(1 - n if changes else n) for n in rows["label"]]}
+
+    data.set_transform(transform)
+    if changes:
+        with pytest.raises(DatasetError, match="makes 1 of the label 0 of row 0"):
+            load(data)
+    else:
+        assert any("is not applied" in finding.text for finding in load(data).images.findings)
+
+
+def test_two_labels_of_a_webdataset_sample_are_asked_about(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as shard:
+        for number, said in ((0, b"cat"), (1, b"dog")):
+            picture = io.BytesIO()
+            Image.fromarray(IMAGES[number]).save(picture, "png")
+            for end, data in (
+                ("png", picture.getvalue()),
+                ("cls", said),
+                ("json", b'{"label": "cat"}'),
+            ):
+                member = tarfile.TarInfo(f"{number}.{end}")
+                member.size = len(data)
+                shard.addfile(member, io.BytesIO(data))
+    with pytest.raises(DatasetError, match="says 'dog', the"):
+        load(str(tmp_path / "a.tar"))
+
+
 def flipped(index):
     return IMAGES[index][:, ::-1] if torch.rand(1) < 0.5 else IMAGES[index], int(LABELS[index])
 
@@ -160,10 +281,60 @@ def jittered(index):
     return (IMAGES[index] // 2 + noise).astype(np.uint8), int(LABELS[index])
 
 
-@pytest.mark.parametrize("item", [flipped, jittered])
+def every_third_read(index, reads=[0]):  # noqa: B006
+    reads[0] += 1
+    return IMAGES[index] // (1 + (reads[0] % 3 == 0)), int(LABELS[index])
+
+
+def own_generator(index, random=np.random.default_rng(1)):  # noqa: B008
+    return IMAGES[index][:: 1 - 2 * (random.random() < 0.2)], int(LABELS[index])
+
+
+@pytest.mark.parametrize("item", [flipped, jittered, every_third_read, own_generator])
 def test_items_that_change_are_refused(item):
     with pytest.raises(DatasetError, match="looks different each time it is read"):
         load(Items(item))
+
+
+def test_a_lazy_array_that_changes_is_refused():
+    class Lazy:
+        shape = IMAGES.shape
+
+        def __len__(self):
+            return len(IMAGES)
+
+        def __getitem__(self, index):
+            return jittered(index)[0]
+
+    with pytest.raises(DatasetError, match="of the array looks different"):
+        load((Lazy(), LABELS))
+
+
+def test_labels_that_change_are_refused():
+    with pytest.raises(DatasetError, match="when it is read again"):
+        load(Items(lambda index: (IMAGES[index], int(torch.randint(0, 2, ())))))
+
+
+def test_an_item_that_changes_later_is_an_error_of_the_data():
+    later = []
+
+    def item(index):
+        image = IMAGES[index][::-1] if index == 33 and later else IMAGES[index]
+        return image, int(LABELS[index])
+
+    images = load(Items(item)).images
+    images.part([7, 33]).read(1)
+    later.append(True)
+    with pytest.raises(DatasetError, match="item 33 of Items looks different"):
+        images.part([7, 33]).read(1)
+    images.read(34)
+
+
+def test_embeddings_of_other_pixels_are_an_error_of_the_data():
+    found = Embeddings(torch.zeros(2, 3), (("a", "b"),), 2, None, 0.0)
+    assert found.of(["b"]).shape == (1, 3)
+    with pytest.raises(DatasetError, match="1 images were not the same"):
+        found.of(["b", "c"])
 
 
 def test_a_buffer_that_is_used_again_is_copied():
@@ -207,6 +378,63 @@ def test_labels_that_are_no_classes_are_refused_by_name(fault, as_dataset):
     assert said in str(found.value)
 
 
+ARRAY_LABELS = {
+    "a masked array": (np.ma.masked_array(LABELS, LABELS < 0, fill_value=0), None),
+    "masked values": (np.ma.masked_array(LABELS, np.arange(60) == 4), "first that of image 4"),
+    "a nullable column": (pandas.Series([None, *LABELS[1:]], dtype="Int64"), "labels are missing"),
+    "categories": (pandas.Categorical([None, *"ab" * 29, "a"]), "labels are missing"),
+    "a shifted index": (pandas.Series(LABELS, index=range(9, 69)), None),
+    "-1 beside two classes": ([-1, *LABELS[1:]], "1 labels are -1"),
+    "-1 and 1": (2 * LABELS - 1, None),
+    "texts and numbers": ([1, "1"] * 30, "image 0 has 1, image 1 has '1'"),
+    "texts and floats": (pandas.Series(["a", 1.0] * 30, index=range(9, 69)), "texts and numbers"),
+    "not applicable": (["N/A", *"ab" * 29, "a"], "labels are missing"),
+    "a defect named none": (["none", "hole"] * 30, None),
+    "records": (np.zeros(60, [("a", int), ("b", int)]), "records or raw bytes"),
+    "dates": (np.array(["2020-01-01"] * 60, "datetime64[D]"), "dates or times"),
+    "a generator": ((label for label in LABELS), "labels are a generator"),
+    "one text": ("ab" * 30, "one label per image"),
+    "a dict": (dict.fromkeys(range(60)), "one label per image"),
+    "leading zeros": (["01", "1"] * 30, "differ only in their case, spaces or zeros"),
+}
+
+
+@pytest.mark.parametrize("fault", ARRAY_LABELS)
+def test_labels_of_arrays_are_classes_or_refused(fault):
+    given, said = ARRAY_LABELS[fault]
+    if said is None:
+        assert len(load((IMAGES, given)).images.classes) == 2
+    else:
+        with pytest.raises(DatasetError, match=said):
+            load((IMAGES, given))
+
+
+DECLARED_CLASSES = {
+    "255 for none": (lambda i: 255 if i < 3 else i % 2, ["cat", "dog"], "labels 255"),
+    "-1 for none": (lambda i: -1 if i < 30 else 0, ["cat", "dog"], "labels -1"),
+    "one name twice": (lambda i: i % 2, ["cat", "cat"], "two classes have the name 'cat'"),
+}
+
+
+@pytest.mark.parametrize("fault", DECLARED_CLASSES)
+def test_labels_beyond_the_declared_classes_are_asked_about(fault):
+    label, names, said = DECLARED_CLASSES[fault]
+    with pytest.raises(DatasetError, match=said):
+        load(Items(lambda index: (IMAGES[index], label(index)), classes=names))
+
+
+@pytest.mark.parametrize("word", ["nan", "N/A", "null", ""])
+def test_missing_labels_of_a_table_are_named_and_can_be_left_out(word, tmp_path):
+    classes(tmp_path)
+    rows = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in tmp_path.rglob("*.png")]
+    rows[3] = rows[3].rpartition(",")[0] + f",{word}"
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    with pytest.raises(DatasetError, match=r"1 images without a label .*: \w+/\d+.png"):
+        load(f"manifest:{tmp_path / 'labels.csv'}")
+    found = load(f"manifest:{tmp_path / 'labels.csv'}", levels={"missing_labels": "note"})
+    assert len(found.images) == 23
+
+
 def test_items_that_cannot_be_decoded_are_listed():
     normalised = Items(lambda index: (IMAGES[index].astype(np.float32) - 128.0, int(LABELS[index])))
     with pytest.raises(DatasetError, match=r"60 of 60 images cannot be read|float pixels from"):
@@ -215,8 +443,10 @@ def test_items_that_cannot_be_decoded_are_listed():
 
 ALIKE = {
     "NFC and NFD": ("caf\u00e9", "cafe\u0301", "how accents are stored"),
-    "case": ("Cat", "cat", "their case or spaces"),
-    "a space at the end": ("cat", "cat ", "their case or spaces"),
+    "case": ("Cat", "cat", "their case, spaces or zeros"),
+    "full width": ("cat", "\uff43at", "their case, spaces or zeros"),
+    "a joiner that is not seen": ("cat", "ca\u200dt", "their case, spaces or zeros"),
+    "a space at the end": ("cat", "cat ", "their case, spaces or zeros"),
 }
 
 
@@ -228,6 +458,14 @@ def test_classes_that_look_alike_are_asked_about(fault, tmp_path):
         pytest.skip("this file system takes both for one name")
     with pytest.raises(DatasetError, match=said):
         load(str(root))
+
+
+@pytest.mark.parametrize("name", ["lost+found", ".others", "cat/__old__", "dog/@eaDir"])
+def test_folders_left_out_for_their_name_are_told(name, tmp_path):
+    root = classes(tmp_path / "data")
+    saved(root / name, 3)
+    [told] = load(str(root)).images.notes
+    assert told.endswith(f"left out, 1 of them with images: {name.rpartition('/')[2]}")
 
 
 def test_names_are_the_same_however_they_are_stored(tmp_path):

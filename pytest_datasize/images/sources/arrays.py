@@ -7,6 +7,7 @@ import numpy as np
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet, Loaded, Reading, labelled
+from pytest_datasize.images.steady import steady
 
 
 def accepts(value: Any) -> bool:
@@ -30,11 +31,16 @@ def load(value: Any, reading: Reading) -> Loaded:
             f"arrays: images have shape {tuple(images.shape)}; expected (N, H, W) or (N, H, W, C)."
         )
     source = "arrays " + " x ".join(str(side) for side in images.shape)
+    if not hasattr(labels, "__len__"):
+        raise DatasetError(
+            f"{source}: labels are a {type(labels).__name__}; expected a list or an array."
+        )
     if len(images) != len(labels):
         raise DatasetError(f"{source}: {len(images)} images but {len(labels)} labels.")
     classes, indices = labelled(labels, source)
     array = _Array(images)
-    return Loaded(ImageSet(source, classes, indices, read=array.read, name=array.name))
+    read = steady(array.read, array.name, len(images))  # a lazy array may compute them each time
+    return Loaded(ImageSet(source, classes, indices, read=read, name=array.name))
 
 
 @dataclass(frozen=True, eq=False)

@@ -210,11 +210,14 @@ class Found:
         Paths in a fixed order: a folder's own files by name, then its sub-folders'.
     others
         Suffix, or ``hidden``, → number of files that are not images.
+    skipped
+        Hidden and service folders on the way.
     """
 
     def __init__(self, folder: Path, boundary: Boundary) -> None:
         self.images: list[Path] = []
         self.others: Counter[str] = Counter()
+        self.skipped: list[Path] = []
         if folder.is_dir():
             self._walk(folder, boundary, frozenset())
 
@@ -222,15 +225,14 @@ class Found:
         real = os.path.realpath(folder)
         if real in above:  # a link to a folder that it lies in
             return
-        inner = []
+        inner: list[Path] = []
         for entry in _entries(folder):
             name, path = entry.name, Path(entry.path)
             if entry.is_symlink():
                 _refuse_broken(path, folder)
                 boundary.check(path)
             if entry.is_dir():
-                if not is_service(name):
-                    inner.append(path)
+                (self.skipped if is_service(name) else inner).append(path)
             elif name.startswith("."):
                 self.others["hidden"] += 1
             elif path.suffix.lower() not in SUFFIXES or not entry.is_file():
@@ -250,12 +252,20 @@ def others_finding(others: Counter[str]) -> Iterator[Finding]:
         yield Finding("other_files", text, total)
 
 
-def hidden_finding(names: list[str]) -> Iterator[Finding]:
-    """Report hidden folders."""
-    if names:
-        shown = few([one_line(name) for name in names])
-        text = f"{len(names)} hidden or service folders were left out: {shown}"
-        yield Finding("hidden_folders", text, len(names), tuple(map(one_line, names)))
+def hidden_finding(left_out: Sequence[Path]) -> Iterator[Finding]:
+    """Report hidden folders, first those that hold images."""
+    if left_out:
+        of_images = [path for path in left_out if holds_an_image(path)]
+        others = [path for path in left_out if path not in set(of_images)]
+        names = [one_line(path.name) for path in (*of_images, *others)]
+        with_images = f", {len(of_images)} of them with images" if of_images else ""
+        text = f"{len(names)} hidden or service folders were left out{with_images}: {few(names)}"
+        yield Finding("hidden_folders", text, len(names), tuple(names))
+
+
+def holds_an_image(folder: Path) -> bool:
+    """Return whether there is an image in a folder or below it."""
+    return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
 
 
 def _refuse_broken(path: Path, folder: Path) -> None:

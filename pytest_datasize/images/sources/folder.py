@@ -1,8 +1,9 @@
 """Source: a folder with one sub-folder per class, or with such folders under train/ and test/."""
 
 import difflib
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from pytest_datasize.images.sources.files import (
     folders,
     hidden,
     hidden_finding,
+    holds_an_image,
     is_service,
-    listed,
     others_finding,
 )
 from pytest_datasize.images.sources.parts import NAMES, TEST, TRAIN, VALIDATION, kind
 from pytest_datasize.images.sources.suffixes import SUFFIXES
+
+MOST_OWN = 0.1
+"""Share of a folder's images that may lie directly in it if it is a part and no class."""
 
 
 def accepts(value: Any) -> bool:
@@ -43,7 +47,7 @@ def accepts(value: Any) -> bool:
     of_images = (
         name
         for name, path in inner.items()
-        if not is_service(name) and kind(name) is None and _holds_an_image(path)
+        if not is_service(name) and kind(name) is None and holds_an_image(path)
     )
     return next(of_images, None) is not None and next(of_images, None) is not None
 
@@ -89,7 +93,7 @@ def load(value: Path, reading: Reading) -> Loaded:
     held_out = test or validation
     strangers = set(parts) - set(NAMES)
     if held_out is None or strangers:
-        if not any(path.suffix.lower() in SUFFIXES for path in listed(train)):
+        if not any(path.suffix.lower() in SUFFIXES for path in train.iterdir()):
             raise DatasetError(
                 f"dataset {root}: found {', '.join(map(one_line, sorted(parts)))}. A folder that "
                 "holds `train` is taken as already split and may hold only train, val and test, "
@@ -119,6 +123,7 @@ def read_classes(
     paths: list[Path] = []
     labels: list[int] = []
     others: Counter[str] = Counter()
+    skipped: list[Path] = []
     full: list[str] = []
     empty: list[Path] = []
     for name in classes:
@@ -126,6 +131,7 @@ def read_classes(
         images = [path for part in found for path in part.images]
         for part in found:
             others += part.others
+            skipped += part.skipped
         if images:
             labels += [len(full)] * len(images)
             full.append(name)
@@ -134,11 +140,11 @@ def read_classes(
             empty.append(roots[0] / name)
     if not full:
         raise DatasetError(_why_empty(empty[0]))
-    hidden_names = [name for root in roots for name in hidden(root)]
-    findings += (*others_finding(others), *hidden_finding(hidden_names))
-    findings += tuple(companions(paths))
+    hidden_names = [root / name for root in roots for name in hidden(root)]
+    findings += (*others_finding(others), *hidden_finding([*hidden_names, *skipped]))
+    findings += tuple(companions(paths, [full[label] for label in labels]))
     if len(roots) == 1:
-        findings += tuple(_parts_as_classes(roots[0], full, boundary))
+        findings += tuple(_parts_as_classes(roots[0], paths))
     findings += tuple(_hidden_images(roots))
     if empty:
         shown = few([one_line(path.name) for path in empty])
@@ -160,39 +166,70 @@ def read_classes(
     )
 
 
-def _parts_as_classes(root: Path, classes: list[str], boundary: Boundary) -> Iterator[Finding]:
-    """Report class folders that look like the parts of a split: they share their sub-folders.
+def _parts_as_classes(root: Path, paths: Sequence[Path]) -> Iterator[Finding]:
+    """Report folders that may not be classes: they share their sub-folders, or hold one per class.
 
     Raises
     ------
     DatasetError
-        The only folder holds folders with images: the data set lies one level deeper.
+        The only folder holds folders with images: the data set lies deeper.
     """
-    inside: dict[str, set[str]] = {}
-    for name in classes:
-        if any(path.suffix.lower() in SUFFIXES for path in listed(root / name) if path.is_file()):
-            return
-        inside[name] = {
-            path.name for path in folders(root / name, boundary) if _holds_an_image(path)
-        }
-    if len(classes) == 1 and len(inside[classes[0]]) > 1:
-        [name] = classes
-        raise DatasetError(
-            f"dataset {root}: its only folder {one_line(name)!r} holds the folders "
-            f"{few(sorted(map(one_line, inside[name])))}. Did you mean dataset="
-            f"'{one_line(str(root / name))}'?"
-        )
-    shared = set.intersection(*inside.values()) if inside else set()
-    most = max((len(names) for names in inside.values()), default=0)
-    if len(classes) > 1 and len(shared) > 1 and 2 * len(shared) >= most:
-        parts, names = few(sorted(map(one_line, classes))), few(sorted(map(one_line, shared)))
+    inside: dict[str, Counter[str]] = {}  # class folder → sub-folder, "" for itself → images
+    start = len(os.path.join(root, ""))
+    for path in paths:
+        name, *inner = str(path)[start:].split(os.sep)[:-1]
+        inside.setdefault(name, Counter())[inner[0].casefold() if inner else ""] += 1
+    if len(inside) == 1:
+        _refuse_deeper(root, paths)
+        return
+    names = {name: set(counts) - {""} for name, counts in inside.items()}
+    of_parts = {
+        name: found
+        for name, found in names.items()
+        if found and MOST_OWN * inside[name].total() >= inside[name][""]
+    }
+    times = Counter(name for found in of_parts.values() for name in found)
+    alike = [
+        name
+        for name, found in of_parts.items()
+        if 2 * sum(times[inner] > 1 for inner in found) >= len(found)
+    ]
+    if len(times) > 1 and len(alike) > 1 and 2 * len(alike) >= len(inside):
+        shared = sorted(one_line(name) for name, count in times.items() if count > 1)
+        parts = few(sorted(map(one_line, alike)))
         text = (
-            f"the folders {parts} in {root} hold no images themselves, but all hold {names}. If "
-            f"{names} are the classes, name one part with dataset= and another with test_dataset=, "
-            f"or rename the parts to train and test; if {parts} are the classes, set "
+            f"the folders {parts} in {root} hold no images themselves, but share the folders "
+            f"{few(shared)}. If these are the classes ({few(shared)}), name one part with dataset= "
+            "and another with test_dataset=, or rename the parts to train and test; if the classes "
+            f"are {parts}, set checks={{'parts_as_classes': 'note'}}"
+        )
+        yield Finding("parts_as_classes", text, len(alike), tuple(sorted(map(one_line, alike))))
+        return
+    plain = {name.casefold() for name in inside}
+    copies = {name: found for name, found in of_parts.items() if found <= plain}
+    for name, found in copies.items():
+        text = (
+            f"the folder {one_line(name)} in {root} holds folders named like the classes beside it "
+            f"({few(sorted(map(one_line, found)))}). If these are masks, labels or copies, move it "
+            f"out of the data set; if {one_line(name)} is a class, set "
             "checks={'parts_as_classes': 'note'}"
         )
-        yield Finding("parts_as_classes", text, len(classes), tuple(sorted(classes)))
+        yield Finding("parts_as_classes", text, 1, (one_line(name),))
+    called = [name for name in inside if kind(name)]
+    if called:
+        text = f"taken as classes, not as parts of a split: {few(sorted(map(one_line, called)))}"
+        yield Finding("layout", text, len(called))
+
+
+def _refuse_deeper(root: Path, paths: Sequence[Path]) -> None:
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    inner = sorted({path.relative_to(common).parts[0] for path in paths if path.parent != common})
+    if common != root and len(inner) > 1:
+        raise DatasetError(
+            f"dataset {root}: its only folder {one_line(common.relative_to(root).parts[0])!r} "
+            f"holds the folders {few(list(map(one_line, inner)))}. Did you mean dataset="
+            f"'{one_line(str(common))}'?"
+        )
 
 
 def _hidden_images(roots: list[Path]) -> Iterator[Finding]:
@@ -201,7 +238,7 @@ def _hidden_images(roots: list[Path]) -> Iterator[Finding]:
         one_line(str(root / name))
         for root in roots
         for name in hidden(root)
-        if name.startswith("__") and name != "__MACOSX" and _holds_an_image(root / name)
+        if name.startswith("__") and name != "__MACOSX" and holds_an_image(root / name)
     ]
     if names:
         text = (
@@ -210,10 +247,6 @@ def _hidden_images(roots: list[Path]) -> Iterator[Finding]:
             "checks={'hidden_images': 'note'}"
         )
         yield Finding("hidden_images", text, len(names), tuple(names))
-
-
-def _holds_an_image(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
 
 
 def _why_no_classes(root: Path, boundary: Boundary) -> str:

@@ -11,19 +11,23 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import (
     Chosen,
+    Finding,
     ImageSet,
     Loaded,
     Raw,
     Reading,
     file_stamp,
+    is_missing,
     labelled,
     one_line,
 )
+from pytest_datasize.images.sampling import spread
 from pytest_datasize.images.sources import tables
 from pytest_datasize.images.sources.arrays import pixels
 from pytest_datasize.images.sources.files import content
-from pytest_datasize.images.sources.manifest import is_missing, left_out
+from pytest_datasize.images.sources.manifest import left_out
 from pytest_datasize.images.sources.parts import split
+from pytest_datasize.images.steady import LABELS_COMPARED
 from pytest_datasize.images.undecodable import UnreadableError
 
 _ON_DISK = ("dataset_dict.json", "state.json")
@@ -97,6 +101,7 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
     )
     if not rows:
         raise DatasetError(f"{source}: there are no images with labels.")
+    findings += _transform(dataset, label, values, source)
     classes, labels = labelled([values[row] for row in rows], source)
     if names is not None:
         classes = tuple(names[int(number)] for number in classes)
@@ -115,6 +120,31 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
         return images
     of_rows = plain[group][:]  # once: a column that is not kept is read anew each time
     return with_groups(images, [of_rows[row] for row in rows])
+
+
+def _transform(dataset: Any, label: str, values: list[Any], source: str) -> tuple[Finding, ...]:
+    """Report a transform of the user, which is not applied to the images.
+
+    Raises
+    ------
+    DatasetError
+        It changes labels.
+    """
+    if dataset.format["type"] != "custom":
+        return ()
+    for row in spread(len(values), LABELS_COMPARED):
+        try:
+            found = dataset[row][label]
+        except Exception:  # noqa: S112  (it may rename the column, or need what is not there)
+            continue
+        found = found.item() if hasattr(found, "item") and np.size(found) == 1 else found
+        if not isinstance(found, type(values[row])) or found != values[row]:
+            raise DatasetError(
+                f"{source}: the transform of set_transform makes {found!r} of the label "
+                f"{values[row]!r} of row {row}. Change labels with map(), and leave transforms out."
+            )
+    text = f"the transform of set_transform is not applied to the images of {source}"
+    return (Finding("layout", text),)
 
 
 class _Column:

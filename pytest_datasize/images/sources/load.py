@@ -4,6 +4,7 @@ A source is a module with ``accepts(value)`` and ``load(value, reading)``; addin
 and one line in :data:`SOURCES`. A string is a path; ``NAME:PATH`` selects the source.
 """
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
@@ -148,17 +149,36 @@ def _with_plain_names(loaded: Loaded) -> Loaded:
 
 def _plain(images: ImageSet) -> ImageSet:
     names = tuple(unicodedata.normalize("NFC", name) for name in images.classes)
-    alike: dict[str, str] = {}
-    for name in names:
-        before = alike.setdefault(name.casefold().strip(), name)
-        if before is not name:
-            differ = "their case or spaces" if before != name else "how accents are stored"
-            raise DatasetError(
-                f"{images.source}: the classes {one_line(before)!r} and {one_line(name)!r} differ "
-                f"only in {differ}. Are they one class? Give them one name, or clearly different "
-                "ones."
-            )
+    alike: dict[str, int] = {}
+    for number, (given, name) in enumerate(zip(images.classes, names, strict=True)):
+        other = alike.setdefault(_looks(name), number)
+        if other == number:
+            continue
+        before = images.classes[other]
+        if before == given:
+            raise DatasetError(f"{images.source}: two classes have the name {one_line(given)!r}.")
+        differ = "their case, spaces or zeros" if names[other] != name else "how accents are stored"
+        raise DatasetError(
+            f"{images.source}: the classes {one_line(before)!r} and {one_line(given)!r} differ "
+            f"only in {differ}. Are they one class? Give them one name, or clearly different ones."
+        )
     return images if names == images.classes else replace(images, classes=names)
+
+
+def _looks(name: str) -> str:
+    """Return one text for all names that a reader takes for the same.
+
+    Examples
+    --------
+    >>> _looks("Cat "), _looks("01"), _looks("1.0"), _looks("1.5"), _looks("a  b")
+    ('cat', '1', '1', '1.5', 'a b')
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    shown = "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")
+    shown = " ".join(shown.split())
+    if re.fullmatch(r"\d+(\.0*)?", shown, re.ASCII):
+        return str(int(shown.partition(".")[0]))
+    return shown
 
 
 def _guess(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.groups import of_column, with_groups
-from pytest_datasize.images.image_set import Finding, Loaded, Reading, few, one_line
+from pytest_datasize.images.image_set import Finding, Loaded, Reading, few, is_missing, one_line
 from pytest_datasize.images.sources import tables
 from pytest_datasize.images.sources.files import Boundary, Files, of_files
 from pytest_datasize.images.sources.parts import by_part, kind, split
@@ -61,11 +61,6 @@ def left_out(names: Sequence[str], source: str, what: str, check: str) -> tuple[
     shown = few([one_line(name) for name in names])
     text = f"{len(names)} {what} in {source} cannot be counted: {shown}"
     return (Finding(check, text, len(names), tuple(map(one_line, names[:200]))),)
-
-
-def is_missing(label: Any) -> bool:
-    """Return whether a label is missing: None, NaN or blank."""
-    return label is None or label != label or (isinstance(label, str) and not label.strip())
 
 
 def _in_folder(folder: Path) -> list[Path]:

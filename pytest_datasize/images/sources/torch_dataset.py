@@ -1,9 +1,6 @@
 """Source: a map-style torch or torchvision Dataset that yields (image, label)."""
 
-import hashlib
 import os
-import random
-import sys
 from collections.abc import Collection
 from threading import Lock
 from typing import Any
@@ -15,6 +12,7 @@ from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, few
 from pytest_datasize.images.pickling import refuse_unpicklable
 from pytest_datasize.images.sampling import spread
 from pytest_datasize.images.sources.arrays import pixels
+from pytest_datasize.images.steady import LABELS_COMPARED, READ_TWICE, steady
 
 
 def accepts(value: Any) -> bool:
@@ -40,18 +38,18 @@ def load(value: Any, reading: Reading) -> Loaded:
         raise DatasetError(f"{source}: the data set is empty.")
     _refuse_mixed(value, source)
     items = _Items(value, source)
-    _refuse_random(items, len(value), source)
+    read = steady(items.read, items.name, len(value))
     values = _declared_labels(value)
     sample = spread(len(value), LABELS_COMPARED)
     if values is None or any(not _same(values[row], items[row][1]) for row in sample):
-        values = [_plain(items[index][1]) for index in range(len(value))]
+        values = _labels_of(items, len(value), source)
     classes, labels = labelled(values, source)
     return Loaded(
         ImageSet(
             source=source,
-            classes=_class_names(value, classes),
+            classes=_class_names(value, classes, source),
             labels=labels,
-            read=items.read,
+            read=read,
             name=items.name,
         )
     )
@@ -89,15 +87,6 @@ def _declared_classes(dataset: Any) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, (list, tuple)) else None
 
 
-LABELS_COMPARED = 90
-"""Items whose label is compared with the declared one: finds 5 % deviations with 99 %."""
-
-_READ_TWICE = 6
-"""Items that are read twice; more where reading an item draws random numbers."""
-
-_READ_TWICE_IF_RANDOM = 40
-
-
 def _same(declared: Any, found: Any) -> bool:
     """Whether a declared label is that of the item; labels that cannot be compared differ."""
     try:
@@ -106,34 +95,29 @@ def _same(declared: Any, found: Any) -> bool:
         return False
 
 
-def _refuse_random(items: "_Items", number: int, source: str) -> None:
-    """Refuse items that look different each time they are read.
+def _labels_of(items: "_Items", number: int, source: str) -> list[Any]:
+    """Read the labels of all items.
 
     Raises
     ------
     DatasetError
-        One does.
+        The label of an item is another one when it is read again.
     """
-    before = _generators()
-    items.read(0)
-    most = _READ_TWICE if _generators() == before else _READ_TWICE_IF_RANDOM
-    for index in spread(number, most):
-        if not np.array_equal(items.read(index), items.read(index)):
+    values = [_plain(items[index][1]) for index in range(number)]
+    for index in spread(number, READ_TWICE):
+        again = items[index][1]
+        if not _same(values[index], again) and not _is_nothing(values[index]):
             raise DatasetError(
-                f"{source}: item {index} looks different each time it is read. Leave random "
-                "transforms out: a verdict must be the same on every run."
+                f"{source}: item {index} has the label {values[index]!r} first and "
+                f"{_plain(again)!r} when it is read again. Leave random transforms out: a verdict "
+                "must be the same on every run."
             )
+    return values
 
 
-def _generators() -> tuple[object, ...]:
-    """Return the state of the global random generators."""
-    torch = sys.modules.get("torch")
-    state: Any = np.random.get_state(legacy=False)["state"]  # noqa: NPY002  (the transforms' own)
-    return (
-        random.getstate(),
-        (int(state["pos"]), hashlib.sha256(state["key"].tobytes()).hexdigest()),
-        None if torch is None else hashlib.sha256(torch.get_rng_state().numpy()).hexdigest(),
-    )
+def _is_nothing(label: Any) -> bool:
+    """Whether a label is no text and no number, or NaN, so that it may differ from itself."""
+    return not isinstance(label, (str, bytes, int, float)) or label != label
 
 
 class _Items:
@@ -195,14 +179,27 @@ def _declared_labels(dataset: Any) -> list[Any] | None:
     return None
 
 
-def _class_names(dataset: Any, found: tuple[str, ...]) -> tuple[str, ...]:
-    """Names from the data set where its labels are indices into them."""
+def _class_names(dataset: Any, found: tuple[str, ...], source: str) -> tuple[str, ...]:
+    """Names from the data set where its labels are indices into them.
+
+    Raises
+    ------
+    DatasetError
+        Some labels are such indices, and others are beyond them: values that mean "no label".
+    """
     names = _declared_classes(dataset)
-    if names is None or not all(name.isdigit() for name in found):
+    if names is None or not all(name.removeprefix("-").isdigit() for name in found):
         return found
-    if any(int(name) >= len(names) for name in found):
-        return found
-    return tuple(str(names[int(name)]) for name in found)
+    strange = [name for name in found if not 0 <= int(name) < len(names)]
+    if not strange:
+        return tuple(names[int(name)] for name in found)
+    if "0" in found:
+        raise DatasetError(
+            f"{source}: it names {len(names)} classes ({few(names)}), numbered from 0, but there "
+            f'are labels {few(strange)}. Leave these images out if that means "no label"; '
+            "otherwise correct `classes`."
+        )
+    return found
 
 
 def _plain(label: Any) -> Any:

@@ -17,11 +17,12 @@ from pytest_datasize.images.image_set import (
     Raw,
     Reading,
     file_stamp,
+    is_missing,
     labelled,
     one_line,
 )
 from pytest_datasize.images.sources.files import Boundary
-from pytest_datasize.images.sources.manifest import is_missing, left_out
+from pytest_datasize.images.sources.manifest import left_out
 from pytest_datasize.images.sources.parts import kind, split
 from pytest_datasize.images.sources.suffixes import SUFFIXES
 from pytest_datasize.images.sources.tables import LABELS
@@ -254,7 +255,15 @@ def _facts(members: dict[str, Member]) -> dict[str, Any]:
             facts.update(data)
             facts["label"] = next((data[name] for name in (*LABELS, "cls") if name in data), None)
     if "cls" in members:
-        facts["label"] = _text(members["cls"]).strip()
+        label = _text(members["cls"]).strip()
+        other = str(facts.get("label", label)).strip()
+        if label != other and label.isdigit() == other.isdigit() and not is_missing(other):
+            raise DatasetError(
+                f"{members['cls'].shard}: {one_line(members['cls'].name)} says "
+                f"{one_line(label[:80])!r}, the .json beside it {one_line(other[:80])!r}. Remove "
+                "the labels that are not the classes from one of them."
+            )
+        facts["label"] = label
     if isinstance(facts.get("label"), (dict, list)):
         raise DatasetError(f"{next(iter(members.values())).name}: expected one class per image.")
     return facts
