@@ -63,13 +63,13 @@ def digits() -> tuple[Any, Any]:
     return (found.images * 15.9).astype(np.uint8), found.target
 
 
-def fashion(folder: Path) -> tuple[Any, Any]:
-    """Return 2,000 images of clothes, 28 x 28 grey levels."""
+def fashion(folder: Path, n: int = 2_000) -> tuple[Any, Any]:
+    """Return n images of clothes, 28 x 28 grey levels."""
     raw = gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())
     kinds = gzip.decompress((folder / "train-labels-idx1-ubyte.gz").read_bytes())
     images = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 28, 28)
     labels = np.frombuffer(kinds, np.uint8, offset=8).astype(np.int64)
-    rows = np.random.default_rng(0).permutation(len(labels))[:2_000]
+    rows = np.random.default_rng(0).permutation(len(labels))[:n]
     return images[rows], labels[rows]
 
 

@@ -12,6 +12,7 @@ quick() {
 quick truth.py --quick
 quick calibration.py "$folder" --quick
 quick features.py --quick
+quick heads.py --quick
 quick ladder.py --quick
 quick backbones.py --quick
 quick fine_tuning.py --quick

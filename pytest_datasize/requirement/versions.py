@@ -20,7 +20,7 @@ EVIDENCE: Final = (*EMBEDDING, "scipy", "pytest-datasize")
 """Packages that turn embeddings into models, scores, curves and verdicts."""
 
 
-METHOD: Final = 3
+METHOD: Final = 4
 """Version of training, curves and verdicts: increase when their numbers change.
 
 The version of the package does not change between two releases, and a store outlives both.

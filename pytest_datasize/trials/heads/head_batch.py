@@ -14,15 +14,14 @@ from torch.nn import functional
 from pytest_datasize.embedding.features import Features
 from pytest_datasize.trials.heads.principal_axes import PrincipalAxes, row_space
 from pytest_datasize.trials.heads.softmax_regression import Problem, minimise
+from pytest_datasize.trials.heads.strength import choose_strength
 
 DEFAULT_STRENGTH = 10.0
 """Strength where the rarest class has one training image, so that nothing can be held out."""
 
-_SEARCH = (5e-2, 60)  # tolerance and maximum iterations while strengths are compared
 _FINAL = (1e-3, 1000)  # the same in each round of the fit that is returned
 _ROUNDS = (1, 1, 1, 8, 8, 8)  # line steps: stricter where three rounds have not settled a fit
 _BLOCK = 4096  # rows squared, or scored, at a time
-_SEARCH_BYTES = 12 << 20  # logits of the strengths that a CPU compares at the same time
 GPU_BATCH_BYTES = 2 << 30  # rows and logits in one batch: as much as keeps a GPU busy
 
 
@@ -104,32 +103,13 @@ def fit_batch(
     ridge = (variance / n_features)[:, None].repeat(1, rows.shape[2])
     ridge[:, -1] = 0.0  # the bias
     levels = rows.new_tensor(grid)
-    k, s = held.shape[1], len(grid)
-
     start = None
-    if s == 1 or k == 0:
+    if len(grid) == 1 or held.shape[1] == 0:
         index = (levels / DEFAULT_STRENGTH).log().abs().argmin().expand(b)
     else:
-        weight = functional.normalize((~held).to(rows.dtype), p=1.0, dim=-1)
-        weight = weight.repeat_interleave(s, 1)[:, None]
-        penalty = (levels[:, None] * ridge[:, None]).repeat(1, k, 1)[:, None]
-        votes = held.repeat_interleave(s, 1)
-        votes[..., n // tasks[0].views :] = (
-            False  # of the held-out rows, only those without augmentation count
-        )
-        loss, fitted = rows.new_empty(b, k * s), rows.new_empty(b, n_classes, k * s, rows.shape[2])
-        most = _SEARCH_BYTES if device.type == "cpu" else GPU_BATCH_BYTES
-        step = max(1, most // (4 * b * n * n_classes))
-        for part in torch.split(torch.arange(k * s, device=device), step):
-            fit = minimise(problem, weight[:, :, part], penalty[:, :, part], *_SEARCH)
-            lost = torch.logsumexp(fit.logits, 1) - (fit.logits * target).sum(1)
-            loss[:, part] = (lost * votes[:, part]).sum(-1)
-            fitted[:, :, part] = fit.weights
-        index = (
-            loss.view(b, k, s).sum(1).argmin(-1)
-        )  # the grid is descending: a tie selects the stronger penalty
-        mean = fitted.view(b, n_classes, k, s, -1).mean(2)
-        start = mean.take_along_dim(index[:, None, None, None], 2)
+        votes = held.clone()
+        votes[..., n // tasks[0].views :] = False  # only rows without augmentation count
+        index, start = choose_strength(problem, held, votes, levels, ridge)
 
     penalty = (levels[index, None] * ridge)[:, None, None]
     weight = rows.new_full((b, 1, 1, n), 1.0 / n)
