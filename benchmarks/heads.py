@@ -33,6 +33,7 @@ from pytest_datasize.store import Store
 from pytest_datasize.trials.heads import head_batch, strength
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 from pytest_datasize.trials.heads.main_axes import main_axes
+from pytest_datasize.trials.heads.softmax_regression import gradient_at_zero
 from pytest_datasize.trials.plan import draw
 
 SIDE = 96
@@ -127,8 +128,9 @@ def whole_grid(problem: Any, held: Any, votes: Any, levels: Any, ridge: Any) -> 
     """Choose as `choose_strength` does, from fits of all strengths."""
     weight = (~held).to(ridge.dtype)
     weight = (weight / weight.sum(-1, keepdim=True))[:, None]
+    at_zero = gradient_at_zero(problem, weight)
     found = [
-        strength._held_out_loss(problem, weight, votes, level.expand(len(held)), ridge)
+        strength._held_out_loss(problem, weight, votes, level.expand(len(held)), ridge, at_zero)
         for level in levels
     ]
     index = torch.stack([loss for loss, _ in found], 1).argmin(1)

@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 from pytest_datasize.trials.heads import head_batch
 from pytest_datasize.trials.heads.heads import STRENGTHS, HeadTask, fit_heads
+from pytest_datasize.trials.heads.softmax_regression import gradient_at_zero
 from pytest_datasize.trials.heads.strength import Search, _held_out_loss, choose_strength
 
 
@@ -52,8 +53,10 @@ def test_the_choice_is_that_of_the_whole_grid(n, monkeypatch):
 
     def watched(problem, held, votes, levels, ridge):
         index, start = choose_strength(problem, held, votes, levels, ridge)
+        weight = _training(held, ridge)
+        at_zero = gradient_at_zero(problem, weight)
         loss = [
-            _held_out_loss(problem, _training(held, ridge), votes, level.expand(len(held)), ridge)
+            _held_out_loss(problem, weight, votes, level.expand(len(held)), ridge, at_zero)
             for level in levels
         ]
         chosen.append((index, torch.stack([one for one, _ in loss], 1)))

@@ -37,12 +37,14 @@ def minimise(
     iterations: int,
     *,
     start: Tensor | None = None,
+    at_zero: Tensor | None = None,
     line_steps: int = 1,
 ) -> Solution:
     """Minimise J regularised log-losses for each of B trials by preconditioned conjugate gradients.
 
     Row weights [B, 1, J, n] add up to one over the rows; `penalty` [B, 1, J, D] is the L2 strength
-    of each column; `start` [B, C, J, D] are first weights. Polak-Ribiere directions, restarted when
+    of each column; `start` [B, C, J, D] are first weights; without it, they are zero, where
+    `at_zero` may bring the gradient (`gradient_at_zero`). Polak-Ribiere directions, restarted when
     they lose their slope (Nocedal & Wright, Numerical Optimization, 2006, section 5.2), with the
     step from `line_steps` Newton steps on the convex loss along the direction, kept in a bracket.
 
@@ -69,11 +71,11 @@ def minimise(
         return torch.bmm(flat, rows).view(b, c, j, d).addcmul_(penalty, w)
 
     w = rows.new_zeros(b, c, j, d) if start is None else start.clone()
-    logits = logits_of(w)
+    logits = rows.new_zeros(b, c, j, n) if start is None else logits_of(w)
     softmax = torch.softmax(logits, 1)
     uncertain = (softmax * (1 - softmax) * weight).sum(-1, keepdim=True)
     curvature = second[:, None, None] * uncertain + penalty
-    gradient = gradient_of(w, softmax)
+    gradient = gradient_of(w, softmax) if at_zero is None else at_zero
     size = dot(gradient, gradient / curvature)
     converged = size <= tolerance**2 * dot(w, curvature * w) + _ROUNDING
     direction = -gradient / curvature
@@ -112,3 +114,12 @@ def minimise(
         direction = torch.where(uphill[:, None, :, None], -downhill, direction)
         converged |= size <= tolerance**2 * dot(w, curvature * w) + _ROUNDING
     return Solution(w, logits, converged, used)
+
+
+def gradient_at_zero(problem: Problem, weight: Tensor) -> Tensor:
+    """Return the gradient at zero weights, [B, C, J, D]: the same for every penalty."""
+    rows, target, _ = problem
+    (b, n, d), c, j = rows.shape, target.shape[1], weight.shape[2]
+    flat = aligned_matrices(rows, b, c * j, n)
+    flat.view(b, c, j, n).copy_((1 / c - target) * weight)
+    return torch.bmm(flat, rows).view(b, c, j, d)

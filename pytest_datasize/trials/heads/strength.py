@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pytest_datasize.trials.heads.softmax_regression import Problem, minimise
+from pytest_datasize.trials.heads.softmax_regression import Problem, gradient_at_zero, minimise
 
 TOLERANCE: Final = 5e-2
 """Of a fit while strengths are compared. Every one starts at zero, so that a weak penalty that does
@@ -20,8 +20,12 @@ the weak end won with few images and scored less on images held out."""
 ITERATIONS: Final = 60
 """At most, for a fit while strengths are compared."""
 
-FIRST: Final = 1.0
-"""Strength tried first: the middle of those that are chosen on real images."""
+FIRST: Final = 0.1
+"""Strength tried first: about the middle of those that are chosen with many images."""
+
+FEW: Final = 128
+"""Up to so many training rows all strengths are tried: such fits take no time, and their losses may
+have several valleys."""
 
 _BYTES: Final = 12 << 20  # logits of the splits that a CPU fits at the same time
 _GPU_BYTES: Final = 2 << 30
@@ -39,6 +43,8 @@ class Search:
         Length of the grid, S.
     first
         Index that is tried first.
+    whole
+        Whether to try all strengths.
 
     Examples
     --------
@@ -51,6 +57,7 @@ class Search:
 
     n_strengths: int
     first: int
+    whole: bool = False
     loss: dict[int, float] = field(default_factory=dict)
     best: int = -1
     _refined: bool = False
@@ -68,14 +75,18 @@ class Search:
         """Return the index to try next; None where the search is over."""
         if not self.loss:
             return self.first
+        if self.whole:
+            return next((i for i in range(self.n_strengths) if i not in self.loss), None)
         last, best = self.n_strengths - 1, self.best
         stride = 2 if self.n_strengths > 4 else 1
         below = max((i for i in self.loss if i < best), default=None)
         above = min((i for i in self.loss if i > best), default=None)
-        if above is None and best < last:
-            return min(best + stride, last)
+        # stronger ones first: among the weakest there may be a second valley, of fits that have
+        # not converged
         if below is None and best > 0:
             return max(best - stride, 0)
+        if above is None and best < last:
+            return min(best + stride, last)
         sides = [(self.loss[i], (i + best) // 2) for i in (below, above) if i is not None]
         between = [(loss, i) for loss, i in sides if i not in self.loss]
         if self._refined or not between:
@@ -91,7 +102,7 @@ def choose_strength(
 
     The loss of the same splits is a smooth function of the strength with one minimum, so not all
     strengths are tried: from `FIRST` the search walks downhill two steps of the grid at a time,
-    then looks between the best strength and the better one of its neighbours.
+    then looks between the best strength and the better one of its neighbours; but see `FEW`.
 
     Parameters
     ----------
@@ -112,8 +123,10 @@ def choose_strength(
         Index of the chosen strength, int64 [B], and the mean weights of its fits, [B, C, 1, D].
     """
     first = int((levels / FIRST).log().abs().argmin())
-    searches = [Search(len(levels), first) for _ in range(len(held))]
+    whole = held.shape[2] <= FEW
+    searches = [Search(len(levels), first, whole) for _ in range(len(held))]
     weight = functional.normalize((~held).to(ridge.dtype), p=1.0, dim=-1)[:, None]
+    at_zero = gradient_at_zero(problem, weight)
     best: Tensor | None = None  # weights, [B, C, K, D]
     while True:
         steps = [(b, i) for b, search in enumerate(searches) if (i := search.next()) is not None]
@@ -128,6 +141,7 @@ def choose_strength(
             votes[trials],
             levels[torch.tensor([i for _, i in steps]).to(levels.device)],
             ridge[trials],
+            at_zero[trials],
         )
         best = fitted.clone() if best is None else best
         for row, ((b, i), value) in enumerate(zip(steps, loss.tolist(), strict=True)):
@@ -144,6 +158,7 @@ def _held_out_loss(
     votes: Tensor,
     strength: Tensor,
     ridge: Tensor,
+    at_zero: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Fit each trial's K splits at one strength; sum the loss of the rows that vote."""
     b, c, _, n = problem.target.shape
@@ -159,6 +174,7 @@ def _held_out_loss(
             penalty[:, :, part],
             TOLERANCE,
             ITERATIONS,
+            at_zero=at_zero[:, :, part],
         )
         lost = torch.logsumexp(fit.logits, 1) - (fit.logits * problem.target).sum(1)
         loss += (lost * votes[:, part]).sum((1, 2))
