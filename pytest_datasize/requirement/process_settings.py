@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import reduce
 from typing import Any, Final, NamedTuple
 
 
@@ -21,17 +22,35 @@ class _Setting(NamedTuple):
     ours: Callable[[Any], Any]
 
 
-def _write_truncated(module: Any, value: Any) -> None:
-    module.LOAD_TRUNCATED_IMAGES = value
+def _attribute(module: str, path: str, ours: Any) -> _Setting:
+    """Return the setting that an attribute holds, such as ``backends.cudnn.benchmark``."""
+    *above, name = path.split(".")
+
+    def holder(found: Any) -> Any:
+        return reduce(getattr, above, found)
+
+    return _Setting(
+        module,
+        lambda found: getattr(holder(found), name, ours),
+        lambda found, value: setattr(holder(found), name, value),
+        lambda found: ours,
+    )
+
+
+def _autocast(device: str) -> _Setting:
+    return _Setting(
+        "torch",
+        lambda module: module.is_autocast_enabled(device),
+        lambda module, value: module.set_autocast_enabled(device, value),
+        lambda module: False,
+    )
 
 
 SETTINGS: Final = {
-    "truncated images": _Setting(
-        "PIL.ImageFile",
-        lambda module: module.LOAD_TRUNCATED_IMAGES,
-        _write_truncated,
-        lambda module: False,
-    ),
+    "truncated images": _attribute("PIL.ImageFile", "LOAD_TRUNCATED_IMAGES", False),
+    "largest image": _attribute("PIL.Image", "MAX_IMAGE_PIXELS", None),  # max_pixels instead
+    "decoder of TIFF": _attribute("PIL.TiffImagePlugin", "READ_LIBTIFF", False),
+    "frames of GIF": _attribute("PIL.GifImagePlugin", "LOADING_STRATEGY", 0),
     "floating-point errors": _Setting(
         "numpy",
         lambda module: module.geterr(),
@@ -62,6 +81,23 @@ SETTINGS: Final = {
         lambda module, value: module.set_float32_matmul_precision(value),
         lambda module: "highest",
     ),
+    "deterministic algorithms": _Setting(  # as an error, it forbids some of those that we use
+        "torch",
+        lambda module: module.get_deterministic_debug_mode(),
+        lambda module, value: module.set_deterministic_debug_mode(value),
+        lambda module: 0,
+    ),
+    "search for anomalies": _Setting(
+        "torch",
+        lambda module: module.is_anomaly_enabled(),
+        lambda module, value: module.autograd.set_detect_anomaly(value),
+        lambda module: False,
+    ),
+    "mixed precision on the CPU": _autocast("cpu"),
+    "mixed precision on the GPU": _autocast("cuda"),
+    "TF32 in convolutions": _attribute("torch", "backends.cudnn.allow_tf32", True),
+    "search for the fastest convolution": _attribute("torch", "backends.cudnn.benchmark", False),
+    "oneDNN": _attribute("torch", "backends.mkldnn.enabled", True),
 }
 """What is set, and to what."""
 

@@ -7,7 +7,7 @@ import pytest
 
 POLLUTION = """
 import numpy as np, torch
-from PIL import ImageFile
+from PIL import GifImagePlugin, Image, ImageFile, TiffImagePlugin
 
 def pytest_configure():
     ImageFile.LOAD_TRUNCATED_IMAGES = True
@@ -15,10 +15,26 @@ def pytest_configure():
     torch.set_default_dtype(torch.float64)
     torch.set_grad_enabled(False)
     torch.set_float32_matmul_precision("medium")
+    torch.use_deterministic_algorithms(True)
+    torch.autograd.set_detect_anomaly(True)
+    torch.set_autocast_enabled("cpu", True)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.mkldnn.enabled = False
+    TiffImagePlugin.READ_LIBTIFF = True
+    GifImagePlugin.LOADING_STRATEGY = GifImagePlugin.LoadingStrategy.RGB_ALWAYS
+    Image.MAX_IMAGE_PIXELS = 100
 
 def settings():
     return (ImageFile.LOAD_TRUNCATED_IMAGES, np.geterr()["under"], torch.get_default_dtype(),
-            torch.is_grad_enabled(), torch.get_float32_matmul_precision())
+            torch.is_grad_enabled(), torch.get_float32_matmul_precision(),
+            torch.get_deterministic_debug_mode(), torch.is_anomaly_enabled(),
+            torch.is_autocast_enabled("cpu"), torch.backends.cudnn.benchmark,
+            torch.backends.mkldnn.enabled, TiffImagePlugin.READ_LIBTIFF,
+            GifImagePlugin.LOADING_STRATEGY.name)
+
+def given():
+    return (True, "raise", torch.float64, False, "medium", 2, True, True, True, False, True,
+            "RGB_ALWAYS")
 """
 
 GATE = """
@@ -48,7 +64,8 @@ def scores(repository, name):
     "options",
     [
         "second_look='off'",
-        "strategy='from_scratch', backbone='resnet18', image_size=32, sizes=[9, 20, 60], repeats=2",
+        "strategy='fine_tuning', backbone='tf_efficientnet_lite0', image_size=32, sizes=[9, 20, 40], "
+        "repeats=2",
     ],
 )
 def test_the_numbers_are_the_same_and_the_settings_stay(repository, options):
@@ -56,8 +73,8 @@ def test_the_numbers_are_the_same_and_the_settings_stay(repository, options):
     _, plain = scores(repository, "plain.json")
     before = (repository.path / "conftest.py").read_text()
     (repository.path / "conftest.py").write_text(before + POLLUTION)
-    extra = "import torch\nfrom conftest import settings\n"
-    body = 'assert settings() == (True, "raise", torch.float64, False, "medium")'
+    extra = "from conftest import given, settings\n"
+    body = "assert settings() == given()"
     repository.makepyfile(GATE.format(extra=extra, options=options, body=body))
     result, polluted = scores(repository, "polluted.json")
     result.assert_outcomes(passed=1)
