@@ -129,7 +129,12 @@ class Store:
         long_ago = time.time() - WEEK
         for short in [stamp for stamp, _, used in found if used < long_ago]:
             self._note("files", "stamp = ?", (short,), long_ago)
-        return {names[stamp]: content for stamp, content, _ in found}
+        whole = ((stamp, *str(text).partition(":")) for stamp, text, _ in found)
+        return {
+            names[stamp]: content
+            for stamp, content, _, check in whole
+            if check == _check(stamp, content)
+        }
 
     def remember(self, contents: Mapping[str, str]) -> None:
         """Store stamp → content hash."""
@@ -137,7 +142,10 @@ class Store:
         self._own.update(("file", stamp) for stamp in contents)
         self._index.write(
             "INSERT OR REPLACE INTO files VALUES (?, ?, ?)",
-            [(_short(stamp), content, now) for stamp, content in contents.items()],
+            [
+                (short, f"{content}:{_check(short, content)}", now)
+                for short, content in ((_short(stamp), c) for stamp, c in contents.items())
+            ],
         )
 
     # -- embeddings ----------------------------------------------------------------------------
@@ -240,6 +248,11 @@ class Store:
 
         with claimed(self.folder / CLAIMS / key_of(key), work, on_wait) as waited:
             yield waited
+
+
+def _check(short: bytes, content: str) -> str:
+    """Return a checksum of a row of `files`, so that damage is read again instead of believed."""
+    return f"{zlib.crc32(short + content.encode('utf-8', 'surrogatepass')):08x}"
 
 
 def _short(stamp: str) -> bytes:

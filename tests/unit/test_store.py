@@ -16,6 +16,7 @@ from support import shapes, write_folder
 
 from pytest_datasize import DatasizeWarning, Study
 from pytest_datasize.store import Store, key_of
+from pytest_datasize.store.index import NAME
 
 
 def rows(n: int, seed: int = 0):
@@ -94,6 +95,24 @@ def test_damaged_rows_are_unknown_and_told(tmp_path):
     with Store(tmp_path) as store:
         assert store.rows("space").fetch(names, out).sum() == 18
         assert (out[5] == half[5]).all()
+
+
+@pytest.mark.parametrize("damage", ["other", "not text", None])
+def test_a_damaged_content_hash_is_read_again(tmp_path, damage):
+    """One flipped bit may not make a file look changed for ever."""
+    with Store(tmp_path) as store:
+        store.remember({"one": "aaaa", "two": "bbbb"})
+    with sqlite3.connect(tmp_path / NAME) as index:
+        if damage == "other":
+            index.execute("UPDATE files SET content = replace(content, 'aaaa', 'aaab')")
+        elif damage == "not text":
+            index.execute("UPDATE files SET content = x'00ff' WHERE content LIKE 'aaaa%'")
+    with Store(tmp_path) as store:
+        found = store.contents(["one", "two"])
+        whole = {"one": "aaaa", "two": "bbbb"}
+        assert found == (whole if damage is None else {"two": "bbbb"})
+        store.remember({"one": "aaaa"})
+        assert store.contents(["one"]) == {"one": "aaaa"}
 
 
 @pytest.mark.parametrize("damage", ["text", "empty pages", "a folder"])

@@ -308,7 +308,7 @@ def aged(folder: Path, days: float, *seeds: int) -> None:
         ask(folder, "UPDATE documents SET used = ? WHERE key LIKE ?", when, f"%{seed}")
         ask(folder, "UPDATE trials SET used = ? WHERE key LIKE ?", when, f"%{seed}")
         names, _ = rows(1, seed)
-        ask(folder, "UPDATE files SET used = ? WHERE content = ?", when, names[0])
+        ask(folder, "UPDATE files SET used = ? WHERE content LIKE ?", when, names[0] + "%")
         [(shard,)] = ask(
             folder, "SELECT shard FROM rows WHERE content = ?", bytes.fromhex(names[0])
         )
