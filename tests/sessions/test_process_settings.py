@@ -64,8 +64,8 @@ def scores(repository, name):
     "options",
     [
         "second_look='off'",
-        "strategy='fine_tuning', backbone='tf_efficientnet_lite0', image_size=32, sizes=[9, 20, 40], "
-        "repeats=2",
+        "strategy='fine_tuning', backbone='tf_efficientnet_lite0', image_size=32, "
+        "sizes=[9, 20, 40], repeats=2",
     ],
 )
 def test_the_numbers_are_the_same_and_the_settings_stay(repository, options):

@@ -94,7 +94,7 @@ def test_the_same_bits_with_any_number_of_threads(strategy, monkeypatch):
     assert (torch.get_rng_state() == before).all()
 
 
-@pytest.mark.parametrize("strategy", ["fine_tuning", "own_training"])
+@pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tuning", "own_training"])
 def test_an_interruption_keeps_what_is_finished(strategy):
     finished = {}
 

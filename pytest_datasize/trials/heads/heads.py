@@ -58,6 +58,7 @@ def fit_heads(
     *,
     strengths: Sequence[float] | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_head: Callable[[int, FittedHead], None] | None = None,
 ) -> list[FittedHead]:
     """Fit one regularised softmax head per task.
 
@@ -79,6 +80,9 @@ def fit_heads(
         Positive strengths to choose from; a single one is used as it is. Default `STRENGTHS`.
     on_progress : callable, optional
         Called in the calling thread with the number of heads finished so far.
+    on_head : callable, optional
+        Called in the calling thread with the index of a task and its head, as soon as it is fitted:
+        what was handed over survives an interruption.
 
     Returns
     -------
@@ -148,7 +152,10 @@ def fit_heads(
     batches = [*([[]] if wide else []), *narrow, *wide]
     heads: dict[int, FittedHead] = {}
     for batch, fitted in zip(batches, _spread(fit, batches, threads), strict=True):
-        heads.update(zip(batch, fitted, strict=True))
+        for i, head in zip(batch, fitted, strict=True):
+            heads[i] = head
+            if on_head is not None:
+                on_head(i, head)
         if on_progress is not None:
             on_progress(len(heads))
     return [heads[i] for i in range(len(tasks))]

@@ -1,7 +1,7 @@
 """Strategy: the backbone stays frozen, every trial trains a fresh softmax head (linear probe)."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +38,18 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         return ledger.trials({})
     data = HeadData.of(work)
     start = time.perf_counter()
+
+    def keep(i: int, head: FittedHead) -> None:
+        size, number, _ = trials[i]
+        ledger.add(size, number, head.probabilities)
+
     found = data.fit(
         [
             (repeat.order[:size], repeat.test, seed_of(work.seed, Purpose.HEAD_FOLDS, number))
             for size, number, repeat in trials
-        ]
+        ],
+        keep,
     )
-    for (size, number, _), head in zip(trials, found, strict=True):
-        ledger.add(size, number, head.probabilities)
     return ledger.trials(
         {"decode_and_embed": data.seconds, "heads": time.perf_counter() - start},
         unconverged=sum(not head.converged for head in found),
@@ -80,7 +84,9 @@ class HeadData:
         return cls(work, main_axes(features, work.backbone.widths), firsts, seconds)
 
     def fit(
-        self, asked: Sequence[tuple[NDArray[np.int64], NDArray[np.int64], int]]
+        self,
+        asked: Sequence[tuple[NDArray[np.int64], NDArray[np.int64], int]],
+        on_head: Callable[[int, FittedHead], None] | None = None,
     ) -> list[FittedHead]:
         """Fit heads, each of (images to train on, images to score, seed of the inner splits)."""
         work = self.work
@@ -102,6 +108,7 @@ class HeadData:
                 tasks,
                 work.n_classes,
                 on_progress=lambda done: work.on_progress("training heads", done, len(tasks)),
+                on_head=on_head,
             )
 
 
