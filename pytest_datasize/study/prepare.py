@@ -15,6 +15,10 @@ from pytest_datasize.study.context import StudyContext
 from pytest_datasize.trials.plan import Plan
 from pytest_datasize.trials.work import Outcome, Work, pack, unpack
 
+_LONG_HEADS = 1_000_000
+"""Images times classes from which heads are cached one by one: all of them take a minute or more,
+and their outcomes less space than the embeddings."""
+
 
 def images_to_split(context: StudyContext) -> Loaded:
     """Return every image once, near-duplicates grouped or left out of the test images.
@@ -77,8 +81,9 @@ def work_of(
         The embedding space and the embeddings; None without embeddings.
     """
     device = context.device
-    # training a head is cheaper than a cache lookup; longer training is cached per trial
-    key = None if features is not None else context.trials_key()
+    # most heads are cheaper than a cache lookup; longer training is cached per trial
+    cheap = features is not None and len(sets[0]) * len(sets[0].classes) < _LONG_HEADS
+    key = None if cheap else context.trials_key()
     kept = context.store.trials(key) if key else {}
 
     def on_trial(size: int, repeat: int, outcome: Outcome) -> None:

@@ -295,3 +295,38 @@ def test_killed_in_the_middle_nothing_finished_is_lost(tmp_path):
         made = Study(str(folder), backbone=Counting(), image_size=24, repeats=4, store=store).run()
     fresh = Study(str(folder), backbone=Counting(), image_size=24, repeats=4).run()
     assert made.scores == fresh.scores
+
+
+def test_long_heads_go_on_after_an_interruption(tmp_path, monkeypatch):
+    """What was fitted before the interruption is in the store, and is not fitted again."""
+    monkeypatch.setattr("pytest_datasize.study.prepare._LONG_HEADS", 100)
+    backbone = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten())
+    images = shapes(90, seed=5)
+    seen: list[tuple[int, int]] = []
+
+    def study(**more):
+        return Study(
+            images,
+            backbone=backbone,
+            image_size=24,
+            device="cpu",
+            store=store,
+            sizes=[10, 30, 60],
+            repeats=3,
+            **more,
+        )
+
+    def stop(size, repeat, outcome):
+        seen.append((size, repeat))
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+
+    with Store(tmp_path) as store, pytest.raises(KeyboardInterrupt):
+        study(on_trial=stop).run()
+    trained = []
+    with Store(tmp_path) as store:
+        after = study(on_trial=lambda size, repeat, _: trained.append((size, repeat))).run()
+        assert len(trained) == 9 - len(seen)
+        assert not set(trained) & set(seen)
+    with Store() as store:
+        assert study().run().scores == after.scores
