@@ -176,10 +176,26 @@ def _connect(folder: Path) -> sqlite3.Connection:
     # one connection is used by one thread at a time: the one that runs the study
     connection = sqlite3.connect(folder / NAME, timeout=BUSY_SECONDS, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        _journal(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.executescript(TABLES)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _journal(connection: sqlite3.Connection) -> None:
+    """Choose write-ahead logging, and wait for others that choose it for a new file just now.
+
+    SQLite does not wait here by itself, whatever the timeout.
+    """
+    give_up = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as problem:
+            if "locked" not in str(problem) or time.monotonic() > give_up:
+                raise
+        time.sleep(0.02)

@@ -330,3 +330,23 @@ def test_long_heads_go_on_after_an_interruption(tmp_path, monkeypatch):
         assert not set(trained) & set(seen)
     with Store() as store:
         assert study().run().scores == after.scores
+
+
+OPEN_AT_ONCE = """
+import sys, time, warnings
+from pathlib import Path
+from pytest_datasize.store import Store
+warnings.simplefilter("error")
+while time.time() < float(sys.argv[2]): pass
+for k in range(30):
+    with Store(Path(sys.argv[1] + str(k))) as store:
+        store.put("evidence", "key", 1, "family")
+"""
+
+
+def test_many_processes_may_create_a_store_at_once(tmp_path):
+    """None of them meets a locked file: SQLite's own timeout does not cover the journal's mode."""
+    start = str(time.time() + 1.5)
+    command = [sys.executable, "-c", OPEN_AT_ONCE, str(tmp_path / "s"), start]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[1] for process in running] == [""] * 4
