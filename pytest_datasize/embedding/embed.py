@@ -29,6 +29,7 @@ MEMORY_BOUND = 1 << 30
 
 _LARGEST = 65504  # of float16
 _EARLY_BYTES = 64 << 20  # pixels read while the model is prepared
+_EARLY_BYTES_GPU = 1 << 30  # the same on other devices, which take seconds to wake
 _REMEMBER = 256  # content hashes stored per batch
 _KEEP_ROWS, _KEEP_SECONDS = 128, 1.0  # store new embeddings after this many or this long
 
@@ -118,10 +119,28 @@ def embed(
     BackboneError
         The model fails on the images, or returns something that is not finite.
     """
+    keep = store if keep is None else keep
+    options = (image_sets, embedder, store, on_progress, keep, bound, forward_in_workers)
+    while True:
+        try:
+            return _embed(*options)
+        except HalfOverflowError as problem:
+            if not embedder.without("float16", keep):
+                raise BackboneError(str(problem)) from None
+
+
+def _embed(
+    image_sets: Sequence[ImageSet],
+    embedder: Embedder,
+    store: Store,
+    on_progress: Callable[[int, int], None],
+    keep: Store,
+    bound: int | None,
+    forward_in_workers: bool | None,
+) -> Embeddings:
     start = time.perf_counter()
     if forward_in_workers is None:
         forward_in_workers = embedder.device.type == "cpu"
-    keep = store if keep is None else keep
     reader = Reader(image_sets, embedder.backbone.crop, store)
     with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
         run = _Run(reader, embedder, pool, forward_in_workers, on_progress)
@@ -144,6 +163,10 @@ def embed(
         space=space,
         seconds=time.perf_counter() - start,
     )
+
+
+class HalfOverflowError(Exception):
+    """An image's embedding is beyond the range of float16, and may not be in another precision."""
 
 
 class _Run:
@@ -171,7 +194,8 @@ class _Run:
         """Start reading the first uncached images in the threads."""
         unknown = [row for row, content in enumerate(self._reader.contents) if content is None]
         image = 3 * self._embedder.backbone.image_size**2
-        self._early = unknown[: max(CPU_BATCH, _EARLY_BYTES // image)]
+        most = _EARLY_BYTES if self._embedder.device.type == "cpu" else _EARLY_BYTES_GPU
+        self._early = unknown[: max(CPU_BATCH, most // image)]
         self._reading.extend(map(self._read, _chunks(self._early)))
 
     def fill(self, table: "_Table") -> None:
@@ -241,12 +265,10 @@ class _Run:
         found = rows.float().cpu().numpy()
         backbone = self._embedder.backbone
         if not np.isfinite(found).all():
-            why = "; are its weights damaged?"
+            said = f"backbone {backbone.name} gave embeddings that are not finite"
             if self._embedder.ready().precision == "float16":
-                why = " in float16. Use precision='float32'."
-            raise BackboneError(
-                f"backbone {backbone.name} gave embeddings that are not finite{why}"
-            )
+                raise HalfOverflowError(f"{said} in float16. Use precision='float32'.")
+            raise BackboneError(f"{said}; are its weights damaged?")
         if backbone.widths and np.abs(found[:, backbone.widths[0] :]).max() > _LARGEST:
             raise BackboneError(
                 f"backbone {backbone.name} gave activations of a stage beyond the range of half "

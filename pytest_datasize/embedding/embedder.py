@@ -10,9 +10,14 @@ from torch import Tensor
 
 from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.embedding.backbone import Backbone
-from pytest_datasize.embedding.device import torch_threads
+from pytest_datasize.embedding.device import current, free_memory, out_of_memory, torch_threads
 from pytest_datasize.embedding.fusion import Site
-from pytest_datasize.embedding.precision import HALF_TOLERANCE, Inference, prepare
+from pytest_datasize.embedding.precision import (
+    HALF_TOLERANCE,
+    Inference,
+    fast_precisions,
+    prepare,
+)
 from pytest_datasize.embedding.reader import Decoded, decoded
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.images.content_hash import known_contents
@@ -23,6 +28,7 @@ from pytest_datasize.store import Store
 CPU_BATCH, GPU_BATCH = 8, 64
 
 _ARITHMETIC = 2  # version of the arithmetic: increase when embeddings change in any bit
+_ARITHMETIC_GPU = 3  # the same of other devices than CPUs
 
 SAMPLE = 4
 """Number of images on which half precision is tested."""
@@ -68,6 +74,8 @@ class Embedder:
         self.backbone, self.device = backbone, device
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
         self._asked = precision
+        self._chooses = space is None and precision == "auto"
+        self._halves = fast_precisions(device) if self._chooses else ()
         self._space = space
         self._sites: tuple[Site, ...] | None = None  # earlier result; None: no result
         self._inference: Inference | None = None
@@ -94,12 +102,9 @@ class Embedder:
         if self._space is None and self._asked != "auto":
             self._space = Space(self._key(self._asked), self._asked)
         if self._space is None:
-            names = known_contents(self._first, store)
-            if None in names:
-                names = [one.content for one in self._read()]
-            trial = f"{self._key('')}|{HALF_TOLERANCE}|{names}"
+            trial = self._trial(store)
             known = store.get("inference", trial)
-            if known is None:
+            if known is None or (known["precision"] not in (*self._halves, "float32")):
                 model = self.ready()
                 known = {"precision": model.precision, "sites": model.sites}
                 store.put("inference", trial, known)
@@ -107,6 +112,30 @@ class Embedder:
                 self._sites = tuple(map(_site, known["sites"]))
             self._space = Space(self._key(known["precision"]), known["precision"])
         return self._space
+
+    def without(self, precision: str, store: Store) -> bool:
+        """Choose again without a half precision in which a later image overflowed.
+
+        Returns whether there was a choice; it was not if the precision was asked for, or if
+        another process made it.
+        """
+        if not self._chooses or precision not in self._halves:
+            return False
+        self._halves = tuple(name for name in self._halves if name != precision)
+        self._space = self._inference = self._sample = None
+        model = self.ready()  # checks the others
+        store.put(
+            "inference", self._trial(store), {"precision": model.precision, "sites": model.sites}
+        )
+        return True
+
+    def _trial(self, store: Store) -> str:
+        """Return the cache key of the choice for the first images."""
+        assert self._first is not None
+        names = known_contents(self._first, store)
+        if None in names:
+            names = [one.content for one in self._read()]
+        return f"{self._key('')}|{HALF_TOLERANCE}|{names}"
 
     def ready(self) -> Inference:
         """Prepare the model, once, on the images used to choose its precision.
@@ -122,12 +151,10 @@ class Embedder:
             with torch_threads(1):
                 try:
                     found = self._prepared(pixels, wanted)
-                except torch.OutOfMemoryError:  # single images may still fit
-                    self.batch_size = 1
-                    try:
-                        found = self._prepared(pixels[:1], wanted)
-                    except torch.OutOfMemoryError:
-                        raise self._no_memory() from None
+                except RuntimeError as problem:
+                    if not out_of_memory(problem):
+                        raise
+                    found = self._prepared_alone(pixels[:1], wanted)
             if wanted not in ("auto", found.precision):
                 raise BackboneError(
                     f"precision={wanted!r}: backbone {self.backbone.name} cannot calculate in "
@@ -166,10 +193,14 @@ class Embedder:
                 return torch.cat(
                     [self._batch(inference, pixels[k : k + size], size) for k in starts]
                 )
-            except torch.OutOfMemoryError:
+            except RuntimeError as problem:
+                if not out_of_memory(problem):
+                    raise
                 if size == 1:
                     raise self._no_memory() from None
-                self.batch_size = size // 2
+            # outside the except block: its traceback would keep the tensors alive
+            self.batch_size = size // 2
+            free_memory(self.device)
 
     @torch.inference_mode()
     def _batch(self, inference: Inference, pixels: Sequence[Tensor], size: int) -> Tensor:
@@ -179,7 +210,8 @@ class Embedder:
             full = torch.cat([full, full[-1:].expand(missing, -1, -1, -1)])
         if self.device.type == "cuda":
             full = full.pin_memory()
-        full = full.to(self.device, non_blocking=True).movedim(-1, 1)
+        # only from pinned memory: elsewhere the source may be gone before it was copied
+        full = full.to(self.device, non_blocking=full.is_pinned()).movedim(-1, 1)
         full = self.backbone.normalise(full)
         full = full.to(inference.dtype, memory_format=torch.channels_last)
         with _named_failures(self.backbone, full):
@@ -203,10 +235,20 @@ class Embedder:
             self._sample = [decoded(self._first, row, crop) for row in rows]
         return self._sample
 
+    def _prepared_alone(self, pixels: list[Tensor], wanted: str) -> Inference:
+        """Prepare with a single image, for which there may be memory; batches find their size."""
+        free_memory(self.device)
+        try:
+            return self._prepared(pixels, wanted)
+        except RuntimeError as problem:
+            if not out_of_memory(problem):
+                raise
+            raise self._no_memory() from None
+
     def _prepared(self, pixels: list[Tensor], wanted: str) -> Inference:
         sample = self.backbone.normalise(torch.stack(pixels))
-        with _named_failures(self.backbone, sample):
-            return prepare(self.backbone, self.device, sample, wanted, self._sites)
+        with _named_failures(self.backbone, sample), current(self.device):
+            return prepare(self.backbone, self.device, sample, wanted, self._sites, self._halves)
 
     def _no_memory(self) -> BackboneError:
         return BackboneError(
@@ -218,7 +260,8 @@ class Embedder:
     def _key(self, precision: str) -> str:
         """Everything but the image that an embedding depends on."""
         machine = platform.machine() if self.device.type == "cpu" else self.device.type
-        arithmetic = f"{text_of(EMBEDDING)} ({_ARITHMETIC})"
+        version = _ARITHMETIC if self.device.type == "cpu" else _ARITHMETIC_GPU
+        arithmetic = f"{text_of(EMBEDDING)} ({version})"
         return f"{self.backbone.key}|{machine}|{precision}|{arithmetic}"
 
 
@@ -243,7 +286,7 @@ class _named_failures:  # noqa: N801  (reads as a statement)
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, problem: BaseException | None, trace: object) -> None:
-        if isinstance(problem, (BackboneError, torch.OutOfMemoryError)):
+        if problem is None or isinstance(problem, BackboneError) or out_of_memory(problem):
             return
         if isinstance(problem, (RuntimeError, ValueError, AssertionError, TypeError)):
             raise BackboneError(

@@ -1,5 +1,6 @@
 """Report unexpected exceptions as errors of the gate, with their traceback in a section."""
 
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,20 @@ def guarded(function: Callable[..., _T], *arguments: Any) -> _T:
             "images_per_class work."
         ) from None
     except Exception as problem:
+        if _is_full_memory(problem):
+            raise TrainingError(
+                "the device's memory is full, although batches were halved. Use a smaller "
+                "image_size or backbone, device='cpu', or end what else uses the device."
+            ) from problem
         raise _unforeseen(problem) from problem
+
+
+def _is_full_memory(problem: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(problem, MemoryError)
+    from pytest_datasize.embedding.device import out_of_memory
+
+    return isinstance(problem, MemoryError) or out_of_memory(problem)
 
 
 def _unforeseen(problem: Exception) -> TrainingError:

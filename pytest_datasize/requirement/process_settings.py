@@ -29,12 +29,31 @@ def _attribute(module: str, path: str, ours: Any) -> _Setting:
     def holder(found: Any) -> Any:
         return reduce(getattr, above, found)
 
+    def read(found: Any) -> Any:
+        try:
+            return getattr(holder(found), name)
+        except AttributeError:  # this version has no such setting
+            return ours
+
     return _Setting(
         module,
-        lambda found: getattr(holder(found), name, ours),
+        read,
         lambda found, value: setattr(holder(found), name, value),
         lambda found: ours,
     )
+
+
+_PLACES: Final = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv")
+"""Where torch may calculate float32 in fewer bits, such as TF32 on GPUs."""
+
+
+def _float32(place: str) -> _Setting:
+    return _attribute("torch", f"backends.{place}.fp32_precision", "ieee")
+
+
+def _is_old(torch: Any) -> bool:
+    """Whether this torch has no precision for each place."""
+    return not hasattr(torch.backends.cuda.matmul, "fp32_precision")
 
 
 def _autocast(device: str) -> _Setting:
@@ -75,11 +94,18 @@ SETTINGS: Final = {
         lambda module, value: module.set_grad_enabled(value),
         lambda module: True,
     ),
-    "precision of products": _Setting(
+    **{f"precision of {place}": _float32(place) for place in _PLACES},
+    "precision of products": _Setting(  # before torch 2.9; mixed with the above, reading raises
         "torch",
-        lambda module: module.get_float32_matmul_precision(),
+        lambda module: module.get_float32_matmul_precision() if _is_old(module) else "highest",
         lambda module, value: module.set_float32_matmul_precision(value),
         lambda module: "highest",
+    ),
+    "TF32 in convolutions": _Setting(
+        "torch",
+        lambda module: module.backends.cudnn.allow_tf32 if _is_old(module) else False,
+        lambda module, value: setattr(module.backends.cudnn, "allow_tf32", value),
+        lambda module: False,
     ),
     "deterministic algorithms": _Setting(  # as an error, it forbids some of those that we use
         "torch",
@@ -95,7 +121,6 @@ SETTINGS: Final = {
     ),
     "mixed precision on the CPU": _autocast("cpu"),
     "mixed precision on the GPU": _autocast("cuda"),
-    "TF32 in convolutions": _attribute("torch", "backends.cudnn.allow_tf32", True),
     "search for the fastest convolution": _attribute("torch", "backends.cudnn.benchmark", False),
     "oneDNN": _attribute("torch", "backends.mkldnn.enabled", True),
 }

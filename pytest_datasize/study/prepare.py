@@ -99,7 +99,7 @@ def work_of(
         backbone=context.backbone.loaded,
         device=device,
         store=context.store,
-        precision=space.precision if space else trained_in(device),
+        precision=space.precision if space else trained_in(device, context.options["strategy"]),
         seed=context.options["seed"],
         on_progress=context.on_progress,
         features=features,

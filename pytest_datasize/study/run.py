@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_datasize.embedding.device import current, free_memory
 from pytest_datasize.embedding.embed import Embeddings
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.undecodable import UndecodableError
+from pytest_datasize.requirement.process_settings import own_settings
 from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES, STRATEGIES
 from pytest_datasize.store import key_of
 from pytest_datasize.study.prepare import embedded, images_to_split, work_of
@@ -55,6 +57,21 @@ def measured(
     DatasetError, BackboneError
         As in :meth:`pytest_datasize.study.study.Study.run`.
     """
+    # again: torch may have been imported only now, and its own defaults are not ours
+    with own_settings(), current(context.device):
+        try:
+            return _found(context, until, workers, known, keep)
+        finally:
+            free_memory(context.device)
+
+
+def _found(
+    context: "StudyContext",
+    until: Callable[[StudyResult, float], bool] | None,
+    workers: "Dispatcher | None",
+    known: Callable[[], StudyResult | None],
+    keep: Callable[[StudyResult], None],
+) -> StudyResult:
     embeddings: list[Embeddings] = []  # emptied below, to free memory while heads train
     if context.options["strategy"] in EMBEDDING_STRATEGIES:
         embeddings.append(_embedded_pool(context, workers))

@@ -21,6 +21,7 @@ from pytest_datasize.errors import RequirementError
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.store import Store
 from pytest_datasize.trials.networks.cut import cut, trained_parameters
+from pytest_datasize.trials.networks.memory import autocast
 from pytest_datasize.trials.plan import Plan
 from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
 from pytest_datasize.trials.work import Key
@@ -208,9 +209,9 @@ def _images(backbone: Backbone, device: torch.device) -> Tensor:
 def _timed(work: Callable[[], Tensor], device: torch.device) -> float:
     """Seconds of one call, divided by how many run side by side."""
     with torch_threads(1):
-        work()
-        start = time.perf_counter()
         float(work().sum())  # waits for the device
+        start = time.perf_counter()
+        float(work().sum())
         seconds = time.perf_counter() - start
     return seconds / (n_threads() if device.type == "cpu" else 1)
 
@@ -251,7 +252,8 @@ def _step(
     optimiser = torch.optim.Adam(chosen, lr=0.0, fused=device.type != "mps")
 
     def step() -> Tensor:
-        features: Tensor = network(inputs)
+        with autocast(device):
+            features: Tensor = network(inputs).float()
         loss = functional.mse_loss(features, torch.zeros_like(features))
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

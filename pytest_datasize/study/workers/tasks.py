@@ -7,14 +7,16 @@ to the worker, which does not repeat them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError, EngineError
 from pytest_datasize.images.image_set import ImageSet, Raw
+from pytest_datasize.requirement.process_settings import own_settings
 from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES
 from pytest_datasize.store.arrays import HalfArray
 from pytest_datasize.study.context import StudyContext
@@ -25,8 +27,23 @@ if TYPE_CHECKING:
     from pytest_datasize.embedding.embedder import Embedder, Space
     from pytest_datasize.trials.work import Trials, Work
 
+_T = TypeVar("_T")
+
 Strategy = Callable[["Work", tuple[int, int]], "Trials"]
 """Trains and scores the trials of some repeats."""
+
+
+def _settled(call: Callable[..., _T]) -> Callable[..., _T]:
+    """Run a task with this package's process-wide settings, on the current device of the worker."""
+
+    @wraps(call)
+    def wrapped(self: Any, item: Any, state: dict[Any, Any], /) -> _T:
+        from pytest_datasize.embedding.device import current  # imports torch: it has settings, too
+
+        with own_settings(), current(self.remote.context(state).device):
+            return call(self, item, state)
+
+    return wrapped
 
 
 class Setup(NamedTuple):
@@ -54,6 +71,7 @@ class SettleTask:
 
     remote: RemoteStudy
 
+    @_settled
     def __call__(self, item: None, state: dict[Any, Any], /) -> Setup:
         """Test half precision on the first images, if there are images to embed."""
         from pytest_datasize.embedding import device as devices
@@ -62,7 +80,8 @@ class SettleTask:
         device, space = context.device, None
         if context.options["strategy"] in EMBEDDING_STRATEGIES:
             space = _embedder(self.remote, state).settle(self.remote.first(state), context.store)
-        precision = space.precision if space else devices.trained_in(device)
+        trained = devices.trained_in(device, context.options["strategy"])
+        precision = space.precision if space else trained
         return Setup(devices.describe(device), precision, self.remote.shared, space)
 
 
@@ -96,6 +115,7 @@ class EmbedTask:
     remote: RemoteStudy
     space: "Space"
 
+    @_settled
     def __call__(self, span: Span, state: dict[Any, Any], /) -> EmbeddedSpan | None:
         """Embed; None if some images cannot be read, which the study itself then reports."""
         from pytest_datasize.embedding.embed import embed
@@ -194,6 +214,7 @@ class TrainTask:
     fingerprint: str
     space: "Space | None"
 
+    @_settled
     def __call__(self, some: TrialRange, state: dict[Any, Any], /) -> TrainedTrials:
         """Train, return the outcomes and write them to the store too."""
         from pytest_datasize.trials.work import pack

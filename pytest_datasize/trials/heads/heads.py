@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pytest_datasize.embedding.device import free_memory, out_of_memory
 from pytest_datasize.embedding.features import Features
 from pytest_datasize.trials.heads.head_batch import GPU_BATCH_BYTES, FittedHead, HeadTask, fit_batch
 from pytest_datasize.trials.heads.principal_axes import PrincipalAxes, sample
@@ -143,6 +145,29 @@ def fit_heads(
         if not batch:  # runs first; threads that need it wait
             _promise(axes, features)
             return []
+        try:
+            return fit_at_once(batch)
+        except RuntimeError as problem:
+            if on_cpu or not out_of_memory(problem):
+                raise
+        # outside the except block: its traceback would keep the tensors alive
+        free_memory(features.device)
+        if len(batch) > 1:
+            half = len(batch) // 2
+            return fit(batch[:half]) + fit(batch[half:])
+        return fit_on_cpu(batch[0])
+
+    def fit_on_cpu(i: int) -> list[FittedHead]:
+        """Fit a head for which the device has no memory, on a copy of its own rows."""
+        rows, places = np.unique(
+            np.concatenate([tasks[i].train, tasks[i].test]), return_inverse=True
+        )
+        n = len(tasks[i].train)
+        alone = replace(tasks[i], train=places[:n], test=places[n:])
+        part = features[torch.from_numpy(rows).to(features.device)].cpu()
+        return fit_heads(part, torch.from_numpy(truth[rows]), [alone], n_classes, strengths=grid)
+
+    def fit_at_once(batch: list[int]) -> list[FittedHead]:
         chosen = [tasks[i] for i in batch], [splits[i] for i in batch]
         pool = features if _narrow(len(chosen[0][0].train), features) else axes.result()
         return fit_batch(pool, labels, *chosen, grid, n_classes, features.shape[1], floor)

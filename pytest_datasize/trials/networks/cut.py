@@ -7,6 +7,7 @@ architecture is named here, and what a cut gives is compared with the whole mode
 used.
 """
 
+import copy
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,14 +29,15 @@ TOLERANCE = 1e-4
 class Cut:
     """A backbone in two parts: ``top(trunk(images))`` are its embeddings.
 
+    Both are copies: they can be moved to a device without half of the backbone going with them.
+
     Attributes
     ----------
     trunk
         (N, 3, S, S) images → activations at the freeze boundary; the identity where the whole
         model is trained.
     top
-        Activations → (N, D) embeddings; shares its weights with the backbone, so copy it before
-        training.
+        Activations → (N, D) embeddings.
     trainable
         Names of the top's parameters that are trained: those of the unfrozen stages, BatchNorm
         layers left out.
@@ -97,7 +99,7 @@ def cut(backbone: Backbone, unfreeze: int | float | None = None) -> Cut:
     norms = tuple(f"{path}." for path, module in owners if isinstance(module, _BATCH_NORM))
     if count == len(stages):
         trainable = tuple(name for name in names if not name.startswith(norms))
-        return Cut(nn.Identity(), backbone.model, trainable, count, count)
+        return Cut(nn.Identity(), _copied(backbone.model), trainable, count, count)
 
     lowest = list(stages.values())[-count]
     first = next(number for number, (path, _) in enumerate(owners) if path in lowest)
@@ -108,11 +110,19 @@ def cut(backbone: Backbone, unfreeze: int | float | None = None) -> Cut:
         used = {name for name, _ in _named(top)}
         trainable = tuple(name for name in trainable if name in used)
         _compare(backbone, trunk, top, trainable)
+        trunk, top = _copied(trunk), _copied(top)
     except Exception as problem:  # any operation that torch.fx cannot trace
         words = " ".join(str(problem).split())[:160]
         why = f"{type(problem).__name__}: {words}" if words else type(problem).__name__
-        return Cut(nn.Identity(), backbone.model, trainable, count, len(stages), why)
+        model = _copied(backbone.model)
+        return Cut(nn.Identity(), model, trainable, count, len(stages), why)
     return Cut(trunk, top, trainable, count, len(stages))
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """Copy a module; tensors that are made in inference mode could not be trained."""
+    with torch.inference_mode(False):
+        return copy.deepcopy(module)
 
 
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pytest_datasize.embedding.device import free_memory, has_bfloat16, out_of_memory
 from pytest_datasize.errors import TrainingError
 
 
@@ -52,7 +53,9 @@ class Portions:
                 for first in range(0, len(rows), self.most):
                     work(rows[first : first + self.most])
                 return
-            except torch.cuda.OutOfMemoryError:
+            except RuntimeError as problem:
+                if not out_of_memory(problem):
+                    raise
                 portion = min(self.most, len(rows))
                 if portion <= 1:
                     raise TrainingError(
@@ -63,12 +66,13 @@ class Portions:
             self.most = portion // 2
             self.halvings += 1
             undo()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            for kind in ("cuda", "mps"):
+                if getattr(torch, kind).is_available():
+                    free_memory(torch.device(kind))
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """Mixed precision where it is safe and fast: bfloat16 on a CUDA GPU that has it."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+    if has_bfloat16(device):
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return nullcontext()

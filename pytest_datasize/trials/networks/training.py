@@ -192,7 +192,7 @@ class Trainer:
     @torch.inference_mode()
     def probabilities(self, network: Network, rows: NDArray[np.int64]) -> NDArray[np.floating]:
         """Return class probabilities of plain images, (len(rows), C)."""
-        found = torch.softmax(self._logits(network, rows), 1).double().cpu().numpy()
+        found = torch.softmax(self._logits(network, rows), 1).cpu().double().numpy()
         outcome: NDArray[np.floating] = found
         return outcome
 

@@ -28,6 +28,7 @@ from pytest_datasize.store import Store
 from pytest_datasize.trials.heads.heads import FittedHead
 from pytest_datasize.trials.networks.activations import Activations, compute
 from pytest_datasize.trials.networks.cut import Cut, cut, trained_parameters
+from pytest_datasize.trials.networks.memory import autocast
 from pytest_datasize.trials.networks.pool import log_losses, pool, pool_weights
 from pytest_datasize.trials.networks.training import Network, Rows, Trainer, split
 from pytest_datasize.trials.recipe import FINE_TUNING, Recipe
@@ -281,9 +282,15 @@ def _features(trainer: Trainer, top: nn.Module) -> Activations:
 
     @torch.inference_mode()
     def chunk(first: int, _: Stop) -> NDArray[np.floating]:
-        rows = np.arange(first, min(first + 64, total))
-        found: NDArray[np.floating] = top(source.batch(rows, trainer.device)).float().cpu().numpy()
-        return found
+        parts: list[NDArray[np.floating]] = []
+
+        def embed(rows: NDArray[np.int64]) -> None:
+            with autocast(trainer.device):  # as the network computes them when it is scored
+                features = top(source.batch(rows, trainer.device))
+            parts.append(features.float().cpu().numpy())
+
+        trainer.portions.run(np.arange(first, min(first + 64, total)), embed, parts.clear)
+        return np.concatenate(parts)
 
     kept: Activations | None = None
     with spread(chunk, range(0, total, 64), workers(trainer.device)) as chunks:

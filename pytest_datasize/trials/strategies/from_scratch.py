@@ -59,6 +59,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     seconds = {"decode": time.perf_counter() - start}
     trainer = Trainer(pixels, torch.from_numpy(work.labels), recipe, work.device)
     lock = threading.Lock()
+    n_features: list[int] = []  # the same in every trial
 
     def train(trial: Trial, stop: Stop) -> NDArray[np.floating]:
         size, number, repeat = trial
@@ -66,8 +67,9 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         fit, watch = split(repeat.order[:size], work.labels, recipe.validation, streams[0])
         with lock:  # initial weights are drawn from torch's one generator
             model = untrained(work.backbone, int(streams[2].integers(2**63)))
-        n_features = width(model, work.backbone.image_size)
-        network = Network(model, n_features, work.n_classes).to(work.device)
+            if not n_features:
+                n_features.append(width(model, work.backbone.image_size))
+        network = Network(model, n_features[0], work.n_classes).to(work.device)
         network = network.to(memory_format=torch.channels_last)
         worker = replace(trainer, stop=stop.is_set)
         worker.fit(
@@ -96,7 +98,8 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
 @torch.inference_mode()
 def width(model: nn.Module, side: int) -> int:
     """Return the number of features of a model."""
-    return int(model.eval()(torch.zeros(1, 3, side, side)).shape[1])
+    first = next(model.parameters(), torch.empty(0))
+    return int(model.eval()(torch.zeros(1, 3, side, side, device=first.device)).shape[1])
 
 
 def untrained(backbone: Backbone, seed: int) -> Features:
@@ -112,7 +115,7 @@ def untrained(backbone: Backbone, seed: int) -> Features:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
         if isinstance(backbone.given, nn.Module):
-            inner = copy.deepcopy(backbone.given)
+            inner = copy.deepcopy(backbone.given).cpu()  # a GPU's generator draws other numbers
             for path, module in inner.named_modules():
                 _reset(backbone.name, path, module)
         else:

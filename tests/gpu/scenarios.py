@@ -1,0 +1,182 @@
+"""Run studies on the CPU and on the pretended device, and print both results as JSON.
+
+python scenarios.py NAME        with the two libraries that `test_pretended_gpu.py` builds
+"""
+
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pretended import Limits, pretended
+from support import shapes, stages
+
+from pytest_datasize import Study
+from pytest_datasize.embedding import device
+from pytest_datasize.embedding import precision as precisions
+from pytest_datasize.store import Store
+from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH
+from pytest_datasize.trials.strategies import fine_tuning, from_scratch
+
+fine_tuning.FINE_TUNING = replace(FINE_TUNING, rate=3e-3, epochs=2, cycles=1, least_steps=4)
+from_scratch.FROM_SCRATCH = replace(FROM_SCRATCH, epochs=2)
+
+
+@contextmanager
+def gpu() -> Iterator[None]:
+    """Pretend a GPU, of which this process knows nothing yet."""
+    device.gpu.cache_clear()
+    with pretended():
+        yield
+
+
+def network() -> torch.nn.Module:
+    return stages(normed=True, cells=(1, 3))
+
+
+def beit() -> torch.nn.Module:
+    """A transformer with buffers that its blocks name: they move only with the whole copy."""
+    import timm
+
+    timm.layers.set_fused_attn(False)
+    torch.manual_seed(0)
+    return timm.create_model(
+        "beit_base_patch16_224", img_size=64, embed_dim=48, depth=3, num_heads=2, num_classes=0
+    )
+
+
+def nearest_mean(train: Any, test: Any, *, seed: int, device: Any) -> Any:
+    means = [train.pixels(6)[train.labels == label].mean(axis=0) for label in (0, 1)]
+    far = [((test.pixels(6) - mean) ** 2).sum(axis=(1, 2, 3)) for mean in means]
+    return np.argmin(far, axis=0)
+
+
+def study(where: str, **options: Any) -> Study:
+    given = {"image_size": 24, "sizes": (12, 30, 64), "repeats": 2, "seed": 3, **options}
+    data = given.pop("data", None) or shapes(100, noise=0.2)
+    given.setdefault("backbone", network())
+    return Study(data, device=where, **given)
+
+
+TUNED = {"strategy": "fine_tuning"}
+SCRATCH = {"strategy": "from_scratch"}
+WIDE = {"image_size": 64, "sizes": (12, 24, 40)}
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "heads": {},
+    "heads in float32": {"precision": "float32"},
+    "augmented heads": {"augment": True},
+    "test images apart": {"test_dataset": shapes(40, seed=9, noise=0.2)},
+    "fine-tuning": TUNED,
+    "fine-tuning with a budget": {**TUNED, "budget": "600s"},
+    "fine-tuning of everything": {**TUNED, "unfreeze": 9},
+    "from scratch": SCRATCH,
+    "from scratch with a budget": {**SCRATCH, "budget": "600s"},
+    "own training": {"trainer": nearest_mean},
+    "preset": {"preset": "keras-sample-size", "sizes": (20, 40, 60)},
+    "BEiT": {**TUNED, **WIDE, "data": shapes(60, side=64, noise=0.2), "backbone": beit},
+}
+
+
+def told(result: Any) -> dict[str, Any]:
+    return {
+        "scores": {name: np.asarray(one).tolist() for name, one in result.scores.items()}
+        if "recall_per_class" not in result.scores
+        else {"accuracy": np.asarray(result.scores["accuracy"]).tolist()},
+        "notes": list(result.notes),
+        "precision": result.precision,
+    }
+
+
+def both(options: dict[str, Any]) -> dict[str, Any]:
+    """Run on both; a backbone that is a function makes a new module for each."""
+
+    def of(where: str) -> dict[str, Any]:
+        made = dict(options)
+        if callable(made.get("backbone")) and not isinstance(made["backbone"], torch.nn.Module):
+            made["backbone"] = made["backbone"]()
+        return told(study(where, **made).run())
+
+    cpu = of("cpu")
+    with gpu():
+        return {"cpu": cpu, "cuda": of("cuda")}
+
+
+def on_the_device(strategy: str) -> dict[str, Any]:
+    """A module that its user has put on the GPU."""
+    with gpu():
+        return told(study("cuda", backbone=network().to("cuda"), strategy=strategy).run())
+
+
+def little_memory(strategy: str, images: int) -> dict[str, Any]:
+    """A GPU with memory for few images at a time."""
+    with gpu():
+        Limits.images = images
+        found = told(study("cuda", strategy=strategy).run())
+        return {**found, "refused": Limits.refused}
+
+
+def no_float64(strategy: str) -> dict[str, Any]:
+    """A device without float64, as MPS is."""
+    with gpu():
+        Limits.float64 = False
+        return told(study("cuda", strategy=strategy).run())
+
+
+def full_for_a_moment() -> dict[str, Any]:
+    """Memory is full while half precision is tried; the next session finds what is right."""
+    real, calls = precisions._difference, []
+
+    def full(model: Any, *rest: Any) -> float:
+        calls.append(1)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("another process had it all")
+        return real(model, *rest)
+
+    precisions._difference = full
+    with tempfile.TemporaryDirectory() as folder, gpu():
+        with Store(Path(folder)) as store:
+            first = told(study("cuda", store=store).run())
+        with Store(Path(folder)) as store:
+            second = told(study("cuda", store=store, repeats=3).run())
+    return {"first": first["precision"], "second": second["precision"]}
+
+
+def overflow() -> dict[str, Any]:
+    """A later image is beyond the range of float16."""
+
+    class Bright(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.inner(images)
+            return found * torch.where(images.amax((1, 2, 3)) > 2.2, 3e5, 1.0)[:, None].to(found)
+
+    images, labels = shapes(100, noise=0.05)
+    images[50:] = np.minimum(images[50:].astype(int) * 2, 255).astype(np.uint8)
+    with gpu():
+        return told(study("cuda", backbone=Bright(), data=(images, labels)).run())
+
+
+def main() -> None:
+    """Run scenarios and calls of functions, given as a JSON list of [name, *arguments]."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.cuda.is_available = lambda: False  # but for the pretended one
+    found = []
+    for name, *arguments in json.loads(sys.argv[1]):
+        Limits.images, Limits.refused, Limits.float64 = None, 0, True
+        found.append(both(SCENARIOS[name]) if name in SCENARIOS else globals()[name](*arguments))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

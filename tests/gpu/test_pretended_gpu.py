@@ -1,0 +1,113 @@
+"""Studies on a pretended CUDA device: the CPU's results, and errors where a GPU has errors.
+
+Needs a C compiler and a CUDA build of torch; what a real GPU calculates is not tested here.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(COMPILER is None, reason="no C compiler"),
+    pytest.mark.skipif(torch.version.cuda is None, reason="torch is built without CUDA"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the libraries are Linux's"),
+]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """The variables that make torch load the two libraries."""
+    folder = tmp_path_factory.mktemp("pretended")
+    (folder / "lib").mkdir()
+    for source, made in (("libcuda.c", "lib/libcuda.so.1"), ("libcudart.c", "runtime.so")):
+        command = [COMPILER, "-shared", "-fPIC", "-w", "-o", folder / made, HERE / source]
+        subprocess.run(command, check=True)
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": str(folder / "lib"),
+        "LD_PRELOAD": str(folder / "runtime.so"),
+        "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1]))),
+        "OMP_NUM_THREADS": "1",
+        "PYTEST_DATASIZE_THREADS": "1",
+    }
+
+
+@pytest.fixture
+def ran(environment):
+    """Run scenarios in one process, since every import of torch takes seconds."""
+
+    def run(*calls):
+        command = [sys.executable, HERE / "scenarios.py", json.dumps(calls)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+EXACT = ("heads in float32", "own training")
+PRECISION = {
+    "heads": "float16",
+    "augmented heads": "float16",
+    "test images apart": "float16",
+    "heads in float32": "float32",
+    "own training": "the trainer's own",
+}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("heads", "heads in float32", "augmented heads", "test images apart", "own training"),
+        ("fine-tuning", "fine-tuning with a budget", "fine-tuning of everything", "BEiT"),
+        ("from scratch", "from scratch with a budget", "preset"),
+    ],
+    ids=["heads", "fine-tuning", "from scratch"],
+)
+def test_a_study_gives_what_it_gives_on_the_cpu(ran, names):
+    for name, found in zip(names, ran(*([name] for name in names)), strict=True):
+        cpu, cuda = found["cpu"], found["cuda"]
+        assert not any("cannot be cut" in note for note in cuda["notes"]), name
+        if "budget" not in name:  # its notes name seconds
+            assert cuda["notes"] == cpu["notes"], name
+        if name in EXACT:
+            assert cuda["scores"] == cpu["scores"], name
+        for mine, its in zip(cuda["scores"]["accuracy"], cpu["scores"]["accuracy"], strict=True):
+            assert sum(mine) / len(mine) == pytest.approx(sum(its) / len(its), abs=0.15), name
+        assert cuda["precision"] == PRECISION.get(name, "mixed"), name
+
+
+STRATEGIES = ("feature_extraction", "fine_tuning", "from_scratch")
+
+
+def test_a_module_may_be_on_the_device(ran):
+    for found in ran(*(["on_the_device", strategy] for strategy in STRATEGIES)):
+        assert found["scores"]["accuracy"]
+
+
+def test_full_memory_halves_what_goes_through_at_once(ran):
+    for found in ran(*(["little_memory", strategy, 3] for strategy in STRATEGIES)):
+        assert found["scores"]["accuracy"]
+        assert found["refused"]
+
+
+def test_a_device_without_float64_is_enough(ran):
+    for found in ran(*(["no_float64", strategy] for strategy in STRATEGIES)):
+        assert found["scores"]["accuracy"]
+
+
+def test_precision_is_chosen_again_after_full_memory_and_overflow(ran):
+    """Full memory decides nothing; an image beyond float16 is embedded in another precision."""
+    moment, beyond = ran(["full_for_a_moment"], ["overflow"])
+    assert moment == {"first": "float16", "second": "float16"}
+    assert beyond["precision"] == "bfloat16"
