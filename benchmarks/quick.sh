@@ -16,6 +16,7 @@ quick heads.py --quick
 quick ladder.py --quick
 quick backbones.py --quick
 quick fine_tuning.py --quick
+quick gpu.py --quick --device cpu
 quick fusion.py resnet18 --rounds 1
 quick engines.py --images 60 --rounds 1
 quick strategies.py speed --images 60 --side 64 --repeats 2

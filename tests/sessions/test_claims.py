@@ -30,7 +30,7 @@ class Backbone(torch.nn.Module):
         until("HOLD", lambda: (HERE / "release").exists())
         if "OTHER" in os.environ and not (HERE / "released").exists():
             until("OTHER", lambda: len(list(HERE.glob("ready-*"))) > 1)
-            time.sleep(6)  # the other has its backbone, and now comes to its images
+            time.sleep(4)  # the other has its backbone, and now comes to its images
             (HERE / "released").touch()
         return self.inner(images)
 

@@ -52,7 +52,7 @@ class Search:
     >>> while (index := search.next()) is not None:
     ...     better = search.add(index, loss=abs(index - 7))
     >>> search.best, sorted(search.loss)
-    (7, [4, 6, 7, 8])
+    (7, [2, 4, 6, 7, 8])
     """
 
     n_strengths: int
