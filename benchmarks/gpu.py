@@ -49,7 +49,7 @@ def main() -> None:
         write(folder, n)
         rates(load_images(name)[0], device, side)
         for strategy in ("feature_extraction", "fine_tuning"):
-            for where in ("cpu", str(device)):
+            for where in dict.fromkeys(("cpu", str(device))):
                 study = Study(name, image_size=side, repeats=2, device=where, strategy=strategy)
                 spent, result = timed(study.run)
                 means = [round(float(np.mean(one)), 3) for one in result.scores["accuracy"]]
