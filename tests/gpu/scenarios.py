@@ -59,15 +59,15 @@ def nearest_mean(train: Any, test: Any, *, seed: int, device: Any) -> Any:
 
 
 def study(where: str, **options: Any) -> Study:
-    given = {"image_size": 24, "sizes": (12, 30, 64), "repeats": 2, "seed": 3, **options}
-    data = given.pop("data", None) or shapes(100, noise=0.2)
+    given = {"image_size": 24, "sizes": (8, 16, 32), "repeats": 2, "seed": 3, **options}
+    data = given.pop("data", None) or shapes(60, noise=0.2)
     given.setdefault("backbone", network())
     return Study(data, device=where, **given)
 
 
 TUNED = {"strategy": "fine_tuning"}
 SCRATCH = {"strategy": "from_scratch"}
-WIDE = {"image_size": 64, "sizes": (12, 24, 40)}
+WIDE = {"image_size": 64, "sizes": (8, 16, 32)}
 SCENARIOS: dict[str, dict[str, Any]] = {
     "heads": {},
     "heads in float32": {"precision": "float32"},
@@ -79,7 +79,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "from scratch": SCRATCH,
     "from scratch with a budget": {**SCRATCH, "budget": "600s"},
     "own training": {"trainer": nearest_mean},
-    "preset": {"preset": "keras-sample-size", "sizes": (20, 40, 60)},
+    "preset": {"preset": "keras-sample-size", "sizes": (8, 16, 32)},
     "BEiT": {**TUNED, **WIDE, "data": shapes(60, side=64, noise=0.2), "backbone": beit},
 }
 

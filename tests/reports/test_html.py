@@ -79,8 +79,33 @@ def test_ten_requirements_make_less_than_a_megabyte(odd_run):
     judged = [record for record in run["requirements"] if record["metric"]]
     run["requirements"] = [judged[i % len(judged)] for i in range(10)]
     text = html_page.draw(run)
-    assert Page(text).tags.count("article") == 10
+    assert Page(text).tags.count("article") == 10 + 1  # and the images and model that they share
     assert len(text.encode()) < 1_000_000
+
+
+def test_what_requirements_share_stands_once_and_they_point_to_it(odd_run):
+    run = copy.deepcopy(odd_run)
+    judged = next(record for record in run["requirements"] if record["metric"])
+    other = {**judged, "target": 0.1}
+    model = {**judged, "backbone": "another_net"}
+    run["requirements"] = [judged, other, model]
+    text = html_page.draw(run)
+    assert text.count("How the numbers were obtained") == 2
+    assert text.count("Labels to look at") <= 2
+    assert text.count('href="#e1"') == 2
+    assert text.count('href="#e2"') == 1
+    for number in (1, 2, 3):
+        assert f'<article id="r{number}"' in text
+        assert f'href="#r{number}"' in text
+
+
+def test_settings_that_are_the_defaults_are_left_out(odd_run):
+    run = copy.deepcopy(odd_run)
+    judged = next(record for record in run["requirements"] if record["metric"])
+    judged["settings"] = {"confidence": 0.5, "augment": False, "seed": 7}
+    run["requirements"] = [judged]
+    assert html_page.changed_settings(judged) == ["confidence", "seed"]
+    assert "seed=7" in html_page.draw(run)
 
 
 def test_a_thousand_classes_keep_the_page_light(odd_run):

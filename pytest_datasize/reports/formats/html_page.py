@@ -1,15 +1,17 @@
 """Write a run as one self-contained HTML page, readable on a phone, on paper and years later."""
 
+import json
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_datasize.errors import ReportError
 from pytest_datasize.reports.records.files import write_text
 from pytest_datasize.reports.records.record_types import (
     Advice,
+    ClassRow,
     GateRecord,
     GroupMember,
     RunContent,
@@ -35,6 +37,7 @@ from pytest_datasize.reports.wording import (
     levers_text,
 )
 from pytest_datasize.reports.wording.overview import headline
+from pytest_datasize.requirement.options import OPTIONS
 
 NEEDED = ("jinja2", "matplotlib")
 """Packages of the extra ``html``; the gate itself does not need them."""
@@ -95,6 +98,7 @@ def draw(run: RunContent) -> str:
     environment.tests["picture"] = _is_picture
     environment.tests["pictured_here"] = lambda one: id(one) in first_pictures
     records = failed_first(records)
+    measured = evidences(records)
     page = environment.get_template("report.html.j2").render(
         run=shown,
         headline=headline(shown["requirements"]),
@@ -102,6 +106,12 @@ def draw(run: RunContent) -> str:
         failed=failures(records),
         others=[one for one in unscored(shown["requirements"]) if not is_condition(one)],
         conditions=conditions(shown["requirements"]),
+        evidences=measured,
+        evidence_of=[
+            next(n for n, one in enumerate(measured, 1) if number in one.gates)
+            for number in range(1, len(records) + 1)
+        ],
+        changed_settings=changed_settings,
         figures=[
             _figures(record, i, both=len(records) <= MOST_CURVES)
             for i, record in enumerate(records, 1)
@@ -111,6 +121,73 @@ def draw(run: RunContent) -> str:
         most_doubtful=MOST_DOUBTFUL,
     )
     return page.rstrip() + "\n"
+
+
+class Evidence(NamedTuple):
+    """Images and a model, and the requirements that were judged with them.
+
+    Attributes
+    ----------
+    record
+        One of these requirements, for what they share.
+    advice
+        Their advice; None if none of them has any.
+    gates
+        Their numbers on the page.
+    classes
+        Recalls of the weakest classes.
+    """
+
+    record: GateRecord
+    advice: Advice | None
+    gates: list[int]
+    classes: list[ClassRow]
+
+
+_OF_EVIDENCE = (
+    "source",
+    "test_source",
+    "strategy",
+    "backbone",
+    "weights",
+    "image_size",
+    "features",
+    "seed",
+    "sizes",
+    "repeats",
+    "notes",
+)
+
+
+def evidences(records: list[GateRecord]) -> list[Evidence]:
+    """Group requirements by the images and the model that they were judged with."""
+    groups: dict[str, list[tuple[int, GateRecord]]] = {}
+    for number, record in enumerate(records, 1):
+        shared = [record.get(field) for field in _OF_EVIDENCE]
+        groups.setdefault(json.dumps(shared), []).append((number, record))
+    return [
+        Evidence(
+            members[0][1],
+            next((advice for _, one in members if (advice := one.get("advice"))), None),
+            [number for number, _ in members],
+            weakest(members[0][1], MOST_CLASSES),
+        )
+        for members in groups.values()
+    ]
+
+
+def changed_settings(record: GateRecord) -> list[str]:
+    """Return the names of the settings that are not the defaults."""
+    return [
+        name
+        for name, value in record["settings"].items()
+        if value is not None and not (name in OPTIONS and plainly(OPTIONS[name].default) == value)
+    ]
+
+
+def plainly(value: Any) -> Any:
+    """Return a default as a record has it: tuples become lists."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _first_pictures(records: list[GateRecord]) -> set[int]:
