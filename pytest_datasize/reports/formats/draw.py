@@ -200,6 +200,7 @@ def _marks(axes: "Axes", record: GateRecord, colours: dict[str, str]) -> None:
         textcoords="offset points",
         color=colours["target"],
     )
+    _spans(axes, record, colours)
     numbers = ((record["available"], "available", 0.03), (record["required"], "required", 0.12))
     for n, role, where in numbers:
         if n is None or not left <= n <= right:
@@ -215,6 +216,36 @@ def _marks(axes: "Axes", record: GateRecord, colours: dict[str, str]) -> None:
             textcoords="offset points",
             ha="left" if n < middle else "right",
             color=colours[role],
+        )
+
+
+def _spans(axes: "Axes", record: GateRecord, colours: dict[str, str]) -> None:
+    """Draw the interval of the required number at the target, and the best reachable score."""
+    bottom, top = axes.get_ylim()
+    left, right = axes.get_xlim()
+    low, high = record["required_low"], record["required_high"]
+    if low is not None and low < right:  # without an upper limit it runs out of the figure
+        end = right if high is None else min(high, right)
+        axes.hlines(
+            record["target"],
+            max(low, left),
+            end,
+            colors=colours["required"],
+            linewidth=5,
+            alpha=0.35,
+            zorder=1,
+        )
+    ceiling = record["ceiling"]
+    if bottom < ceiling < top:
+        axes.axhline(ceiling, color=colours["curve"], linewidth=1, linestyle=(0, (1, 2)))
+        axes.annotate(
+            f"best {ceiling:.3f}",
+            (1, ceiling),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(-4, 3),
+            textcoords="offset points",
+            ha="right",
+            color=colours["curve"],
         )
 
 
