@@ -28,7 +28,7 @@ __all__ = [
 
 
 class DatasizeWarning(UserWarning):
-    """A verdict lacks the required confidence, and ``undecided`` is ``warn``."""
+    """A gate is not met and its level is ``warning``, or it is undecided and that only warns."""
 
 
 class DatasizeError(Exception):

@@ -77,6 +77,7 @@ class Embedder:
         self._chooses = space is None and precision == "auto"
         self._halves = fast_precisions(device) if self._chooses else ()
         self._space = space
+        self._untried = False  # whether there was no memory to try half precision
         self._sites: tuple[Site, ...] | None = None  # earlier result; None: no result
         self._inference: Inference | None = None
         self._first: ImageSet | None = None
@@ -107,7 +108,8 @@ class Embedder:
             if known is None or (known["precision"] not in (*self._halves, "float32")):
                 model = self.ready()
                 known = {"precision": model.precision, "sites": model.sites}
-                store.put("inference", trial, known)
+                if not self._untried:
+                    store.put("inference", trial, known)
             if isinstance(self.backbone.given, str):  # others may change, and keep their names
                 self._sites = tuple(map(_site, known["sites"]))
             self._space = Space(self._key(known["precision"]), known["precision"])
@@ -236,14 +238,22 @@ class Embedder:
         return self._sample
 
     def _prepared_alone(self, pixels: list[Tensor], wanted: str) -> Inference:
-        """Prepare with a single image, for which there may be memory; batches find their size."""
+        """Prepare with a single image, for which there may be memory; batches find their size.
+
+        Without memory for that either, nothing is tried: the model runs as it is, and what was not
+        tried is not stored.
+        """
         free_memory(self.device)
         try:
             return self._prepared(pixels, wanted)
         except RuntimeError as problem:
             if not out_of_memory(problem):
                 raise
-            raise self._no_memory() from None
+        free_memory(self.device)
+        self._untried = True
+        sample = self.backbone.normalise(torch.stack(pixels))
+        exact = "float32" if wanted == "auto" else wanted
+        return prepare(self.backbone, self.device, sample, exact, ())
 
     def _prepared(self, pixels: list[Tensor], wanted: str) -> Inference:
         sample = self.backbone.normalise(torch.stack(pixels))

@@ -346,6 +346,7 @@ class Gates:
             ],
             self.baseline,
             gate.conditions,
+            self.config.getoption("datasize_level"),
         )
         failures = [record for record in records if record["failed"]]
         return records, explain.failure(failures) if failures else ""

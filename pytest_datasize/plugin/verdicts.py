@@ -7,6 +7,7 @@ effect of an undecided verdict on the test belong to the session.
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -225,6 +226,7 @@ def final_records(
     found: Sequence[Iterable[GateRecord]],
     baseline: "Baseline | None",
     conditions: Sequence[ConditionRecord] = (),
+    level: str | None = None,
 ) -> list[Record]:
     """Return the records of a test; ``failed`` in each says whether it fails the test.
 
@@ -240,16 +242,22 @@ def final_records(
         An earlier run to compare with.
     conditions
         Records of conditions without training; each says whether it failed.
+    level
+        Level of all gates, from the command line; None for that of each requirement.
     """
     where = places(item, len(settings))
     nodeid = sendable(item.nodeid)
     final: list[Record] = []
     for condition in conditions:
-        file, line = where[condition["order"]]
-        final.append({**condition, "nodeid": nodeid, "file": file, "line": line})
+        order = condition["order"]
+        file, line = where[order]
+        checked: ConditionRecord = {**condition, "nodeid": nodeid, "file": file, "line": line}
+        mine = settings[order]["level"] if order < len(settings) else "error"
+        checked["failed"] = fails(checked, level or mine)
+        final.append(checked)
     for order, (mine, records) in enumerate(zip(settings, found, strict=True)):
         file, line = where[order]
-        for record in _of_session(mine, records, baseline, (nodeid, order)):
+        for record in _of_session(mine, records, baseline, (nodeid, order), level):
             final.append({**record, "file": file, "line": line})
     return final
 
@@ -259,9 +267,11 @@ def _of_session(
     found: Iterable[GateRecord],
     baseline: "Baseline | None",
     place: tuple[str, int],
+    level: str | None,
 ) -> Iterator[GateRecord]:
     """Add the session data to the records of one requirement."""
     values = {name: _plain(value) for name, value in settings.values.items()}
+    values["level"] = level = level or settings["level"]
     for known in found:
         record = with_derived(known)
         record["nodeid"], record["order"] = place
@@ -280,7 +290,17 @@ def _of_session(
             record["notes"].append(
                 "max_increase was not judged: give --datasize-baseline=PATH to compare with"
             )
+        record["failed"] = fails(record, level)
         yield record
+
+
+def fails(record: "GateRecord | ConditionRecord", level: str) -> bool:
+    """Return whether a record fails its test; one that is not met only warns at its level."""
+    if record["failed"] and level == "warning":
+        with suppress(DatasizeWarning):  # filterwarnings=error may not make it red, either
+            warnings.warn(DatasizeWarning(record["message"]), stacklevel=2)
+        return False
+    return record["failed"]
 
 
 def _plain(value: Any) -> Json:

@@ -446,6 +446,18 @@ class GateOptions(StudyOptions, total=False):
             choices=("fail", "warn"),
         ),
     ]
+    level: Annotated[
+        str | None,
+        Option(
+            Scope.OUTCOME,
+            validators.choice("error", "warning"),
+            "one of: error, warning",
+            "whether a gate that is not met fails its test or only warns; on the command line it "
+            "holds for all gates, whatever their markers say",
+            "error",
+            choices=("error", "warning"),
+        ),
+    ]
     trusted_range: Annotated[
         float | None,
         Option(

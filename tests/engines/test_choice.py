@@ -7,6 +7,7 @@ import pytest
 import torch
 from engine_studies import evidence, run, study
 
+from pytest_datasize.embedding import device
 from pytest_datasize.embedding.device import resolve
 from pytest_datasize.requirement import validators
 from pytest_datasize.requirement.options import OPTIONS
@@ -109,7 +110,7 @@ def test_a_worker_for_every_gpu_or_for_a_share_of_the_cores(
 def test_processes_that_share_a_machine_take_different_gpus(
     monkeypatch, environment, count, expected
 ):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device, "gpu", lambda: (True, ""))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_DATASIZE_WORKER"):
         monkeypatch.delenv(name, raising=False)

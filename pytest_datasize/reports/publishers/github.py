@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pytest_datasize.reports.records.record_types import Record, RunContent
-from pytest_datasize.reports.records.selection import by_gate, is_condition, is_judged
+from pytest_datasize.reports.records.selection import by_gate, is_condition, is_judged, warned
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording import explain
 
@@ -52,20 +52,22 @@ def publish(run: RunContent, root: Path, say: Callable[[str], None]) -> None:
 
 
 def annotations(records: Sequence[Record], root: Path) -> Iterator[str]:
-    """Yield one workflow command for every gate that failed, at its decorator's line."""
-    shown = by_gate(record for record in records if record["failed"])
+    """Yield one workflow command for every gate that failed or warns, at its decorator's line."""
+    shown = by_gate(record for record in records if record["failed"] or warned(record))
+    shown.sort(key=lambda gate: not any(record["failed"] for record in gate))
     for number, gate in enumerate(shown[:MOST_ANNOTATIONS]):
         title = _title(gate[0])
         text = " ".join(_text(record) for record in gate)
         if number == MOST_ANNOTATIONS - 1 and len(shown) > MOST_ANNOTATIONS:
-            text += f" ({len(shown) - MOST_ANNOTATIONS} more gates failed, see the summary.)"
+            text += f" ({len(shown) - MOST_ANNOTATIONS} more gates, see the summary.)"
         properties = {
             "file": _from_workspace(root / gate[0]["file"]) if gate[0]["file"] else None,
             "line": gate[0]["line"],
             "title": title,
         }
         said = ",".join(f"{k}={_property(str(v))}" for k, v in properties.items() if v is not None)
-        yield f"::error {said}::{_data(text)}"
+        kind = "error" if any(record["failed"] for record in gate) else "warning"
+        yield f"::{kind} {said}::{_data(text)}"
 
 
 def _title(record: Record) -> str:

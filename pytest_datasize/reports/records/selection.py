@@ -84,6 +84,14 @@ def weakest(record: GateRecord, most: int) -> list[ClassRow]:
     return sorted(record["classes"], key=lambda row: (row["recall"], row["images"]))[:most]
 
 
+def warned(record: Record) -> bool:
+    """Whether a gate is not met, but only warns: its level is ``warning``."""
+    if not is_judged(record):
+        return False
+    unmet = record["verdict"] != "sufficient" or exceeded_only(record)
+    return unmet and not record["failed"] and record["settings"].get("level") == "warning"
+
+
 def worst_first(checks: Iterable[DataCheck]) -> list[DataCheck]:
     """Sort findings by their level, errors first."""
     return sorted(checks, key=lambda check: LEVELS.index(check["level"]))

@@ -9,6 +9,7 @@ from pytest_datasize.reports.records.selection import (
     exceeded_only,
     judged,
     unscored,
+    warned,
 )
 
 
@@ -49,7 +50,9 @@ def headline(records: Sequence[Record]) -> str:
     wrong = [one for one in records if one["failed"]]
     if not said:
         return f"Enough images: {_gates(met)} met" if met else "No gate was judged"
+    warning = sum(map(warned, records))
     said += [f"{met} met"] * bool(met)
+    said += [f"{_gates(warning)} would fail (level=warning)"] * bool(warning)
     if not wrong:
         title = "No gate failed"
     elif short or failed:

@@ -1,0 +1,66 @@
+"""A gate may begin as advice: it warns, and the command line can make it law."""
+
+import json
+
+import pytest
+
+GATES = """
+from pytest_datasize import datasize
+
+@datasize.requires(accuracy=0.999, level="warning")
+def test_advice(): ...
+
+@datasize.requires(images_per_class=100_000, level="warning")
+def test_count(): ...
+
+@datasize.requires(accuracy=0.5)
+def test_law(): ...
+"""
+
+
+@pytest.fixture
+def gates(repository):
+    repository.makepyfile(test_gates=GATES)
+    return repository
+
+
+def test_a_gate_that_only_warns_is_reported_and_counted_apart(gates, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = gates.runpytest_subprocess("--datasize-json=out.json", "-W", "default")
+    result.assert_outcomes(passed=3, warnings=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*DatasizeWarning: *100,000*",
+            "::warning file=*title=Target out of reach::*",
+            "No gate failed: *1 gate would fail (level=warning)*",
+        ]
+    )
+    assert "::error" not in result.stdout.str()
+    records = json.loads((gates.path / "out.json").read_text())["requirements"]
+    [advice] = [one for one in records if one["target"] == 0.999]
+    assert advice["verdict"] in ("insufficient", "unreachable")
+    assert advice["failed"] is False
+    assert advice["settings"]["level"] == "warning"
+
+
+def test_warnings_that_are_errors_do_not_make_it_red(gates):
+    gates.runpytest_subprocess("-W", "error").assert_outcomes(passed=3)
+
+
+def test_the_command_line_makes_all_gates_law(gates):
+    result = gates.runpytest_subprocess("--datasize-level=error")
+    result.assert_outcomes(passed=1, failed=2)
+    assert "would fail" not in result.stdout.str()
+
+
+def test_the_settings_file_sets_it_for_all_gates(gates):
+    gates.makepyfile(test_gates=GATES.replace(', level="warning"', ""))
+    (gates.path / "datasize.yaml").write_text("defaults:\n  level: warning\n")
+    gates.runpytest_subprocess().assert_outcomes(passed=3)
+
+
+def test_another_level_is_refused(gates):
+    gates.makepyfile(test_gates=GATES.replace('"warning"', '"warn"'))
+    result = gates.runpytest_subprocess()
+    result.stdout.fnmatch_lines(["*level='warn' is not allowed*warning*"])
+    result.assert_outcomes(errors=1)
