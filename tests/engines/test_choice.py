@@ -9,6 +9,7 @@ from engine_studies import evidence, run, study
 
 from pytest_datasize.embedding import device
 from pytest_datasize.embedding.device import resolve
+from pytest_datasize.errors import EngineError
 from pytest_datasize.requirement import validators
 from pytest_datasize.requirement.options import OPTIONS
 from pytest_datasize.requirement.registries import ENGINES
@@ -120,6 +121,11 @@ def test_processes_that_share_a_machine_take_different_gpus(
         assert resolve(asked) == torch.device("cuda", expected)
     assert resolve("cuda:0") == torch.device("cuda", 0)
     assert resolve("cpu") == torch.device("cpu")
+
+
+def test_an_actor_has_no_second_gpu():
+    with pytest.raises(EngineError, match=r"device='cuda:1' names a GPU of this machine"):
+        ray_cluster.RayCluster({"device": "cuda:1"})
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_parameters_per_image_are_told_with_why_they_do_not_decide(repository):
     assert "parameters are trained" not in quiet.stdout.str()
     result = repository.runpytest("-v", "--datasize-json=r.json", "--datasize-html=r.html")
     # four features of three colours and a bias, for each of two classes; 96 images
-    said = "26 parameters are trained, 0.271 for each available image; it decides nothing here"
+    said = "26 parameters are trained, 0.271 for each available image; for information only"
     assert said in result.stdout.str()
     assert said in (repository.path / "r.html").read_text()
     [record] = json.loads((repository.path / "r.json").read_text())["requirements"]

@@ -343,9 +343,9 @@ def _parameters(judged: "Judgement", result: "StudyResult") -> Parameters | None
 
 
 PARAMETERS_DO_NOT_DECIDE = (
-    "it decides nothing here: how much an image pins down depends on regularisation and on what "
-    "the weights know already, so that networks with many times more parameters than images "
-    "generalise (Zhang et al. 2017, arXiv:1611.03530); the learning curve measures it"
+    "for information only: networks with many times more parameters than images generalise "
+    "(Zhang et al. 2017, arXiv:1611.03530), because regularisation and what the weights know "
+    "already count as well; the learning curve measures it"
 )
 
 

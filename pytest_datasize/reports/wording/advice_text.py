@@ -96,7 +96,7 @@ def money(record: GateRecord, found: Money) -> str:
     if images["missing"] is None or not record["tellable"]:
         parts.append("no sum can be named that reaches the target")
     elif not images["missing"] or found["shortfall"] is None:
-        parts.append("nothing more need be bought")
+        parts.append("no more images are needed")
     else:
         least = f"at least {found['shortfall_low']:,.2f}" if found["shortfall_low"] else ""
         most = f"at most {found['shortfall_high']:,.2f}" if found["shortfall_high"] else ""

@@ -76,10 +76,15 @@ class RayCluster:
     Raises
     ------
     EngineError
-        Ray is not installed, or the cluster cannot be joined.
+        Ray is not installed, the cluster cannot be joined, or a GPU is named by its number.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
+        if options["device"].startswith("cuda:"):
+            raise EngineError(
+                f"engine=ray: device={options['device']!r} names a GPU of this machine, and an "
+                "actor sees only the one that Ray gives it. Use device='cuda' or 'auto'."
+            )
         try:
             with warnings.catch_warnings(action="ignore"):
                 import ray
