@@ -11,6 +11,10 @@ REPORTS = {
         "pytest_datasize.reports.formats.openmetrics",
         "write the numbers as OpenMetrics text",
     ),
+    "codequality": (
+        "pytest_datasize.reports.formats.code_quality",
+        "write what failed as GitLab's Code Quality JSON",
+    ),
 }
 """Option ``--datasize-NAME=PATH`` → module with ``write(path, run)`` and maybe ``check(path)``."""
 

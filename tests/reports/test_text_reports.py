@@ -1,6 +1,7 @@
 """Markdown, annotations, OpenMetrics, JUnit properties and the terminal, with odd names."""
 
 import copy
+import json
 import math
 import re
 
@@ -9,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support import ODD_NAMES, Terminal
 
 from pytest_datasize.plugin import junit
-from pytest_datasize.reports.formats import markdown, openmetrics, terminal
+from pytest_datasize.reports.formats import code_quality, markdown, openmetrics, terminal
 from pytest_datasize.reports.formats.text_plot import ASCII, UNICODE, plot
 from pytest_datasize.reports.publishers import github
 from pytest_datasize.reports.wording.explain import failure, headline
@@ -109,6 +110,30 @@ def test_metrics_are_read_by_prometheus(odd_run, judged, name):
         assert values == [float("inf") if r[field] is None else r[field] for r in judged]
     classes = {sample.labels.get("class") for sample in families["datasize_failed"].samples}
     assert classes == {None, terminal.one_line(name)}
+
+
+def test_gitlab_gets_what_failed_with_its_place(odd_run, judged):
+    failed = [one for one in odd_run["requirements"] if one["failed"]]
+    found = json.loads(code_quality.draw(odd_run))
+    assert len(found) == len(failed) > 2
+    for issue, record in zip(found, failed, strict=True):
+        assert set(issue) == {"description", "check_name", "fingerprint", "severity", "location"}
+        assert issue["severity"] == "major"
+        assert issue["location"]["path"] == (record["file"] or record["nodeid"].split("::")[0])
+        assert "\n" not in issue["description"]
+    assert len({issue["fingerprint"] for issue in found}) == len(found)
+    met = [one for one in judged if not one["failed"]]
+    assert json.loads(code_quality.draw({**odd_run, "requirements": met})) == []
+
+
+def test_a_gate_that_only_warns_is_minor_for_gitlab(odd_run, judged):
+    failed = next(one for one in judged if one["failed"])
+    warns = {**failed, "failed": False, "settings": {"level": "warning"}}
+    [issue] = json.loads(code_quality.draw({**odd_run, "requirements": [warns]}))
+    assert issue["severity"] == "minor"
+    changed = {**warns, "score_at_available": 0.123}
+    [again] = json.loads(code_quality.draw({**odd_run, "requirements": [changed]}))
+    assert again["fingerprint"] == issue["fingerprint"]
 
 
 def test_properties_name_requirement_metric_and_field(judged):

@@ -5,18 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pytest_datasize.reports.records.record_types import Record, RunContent
-from pytest_datasize.reports.records.selection import by_gate, is_condition, is_judged, warned
-from pytest_datasize.reports.records.text import one_line
-from pytest_datasize.reports.wording import explain
+from pytest_datasize.reports.records.selection import by_gate, warned
+from pytest_datasize.reports.wording.titles import text, title
 
 MOST_ANNOTATIONS = 10
 """GitHub shows at most this many errors of one step."""
-
-_TITLES = {
-    "unreachable": "Target out of reach",
-    "undecided": "Undecided: more certainty is required",
-    "sufficient": "More images needed than before",
-}
 
 
 def configured() -> bool:
@@ -56,32 +49,18 @@ def annotations(records: Sequence[Record], root: Path) -> Iterator[str]:
     shown = by_gate(record for record in records if record["failed"] or warned(record))
     shown.sort(key=lambda gate: not any(record["failed"] for record in gate))
     for number, gate in enumerate(shown[:MOST_ANNOTATIONS]):
-        title = _title(gate[0])
-        text = " ".join(_text(record) for record in gate)
+        name = title(gate[0])
+        said = " ".join(text(record) for record in gate)
         if number == MOST_ANNOTATIONS - 1 and len(shown) > MOST_ANNOTATIONS:
-            text += f" ({len(shown) - MOST_ANNOTATIONS} more gates, see the summary.)"
+            said += f" ({len(shown) - MOST_ANNOTATIONS} more gates, see the summary.)"
         properties = {
             "file": _from_workspace(root / gate[0]["file"]) if gate[0]["file"] else None,
             "line": gate[0]["line"],
-            "title": title,
+            "title": name,
         }
-        said = ",".join(f"{k}={_property(str(v))}" for k, v in properties.items() if v is not None)
+        where = ",".join(f"{k}={_property(str(v))}" for k, v in properties.items() if v is not None)
         kind = "error" if any(record["failed"] for record in gate) else "warning"
-        yield f"::{kind} {said}::{_data(text)}"
-
-
-def _title(record: Record) -> str:
-    if is_condition(record) and record["check"]["kind"] == "represents":
-        return "Not the right images"
-    if is_judged(record) and record["verdict"] in _TITLES:
-        return _TITLES[record["verdict"]]
-    if is_judged(record) or is_condition(record):
-        return "Not enough images"
-    return "Images could not be judged"
-
-
-def _text(record: Record) -> str:
-    return one_line(explain.sentence(record) if is_judged(record) else record["message"])
+        yield f"::{kind} {where}::{_data(said)}"
 
 
 def _annotates() -> bool:
