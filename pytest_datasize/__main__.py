@@ -10,6 +10,7 @@ from pytest_datasize import __version__
 from pytest_datasize.errors import DatasizeError
 
 COMMANDS = {
+    "init": ("pytest_datasize.reports.commands.init", "look at images and write a first gate"),
     "report": ("pytest_datasize.reports.commands.report", "draw reports from a result file"),
     "diff": ("pytest_datasize.reports.commands.diff", "compare two result files"),
     "history": ("pytest_datasize.reports.commands.history", "what earlier sessions found"),
