@@ -11,6 +11,10 @@ from pytest_datasize.errors import DatasizeError
 
 COMMANDS = {
     "init": ("pytest_datasize.reports.commands.init", "look at images and write a first gate"),
+    "backbones": (
+        "pytest_datasize.reports.commands.backbones",
+        "which backbone needs the fewest images, and what it costs",
+    ),
     "report": ("pytest_datasize.reports.commands.report", "draw reports from a result file"),
     "diff": ("pytest_datasize.reports.commands.diff", "compare two result files"),
     "history": ("pytest_datasize.reports.commands.history", "what earlier sessions found"),
