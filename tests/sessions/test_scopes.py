@@ -85,6 +85,7 @@ CHANGES = {
     "confidence": Change("0.9", {"confidence": "0.6"}),
     "second_look": Change("off"),
     "undecided": Change("warn"),
+    "level": Change("warning"),
     "trusted_range": Change("2"),
     "max_increase": Change("0.2"),
     "cost_per_image": Change("2"),
