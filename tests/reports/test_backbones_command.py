@@ -12,23 +12,23 @@ def data(tmp_path_factory):
 
 
 def test_a_row_for_each_backbone_with_weights_and_a_word_for_the_others(data, capsys):
-    names = ["tf_efficientnet_lite0", "no_such_net", "tf_efficientnet_lite1"]
+    names = ["tf_efficientnet_lite0", "no_such_net"]
     named = [word for name in names for word in ("--backbone", name)]
     assert main(["backbones", data, *named, "--image-size", "32", "--repeats", "3"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("no_such_net: left out: ")
-    header, *rows = said[1:4]
+    header, *rows = said[1:3]
     assert header.split()[:2] == ["backbone", "side"]
-    assert [row.split()[0] for row in rows] == ["tf_efficientnet_lite0", "tf_efficientnet_lite1"]
+    assert [row.split()[0] for row in rows] == ["tf_efficientnet_lite0"]
     assert all(row.split()[1] == "32" for row in rows)
     assert len({len(line) for line in (header, *rows)}) == 1
-    assert "accuracy with today's images" in said[4]
+    assert "accuracy with today's images" in said[3]
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nowhere"], "nowhere does not exist"),
+        (["nowhere"], "nowhere: no such file or folder"),
         ([None, "--metric", "acuracy", "--image-size", "32", "--repeats", "3"], "not acuracy"),
         ([None, "--target", "1.5", "--image-size", "32", "--repeats", "3"], "accuracy=1.5"),
         ([None, "--repeats", "0"], "repeats=0"),

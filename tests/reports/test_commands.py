@@ -25,7 +25,7 @@ def test_every_command_helps_and_names_a_missing_file(name, tmp_path, capsys):
         main([name, "--help"])
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    assert any(word in shown for word in ("RESULT.json", "OLD.json", "--store", "merge"))
+    assert any(word in shown for word in ("RESULT.json", "OLD.json", "--store", "merge", "DATA"))
     missing = str(tmp_path / "missing.json")
     special = {
         "diff": [missing, missing],

@@ -70,7 +70,7 @@ def test_what_a_check_calls_an_error_is_mended_first(repository, capsys):
 
 def test_a_folder_that_does_not_exist_is_named(repository, capsys):
     assert main(["init", "nowhere"]) == 2
-    assert "nowhere does not exist" in capsys.readouterr().err
+    assert "nowhere: no such file or folder" in capsys.readouterr().err
 
 
 def test_classes_of_very_different_size_are_judged_alike(repository, capsys):

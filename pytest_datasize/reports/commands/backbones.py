@@ -54,7 +54,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     from pytest_datasize.study.study import Study
 
     if not options.data.exists():
-        raise ReportError(f"{options.data} does not exist.")
+        raise ReportError(f"{options.data}: no such file or folder.")
     names = options.backbone or [name for name in weights.EMBEDDED if weights.has_package(name)]
     if not names:
         raise ReportError(

@@ -109,7 +109,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
     for path in (options.data, options.into):
         if not path.exists():
-            raise ReportError(f"{path} does not exist.")
+            raise ReportError(f"{path}: no such file or folder.")
     check = Study(str(options.data)).check()
     for line in described(check):
         say(line)
