@@ -46,16 +46,17 @@ def resolve(asked: str) -> torch.device:
 def gpu() -> tuple[bool, str]:
     """Return whether a CUDA GPU can be used, and why a present one cannot be.
 
-    The first call tries one: a driver that is too old, a GPU that another process holds alone, and
-    one that this build of torch has no kernels for show only then. Torch's own warning is part of
-    the reason, and is not issued: as an error, it would end gates that need no GPU.
+    The first call tries the GPU of this process. Only then does it show that the driver is too
+    old, that another process holds the GPU alone, or that this build of torch has no kernels for
+    it. Torch's own warning is part of the reason and is not issued: as an error, it would end gates
+    that need no GPU.
     """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         if not torch.cuda.is_available():
             return False, " ".join(str(said[-1].message).split())[:200] if said else ""
         try:
-            torch.ones(2, device="cuda").add(1).cpu()
+            torch.ones(2, device=_own_gpu()).add(1).cpu()
         except Exception as problem:  # CUDA's errors have many types
             return False, " ".join(str(problem).split())[:200]
     return True, ""
@@ -130,7 +131,9 @@ def describe(device: torch.device) -> str:
     """Return the product name of a device."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    if device.type == "cpu" and (problem := gpu()[1]):
+    # only if it was tried: a gate on the CPU must not take memory on a GPU
+    tried = gpu.cache_info().currsize > 0
+    if device.type == "cpu" and tried and (problem := gpu()[1]):
         return f"{device} (a GPU cannot be used: {problem})"
     return str(device)
 

@@ -60,30 +60,20 @@ def measured(
     # again: torch may have been imported only now, and its own defaults are not ours
     with own_settings(), current(context.device):
         try:
-            return _found(context, until, workers, known, keep)
+            embeddings: list[Embeddings] = []  # emptied below, to free memory while heads train
+            if context.options["strategy"] in EMBEDDING_STRATEGIES:
+                embeddings.append(_embedded_pool(context, workers))
+                key = context.evidence_key(context.family())
+            else:  # trials are cached one by one, for other sizes and repeats too
+                key = context.trials_key()
+            with context.claim(key, "measures the same"):
+                if found := known():
+                    return found
+                result = _measured(context, until, workers, embeddings)
+                keep(result)
+            return result
         finally:
             free_memory(context.device)
-
-
-def _found(
-    context: "StudyContext",
-    until: Callable[[StudyResult, float], bool] | None,
-    workers: "Dispatcher | None",
-    known: Callable[[], StudyResult | None],
-    keep: Callable[[StudyResult], None],
-) -> StudyResult:
-    embeddings: list[Embeddings] = []  # emptied below, to free memory while heads train
-    if context.options["strategy"] in EMBEDDING_STRATEGIES:
-        embeddings.append(_embedded_pool(context, workers))
-        key = context.evidence_key(context.family())
-    else:
-        key = context.trials_key()  # trials are cached one by one, for other sizes and repeats too
-    with context.claim(key, "measures the same"):
-        if found := known():
-            return found
-        result = _measured(context, until, workers, embeddings)
-        keep(result)
-    return result
 
 
 def _embedded_pool(context: "StudyContext", workers: "Dispatcher | None") -> Embeddings:

@@ -22,6 +22,7 @@ from pytest_datasize import Study
 from pytest_datasize.embedding import device
 from pytest_datasize.embedding import precision as precisions
 from pytest_datasize.store import Store
+from pytest_datasize.trials.heads import heads
 from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH
 from pytest_datasize.trials.strategies import fine_tuning, from_scratch
 
@@ -84,7 +85,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-def told(result: Any) -> dict[str, Any]:
+def summary(result: Any) -> dict[str, Any]:
     return {
         "scores": {name: np.asarray(one).tolist() for name, one in result.scores.items()}
         if "recall_per_class" not in result.scores
@@ -101,7 +102,7 @@ def both(options: dict[str, Any]) -> dict[str, Any]:
         made = dict(options)
         if callable(made.get("backbone")) and not isinstance(made["backbone"], torch.nn.Module):
             made["backbone"] = made["backbone"]()
-        return told(study(where, **made).run())
+        return summary(study(where, **made).run())
 
     cpu = of("cpu")
     with gpu():
@@ -111,22 +112,42 @@ def both(options: dict[str, Any]) -> dict[str, Any]:
 def on_the_device(strategy: str) -> dict[str, Any]:
     """A module that its user has put on the GPU."""
     with gpu():
-        return told(study("cuda", backbone=network().to("cuda"), strategy=strategy).run())
+        return summary(study("cuda", backbone=network().to("cuda"), strategy=strategy).run())
 
 
 def little_memory(strategy: str, images: int) -> dict[str, Any]:
     """A GPU with memory for few images at a time."""
     with gpu():
         Limits.images = images
-        found = told(study("cuda", strategy=strategy).run())
+        found = summary(study("cuda", strategy=strategy).run())
         return {**found, "refused": Limits.refused}
+
+
+def no_memory_for_heads() -> dict[str, Any]:
+    """No head fits into the memory of the GPU: all of them are fitted on the CPU."""
+    real, refused = heads.fit_batch, []
+
+    def full(pool: Any, labels: torch.Tensor, *rest: Any) -> Any:
+        if labels.device.type == "cuda":
+            refused.append(1)
+            raise RuntimeError("CUDA error: out of memory")
+        return real(pool, labels, *rest)
+
+    heads.fit_batch = full
+    try:
+        with gpu():
+            found = summary(study("cuda", precision="float32").run())
+    finally:
+        heads.fit_batch = real
+    cpu = summary(study("cpu", precision="float32").run())
+    return {"cuda": found["scores"], "cpu": cpu["scores"], "refused": len(refused)}
 
 
 def no_float64(strategy: str) -> dict[str, Any]:
     """A device without float64, as MPS is."""
     with gpu():
         Limits.float64 = False
-        return told(study("cuda", strategy=strategy).run())
+        return summary(study("cuda", strategy=strategy).run())
 
 
 def full_for_a_moment() -> dict[str, Any]:
@@ -142,9 +163,9 @@ def full_for_a_moment() -> dict[str, Any]:
     precisions._difference = full
     with tempfile.TemporaryDirectory() as folder, gpu():
         with Store(Path(folder)) as store:
-            first = told(study("cuda", store=store).run())
+            first = summary(study("cuda", store=store).run())
         with Store(Path(folder)) as store:
-            second = told(study("cuda", store=store, repeats=3).run())
+            second = summary(study("cuda", store=store, repeats=3).run())
     return {"first": first["precision"], "second": second["precision"]}
 
 
@@ -163,7 +184,7 @@ def overflow() -> dict[str, Any]:
     images, labels = shapes(100, noise=0.05)
     images[50:] = np.minimum(images[50:].astype(int) * 2, 255).astype(np.uint8)
     with gpu():
-        return told(study("cuda", backbone=Bright(), data=(images, labels)).run())
+        return summary(study("cuda", backbone=Bright(), data=(images, labels)).run())
 
 
 def main() -> None:

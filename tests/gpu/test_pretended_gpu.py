@@ -103,6 +103,13 @@ def test_full_memory_halves_what_goes_through_at_once(ran):
         assert found["refused"]
 
 
+def test_heads_without_memory_are_fitted_on_the_cpu(ran):
+    [found] = ran(["no_memory_for_heads"])
+    assert found["refused"] >= 6  # batches are halved first
+    pairs = zip(found["cuda"]["accuracy"], found["cpu"]["accuracy"], strict=True)
+    assert all(sum(a) / len(a) == pytest.approx(sum(b) / len(b), abs=0.1) for a, b in pairs)
+
+
 def test_a_device_without_float64_is_enough(ran):
     for found in ran(*(["no_float64", strategy] for strategy in STRATEGIES)):
         assert found["scores"]["accuracy"]

@@ -88,7 +88,10 @@ def test_what_requirements_share_stands_once_and_they_point_to_it(odd_run):
     judged = next(record for record in run["requirements"] if record["metric"])
     other = {**judged, "target": 0.1}
     model = {**judged, "backbone": "another_net"}
+    images = copy.deepcopy(judged)  # other images of the same name and number
+    images["classes"][0]["recall"] += 0.01
     run["requirements"] = [judged, other, model]
+    assert len(html_page.evidences([judged, other, model, images])) == 3
     text = html_page.draw(run)
     assert text.count("How the numbers were obtained") == 2
     assert text.count("Labels to look at") <= 2

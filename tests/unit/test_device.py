@@ -1,4 +1,4 @@
-"""Devices: a GPU that cannot be used is told and is no error."""
+"""Devices: a GPU that cannot be used is reported and is no error."""
 
 import warnings
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target",
         type=float,
         metavar="SCORE",
-        help="score whose images are told (default: what the first backbone reaches today)",
+        help="score to reach (default: what the first backbone reaches today)",
     )
     parser.add_argument(
         "--image-size", type=int, metavar="N", help="side of the input (default: each one's own)"

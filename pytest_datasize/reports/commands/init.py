@@ -115,7 +115,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         say(line)
     errors = [finding for level, finding in check.findings if level == "error"]
     if errors:
-        say("Nothing was written: mend what is marked as an error first.")
+        say("Nothing was written: correct what is marked as an error first.")
         return 1
     arguments, reason = _chosen(options, check)
     say(f"gate: {arguments} ({reason})")

@@ -163,14 +163,15 @@ def evidences(records: list[GateRecord]) -> list[Evidence]:
     """Group requirements by the images and the model that they were judged with."""
     groups: dict[str, list[tuple[int, GateRecord]]] = {}
     for number, record in enumerate(records, 1):
-        shared = [record.get(field) for field in _OF_EVIDENCE]
+        recalls = [(row["name"], row["images"], row["recall"]) for row in record["classes"]]
+        shared = [*(record.get(field) for field in _OF_EVIDENCE), recalls]
         groups.setdefault(json.dumps(shared), []).append((number, record))
     return [
         Evidence(
-            members[0][1],
-            next((advice for _, one in members if (advice := one.get("advice"))), None),
-            [number for number, _ in members],
-            weakest(members[0][1], MOST_CLASSES),
+            record=(shown := next((one for _, one in members if one.get("advice")), members[0][1])),
+            advice=shown.get("advice"),
+            gates=[number for number, _ in members],
+            classes=weakest(shown, MOST_CLASSES),
         )
         for members in groups.values()
     ]

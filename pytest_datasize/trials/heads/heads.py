@@ -84,7 +84,7 @@ def fit_heads(
         Called in the calling thread with the number of heads finished so far.
     on_head : callable, optional
         Called in the calling thread with the index of a task and its head, as soon as it is fitted:
-        what was handed over survives an interruption.
+        the caller can store it before an interruption.
 
     Returns
     -------

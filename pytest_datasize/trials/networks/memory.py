@@ -66,9 +66,10 @@ class Portions:
             self.most = portion // 2
             self.halvings += 1
             undo()
-            for kind in ("cuda", "mps"):
-                if getattr(torch, kind).is_available():
-                    free_memory(torch.device(kind))
+            if torch.cuda.is_available():
+                free_memory(torch.device("cuda"))
+            elif torch.backends.mps.is_available():
+                free_memory(torch.device("mps"))
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
