@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from features import digits, fashion
 
-from pytest_datasize.curve.metrics import accuracy
+from pytest_datasize.curve.metrics.classification import accuracy
 from pytest_datasize.embedding.backbone import load as load_backbone
 from pytest_datasize.images.content_hash import read_contents
 from pytest_datasize.images.image_set import ImageSet

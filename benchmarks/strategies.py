@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from pytest_datasize import Study
-from pytest_datasize.curve.metrics import accuracy
+from pytest_datasize.curve.metrics.classification import accuracy
 from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.backbone import load as load_backbone

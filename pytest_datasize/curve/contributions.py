@@ -9,13 +9,13 @@ metric of all their test images, and the influence of each image on that.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Contribute: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.floating]], NDArray[np.floating]]
-"""A metric of :mod:`pytest_datasize.curve.metrics` that returns one array."""
+Contribute: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.floating]]
+"""A metric of :mod:`pytest_datasize.curve.metrics`; of several classes, an array (C, m)."""
 
 MANY: Final = 30
 """Least test images per class for a split to be scored alone: with this number, a deviation from
@@ -24,10 +24,12 @@ the mean is too small by 2 %, and F1 is biased by less than that."""
 
 def contributions(
     contribute: Contribute,
-    labels: NDArray[np.int64],
+    truth: NDArray[Any],
     tested: Sequence[NDArray[np.int64]],
-    probabilities: Sequence[NDArray[np.floating]],
+    predicted: Sequence[NDArray[Any]],
+    shown: NDArray[np.bool_],
     unbiased: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> list[NDArray[np.floating]]:
     """Return one array per repeat whose mean is the repeat's score.
 
@@ -35,40 +37,48 @@ def contributions(
     ----------
     contribute
         A metric that returns one contribution per test image.
-    labels
-        Class of every image, shape (N,).
+    truth
+        True label of every image, N rows.
     tested
         Per repeat: rows of its test images.
-    probabilities
-        Per repeat: predictions for them, shape (m, C). There may be fewer repeats than in
-        ``tested``.
+    predicted
+        Per repeat: predictions for them, m rows. There may be fewer repeats than in ``tested``.
+    shown
+        Whether an image counts for a class, bool (N, C): small splits have few images of one.
     unbiased
         Whether the metric's mean over small splits is its value on many images, as for every
         average over images or pairs of images: the scores of the repeats are then their own, and
         only the deviations of the images come from all of them.
+    bounds
+        Range of the metric.
 
     Examples
     --------
-    >>> from pytest_datasize.curve.metrics import balanced_accuracy
+    >>> from pytest_datasize.curve.metrics.classification import balanced_accuracy
     >>> rows = [np.array([0, 2]), np.array([1, 3])]  # one image of each class in each split
     >>> hit, miss = np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([[0.1, 0.9], [0.1, 0.9]])
-    >>> found = contributions(balanced_accuracy, np.array([0, 0, 1, 1]), rows, [hit, miss])
+    >>> labels = np.array([0, 0, 1, 1])
+    >>> found = contributions(balanced_accuracy, labels, rows, [hit, miss], np.eye(2)[labels] > 0)
     >>> [values.tolist() for values in found]  # the images of class 0 differ, those of 1 do not
     [[1.25, 0.75], [0.25, 0.75]]
     """
-    pairs = [(labels[rows], p) for rows, p in zip(tested, probabilities, strict=False)]
-    alone = all(np.array_equal(rows, tested[0]) for rows in tested[1 : len(pairs)])
-    classes = probabilities[0].shape[1]
-    fewest = min(int(np.bincount(own, minlength=classes).min()) for own, _ in pairs)
+    rows = list(tested[: len(predicted)])
+    pairs = [(truth[own], p) for own, p in zip(rows, predicted, strict=True)]
+    alone = all(np.array_equal(own, rows[0]) for own in rows[1:])
+    fewest = min(int(shown[own].sum(axis=0).min()) for own in rows)
     if alone or fewest >= MANY:
         return [contribute(own, p) for own, p in pairs]
-    together = contribute(
-        np.concatenate([o for o, _ in pairs]), np.concatenate([p for _, p in pairs])
-    )
-    parts = np.split(together, np.cumsum([len(own) for own, _ in pairs])[:-1])
+    together = contribute(truth[np.concatenate(rows)], np.concatenate(list(predicted)))
+    parts = np.split(together, np.cumsum([len(own) for own in rows])[:-1], axis=-1)
     if not unbiased:
-        return [part + (np.clip(part.mean(), 0.0, 1.0) - part.mean()) for part in parts]
+        return [part + (np.clip(_mean(part), *bounds) - _mean(part)) for part in parts]
     return [
-        part + (contribute(own, p).mean() - part.mean())
+        part + (_mean(contribute(own, p)) - _mean(part))
         for part, (own, p) in zip(parts, pairs, strict=True)
     ]
+
+
+def _mean(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the score, or that of each class, (C, 1)."""
+    found: NDArray[np.floating] = values.mean(axis=-1, keepdims=values.ndim > 1)
+    return found

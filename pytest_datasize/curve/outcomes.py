@@ -101,6 +101,8 @@ def gather(
     pool: int,
     groups: NDArray[np.int64] | None = None,
     strata: NDArray[np.int64] | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    lower_is_better: bool = False,
 ) -> Outcomes:
     """Average the contributions of test images, per trial and per image.
 
@@ -122,6 +124,10 @@ def gather(
         Class of every row, if each repeat's test images have the classes' shares: the scores of the
         repeats then differ only by the luck within classes. Groups cannot be split like that, so
         classes are ignored with groups.
+    bounds
+        Range of the metric with its own sign; infinite for an open end.
+    lower_is_better
+        Whether the metric falls as models get better.
 
     Examples
     --------
@@ -136,11 +142,14 @@ def gather(
     >>> bool(patients.test_covariance[0, 0] > 2 * outcomes.test_covariance[0, 0])
     True
     """
+    sign = -1 if lower_is_better else 1
+    low, high = (-bounds[1], -bounds[0]) if lower_is_better else bounds
+    signed = [[sign * values for values in repeats] for repeats in contributions]
     shared = all(np.array_equal(part, tested[0]) for part in tested)
     rows = np.unique(np.concatenate(tested))
     places = [np.searchsorted(rows, part) for part in tested]
     means = np.empty((len(sizes), len(rows)))
-    for mean, repeats in zip(means, contributions, strict=True):
+    for mean, repeats in zip(means, signed, strict=True):
         sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
         # the whole pool with a fixed test set has one repeat, which tested all rows
         for values, place in zip(repeats, places, strict=False):
@@ -150,18 +159,20 @@ def gather(
     return Outcomes(
         sizes=sizes,
         scores=tuple(
-            tuple(float(np.clip(values.mean(), 0.0, 1.0)) for values in repeats)
-            for repeats in contributions
+            tuple(float(np.clip(values.mean(), low, high)) for values in repeats)
+            for repeats in signed
         ),
         n_test=len(rows),
-        test_covariance=_covariance(means, None if groups is None else groups[rows]),
+        test_covariance=_covariance(means, None if groups is None else groups[rows], low, high),
         split_variance=np.array(
             [
                 0.0 if shared else _split_variance(repeats, tested, groups, strata)
-                for repeats in contributions
+                for repeats in signed
             ]
         ),
         pool=pool,
+        bounds=(low, high),
+        sign=sign,
     )
 
 
@@ -220,19 +231,26 @@ def bare(
 
 
 def _covariance(
-    values: NDArray[np.floating], groups: NDArray[np.int64] | None
+    values: NDArray[np.floating], groups: NDArray[np.int64] | None, low: float, high: float
 ) -> NDArray[np.floating]:
     """Covariance between K mean scores over N images, (K, N) → (K, K), never exactly zero.
 
     Half an image that is always right and half of one that is always wrong are added (Jeffreys'
-    prior, when contributions are hits): a perfect score on few images proves little. With groups,
+    prior, when contributions are hits): a perfect score on few images proves little. Where a score
+    has an open end nothing is known of the worst image: one image with the mean deviation of all
+    sizes is added instead, which keeps the covariance above zero. With groups,
     the deviations are summed in each group first (the cluster-robust estimate of Liang & Zeger
     1986, with its correction for few groups), and half a group of average size is added.
     """
     n = values.shape[1]
     centred = values - values.mean(axis=1, keepdims=True)
-    right, wrong = 1.0 - values.mean(axis=1), values.mean(axis=1)
-    half = (np.outer(right, right) + np.outer(wrong, wrong)) / 2
+    if np.isfinite(high - low):
+        right, wrong = high - values.mean(axis=1), values.mean(axis=1) - low
+        half = (np.outer(right, right) + np.outer(wrong, wrong)) / 2
+    else:
+        deviation = centred.std(axis=1)
+        least = np.finfo(np.float64).eps * max(float(np.abs(values).max()), 1e-300)
+        half = np.outer(deviation, deviation) + least**2 * np.eye(len(values))
     correction = 1.0
     if groups is not None:
         centred, n_groups = _summed(centred, groups)

@@ -15,6 +15,7 @@ from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.trend import Trend
 from pytest_datasize.requirement.options import shown
+from pytest_datasize.requirement.tasks import of_class
 
 LEVEL = 0.9
 """Probability that an interval in a report contains the truth."""
@@ -114,7 +115,7 @@ class Judgement:
     def subject(self) -> str:
         """What is judged, such as ``accuracy 0.9`` or ``recall of 'rust' 0.7``."""
         if self.class_name is not None:
-            return f"recall of {shown(self.class_name)} {self.target:g}"
+            return f"{of_class(self.metric)} of {shown(self.class_name)} {self.target:g}"
         return f"{self.metric} {self.target:g}"
 
     @property

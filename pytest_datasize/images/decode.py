@@ -65,6 +65,57 @@ def decode(raw: Raw, max_pixels: int = MAX_PIXELS, depth: int = 16) -> Image.Ima
         raise UndecodableError(f"{type(problem).__name__}: {problem}") from None
 
 
+def decode_values(raw: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray[Any, Any]:
+    """Decode a mask: the values of its pixels as they are, int64 (H, W).
+
+    A palette gives its numbers, and three channels are one number, 65,536 red + 256 green + blue.
+
+    Raises
+    ------
+    UndecodableError
+        The file is not an image of whole numbers.
+    """
+    refuse_empty(raw)
+    try:
+        picture = _from_file(raw, max_pixels)
+        if picture.mode in ("RGBA", "LA"):
+            picture = picture.convert(picture.mode[:-1])
+        array = np.asarray(picture)
+    except UndecodableError:
+        raise
+    except MemoryError:
+        raise UndecodableError("not enough memory to decode it") from None
+    except Exception as problem:
+        raise UndecodableError(f"{type(problem).__name__}: {problem}") from None
+    if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
+        channels = array.astype(np.int64)
+        if (channels == channels[..., :1]).all():
+            array = channels[..., 0]  # a grey mask, saved in colours
+        else:
+            array = channels @ np.array([65_536, 256, 1])
+    if array.ndim != 2 or array.dtype.kind not in "biu":
+        raise UndecodableError(f"mode {picture.mode}; expected a mask of class numbers or colours")
+    return array.astype(np.int64)
+
+
+def size_of(raw: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return (width, height) of an image file as it is shown, from its header.
+
+    Raises
+    ------
+    UndecodableError
+        The file is not an image.
+    """
+    refuse_empty(raw)
+    picture = _opened(raw)
+    width, height = picture.size
+    try:
+        turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception:  # damaged EXIF data beside good pixels
+        turned = False
+    return (height, width) if turned else (width, height)
+
+
 def content_of(picture: Image.Image) -> str:
     """Return the hash of a decoded image's pixels, 32 hexadecimal digits.
 

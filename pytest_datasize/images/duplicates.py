@@ -52,7 +52,7 @@ def _first_of_each(images: ImageSet) -> tuple[list[int], tuple[Finding, ...]]:
         rows.setdefault(name, []).append(row)
     first, copies, contested = [], [], []
     for same in rows.values():
-        if len({int(images.labels[row]) for row in same}) > 1:
+        if any(images.identity(row) != images.identity(same[0]) for row in same[1:]):
             contested.append(" = ".join(images.name(row) for row in same[:3]))
         else:
             first.append(same[0])

@@ -117,10 +117,8 @@ def without_shared_groups(loaded: Loaded) -> Loaded:
         + (" ..." if len(names) > 3 else "")
     )
     kept = test.part(np.flatnonzero(~shared))
-    counts = np.bincount(kept.labels, minlength=len(test.classes))
-    if not counts.all():
-        name = test.classes[int(counts.argmin())]
-        raise DatasetError(f"{test.source}: no test image of class {name!r} is left; {text}.")
+    if gone := [name for name, count in kept.class_counts.items() if not count]:
+        raise DatasetError(f"{test.source}: no test image of class {gone[0]!r} is left; {text}.")
     found = Finding("group_leak", text, int(shared.sum()), tuple(map(one_line, names[:200])))
     return Loaded(replace(images, findings=(*images.findings, found)), kept)
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.targets.protocol import Shown, Targets
+from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION
 from pytest_datasize.requirement.versions import DECODING, text_of
 
 Raw = bytes | np.ndarray[Any, Any]
@@ -58,11 +60,15 @@ class Reading:
         Whether links and paths that leave the data set's own folder may be followed.
     max_pixels
         Largest width x height that is decoded.
+    task
+        What labels are, a name in :data:`pytest_datasize.requirement.tasks.TASKS`; ``auto`` where
+        the data say so.
     """
 
     group: Any = None
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
+    task: str = AUTO
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +104,8 @@ class ImageSet:
     classes
         Class names; a label is an index into them.
     labels
-        int64 array of shape (N,).
+        int64 array of shape (N,): class of each image. With ``targets``, their stratum: splits and
+        subsamples have the shares of the classes, or strata.
     read
         Index → the image before decoding. Called from several threads. This and the other
         functions can be pickled where they are methods or objects of module-level classes, so
@@ -127,6 +134,8 @@ class ImageSet:
         Largest width x height that is decoded; passed to ``decode``.
     depth
         Bits that the pixels of 16-bit images use, see :mod:`pytest_datasize.images.bit_depth`.
+    targets
+        Labels of another task than one class per image.
     """
 
     source: str
@@ -143,9 +152,43 @@ class ImageSet:
     near: NDArray[np.int64] | None = None
     max_pixels: int = MAX_PIXELS
     depth: int = 16
+    targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def task(self) -> str:
+        """What the labels are, a name in :data:`pytest_datasize.requirement.tasks.TASKS`."""
+        return CLASSIFICATION if self.targets is None else self.targets.task
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What images are counted by: classes, labels, or ranges of a number."""
+        return self.classes if self.targets is None else self.targets.names
+
+    @property
+    def membership(self) -> Shown:
+        """Whether an image counts for a name, bool (N, number of names)."""
+        if self.targets is not None:
+            return self.targets.membership
+        found: Shown = self.labels[:, None] == np.arange(len(self.classes))
+        return found
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """What metrics and heads take, one row per image: classes, unless a task has others."""
+        return self.labels if self.targets is None else self.targets.truth
+
+    @property
+    def amounts(self) -> dict[str, int] | None:
+        """Class name → number of objects or pixels; None where only images are counted."""
+        found = None if self.targets is None else self.targets.amounts
+        return None if found is None else dict(found)
+
+    def identity(self, row: int) -> Any:
+        """Return the label of an image as JSON data, equal for equal labels."""
+        return int(self.labels[row]) if self.targets is None else self.targets.identity(row)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -165,6 +208,7 @@ class ImageSet:
             groups=None if self.groups is None else self.groups[chosen],
             near=None if self.near is None else self.near[chosen],
             digests=tuple(self.digests[row] for row in chosen) if self.digests else (),
+            targets=None if self.targets is None else self.targets.part(chosen),
         )
 
     @cached_property
@@ -181,7 +225,10 @@ class ImageSet:
 
     @cached_property
     def class_counts(self) -> dict[str, int]:
-        """Class name → number of images."""
+        """Class name → number of images that show it; range of a number → images in it."""
+        if self.targets is not None:
+            shown = self.targets.membership.sum(axis=0).tolist()
+            return dict(zip(self.targets.names, shown, strict=True))
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
@@ -257,7 +304,8 @@ def labelled(values: Any, source: str) -> tuple[tuple[str, ...], NDArray[np.int6
     if array.ndim != 1 or isinstance(values, (str, bytes, Mapping, Set)):
         raise DatasetError(
             f"{source}: labels have shape {array.shape}; expected one label per image, shape (N,). "
-            "One-hot labels: pass labels.argmax(axis=1)."
+            "One-hot labels: pass labels.argmax(axis=1). Several labels per image as 0 and 1: "
+            "task='multilabel'; several numbers: task='regression'."
         )
     if array.dtype.kind in _NO_CLASSES:
         raise DatasetError(f"{source}: labels are {_NO_CLASSES[array.dtype.kind]}.")
@@ -273,7 +321,10 @@ def labelled(values: Any, source: str) -> tuple[tuple[str, ...], NDArray[np.int6
         if not np.isfinite(array).all():
             raise DatasetError(f"{source}: some labels are infinite.")
         if (array != np.round(array)).any():
-            raise DatasetError(f"{source}: labels are continuous numbers; expected classes.")
+            raise DatasetError(
+                f"{source}: labels are continuous numbers; expected classes. "
+                "To predict the numbers, set task='regression'."
+            )
         array = array.astype(np.int64)
     if array.dtype.kind == "i" and array.size and array.min() == -1 and len(np.unique(array)) > 2:
         raise DatasetError(
@@ -351,9 +402,10 @@ def _refuse_objects(values: Any, source: str) -> None:
             continue
         what = f"of shape {shape}" if shape else f"a {type(value).__name__}"
         hint = (
-            " One-hot labels: use their argmax; several labels per image are not judged yet."
+            " One-hot labels: use their argmax; several labels per image: task='multilabel'; a "
+            "mask (H, W) per image: task='segmentation'."
             if shape or isinstance(value, (list, tuple, set))
-            else " Boxes, masks and other targets are not judged yet: give the class of the image."
+            else " Objects, as {'boxes': (n, 4), 'labels': (n,)}, are for task='detection'."
         )
         raise DatasetError(
             f"{source}: the label of image {row} is {what}; expected one class per image, a text "
@@ -361,14 +413,40 @@ def _refuse_objects(values: Any, source: str) -> None:
         )
 
 
-def aligned(test: ImageSet, classes: tuple[str, ...]) -> ImageSet:
+def settled(images: ImageSet) -> ImageSet:
+    """Return the images with the strata of their targets, once all of them are known.
+
+    Raises
+    ------
+    DatasetError
+        There is nothing to learn from the targets.
+    """
+    if images.targets is None:
+        return images
+    targets = images.targets.settled(images.source)
+    classes, labels = targets.strata
+    return replace(images, targets=targets, classes=classes, labels=labels)
+
+
+def aligned(test: ImageSet, pool: ImageSet) -> ImageSet:
     """Express the labels of test images in the classes of the pool.
 
     Raises
     ------
     DatasetError
-        The test images have a class that the pool lacks, or lack one that it has.
+        The test images have a class that the pool lacks, or lack one that it has; or their labels
+        are of another task.
     """
+    if test.task != pool.task:
+        raise DatasetError(
+            f"{test.source}: labels are for {test.task}, those of {pool.source} for {pool.task}."
+        )
+    if test.targets is not None:
+        assert pool.targets is not None
+        targets = test.targets.aligned(pool.targets, test.source)
+        labels = targets.strata[1]
+        return replace(test, classes=pool.classes, labels=labels, targets=targets)
+    classes = pool.classes
     unknown = sorted(set(test.classes) - set(classes))
     if unknown:
         raise DatasetError(

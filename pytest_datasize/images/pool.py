@@ -14,7 +14,7 @@ from pytest_datasize.images.sources import load as sources
 from pytest_datasize.requirement.checks import level_of, must_decode, parse_levels
 from pytest_datasize.store import Store, key_of
 
-_OF_THE_READING = ("group", "allow_outside", "max_pixels")
+_OF_THE_READING = ("group", "allow_outside", "max_pixels", "task")
 
 
 class Pool:
@@ -121,8 +121,8 @@ class Pool:
             images, test = self.separated
             self._fingerprint = key_of(
                 [
-                    [images.classes, images.labels.tolist(), images.digests],
-                    [test.labels.tolist(), test.digests] if test else None,
+                    [*_labels(images), images.digests],
+                    [_labels(test)[1], test.digests] if test else None,
                     _renumbered(numbers(images, test)),
                     _renumbered(images.near),
                 ]
@@ -162,6 +162,14 @@ class Pool:
             self._on_progress("reading images", before + done, total)
 
         return read_contents(part, self._store, self._threads, tell)
+
+
+def _labels(images: ImageSet) -> tuple[Any, list[Any]]:
+    """Return the names of labels, and the label of each image."""
+    if images.targets is None:
+        return images.classes, images.labels.tolist()
+    names = [images.task, images.names]
+    return names, [images.identity(row) for row in range(len(images))]
 
 
 def _renumbered(groups: Any) -> list[int] | None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement import validators
 from pytest_datasize.requirement.registries import AUTO, ENGINES, STRATEGIES
+from pytest_datasize.requirement.tasks import TASKS
 
 
 class Scope(Enum):
@@ -85,6 +86,18 @@ class StudyOptions(TypedDict, total=False):
             validators.dataset,
             _DATASET,
             "held-out images; without it every repeat sets a stratified part aside",
+        ),
+    ]
+    task: Annotated[
+        str | None,
+        Option(
+            Scope.IMAGES,
+            validators.choice(AUTO, *TASKS),
+            f"one of: {AUTO}, {', '.join(TASKS)}",
+            "what the labels are: one class per image, a set of labels, numbers, masks or boxes "
+            "(auto: as the metrics or the data say)",
+            AUTO,
+            choices=(AUTO, *TASKS),
         ),
     ]
     group: Annotated[
@@ -600,12 +613,14 @@ TARGET = Option(
 
 
 def target_within(bounds: tuple[float, float]) -> Option:
-    """Return an option that checks targets of a trainer's own metric against its bounds."""
+    """Return an option that checks targets of a metric against its bounds."""
     low, high = bounds
+    above = f" above {low:g}" if low > float("-inf") else ""
+    below = f" below {high:g}" if high < float("inf") else ""
     return Option(
         Scope.VERDICT,
         validators.fraction(low, high),
-        f"a number above {low:g} and below {high:g}, as declared",
+        f"a number{above}{' and' if above and below else ''}{below}",
         "target",
     )
 

@@ -1,23 +1,7 @@
-"""Register the names that a gate may use: metrics, strategies, engines, data set formats.
+"""Register the names that a gate may use: strategies, engines, data set formats.
 
 Pure Python: imported at every pytest start.
 """
-
-METRICS: dict[str, str] = {
-    "accuracy": "pytest_datasize.curve.metrics:accuracy",
-    "balanced_accuracy": "pytest_datasize.curve.metrics:balanced_accuracy",
-    "f1_micro": "pytest_datasize.curve.metrics:f1_micro",
-    "f1_macro": "pytest_datasize.curve.metrics:f1_macro",
-    "auc": "pytest_datasize.curve.metrics:auc",
-    "recall_per_class": "pytest_datasize.curve.metrics:recall_per_class",
-}
-"""Metric name → ``module:function``; each scores in [0, 1], higher is better."""
-
-WORST_CLASS = "recall_per_class"
-"""The metric that is judged for each class separately."""
-
-RATIOS = ("f1_macro",)
-"""Metrics that are ratios of means, and therefore biased on few test images."""
 
 AUTO = "auto"
 """The strategy of a gate that tries several, the cheapest first."""

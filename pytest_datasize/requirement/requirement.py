@@ -12,7 +12,7 @@ from pytest_datasize.requirement.options import (
     shown,
     target_within,
 )
-from pytest_datasize.requirement.registries import METRICS
+from pytest_datasize.requirement.tasks import METRICS, ends
 
 
 class Requirement(NamedTuple):
@@ -21,7 +21,7 @@ class Requirement(NamedTuple):
     Attributes
     ----------
     targets
-        Metric name → score to reach, in (0, 1).
+        Metric name → score to reach, within the bounds of the metric.
     options
         The options that were given; the settings fill in the others.
     where
@@ -68,14 +68,14 @@ undecided, unfreeze, weights.
             for name, value in arguments.items()
             if name in OPTIONS
         }
-        declared = {**(options.get("direction") or {}), **(options.get("bounds") or {})}
+        bounds = options.get("bounds") or {}
+        declared = {**(options.get("direction") or {}), **bounds}
         targets = {}
         for name, value in arguments.items():
-            if name in METRICS:
-                targets[name] = TARGET.parse(name, value, where)
-            elif name in declared:
-                ends = (options.get("bounds") or {}).get(name, (0.0, 1.0))
-                targets[name] = target_within(ends).parse(name, value, where)
+            if name in METRICS or name in declared:
+                known = ends(name) if name in METRICS else bounds.get(name, (0.0, 1.0))
+                option = TARGET if known == (0.0, 1.0) else target_within(known)
+                targets[name] = option.parse(name, value, where)
             elif name in OPTIONS:
                 continue
             else:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pytest_datasize.requirement.registries import METRICS
+from pytest_datasize.requirement.tasks import METRICS, lower_is_better
 
 
 def integer(low: int, high: int | None = None) -> Callable[[Any], int]:
@@ -218,8 +218,9 @@ def direction(value: Any) -> dict[str, str]:
     for metric, way in value.items():
         if not isinstance(metric, str) or way not in ("higher", "lower"):
             raise ValueError
-        if metric in METRICS and way != "higher":
-            raise ValueError(f"higher {metric} is better")
+        if metric in METRICS and (way == "lower") != lower_is_better(metric):
+            known = "lower" if lower_is_better(metric) else "higher"
+            raise ValueError(f"{known} {metric} is better")
     return dict(value)
 
 
@@ -235,8 +236,8 @@ def bounds(value: Any) -> dict[str, tuple[float, float]]:
         high = float("inf") if ends[1] is None else float(ends[1])
         if not low < high:
             raise ValueError
-        if metric in METRICS and (low, high) != (0.0, 1.0):
-            raise ValueError(f"{metric} lies in 0 to 1")
+        if metric in METRICS and (low, high) != ends(metric):
+            raise ValueError(f"{metric} lies in {ends(metric)[0]:g} to {ends(metric)[1]:g}")
         found[metric] = (low, high)
     return found
 

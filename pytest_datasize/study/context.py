@@ -22,6 +22,7 @@ from pytest_datasize.requirement.registries import (
     EMBEDDING_STRATEGIES,
     LOCAL,
 )
+from pytest_datasize.requirement.tasks import TASKS
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.study import cache_keys
 from pytest_datasize.study.engines import Engines
@@ -204,6 +205,23 @@ class StudyContext:
         return {"images": {"number": number, "fingerprint": fingerprint}, "options": options}
 
     # -- inputs of trials -----------------------------------------------------------------------
+
+    @property
+    def task(self) -> str:
+        """What the labels are, a name in :data:`pytest_datasize.requirement.tasks.TASKS`.
+
+        Raises
+        ------
+        DatasetError
+            The data set cannot be read.
+        """
+        return self.pool.raw.images.task
+
+    @property
+    def embeds_images(self) -> bool:
+        """Whether trials see the embeddings of whole images."""
+        embeds = self.options["strategy"] in EMBEDDING_STRATEGIES
+        return embeds and TASKS[self.task].embeds_images
 
     def draw(self, images: ImageSet, test: ImageSet | None) -> Plan:
         """Draw the training and test images of each trial.

@@ -95,7 +95,7 @@ def work_of(
         plan=plan,
         image_sets=sets,
         labels=np.concatenate([part.labels for part in sets]),
-        n_classes=len(sets[0].classes),
+        n_classes=sets[0].truth.shape[1] if sets[0].targets else len(sets[0].classes),
         backbone=context.backbone.loaded,
         device=device,
         store=context.store,

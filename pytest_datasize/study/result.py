@@ -14,10 +14,10 @@ from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.outcomes import Outcomes, Scores
 from pytest_datasize.curve.self_check import Advice, advise
 from pytest_datasize.curve.verdict import TRUSTED_RANGE, Judgement, Verdict, judge
-from pytest_datasize.errors import TrainingError
+from pytest_datasize.errors import RequirementError, TrainingError
 from pytest_datasize.images.image_set import Finding
-from pytest_datasize.requirement.registries import METRICS, WORST_CLASS
 from pytest_datasize.requirement.requirement import Requirement
+from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS
 from pytest_datasize.trials.plan import MOST_TESTED
 
 if TYPE_CHECKING:
@@ -140,10 +140,10 @@ class StudyResult:
     n_trials, n_trials_planned
         Models trained, and models in the full plan.
     outcomes
-        Metric → scores of all trials and their sampling variance; for ``recall_per_class`` those
-        of the class with the lowest recall.
+        Metric → scores of all trials and their sampling variance; for a metric of single classes
+        those of the class with the worst score.
     class_outcomes
-        Class name → the same for its recall.
+        Metric of single classes → class name → the same for that class; the recall first.
     law
         Family of the curves.
     backbone, weights_source, weights_hash, image_size, precision, strategy, device, seed
@@ -160,6 +160,10 @@ class StudyResult:
         for other strategies.
     own_test
         Whether the test images are a data set of their own.
+    task
+        What the labels are, a name in :data:`pytest_datasize.requirement.tasks.TASKS`.
+    amounts
+        Class name → number of objects or pixels, where these are counted beside images.
     """
 
     source: str
@@ -175,7 +179,7 @@ class StudyResult:
     n_trials: int
     n_trials_planned: int
     outcomes: Mapping[str, Outcomes]
-    class_outcomes: Mapping[str, Outcomes]
+    class_outcomes: Mapping[str, Mapping[str, Outcomes]]
     law: str
     backbone: str
     weights_source: str
@@ -190,6 +194,8 @@ class StudyResult:
     features: str = ""
     own_test: bool = False
     splits: tuple[str, ...] = ()
+    task: str = CLASSIFICATION
+    amounts: Mapping[str, int] | None = None
 
     def __repr__(self) -> str:
         return (
@@ -245,10 +251,20 @@ class StudyResult:
         """Metric → learning curve, fitted on first access."""
         return _Fitted(self.outcomes, self.law)
 
+    @property
+    def recalls(self) -> Mapping[str, Outcomes]:
+        """Class name → scores of its recall; empty where classes are not scored."""
+        return next(iter(self.class_outcomes.values()), {})
+
     @cached_property
     def class_curves(self) -> Mapping[str, LearningCurve]:
         """Class name → learning curve of its recall."""
-        return _Fitted(self.class_outcomes, self.law)
+        return _Fitted(self.recalls, self.law)
+
+    @cached_property
+    def curves_by_class(self) -> Mapping[str, Mapping[str, LearningCurve]]:
+        """Metric of single classes → class name → learning curve."""
+        return {name: _Fitted(found, self.law) for name, found in self.class_outcomes.items()}
 
     @cached_property
     def grown_classes(self) -> ClassCurves | None:
@@ -257,7 +273,7 @@ class StudyResult:
             return None
         shift = self.findings["prior_shift"]
         return fit_classes(
-            self.class_outcomes,
+            self.recalls,
             np.array(self.findings["class_sizes"]),
             None if shift is None else np.array(shift),
         )
@@ -338,6 +354,19 @@ class StudyResult:
             A trainer returned other scores.
         """
         missing = [metric for metric in targets if metric not in self.outcomes]
+        task, own = TASKS[self.task], self.strategy == "own_training"
+        if missing and not own and missing[0] in task.metrics:
+            more = task.metrics[missing[0]].more_than
+            raise RequirementError(
+                f"{missing[0]} says nothing with {len(self.class_counts)} classes: it needs more "
+                f"than {more}."
+            )
+        if missing and not own:
+            raise RequirementError(
+                f"{missing[0]} is a metric of {' and '.join(METRICS[missing[0]])}, and the labels "
+                f"of {self.source} are {task.labels} (task {self.task}). Its metrics: "
+                f"{', '.join(task.metrics)}. Another task can be asked for with task=."
+            )
         if missing:
             raise TrainingError(
                 f"{self.backbone} scored {', '.join(sorted(self.outcomes))}, not "
@@ -350,8 +379,10 @@ class StudyResult:
         if judgement.class_name is None:
             metric = judgement.metric
             return advise(self.outcomes[metric], self.curves[metric], judgement)
-        name = judgement.class_name
-        return advise(self.class_outcomes[name], self.class_curves[name], judgement)
+        metric, name = judgement.metric, judgement.class_name
+        return advise(
+            self.class_outcomes[metric][name], self.curves_by_class[metric][name], judgement
+        )
 
     def _curves_of(self, metric: str) -> Mapping[Any, LearningCurve]:
-        return self.class_curves if metric == WORST_CLASS else {None: self.curves[metric]}
+        return self.curves_by_class.get(metric) or {None: self.curves[metric]}

@@ -1,5 +1,6 @@
 """Convert a study's result to plain JSON and back, without loss."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -12,8 +13,10 @@ from pytest_datasize.study.result import StudyResult
 def to_json(result: StudyResult) -> dict[str, Any]:
     """Return a result as JSON data; floats are read back unchanged."""
     plain = {field.name: getattr(result, field.name) for field in fields(result)}
-    for name in ("outcomes", "class_outcomes"):
-        plain[name] = {key: _outcomes_to_json(value) for key, value in plain[name].items()}
+    plain["outcomes"] = _table_to_json(plain["outcomes"])
+    plain["class_outcomes"] = {
+        metric: _table_to_json(classes) for metric, classes in plain["class_outcomes"].items()
+    }
     return plain
 
 
@@ -22,9 +25,19 @@ def from_json(plain: dict[str, Any]) -> StudyResult:
     given = dict(plain)
     for name in ("notes", "sizes", "splits"):
         given[name] = tuple(given[name])
-    for name in ("outcomes", "class_outcomes"):
-        given[name] = {key: _outcomes_from_json(value) for key, value in given[name].items()}
+    given["outcomes"] = _table_from_json(given["outcomes"])
+    given["class_outcomes"] = {
+        metric: _table_from_json(classes) for metric, classes in given["class_outcomes"].items()
+    }
     return StudyResult(**given)
+
+
+def _table_to_json(table: Mapping[str, Outcomes]) -> dict[str, Any]:
+    return {name: _outcomes_to_json(value) for name, value in table.items()}
+
+
+def _table_from_json(table: dict[str, Any]) -> dict[str, Outcomes]:
+    return {name: _outcomes_from_json(value) for name, value in table.items()}
 
 
 def _outcomes_to_json(outcomes: Outcomes) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.requirement.process_settings import own_settings
-from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES, STRATEGIES
+from pytest_datasize.requirement.registries import STRATEGIES
 from pytest_datasize.store import key_of
 from pytest_datasize.study.prepare import embedded, images_to_split, work_of
 from pytest_datasize.study.result import StudyResult
@@ -61,7 +61,7 @@ def measured(
     with own_settings(), current(context.device):
         try:
             embeddings: list[Embeddings] = []  # emptied below, to free memory while heads train
-            if context.options["strategy"] in EMBEDDING_STRATEGIES:
+            if context.embeds_images:
                 embeddings.append(_embedded_pool(context, workers))
                 key = context.evidence_key(context.family())
             else:  # trials are cached one by one, for other sizes and repeats too

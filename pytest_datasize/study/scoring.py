@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,14 @@ from pytest_datasize.curve.outcomes import Outcomes, bare, gather
 from pytest_datasize.embedding import device as devices
 from pytest_datasize.embedding.stages import last_layer
 from pytest_datasize.images.groups import numbers
-from pytest_datasize.requirement.registries import METRICS, RATIOS, WORST_CLASS
+from pytest_datasize.requirement.tasks import (
+    CLASSIFICATION,
+    METRICS,
+    TASKS,
+    Metric,
+    ends,
+    lower_is_better,
+)
 from pytest_datasize.study.findings import findings
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.stopping import looks
@@ -51,6 +58,8 @@ def measure(
     images, test, labels = work.image_sets[0], work.image_sets[1:], work.labels
     found: list[list[Any]] = [[] for _ in plan.sizes]
     remarks = [*notes, *([backbone.note] if backbone.note else [])]
+    if TASKS[work.task].assumes and options["trainer"] is None:
+        remarks.append(TASKS[work.task].assumes)
     done = unconverged = 0
     for stop in _looks(until, len(plan.repeats)):
         trials = strategy(work, (done, stop))
@@ -63,10 +72,8 @@ def measure(
             (_bare_outcomes(work, found), {}) if trials.scores else _outcomes(work, found)
         )
         if options["sampling"] == WITH_REPLACEMENT:
-            outcomes, by_class = (
-                _drawn_with_replacement(outcomes),
-                _drawn_with_replacement(by_class),
-            )
+            outcomes = _drawn_with_replacement(outcomes)
+            by_class = {name: _drawn_with_replacement(found) for name, found in by_class.items()}
         spent = {**trials.seconds, "outcomes": time.perf_counter() - start}
         for stage, seconds in spent.items():
             timings[stage] = timings.get(stage, 0.0) + seconds
@@ -100,11 +107,13 @@ def measure(
             seed=options["seed"],
             timings=timings,
             own_test=bool(test),
+            task=work.task,
+            amounts=images.amounts,
         )
         done = stop
         if until and until(result, stop / len(plan.repeats)):
             break
-    if by_class:  # a trainer's bare scores have no data on single images
+    if by_class and work.task == CLASSIFICATION:  # bare scores have no data on single images
         result = replace(result, findings=_findings(work, found))
     return result
 
@@ -145,74 +154,132 @@ def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
     }
 
 
-def _outcomes(work: Work, probabilities: Any) -> tuple[dict[str, Outcomes], dict[str, Outcomes]]:
-    """Return metric → outcomes, and class name → outcomes of its recall."""
-    images, labels, plan = work.image_sets[0], work.labels, work.plan
-    groups = numbers(*work.image_sets)
-    tested = [repeat.test for repeat in plan.repeats[: max(map(len, probabilities))]]
-    evidence = (plan.sizes, labels, tested, probabilities, len(images), groups)
-    outcomes = {
-        metric: metric_outcomes(metric, *evidence) for metric in METRICS if metric != WORST_CLASS
-    }
-    by_class = dict(zip(images.classes, class_outcomes(*evidence), strict=True))
-    outcomes[WORST_CLASS] = min(by_class.values(), key=lambda o: float(np.mean(o.scores[-1])))
+def _outcomes(
+    work: Work, predicted: Any
+) -> tuple[dict[str, Outcomes], dict[str, dict[str, Outcomes]]]:
+    """Return metric → outcomes, and metric of single classes → class name → outcomes."""
+    plan = work.plan
+    evidence = Scored(
+        sizes=plan.sizes,
+        truth=work.truth,
+        shown=np.concatenate([part.membership for part in work.image_sets]),
+        strata=work.labels,
+        tested=[repeat.test for repeat in plan.repeats[: max(map(len, predicted))]],
+        predicted=predicted,
+        pool=len(work.image_sets[0]),
+        groups=numbers(*work.image_sets),
+    )
+    names = work.image_sets[0].names
+    outcomes: dict[str, Outcomes] = {}
+    by_class: dict[str, dict[str, Outcomes]] = {}
+    for name, metric in TASKS[work.task].metrics.items():
+        if metric.of_class:
+            found = dict(zip(names, class_outcomes(metric, evidence), strict=True))
+            outcomes[name] = min(found.values(), key=lambda o: float(np.mean(o.scores[-1])))
+            by_class[name] = found
+        elif len(names) > metric.more_than:
+            outcomes[name] = metric_outcomes(metric, evidence)
     return outcomes, by_class
 
 
-def metric_outcomes(
-    metric: str,
-    sizes: tuple[int, ...],
-    labels: NDArray[np.int64],
-    tested: Sequence[NDArray[np.int64]],
-    probabilities: Sequence[Sequence[NDArray[np.floating]]],
-    pool: int,
-    groups: NDArray[np.int64] | None = None,
-) -> Outcomes:
-    """Return the outcomes of a metric over all classes.
+class Scored(NamedTuple):
+    """The predictions of all trials, and the truth.
 
-    Parameters
+    Attributes
     ----------
-    metric
-        A key of :data:`pytest_datasize.requirement.registries.METRICS`.
-    sizes, tested, pool, groups
+    sizes, tested, pool, groups, strata
         See :func:`pytest_datasize.curve.outcomes.gather`.
-    labels
-        Class of every row.
-    probabilities
+    truth
+        True label of every row, as the metrics of the task take it.
+    shown
+        Whether a row counts for a class, bool (N, C).
+    predicted
         Per size, per repeat: predictions for its test images. The whole pool with a fixed test set
         is trained once, so there are fewer repeats than test parts.
     """
-    contribute, unbiased = metric_function(metric), metric not in RATIOS
+
+    sizes: tuple[int, ...]
+    truth: NDArray[Any]
+    shown: NDArray[np.bool_]
+    strata: NDArray[np.int64]
+    tested: Sequence[NDArray[np.int64]]
+    predicted: Sequence[Sequence[NDArray[Any]]]
+    pool: int
+    groups: NDArray[np.int64] | None = None
+
+
+def metric_outcomes(metric: Metric, scored: Scored) -> Outcomes:
+    """Return the outcomes of a metric over all classes."""
+    contribute = function_of(metric)
     values = [
-        contributions(contribute, labels, tested, repeats, unbiased) for repeats in probabilities
+        contributions(
+            contribute,
+            scored.truth,
+            scored.tested,
+            repeats,
+            scored.shown,
+            not metric.ratio,
+            metric.bounds,
+        )
+        for repeats in scored.predicted
     ]
-    return gather(sizes, values, tested, pool, groups, labels)
+    return gather(
+        scored.sizes,
+        values,
+        scored.tested,
+        scored.pool,
+        scored.groups,
+        scored.strata,
+        metric.bounds,
+        metric.lower,
+    )
 
 
-def class_outcomes(
-    sizes: tuple[int, ...],
-    labels: NDArray[np.int64],
-    tested: Sequence[NDArray[np.int64]],
-    probabilities: Sequence[Sequence[NDArray[np.floating]]],
-    pool: int,
-    groups: NDArray[np.int64] | None = None,
-) -> list[Outcomes]:
-    """Return the outcomes of every class's recall; arguments as of :func:`metric_outcomes`."""
-    recalls = metric_function(WORST_CLASS)
-    hits = [
-        [recalls(labels[rows], p) for rows, p in zip(tested, repeats, strict=False)]
-        for repeats in probabilities
-    ]
+def class_outcomes(metric: Metric, scored: Scored) -> list[Outcomes]:
+    """Return the outcomes of a metric of single classes, one for each class."""
+    function, tested = function_of(metric), scored.tested
+    if metric.members:
+        values = [
+            [function(scored.truth[rows], p) for rows, p in zip(tested, repeats, strict=False)]
+            for repeats in scored.predicted
+        ]
+        rows_of = [
+            [rows[scored.shown[rows, label]] for rows in tested]
+            for label in range(scored.shown.shape[1])
+        ]
+    else:
+        values = [
+            contributions(
+                lambda truth, p: np.stack(function(truth, p)),
+                scored.truth,
+                tested,
+                repeats,
+                scored.shown,
+                not metric.ratio,
+                metric.bounds,
+            )
+            for repeats in scored.predicted
+        ]
+        rows_of = [list(tested)] * scored.shown.shape[1]
     return [
         gather(
-            sizes,
-            [[repeat[label] for repeat in repeats] for repeats in hits],
-            [rows[labels[rows] == label] for rows in tested],
-            pool,
-            groups,
+            scored.sizes,
+            [[repeat[label] for repeat in repeats] for repeats in values],
+            rows,
+            scored.pool,
+            scored.groups,
+            bounds=metric.bounds,
+            lower_is_better=metric.lower,
         )
-        for label in range(len(hits[0][0]))
+        for label, rows in enumerate(rows_of)
     ]
+
+
+def function_of(metric: Metric) -> Callable[..., Any]:
+    """Return the function of a metric."""
+    module, _, name = metric.function.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
 
 
 def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
@@ -226,8 +293,8 @@ def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
             [[repeat[metric] for repeat in repeats] for repeats in scores],
             tested,
             len(images),
-            bounds.get(metric, (0.0, 1.0)),
-            direction.get(metric) == "lower",
+            bounds.get(metric) or (ends(metric) if metric in METRICS else (0.0, 1.0)),
+            lower_is_better(metric) if metric in METRICS else direction.get(metric) == "lower",
         )
         for metric in sorted(scores[0][0])
     }
@@ -235,10 +302,3 @@ def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
 
 def _drawn_with_replacement(outcomes: dict[str, Outcomes]) -> dict[str, Outcomes]:
     return {name: replace(each, replacement=True) for name, each in outcomes.items()}
-
-
-def metric_function(metric: str) -> Callable[..., Any]:
-    """Return the function of a metric, from the table of metrics."""
-    module, _, name = METRICS[metric].partition(":")
-    function: Callable[..., Any] = getattr(import_module(module), name)
-    return function

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pytest_datasize.curve.seeds import Purpose
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.requirement.tasks import TASKS
 from pytest_datasize.trials.shuffle import Keys, Shuffle, as_shares
 
 
@@ -15,7 +16,10 @@ class GroupSplits:
     """Divides the groups of a data set into test parts of about the requested share.
 
     As without groups, 1 / ``fraction`` consecutive repeats test on different images. Every part
-    has images of every class; a class of few groups lends one to several parts.
+    has images of every class; a class of few groups lends one to several parts. Images with sets
+    of labels are divided in the same way, each as a group of its own: the greedy form of iterative
+    stratification (Sechidis et al. 2011, "On the stratification of multi-label data"), rare labels
+    first.
 
     Parameters
     ----------
@@ -35,14 +39,22 @@ class GroupSplits:
     def __init__(self, images: ImageSet, fraction: float, shuffle: Shuffle) -> None:
         assert images.groups is not None
         self._used, self._numbers = np.unique(images.groups, return_inverse=True)
-        self._counts = np.zeros((len(self._used), len(images.classes)))
-        np.add.at(self._counts, (self._numbers, images.labels), 1)
+        self._counts = np.zeros((len(self._used), len(images.names)))
+        rows, names = np.nonzero(images.membership)
+        np.add.at(self._counts, (self._numbers[rows], names), 1)
         alone = np.flatnonzero((self._counts > 0).sum(axis=0) < 2)
-        if alone.size:
+        if alone.size and len(self._used) == len(images):
+            name = images.names[alone[0]]
             raise DatasetError(
-                f"{images.source}: all images of class {images.classes[alone[0]]!r} are of one "
-                "group, which cannot be trained and tested on; at least 2 groups of every class "
-                "are needed."
+                f"{images.source}: {TASKS[images.task].label} {name!r} is in "
+                f"{int((self._counts[:, alone[0]] > 0).sum())} images; at least 3 are needed, to "
+                "train on 2 and test on 1."
+            )
+        if alone.size:
+            what = f"{TASKS[images.task].label} {images.names[alone[0]]!r}"
+            raise DatasetError(
+                f"{images.source}: all images of {what} are of one group, which cannot be trained "
+                f"and tested on; at least 2 groups of every {TASKS[images.task].label} are needed."
             )
         self._fraction, self._shuffle = fraction, shuffle.of_groups(self._numbers)
         self._folds = max(1, floor(1 / fraction + 1e-9))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pytest_datasize.curve.seeds import Purpose
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.requirement.tasks import TASKS
 from pytest_datasize.trials.group_splits import GroupSplits
 from pytest_datasize.trials.shuffle import Shuffle, as_shares, in_order
 
@@ -138,18 +139,17 @@ def draw(
         A class has too few images, or a size is not possible with the pool.
     """
     test_fraction = min(test_fraction, MOST_TESTED / max(len(images), 1))
-    if images.groups is not None:
-        return _grouped(
-            images, images.groups, n_fixed_test, sizes, repeats, test_fraction, sampling, seed
-        )
+    if images.groups is not None or _of_sets(images):
+        groups = np.arange(len(images)) if images.groups is None else images.groups
+        return _grouped(images, groups, n_fixed_test, sizes, repeats, test_fraction, sampling, seed)
     labels, n_classes = images.labels, len(images.classes)
     parts = [np.flatnonzero(labels == label) for label in range(n_classes)]
     held_out = [0 if n_fixed_test else max(1, round(len(p) * test_fraction)) for p in parts]
     for name, part, test in zip(images.classes, parts, held_out, strict=True):
         if len(part) - test < LEAST_PER_CLASS:
             raise DatasetError(
-                f"{images.source}: class {name!r} has {len(part)} images; at least "
-                f"{LEAST_PER_CLASS + max(test, 0)} are needed to train on {LEAST_PER_CLASS}"
+                f"{images.source}: {TASKS[images.task].label} {name!r} has {len(part)} images; at "
+                f"least {LEAST_PER_CLASS + max(test, 0)} are needed to train on {LEAST_PER_CLASS}"
                 + ("." if n_fixed_test else f" and test on {test}.")
             )
     available = len(labels) - sum(held_out)
@@ -181,8 +181,13 @@ def _grouped(
     sampling: str,
     seed: int,
 ) -> Plan:
-    """Draw the plan with whole groups on either side of every split."""
+    """Draw the plan with whole groups on either side of every split.
+
+    Images with sets of labels, each a group of its own, are drawn in the same way.
+    """
     labels, n_classes = images.labels, len(images.classes)
+    shown, sets = images.membership, _of_sets(images)
+    label = TASKS[images.task].label
     parts = [np.flatnonzero(labels == label) for label in range(n_classes)]
     rows = np.arange(len(labels), len(labels) + n_fixed_test)
     shuffle = Shuffle(images, seed)
@@ -190,21 +195,45 @@ def _grouped(
     drawn = []
     for repeat in range(repeats):
         test = splits.test(repeat) if splits else rows
-        left = [np.setdiff1d(part, test, assume_unique=True) for part in parts]
-        for name, part in zip(images.classes, left, strict=True):
-            if len(part) < LEAST_PER_CLASS:
+        left = shown.sum(axis=0) - (shown[test].sum(axis=0) if splits else 0)
+        for name, number in zip(images.names, left.tolist(), strict=True):
+            if number < LEAST_PER_CLASS:
+                whole = "whole groups" if images.groups is not None else "images"
                 raise DatasetError(
-                    f"{images.source}: with whole groups set aside for testing, class {name!r} is "
-                    f"left with {len(part)} images to train on; at least {LEAST_PER_CLASS} are "
-                    "needed. Collect more groups of it, or set a smaller test_fraction."
+                    f"{images.source}: with {whole} set aside for testing, {label} {name!r} is "
+                    f"left with {number} images to train on; at least {LEAST_PER_CLASS} are "
+                    f"needed. Collect more {whole.removeprefix('whole ')} of it, or set a smaller "
+                    "test_fraction."
                 )
-        drawn.append(Repeat(_order(parts, test, sampling, shuffle, repeat, groups), test))
+        order = _order(parts, test, sampling, shuffle, repeat, groups)
+        drawn.append(Repeat(_all_shown_first(order, shown) if sets else order, test))
     available = min(len(repeat.order) for repeat in drawn)
     drawn = [Repeat(repeat.order[:available], repeat.test) for repeat in drawn]
-    chosen = _sizes(sizes, available, n_classes, images.source)
+    chosen = _sizes(sizes, available, len(images.names), images.source)
     n_test = sum(len(repeat.test) for repeat in drawn) // len(drawn)
     differs = not n_fixed_test or sampling == WITH_REPLACEMENT
     return Plan(chosen, tuple(drawn), available, n_test, differs)
+
+
+def _of_sets(images: ImageSet) -> bool:
+    """Whether an image may count for several names, or for none."""
+    return images.targets is not None and bool((images.membership.sum(axis=1) != 1).any())
+
+
+def _all_shown_first(order: NDArray[np.int64], shown: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Move images to the front such that every name is shown by two of them, the rarest first."""
+    ordered = shown[order]
+    chosen: dict[int, None] = {}
+    counts = np.zeros(shown.shape[1], dtype=np.int64)
+    for name in np.argsort(ordered.sum(axis=0), kind="stable").tolist():
+        for place in np.flatnonzero(ordered[:, name]).tolist():
+            if counts[name] >= LEAST_PER_CLASS:
+                break
+            if place not in chosen:
+                chosen[place] = None
+                counts += ordered[place]
+    front = np.sort(np.array([*chosen], dtype=np.int64))
+    return np.concatenate([order[front], np.delete(order, front)])
 
 
 def _sizes(

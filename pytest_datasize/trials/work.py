@@ -17,7 +17,9 @@ from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.features import Features
 from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.requirement.tasks import CLASSIFICATION
 from pytest_datasize.store import Store
+from pytest_datasize.trials.networks.objective import Objective, objective_of
 from pytest_datasize.trials.plan import Plan, Repeat
 
 Progress = Callable[[str, int, int], None]
@@ -46,9 +48,9 @@ class Work:
     image_sets
         The pool, and after it the test images where given separately.
     labels
-        int64 array: labels of all images of all sets in order.
+        int64 array: classes of all images of all sets in order, or strata of other labels.
     n_classes
-        Number of classes; a label is below it.
+        Number of classes, or outputs of a model: labels, numbers.
     backbone
         The pretrained model and its preprocessing.
     device
@@ -93,6 +95,23 @@ class Work:
     on_trial: Callable[[int, int, Outcome], None] = lambda size, repeat, outcome: None
     device_name: str = ""
     made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """What the labels are, a name in :data:`pytest_datasize.requirement.tasks.TASKS`."""
+        return self.image_sets[0].task
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """True labels of all images of all sets in order, as the metrics of the task take them."""
+        if self.task == CLASSIFICATION:
+            return self.labels
+        return np.concatenate([images.truth for images in self.image_sets])
+
+    @property
+    def objective(self) -> Objective:
+        """What networks learn."""
+        return objective_of(self.task, self.truth, self.n_classes, len(self.image_sets[0]))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pytest_datasize.curve.contributions import contributions
-from pytest_datasize.curve.metrics import accuracy, auc, balanced_accuracy, f1_macro
+from pytest_datasize.curve.metrics.classification import accuracy, auc, balanced_accuracy, f1_macro
 from pytest_datasize.curve.outcomes import gather
 
 MEMBERS = (100, 60, 10)  # the last class has two images in each of five test parts

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from pytest_datasize.requirement.registries import METRICS
+from pytest_datasize.requirement.tasks import METRICS
 from pytest_datasize.study.scoring import metric_function
 
 REFERENCE = {

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_datasize import RequirementError, datasize
 from pytest_datasize.requirement.options import OPTIONS
-from pytest_datasize.requirement.registries import METRICS
+from pytest_datasize.requirement.tasks import METRICS
 from pytest_datasize.requirement.requirement import Requirement
 
 RIGHT = {

@@ -13,7 +13,6 @@ import numpy as np
 
 from pytest_datasize.curve.advice.class_curves import ClassCurves
 from pytest_datasize.curve.laws import FloatArray
-from pytest_datasize.requirement.registries import WORST_CLASS
 
 FURTHEST: Final = 16.0
 """A path ends at this multiple of today's images; beyond, a projection is too uncertain to plan."""
@@ -27,7 +26,7 @@ _FEW: Final = slice(None, None, 4)
 Combine = Callable[[FloatArray], FloatArray]
 
 SCORES: Final[Mapping[str, Combine]] = {
-    WORST_CLASS: lambda recalls: recalls.min(axis=-1),
+    "recall_per_class": lambda recalls: recalls.min(axis=-1),
     "balanced_accuracy": lambda recalls: recalls.mean(axis=-1),
 }
 """Metric → its score from the recalls of the classes (..., C).

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import ImageSet, Loaded, Reading, labelled
+from pytest_datasize.images.image_set import ImageSet, Loaded, Reading
 from pytest_datasize.images.steady import steady
+from pytest_datasize.images.targets.read import described
 
 
 def accepts(value: Any) -> bool:
@@ -18,12 +19,15 @@ def accepts(value: Any) -> bool:
 def load(value: Any, reading: Reading) -> Loaded:
     """Take images of shape (N, H, W) or (N, H, W, C) and N labels; nothing is copied.
 
+    Labels are classes (N,), sets as (N, L) of 0 and 1 or lists of labels, numbers (N,) or (N, K),
+    or masks (N, H, W).
+
     A torch tensor may also have its channels first, (N, C, H, W).
 
     Raises
     ------
     DatasetError
-        Shapes do not fit, or labels are not classes.
+        Shapes do not fit, or labels are not those of a task.
     """
     images, labels = value
     if len(images.shape) not in (3, 4):
@@ -37,10 +41,12 @@ def load(value: Any, reading: Reading) -> Loaded:
         )
     if len(images) != len(labels):
         raise DatasetError(f"{source}: {len(images)} images but {len(labels)} labels.")
-    classes, indices = labelled(labels, source)
+    found = described(labels, source, reading.task)
     array = _Array(images)
     read = steady(array.read, array.name, len(images))  # a lazy array may compute them each time
-    return Loaded(ImageSet(source, classes, indices, read=read, name=array.name))
+    return Loaded(
+        ImageSet(source, **found.fields, read=read, name=array.name, findings=found.findings)
+    )
 
 
 @dataclass(frozen=True, eq=False)

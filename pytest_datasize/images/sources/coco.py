@@ -1,15 +1,22 @@
-"""Source: COCO annotations (one JSON per part) whose images each show one category."""
+"""Source: COCO annotations (one JSON per part): categories, boxes, polygons and run lengths."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.decode import size_of
+from pytest_datasize.images.findings import refuse
 from pytest_datasize.images.image_set import ImageSet, Loaded, Reading
 from pytest_datasize.images.sources.files import Boundary, Files, content, of_files
-from pytest_datasize.images.sources.manifest import left_out
+from pytest_datasize.images.sources.manifest import empty_targets, left_out, several_labels
 from pytest_datasize.images.sources.parts import kind, split
+from pytest_datasize.images.targets.boxes import Boxes
+from pytest_datasize.images.targets.masks import Masks
+from pytest_datasize.images.targets.outlines import BACKGROUND, Outlined, outline_of
+from pytest_datasize.images.targets.read import Described, described, of_targets
+from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION
 
 _SECTIONS = ("images", "annotations", "categories")
 
@@ -22,7 +29,7 @@ def accepts(value: Any) -> bool:
 
 
 def load(value: Path, reading: Reading) -> Loaded:
-    """Read annotations; an image's label is the category of its annotations.
+    """Read annotations, as the task asks: one category, all categories, boxes or masks.
 
     Images are searched beside the JSON file, in ``images/``, and in folders named as its last
     word says (``instances_train2017.json``: ``train2017/``).
@@ -73,37 +80,136 @@ def _part(file: Path) -> str:
 def _read(path: Path, root: Path, reading: Reading) -> ImageSet:
     source = f"COCO annotations {path}"
     images, annotations, categories = _sections(path, source)
-    labels: dict[Any, set[str]] = {}
+    objects: dict[Any, list[Any]] = {}
     for entry in annotations:
         image, category = _needed(entry, "image_id", source), _needed(entry, "category_id", source)
         if category not in categories:
             raise DatasetError(f"{source}: category_id {category!r} is not among the categories.")
-        labels.setdefault(image, set()).add(categories[category])
-    folder = _folder_of_images(path, root, [str(name) for name in images.values()], source)
+        objects.setdefault(image, []).append(entry)
+    names = [str(entry.name) for entry in images.values()]
+    folder = _folder_of_images(path, root, names, source)
     boundary = Boundary(root, reading.allow_outside)
+    if reading.task in (AUTO, CLASSIFICATION):
+        return _classes(images, objects, categories, folder, boundary, source)
+    found, absent, empty = [], [], []
+    for number, entry in images.items():
+        if boundary.check(folder / entry.name).is_file():
+            found.append(number)
+            if not objects.get(number):
+                empty.append(entry.name)
+        else:
+            absent.append(entry.name)
+    findings = (
+        *left_out(absent, source, "files that are not there", "missing_files"),
+        *empty_targets(empty, source),
+    )
+    files = Files([folder / images[number].name for number in found], base=folder)
+    shown = [objects.get(number, []) for number in found]
+
+    def describe() -> Described:
+        if reading.task == "multilabel":
+            names = [[categories[entry["category_id"]] for entry in entries] for entries in shown]
+            return described(names, source, reading.task)
+        if reading.task == "detection":
+            return of_targets(_boxes(shown, categories, source), reading.task)
+        if reading.task == "segmentation":
+            sizes = [
+                images[number].size or size_of(files.read(row)) for row, number in enumerate(found)
+            ]
+            return of_targets(_masks(shown, categories, sizes, source), reading.task)
+        raise DatasetError(f"{source}: it has no labels for task={reading.task!r}.")
+
+    return of_files(source, files, describe, findings)
+
+
+def _classes(
+    images: "dict[Any, _Entry]",
+    objects: dict[Any, list[Any]],
+    categories: dict[Any, str],
+    folder: Path,
+    boundary: Boundary,
+    source: str,
+) -> ImageSet:
+    """Read images whose annotations all name one category."""
     paths, values = [], []
     absent, unlabelled, several = [], [], []
-    for number, name in images.items():
-        file = boundary.check(folder / str(name))
-        mine = labels.get(number, set())
+    for number, entry in images.items():
+        file = boundary.check(folder / entry.name)
+        mine = {categories[found["category_id"]] for found in objects.get(number, [])}
         if not mine:
-            unlabelled.append(str(name))
+            unlabelled.append(entry.name)
         elif len(mine) > 1:
-            several.append(f"{name} ({', '.join(sorted(mine)[:3])})")
+            several.append(f"{entry.name} ({', '.join(sorted(mine)[:3])})")
         elif not file.is_file():
-            absent.append(str(name))
+            absent.append(entry.name)
         else:
             paths.append(file)
             values.append(next(iter(mine)))
     findings = (
-        *left_out(several, source, "images of several categories", "several_labels"),
+        *several_labels(several, source, "categories"),
         *left_out(unlabelled, source, "images without a label", "missing_labels"),
         *left_out(absent, source, "files that are not there", "missing_files"),
     )
-    return of_files(source, Files(paths, base=folder), values, findings)
+    if not paths:
+        refuse(findings, {})
+    files = Files(paths, base=folder)
+    return of_files(source, files, lambda: described(values, source, CLASSIFICATION), findings)
 
 
-def _sections(path: Path, source: str) -> tuple[dict[Any, Any], list[Any], dict[Any, str]]:
+def _boxes(shown: list[list[Any]], categories: dict[Any, str], source: str) -> Boxes:
+    """Return the boxes of images; those of crowds, of several objects, are left out."""
+    found: list[list[tuple[str, list[float]]]] = []
+    for entries in shown:
+        image: list[tuple[str, list[float]]] = []
+        for entry in entries:
+            if entry.get("iscrowd"):
+                continue
+            box = entry.get("bbox")
+            numbers = isinstance(box, list) and len(box) == 4
+            if not numbers or not all(isinstance(v, (int, float)) for v in box or ()):
+                raise DatasetError(
+                    f"{source}: an annotation of image {entry['image_id']!r} has no `bbox` of four "
+                    "numbers. Of images without boxes set task='multilabel'."
+                )
+            x, y, width, height = map(float, box or ())
+            if width > 0 and height > 0:
+                image.append((categories[entry["category_id"]], [x, y, x + width, y + height]))
+        found.append(image)
+    return Boxes.of(found)
+
+
+def _masks(
+    shown: list[list[Any]],
+    categories: dict[Any, str],
+    sizes: list[tuple[int, int]],
+    source: str,
+) -> Masks:
+    """Draw masks from polygons and run lengths, large objects first."""
+    names = sorted(set(categories.values()) - {BACKGROUND})
+    number = {name: place for place, name in enumerate(names, 1)} | {BACKGROUND: 0}
+    outlines = []
+    for entries in shown:
+        image = []
+        for entry in sorted(entries, key=lambda entry: -float(entry.get("area") or 0.0)):
+            where = f"{source}: an annotation of image {entry['image_id']!r}"
+            if not entry.get("segmentation"):
+                raise DatasetError(f"{where} has no `segmentation`; set task='detection'.")
+            category = number[categories[entry["category_id"]]]
+            if outline := outline_of(category, entry["segmentation"], where):
+                image.append(outline)
+        outlines.append(image)
+    named = {0: BACKGROUND} | {place: name for name, place in number.items() if place}
+    return Masks.of(Outlined(outlines, sizes), len(shown), named, source=source)
+
+
+class _Entry(NamedTuple):
+    """An image: its file, and (width, height) where the annotations say it."""
+
+    name: str
+    size: tuple[int, int] | None
+
+
+def _sections(path: Path, source: str) -> tuple[dict[Any, _Entry], list[Any], dict[Any, str]]:
     raw = content(path)
     try:
         data = json.loads(raw.decode("utf-8-sig"))
@@ -123,7 +229,10 @@ def _sections(path: Path, source: str) -> tuple[dict[Any, Any], list[Any], dict[
         if not isinstance(name, str) or not name or "\0" in name or len(name) > 4096:
             raise DatasetError(f"{source}: file_name {str(name)[:60]!r} is not a path.")
         # written under Windows; elsewhere a backslash in a name is so rare that "/" is meant
-        images[number] = name.replace("\\", "/")
+        sides = entry.get("width"), entry.get("height")
+        known = all(isinstance(side, int) and side > 0 for side in sides)
+        size = (int(sides[0] or 0), int(sides[1] or 0)) if known else None
+        images[number] = _Entry(name.replace("\\", "/"), size)
     categories = {
         _needed(entry, "id", source): str(_needed(entry, "name", source))
         for entry in data["categories"]

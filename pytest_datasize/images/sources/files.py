@@ -3,14 +3,14 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import Finding, ImageSet, few, file_stamp, labelled, one_line
+from pytest_datasize.images.image_set import Finding, ImageSet, few, file_stamp, one_line
 from pytest_datasize.images.sources.suffixes import SUFFIXES
+from pytest_datasize.images.targets.read import Described
 from pytest_datasize.images.undecodable import UnreadableError
 
 MOST_BYTES = 1 << 30
@@ -84,7 +84,7 @@ class Files:
 def of_files(
     source: str,
     files: Files,
-    values: Sequence[Any],
+    describe: Callable[[], Described],
     findings: tuple[Finding, ...],
 ) -> ImageSet:
     """Return the image set of files whose labels are given separately.
@@ -93,26 +93,27 @@ def of_files(
     ----------
     source
         Description for messages.
-    files, values
-        The files and their labels, strings or numbers.
+    files
+        The files.
+    describe
+        Returns their labels; called only if there are files.
     findings
         What was found about them and about those left out.
 
     Raises
     ------
     DatasetError
-        There are none, or labels are no classes.
+        There are none, or labels are not those of a task.
     """
-    if not len(values):
+    if not len(files.paths):
         raise DatasetError(f"{source}: there are no images. {'; '.join(f.text for f in findings)}")
-    classes, labels = labelled(values, source)
+    labels = describe()
     return ImageSet(
         source=source,
-        classes=classes,
-        labels=labels,
+        **labels.fields,
         read=files.read,
         name=files.name,
-        findings=findings,
+        findings=(*findings, *labels.findings),
         stamp=files.stamp,
         key=files.key,
     )

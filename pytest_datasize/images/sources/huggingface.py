@@ -18,7 +18,6 @@ from pytest_datasize.images.image_set import (
     Reading,
     file_stamp,
     is_missing,
-    labelled,
     one_line,
 )
 from pytest_datasize.images.sampling import spread
@@ -28,6 +27,7 @@ from pytest_datasize.images.sources.files import content
 from pytest_datasize.images.sources.manifest import left_out
 from pytest_datasize.images.sources.parts import split
 from pytest_datasize.images.steady import LABELS_COMPARED
+from pytest_datasize.images.targets.read import described
 from pytest_datasize.images.undecodable import UnreadableError
 
 _ON_DISK = ("dataset_dict.json", "state.json")
@@ -102,18 +102,18 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
     if not rows:
         raise DatasetError(f"{source}: there are no images with labels.")
     findings += _transform(dataset, label, values, source)
-    classes, labels = labelled([values[row] for row in rows], source)
-    if names is not None:
-        classes = tuple(names[int(number)] for number in classes)
+    found = described([values[row] for row in rows], source, reading.task)
+    labels = found.fields
+    if names is not None and found.targets is None:
+        labels["classes"] = tuple(names[int(number)] for number in found.classes)
     column = _Column(plain, image, source, _whole_stamp(dataset))
     chosen = np.array(rows, dtype=np.int64)
     images = ImageSet(
         source=source,
-        classes=classes,
-        labels=labels,
+        **labels,
         read=Chosen(column.read, chosen),
         name=Chosen(column.name, chosen),
-        findings=findings,
+        findings=(*findings, *found.findings),
         stamp=Chosen(column.stamp, chosen),
     )
     if group is None:

@@ -25,6 +25,7 @@ from pytest_datasize.images.image_set import (
     SafeName,
     aligned,
     one_line,
+    settled,
 )
 
 __all__ = ["SOURCES", "ImageSet", "Loaded", "Reading", "load"]
@@ -75,19 +76,19 @@ def load(
     for part in (images, test):
         if part is not None:
             refuse(part.findings, levels or {})
-    if len(images.classes) < 2:
+    if images.targets is None and len(images.classes) < 2:
         reasons = " ".join(f.text for f in images.findings if f.check == "empty_class")
         raise DatasetError(
             f"{images.source}: only one class ({images.classes[0]!r}); a score needs at least two. "
             f"{reasons}".rstrip()
         )
-    images = with_depth(grouped(images, how.group))
+    images = with_depth(grouped(settled(images), how.group))
     if test is None:
         return Loaded(_safe(images, how))
     test = replace(test, depth=images.depth)
     if isinstance(how.group, str) or callable(how.group):
         test = grouped(test, how.group)
-    test = aligned(test, images.classes)
+    test = aligned(test, images)
     images = replace(images, findings=(*images.findings, *test.findings))
     return without_shared_groups(Loaded(_safe(images, how), _safe(replace(test, findings=()), how)))
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import Finding, Loaded, Reading, few, is_missing, one_line
 from pytest_datasize.images.sources import tables
 from pytest_datasize.images.sources.files import Boundary, Files, of_files
+from pytest_datasize.images.sources.label_columns import label_columns
 from pytest_datasize.images.sources.parts import by_part, kind, split
+from pytest_datasize.images.targets.mask_files import read_mask_files
+from pytest_datasize.images.targets.read import Described, described, of_targets
 
 _EXPECTED = (
     "Expected a column of paths ({paths}) and one of labels ({labels}), and perhaps one of "
@@ -63,6 +67,25 @@ def left_out(names: Sequence[str], source: str, what: str, check: str) -> tuple[
     return (Finding(check, text, len(names), tuple(map(one_line, names[:200]))),)
 
 
+def empty_targets(names: Sequence[str], source: str) -> tuple[Finding, ...]:
+    """Report images that show nothing, which are data, too."""
+    if not names:
+        return ()
+    shown = few([one_line(name) for name in names])
+    text = f"{len(names)} images in {source} show nothing that is labelled: {shown}"
+    return (Finding("layout", text, len(names), tuple(map(one_line, names[:200]))),)
+
+
+def several_labels(names: Sequence[str], source: str, what: str) -> tuple[Finding, ...]:
+    """Report images with several labels where one per image is asked for."""
+    found = left_out(names, source, f"images of several {what}", "several_labels")
+    hint = (
+        ". Say what is to be judged: task='detection' (boxes), 'multilabel' (which labels an image "
+        "shows) or 'segmentation' (masks)"
+    )
+    return tuple(replace(finding, text=finding.text + hint) for finding in found)
+
+
 def _in_folder(folder: Path) -> list[Path]:
     """Tables directly in a folder that have a column of paths and one of labels."""
     if not folder.is_dir():
@@ -74,7 +97,8 @@ def _in_folder(folder: Path) -> list[Path]:
                 columns = tables.columns(path)
             except DatasetError:
                 continue  # some other table
-            if tables.column(columns, tables.PATHS) and tables.column(columns, tables.LABELS):
+            labels = (*tables.LABELS, *tables.MASKS)
+            if tables.column(columns, tables.PATHS) and tables.column(columns, labels):
                 found.append(path)
     return found
 
@@ -82,45 +106,59 @@ def _in_folder(folder: Path) -> list[Path]:
 def _read(path: Path, root: Path, reading: Reading) -> Loaded:
     source = f"manifest {path}"
     table = tables.read(path)
-    place, label = tables.column(table, tables.PATHS), tables.column(table, tables.LABELS)
-    if place is None or label is None:
-        raise DatasetError(
-            f"{source}: columns {', '.join(map(one_line, table)) or '(none)'}. {_EXPECTED}"
-        )
+    place = tables.column(table, tables.PATHS)
     split_column = tables.column(table, tables.SPLITS)
     group_column = of_column(reading.group, tuple(table), source)
     boundary = Boundary(root, reading.allow_outside)
+    labels = None
+    if place is not None:
+        others = {place, split_column, group_column}
+        labels = label_columns(table, place, others, reading.task, source)
+    if place is None or labels is None:
+        raise DatasetError(
+            f"{source}: columns {', '.join(map(one_line, table)) or '(none)'}. {_EXPECTED}"
+        )
     kept, paths = [], []
     absent, unlabelled = [], []
-    for row, (text, value) in enumerate(zip(table[place], table[label], strict=True)):
-        if not isinstance(text, str) or not text.strip() or "\0" in text:
-            raise DatasetError(f"{source}: entry {row + 1} has no path (found {text!r}).")
-        file = _placed(text.strip(), path.parent, boundary, source)
-        if isinstance(value, (dict, list)):
-            raise DatasetError(
-                f"{source}: the label of {one_line(text)} is a {type(value).__name__}; expected "
-                "one class per image."
-            )
-        if is_missing(value):
+    for number, (row, value) in enumerate(zip(labels.rows, labels.values, strict=True)):
+        text = table[place][row]
+        file = _file(text, row, path.parent, boundary, source)
+        if is_missing(value) and reading.task != "multilabel":
             unlabelled.append(text)
         elif not file.is_file():
             absent.append(text)
         else:
-            kept.append(row)
+            kept.append(number)
             paths.append(file)
     findings = (
         *left_out(unlabelled, source, "images without a label", "missing_labels"),
         *left_out(absent, source, "files that are not there", "missing_files"),
     )
-    values = [table[label][row] for row in kept]
-    values = [value.strip() if isinstance(value, str) else value for value in values]
-    keys = [str(table[place][row]) for row in kept]
-    images = of_files(source, Files(paths, keys), values, findings)
+    rows = [labels.rows[number] for number in kept]
+    values = [labels.values[number] for number in kept]
+
+    def describe() -> Described:
+        if labels.task == "segmentation":
+            pairs = zip(values, rows, strict=True)
+            masks = [_file(text, row, path.parent, boundary, source) for text, row in pairs]
+            return of_targets(read_mask_files(masks, source), reading.task)
+        plain = [value.strip() if isinstance(value, str) else value for value in values]
+        return described(plain, source, reading.task, labels.task, labels.names)
+
+    images = of_files(
+        source, Files(paths, [str(table[place][r]) for r in rows]), describe, findings
+    )
     if group_column is not None:
-        images = with_groups(images, [table[group_column][row] for row in kept])
+        images = with_groups(images, [table[group_column][row] for row in rows])
     if split_column is None:
         return Loaded(images)
-    return by_part(images, [table[split_column][row] for row in kept])
+    return by_part(images, [table[split_column][row] for row in rows])
+
+
+def _file(text: Any, row: int, base: Path, boundary: Boundary, source: str) -> Path:
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise DatasetError(f"{source}: entry {row + 1} has no path (found {text!r}).")
+    return _placed(text.strip(), base, boundary, source)
 
 
 def _placed(text: str, base: Path, boundary: Boundary, source: str) -> Path:

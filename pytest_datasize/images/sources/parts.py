@@ -87,7 +87,9 @@ def by_part(images: ImageSet, names: Sequence[Any]) -> Loaded:
 
 
 def compact(images: ImageSet) -> ImageSet:
-    """Leave out the classes that no image has."""
+    """Leave out the classes that no image has; targets do so once all images are known."""
+    if images.targets is not None:
+        return images
     used, labels = np.unique(images.labels, return_inverse=True)
     classes = tuple(images.classes[label] for label in used)
     return replace(images, classes=classes, labels=labels.astype(np.int64))
@@ -114,8 +116,13 @@ def joined(sets: Sequence[ImageSet], source: str) -> ImageSet:
                 for images in sets
             ]
         )
+    targets = [images.targets for images in sets if images.targets is not None]
+    if targets and len(targets) < len(sets):
+        tasks = dict.fromkeys(images.task for images in sets)
+        raise DatasetError(f"{source}: its parts have labels for {' and for '.join(tasks)}.")
     return ImageSet(
         source=source,
+        targets=targets[0].joined(targets[1:]) if targets else None,
         classes=classes,
         labels=np.concatenate(labels),
         read=row.read,

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -16,6 +17,8 @@ Table = dict[str, list[Any]]
 
 PATHS = ("file_name", "filename", "path", "file_path", "filepath", "image_path", "image", "file")
 LABELS = ("label", "class", "category", "class_name", "label_name", "target")
+MASKS = ("mask", "mask_path", "mask_file", "mask_name", "segmentation_mask")
+BOX = ("xmin", "ymin", "xmax", "ymax")
 SPLITS = ("split", "subset", "partition")
 
 FIRST_ROWS = 100
@@ -60,6 +63,20 @@ def column(names_there: Iterable[str], names: tuple[str, ...]) -> str | None:
     for name in names_there:
         by_name.setdefault(name.strip().lower(), name)
     return next((by_name[name] for name in names if name in by_name), None)
+
+
+def box_columns(names_there: Iterable[str]) -> tuple[str, ...] | None:
+    """Return the columns of the corners of a box, one box per row; None without them.
+
+    Examples
+    --------
+    >>> box_columns(["image", "x_min", "Ymin", "xmax", "y-max"]), box_columns(["xmin"])
+    (('x_min', 'Ymin', 'xmax', 'y-max'), None)
+    """
+    by_name = {re.sub(r"[^a-z]", "", name.lower()): name for name in names_there}
+    if not set(BOX) <= set(by_name):
+        return None
+    return tuple(by_name[name] for name in BOX)
 
 
 @contextmanager

@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Collection
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, few, labelled
+from pytest_datasize.images.image_set import ImageSet, Loaded, Raw, Reading, few
 from pytest_datasize.images.pickling import refuse_unpicklable
 from pytest_datasize.images.sampling import spread
 from pytest_datasize.images.sources.arrays import pixels
 from pytest_datasize.images.steady import LABELS_COMPARED, READ_TWICE, steady
+from pytest_datasize.images.targets.read import Described, described
 
 
 def accepts(value: Any) -> bool:
@@ -43,16 +45,26 @@ def load(value: Any, reading: Reading) -> Loaded:
     sample = spread(len(value), LABELS_COMPARED)
     if values is None or any(not _same(values[row], items[row][1]) for row in sample):
         values = _labels_of(items, len(value), source)
-    classes, labels = labelled(values, source)
+    found = described(values, source, reading.task)
     return Loaded(
         ImageSet(
             source=source,
-            classes=_class_names(value, classes, source),
-            labels=labels,
+            **{**found.fields, **_named(found, value, source)},
             read=read,
             name=items.name,
+            findings=found.findings,
         )
     )
+
+
+def _named(found: Described, dataset: Any, source: str) -> dict[str, Any]:
+    """Return the labels in the names of the data set, where it has any."""
+    if found.targets is None:
+        return {"classes": _class_names(dataset, found.classes, source)}
+    if found.targets.task == "regression":
+        return {}
+    names = _class_names(dataset, found.targets.names, source)
+    return {"targets": replace(found.targets, names=names)}  # type: ignore[type-var]
 
 
 def _refuse_mixed(value: Any, source: str) -> None:

@@ -18,7 +18,6 @@ from pytest_datasize.images.image_set import (
     Reading,
     file_stamp,
     is_missing,
-    labelled,
     one_line,
 )
 from pytest_datasize.images.sources.files import Boundary
@@ -26,6 +25,7 @@ from pytest_datasize.images.sources.manifest import left_out
 from pytest_datasize.images.sources.parts import kind, split
 from pytest_datasize.images.sources.suffixes import SUFFIXES
 from pytest_datasize.images.sources.tables import LABELS
+from pytest_datasize.images.targets.read import described
 from pytest_datasize.images.undecodable import UnreadableError
 
 _MOST_TEXT = 1 << 20  # a label or its JSON is not larger
@@ -139,16 +139,15 @@ def _read(shards: list[Path], reading: Reading, source: str) -> ImageSet:
         )
     columns = tuple(dict.fromkeys(name for fact in facts for name in fact))
     group = of_column(reading.group, columns, source)
-    classes, labels = labelled(values, source)
+    described_as = described(values, source, reading.task)
     stamps = {shard: file_stamp(shard) for shard in shards}
     placed = _Members(images, stamps)
     found = ImageSet(
         source=source,
-        classes=classes,
-        labels=labels,
+        **described_as.fields,
         read=placed.read,
         name=placed.name,
-        findings=findings,
+        findings=(*findings, *described_as.findings),
         stamp=placed.stamp,
         key=placed.key,
     )
@@ -264,8 +263,6 @@ def _facts(members: dict[str, Member]) -> dict[str, Any]:
                 "the labels that are not the classes from one of them."
             )
         facts["label"] = label
-    if isinstance(facts.get("label"), (dict, list)):
-        raise DatasetError(f"{next(iter(members.values())).name}: expected one class per image.")
     return facts
 
 

@@ -1,9 +1,14 @@
-"""Source: YOLO data sets (``data.yaml`` or images/ beside labels/) whose images show one class."""
+"""Source: YOLO data sets (``data.yaml``, or images/ beside labels/): boxes and outlines."""
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.decode import size_of
+from pytest_datasize.images.findings import refuse
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Reading, one_line
 from pytest_datasize.images.sources.files import (
     Boundary,
@@ -14,8 +19,16 @@ from pytest_datasize.images.sources.files import (
     others_finding,
 )
 from pytest_datasize.images.sources.folder import read_classes
-from pytest_datasize.images.sources.manifest import left_out
+from pytest_datasize.images.sources.manifest import empty_targets, left_out, several_labels
 from pytest_datasize.images.sources.parts import kind, split
+from pytest_datasize.images.targets.boxes import Boxes
+from pytest_datasize.images.targets.masks import Masks
+from pytest_datasize.images.targets.outlines import BACKGROUND, Outline, Outlined
+from pytest_datasize.images.targets.read import Described, described, of_targets
+from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION
+
+Object: TypeAlias = tuple[str, list[float]]
+"""Class of an object, and the numbers behind it in its line."""
 
 _PARTS = ("train", "val", "test")
 _CONFIGS = ("data.yaml", "data.yml", "dataset.yaml")
@@ -35,7 +48,8 @@ def accepts(value: Any) -> bool:
 def load(value: Path, reading: Reading) -> Loaded:
     """Read parts that are class folders, or images with one label file each.
 
-    A label file has ``class x y width height`` on each line; all its lines must name one class.
+    A label file has ``class x y width height`` on each line, or a class and the corners of an
+    outline, in shares of the image's sides; for a class per image all lines must name one class.
 
     Raises
     ------
@@ -56,7 +70,7 @@ def load(value: Path, reading: Reading) -> Loaded:
         root = boundary.check(root / config["path"])
     names = _names(config.get("names"), source)
     parts = {
-        part: _part(_listed(config[part], root, boundary, source), names, boundary, source)
+        part: _part(_listed(config[part], root, boundary, source), names, boundary, source, reading)
         for part in _PARTS
         if config.get(part)
     }
@@ -76,8 +90,8 @@ def _without_config(root: Path, reading: Reading) -> Loaded:
     names = [name.strip() for name in names if name.strip()]
     parts = [path for path in sorted((root / "images").iterdir()) if kind(path.name)]
     if not parts:
-        return Loaded(_part([root / "images"], names, boundary, source))
-    return split({p.name: _part([p], names, boundary, source) for p in parts}, source)
+        return Loaded(_part([root / "images"], names, boundary, source, reading))
+    return split({p.name: _part([p], names, boundary, source, reading) for p in parts}, source)
 
 
 def _config(path: Path, source: str) -> dict[str, Any]:
@@ -120,7 +134,9 @@ def _listed(given: Any, root: Path, boundary: Boundary, source: str) -> list[Pat
     return found
 
 
-def _part(places: list[Path], names: list[str], boundary: Boundary, source: str) -> ImageSet:
+def _part(
+    places: list[Path], names: list[str], boundary: Boundary, source: str, reading: Reading
+) -> ImageSet:
     images: list[Path] = []
     others: list[Finding] = []
     for place in places:
@@ -139,29 +155,92 @@ def _part(places: list[Path], names: list[str], boundary: Boundary, source: str)
             f"{source}: no label file for any of {len(images)} images; expected one like "
             f"{one_line(str(labels_of[0])) if labels_of else 'labels/1.txt'}."
         )
+    there = [path.is_file() for path in images]
+    absent = [str(path) for path, here in zip(images, there, strict=True) if not here]
+    labelled = [
+        (path, _objects(file, names, boundary) if file.is_file() else None)
+        for path, file, here in zip(images, labels_of, there, strict=True)
+        if here
+    ]
+    missing = left_out(absent, source, "files that are not there", "missing_files")
+    if reading.task in (AUTO, CLASSIFICATION):
+        return _classes(labelled, (*others, *missing), source)
+    empty = [path.name for path, objects in labelled if not objects]
+    findings = (*others, *missing, *empty_targets(empty, source))
+    files = Files([path for path, _ in labelled], [path.name for path, _ in labelled])
+    shown = [_checked(objects or [], str(path)) for path, objects in labelled]
+
+    def describe() -> Described:
+        if reading.task == "multilabel":
+            labels = [[name for name, _ in objects] for objects in shown]
+            return described(labels, source, reading.task)
+        if reading.task == "detection":
+            boxes = [[(name, _box(corners)) for name, corners in objects] for objects in shown]
+            return of_targets(Boxes.of(boxes, shares=True), reading.task)
+        if reading.task == "segmentation":
+            sizes = [size_of(files.read(row)) for row in range(len(labelled))]
+            return of_targets(_masks(shown, sizes, source), reading.task)
+        raise DatasetError(f"{source}: it has no labels for task={reading.task!r}.")
+
+    return of_files(source, files, describe, findings)
+
+
+def _classes(
+    found: list[tuple[Path, list[Object] | None]], findings: tuple[Finding, ...], source: str
+) -> ImageSet:
+    """Read images whose objects are all of one class."""
     paths, values = [], []
-    unlabelled, several, absent = [], [], []
-    for path, file in zip(images, labels_of, strict=True):
-        mine = _classes_in(file, boundary) if file.is_file() else set()
-        if not path.is_file():
-            absent.append(str(path))
-        elif len(mine) > 1:
+    unlabelled, several = [], []
+    for path, objects in found:
+        mine = {name for name, _ in objects or ()}
+        if len(mine) > 1:
             several.append(str(path))
         elif not mine:
             unlabelled.append(str(path))
         else:
-            number = next(iter(mine))
-            if names and not 0 <= number < len(names):
-                raise DatasetError(f"{file}: class {number}, but there are {len(names)} names.")
             paths.append(path)
-            values.append(names[number] if names else number)
+            values.append(next(iter(mine)))
     findings = (
-        *others,
-        *left_out(several, source, "images of several classes", "several_labels"),
+        *findings,
+        *several_labels(several, source, "classes"),
         *left_out(unlabelled, source, "images without a label", "missing_labels"),
-        *left_out(absent, source, "files that are not there", "missing_files"),
     )
-    return of_files(source, Files(paths, [path.name for path in paths]), values, findings)
+    if not paths:
+        refuse(findings, {})
+    files = Files(paths, [path.name for path in paths])
+    plain = [int(name) if name.isdigit() else name for name in values]
+    numbers = all(isinstance(value, int) for value in plain)
+    return of_files(
+        source,
+        files,
+        lambda: described(plain if numbers else values, source, CLASSIFICATION),
+        findings,
+    )
+
+
+def _masks(shown: list[list[Object]], sizes: list[tuple[int, int]], source: str) -> Masks:
+    names = sorted({name for objects in shown for name, _ in objects} - {BACKGROUND})
+    number = {name: place for place, name in enumerate(names, 1)} | {BACKGROUND: 0}
+    outlines = []
+    for objects in shown:
+        if any(len(corners) == 4 for _, corners in objects):
+            raise DatasetError(
+                f"{source}: label files have boxes, not outlines; set task='detection'."
+            )
+        polygons = [(name, np.array(corners).reshape(-1, 2)) for name, corners in objects]
+        polygons.sort(key=lambda pair: -float(np.prod(np.ptp(pair[1], axis=0))))
+        outlines.append([Outline(number[name], (polygon,)) for name, polygon in polygons])
+    named = {place: name for name, place in number.items()}
+    return Masks.of(Outlined(outlines, sizes, shares=True), len(shown), named, source=source)
+
+
+def _box(corners: list[float]) -> list[float]:
+    """Return x0, y0, x1, y1 of a box as YOLO writes it (its centre and sides), or of an outline."""
+    if len(corners) == 4:
+        x, y, width, height = corners
+        return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+    xs, ys = corners[::2], corners[1::2]
+    return [min(xs), min(ys), max(xs), max(ys)]
 
 
 def _label_file(image: Path) -> Path:
@@ -174,15 +253,37 @@ def _label_file(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def _classes_in(file: Path, boundary: Boundary) -> set[int]:
-    found = set()
+def _objects(file: Path, names: list[str], boundary: Boundary) -> list[Object]:
+    """Read the lines of a label file: a class, and a box or the corners of an outline."""
+    found: list[Object] = []
+    where = one_line(str(file))
     for number, line in enumerate(content(boundary.check(file)).splitlines(), 1):
         words = line.split()
-        if words:
-            if not words[0].isdigit() or len(words[0]) > 9:
-                raise DatasetError(
-                    f"{one_line(str(file))}: line {number} does not begin with the number of a "
-                    "class."
-                )
-            found.add(int(words[0]))
+        if not words:
+            continue
+        if not words[0].isdigit() or len(words[0]) > 9:
+            raise DatasetError(f"{where}: line {number} does not begin with the number of a class.")
+        label = int(words[0])
+        if names and not 0 <= label < len(names):
+            raise DatasetError(f"{file}: class {label}, but there are {len(names)} names.")
+        try:
+            corners = [float(word) for word in words[1:]]
+        except ValueError:
+            corners = [math.nan]
+        if not all(map(math.isfinite, corners)):
+            raise DatasetError(f"{where}: line {number} has coordinates that are no numbers.")
+        if len(corners) == 5:  # with a confidence
+            corners = corners[:4]
+        found.append((names[label] if names else str(label), corners))
+    return found
+
+
+def _checked(found: list[Object], where: str) -> list[Object]:
+    """Return objects with a box or an outline; raise DatasetError for others."""
+    for name, corners in found:
+        if len(corners) != 4 and (len(corners) < 6 or len(corners) % 2):
+            raise DatasetError(
+                f"{where}: {one_line(name)} has {len(corners)} coordinates; expected x y width "
+                "height, or at least three corners."
+            )
     return found

@@ -36,6 +36,7 @@ from pytest_datasize.reports.wording import (
     models_text,
 )
 from pytest_datasize.reports.wording.overview import headline
+from pytest_datasize.requirement.tasks import of_class
 
 _COLOURS = {"sufficient": "green", "met": "green", "planned": "cyan", "skipped": "yellow"}
 _NAME = 40
@@ -221,7 +222,7 @@ def _row(record: Record, wide: bool) -> tuple[str, ...]:
     gate: Any = record
     metric = gate["metric"]
     if gate["class"] is not None:
-        metric = f"recall {one_line(gate['class'], _NAME)!r}"
+        metric = f"{of_class(gate['metric'])} {one_line(gate['class'], _NAME)!r}"
     score = explain.interval(gate, "score_at_available")
     return (
         "rose too far" if exceeded_only(gate) else gate["verdict"],

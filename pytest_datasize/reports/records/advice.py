@@ -100,7 +100,8 @@ def _steps(
 ) -> list[Step]:
     """Return what more images bring: shares of today's images, and what is missing."""
     name, sign = judged.class_name, -1 if result.outcomes[judged.metric].sign < 0 else 1
-    curve = result.curves[judged.metric] if name is None else result.class_curves[name]
+    metric = judged.metric
+    curve = result.curves[metric] if name is None else result.curves_by_class[metric][name]
     price = None if prices is None else mean_price(prices, result.class_counts)
     wanted = {0, *(_two_digits(share * judged.images) for share in STEPS)}
     if judged.tellable and judged.missing > 0:
@@ -317,7 +318,8 @@ def _bought_by_class(route: Route, prices: Mapping[str, float], share: float) ->
 
 def _bought(judged: "Judgement", result: "StudyResult", images: int) -> Purchase:
     name = judged.class_name
-    curve = result.curves[judged.metric] if name is None else result.class_curves[name]
+    metric = judged.metric
+    curve = result.curves[metric] if name is None else result.curves_by_class[metric][name]
     total = judged.held_out.training(judged.images + images)
     low, high = curve.interval(total, LEVEL)
     return {

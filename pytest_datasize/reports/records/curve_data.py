@@ -34,8 +34,8 @@ def evidence(judged: "Judgement", result: "StudyResult") -> Evidence:
     if judged.class_name is None:
         outcomes, curve = result.outcomes[judged.metric], result.curves[judged.metric]
     else:
-        outcomes = result.class_outcomes[judged.class_name]
-        curve = result.class_curves[judged.class_name]
+        outcomes = result.class_outcomes[judged.metric][judged.class_name]
+        curve = result.curves_by_class[judged.metric][judged.class_name]
     return {
         "sizes": list(outcomes.sizes),
         "scores": [list(repeats) for repeats in outcomes.given],
@@ -138,7 +138,7 @@ def _classes(result: "StudyResult", judged: "Judgement") -> list[ClassRow]:
     from pytest_datasize.curve.verdict import LEVEL
 
     rows: list[ClassRow] = []
-    for name, outcomes in result.class_outcomes.items():
+    for name, outcomes in result.recalls.items():
         recall, low, high = _mean(outcomes, -1)
         row: ClassRow = {
             "name": name,
@@ -148,8 +148,9 @@ def _classes(result: "StudyResult", judged: "Judgement") -> list[ClassRow]:
             "recall_high": high,
         }
         if judged.class_name is not None:
-            required = result.class_curves[name].required(judged.target)
-            low, high = result.class_curves[name].required_interval(judged.target, LEVEL)
+            curve = result.curves_by_class[judged.metric][name]
+            required = curve.required(judged.target)
+            low, high = curve.required_interval(judged.target, LEVEL)
             row["required"] = _whole(required)
             row["required_low"], row["required_high"] = _whole(low), _whole(high)
         rows.append(row)

@@ -14,6 +14,7 @@ from pytest_datasize.reports.records.record_types import (
 from pytest_datasize.reports.records.selection import exceeded_only, is_judged
 from pytest_datasize.reports.records.text import first_line, one_line
 from pytest_datasize.reports.wording import models_text
+from pytest_datasize.requirement.tasks import of_class
 
 _NAME = 30
 """Longest name of a class in a sentence; reports show the full name elsewhere."""
@@ -44,7 +45,11 @@ def _all(record: Record) -> str:
 def subject(record: Projection) -> str:
     """Name what is judged, such as ``accuracy`` or ``recall of 'rust'``."""
     name = record.get("class")
-    return record["metric"] if name is None else f"recall of {one_line(name, _NAME)!r}"
+    return (
+        record["metric"]
+        if name is None
+        else (f"{of_class(record['metric'])} of {one_line(name, _NAME)!r}")
+    )
 
 
 def headline(record: GateRecord) -> str:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pytest_datasize.errors import DatasetError, EngineError
 from pytest_datasize.images.image_set import ImageSet, Raw
 from pytest_datasize.requirement.process_settings import own_settings
-from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES
 from pytest_datasize.store.arrays import HalfArray
 from pytest_datasize.study.context import StudyContext
 from pytest_datasize.study.workers.remote_study import RemoteStudy, kept_views, sent
@@ -78,7 +77,7 @@ class SettleTask:
 
         context = self.remote.context(state)
         device, space = context.device, None
-        if context.options["strategy"] in EMBEDDING_STRATEGIES:
+        if context.embeds_images:
             space = _embedder(self.remote, state).settle(self.remote.first(state), context.store)
         trained = devices.trained_in(device, context.options["strategy"])
         precision = space.precision if space else trained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from pytest_datasize.embedding.features import Features
+from pytest_datasize.trials.heads.label_strength import choose_strengths
 from pytest_datasize.trials.heads.principal_axes import PrincipalAxes, row_space
-from pytest_datasize.trials.heads.softmax_regression import Problem, minimise
+from pytest_datasize.trials.heads.softmax_regression import Problem, minimise, probabilities
 from pytest_datasize.trials.heads.strength import choose_strength
 
 DEFAULT_STRENGTH = 10.0
@@ -54,11 +56,11 @@ class FittedHead:
     Attributes
     ----------
     probabilities : ndarray of float32, shape [m, C]
-        Class probabilities of the test rows.
+        Class probabilities of the test rows, or of each label; logits where these are asked for.
     strength : float
         Chosen L2 strength ``s``: the head minimises ``mean log-loss + s/2 |W|^2`` (bias free) on
         features divided by the root of their mean variance in the training rows. In scikit-learn's
-        terms ``C = 1 / (s n)``.
+        terms ``C = 1 / (s n)``. Of a head with several labels the geometric mean of theirs.
     converged : bool
         Whether the gradient fell to the tolerance; False only after longer, stricter retries.
     iterations : int
@@ -80,8 +82,10 @@ def fit_batch(
     n_classes: int,
     n_features: int,
     floor: float,
+    logits: bool = False,
 ) -> list[FittedHead]:
     """Choose the strength of B trials of one shape, fit them and score their test rows."""
+    logistic = labels.ndim == 2
     device = labels.device
     train = torch.from_numpy(np.stack([task.train for task in tasks])).to(device)
     test = torch.from_numpy(np.stack([task.test for task in tasks])).to(device)
@@ -96,37 +100,61 @@ def fit_batch(
     variance = (second - rows.mean(1).square())[:, :-1].sum(-1).clamp_min(floor).clamp_min(1e-30)
     b = len(rows)
     n = rows.shape[1]
-    target = functional.one_hot(labels[train], n_classes).to(rows.dtype)
-    target = target.transpose(1, 2)[:, :, None].contiguous()
+    if logistic:
+        target = labels[train].to(rows.dtype).transpose(1, 2)[:, None].contiguous()
+    else:
+        target = functional.one_hot(labels[train], n_classes).to(rows.dtype)
+        target = target.transpose(1, 2)[:, :, None].contiguous()
     problem = Problem(rows, target, second)
     # Strength times the trial's mean variance is the same as scaling its features.
     ridge = (variance / n_features)[:, None].repeat(1, rows.shape[2])
     ridge[:, -1] = 0.0  # the bias
     levels = rows.new_tensor(grid)
     start = None
+    fits = n_classes if logistic else 1  # of one trial
     if len(grid) == 1 or held.shape[1] == 0:
-        index = (levels / DEFAULT_STRENGTH).log().abs().argmin().expand(b)
+        index = (levels / DEFAULT_STRENGTH).log().abs().argmin().expand(b, fits)
     else:
         votes = held.clone()
         votes[..., n // tasks[0].views :] = False  # only rows without augmentation count
-        index, start = choose_strength(problem, held, votes, levels, ridge)
+        if logistic:
+            index, start = choose_strengths(problem, held, votes, levels, ridge)
+        else:
+            index, start = choose_strength(problem, held, votes, levels, ridge)
+            index = index[:, None]
 
-    penalty = (levels[index, None] * ridge)[:, None, None]
-    weight = rows.new_full((b, 1, 1, n), 1.0 / n)
-    used = torch.zeros_like(index)
+    penalty = (levels[index][..., None] * ridge[:, None])[:, None]  # [B, 1, fits, D]
+    weight = rows.new_full((b, 1, 1, n), 1.0 / n).expand(-1, -1, fits, -1)
+    used = torch.zeros(b, dtype=torch.int64, device=device)
     for line_steps in _ROUNDS:
-        fit = minimise(problem, weight, penalty, *_FINAL, start=start, line_steps=line_steps)
-        used += fit.iterations[:, 0]
+        fit = minimise(
+            problem,
+            weight,
+            penalty,
+            *_FINAL,
+            start=start,
+            line_steps=line_steps,
+            logistic=logistic,
+        )
+        used += fit.iterations.amax(1)
         start = fit.weights  # for another round
         # stop when no fit moved with a preconditioner computed at its own weights
         if not fit.iterations.any():
             break
     # test rows are read last, in blocks: of a large pool they need as much memory as the fits
-    scores = torch.cat([fit.weights[:, :, 0] @ some.transpose(1, 2) for some in asked], dim=2)
-    probabilities = torch.softmax(scores, 1).transpose(1, 2).contiguous().cpu().numpy()
-    converged = fit.converged[:, 0].tolist()
-    outcome = zip(probabilities, index.tolist(), converged, used.tolist(), strict=True)
-    return [FittedHead(p, grid[i], done, steps) for p, i, done, steps in outcome]
+    weights = fit.weights[:, 0] if logistic else fit.weights[:, :, 0]  # [B, C, D]
+    scores = torch.cat([weights @ some.transpose(1, 2) for some in asked], dim=2)
+    found = scores if logits else probabilities(scores, logistic)
+    predicted = found.transpose(1, 2).contiguous().cpu().numpy()
+    strengths = [
+        grid[row[0]]
+        if len(row) == 1
+        else math.exp(math.fsum(math.log(grid[i]) for i in row) / len(row))
+        for row in index.tolist()
+    ]
+    converged = fit.converged.all(1).tolist()
+    outcome = zip(predicted, strengths, converged, used.tolist(), strict=True)
+    return [FittedHead(p, s, done, steps) for p, s, done, steps in outcome]
 
 
 def _mean_square(rows: Tensor) -> Tensor:

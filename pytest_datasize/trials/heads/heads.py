@@ -61,6 +61,8 @@ def fit_heads(
     strengths: Sequence[float] | None = None,
     on_progress: Callable[[int], None] | None = None,
     on_head: Callable[[int, FittedHead], None] | None = None,
+    strata: npt.NDArray[np.int64] | None = None,
+    logits: bool = False,
 ) -> list[FittedHead]:
     """Fit one regularised softmax head per task.
 
@@ -71,8 +73,9 @@ def fit_heads(
     ----------
     features : Features, float16, bfloat16 or float32, shape [N, D]
         Embeddings on any device, a tensor for one; the arithmetic is float32 on that device.
-    labels : Tensor, int64, shape [N]
-        Classes, 0 to `n_classes` - 1.
+    labels : Tensor, int64 of shape [N], or bool of shape [N, C]
+        Classes, 0 to `n_classes` - 1; or which of C labels a row shows: then a head has one
+        logistic regression for each label, with a strength of its own.
     tasks : sequence of HeadTask
         Trials, of any mix of sizes. A head depends on its own task and on `features` alone, not
         on the other tasks or their order.
@@ -85,6 +88,10 @@ def fit_heads(
     on_head : callable, optional
         Called in the calling thread with the index of a task and its head, as soon as it is fitted:
         the caller can store it before an interruption.
+    strata : ndarray of int64, shape [N], optional
+        Strata of the inner splits; needed with several labels, else the classes.
+    logits : bool
+        Whether to return logits instead of probabilities.
 
     Returns
     -------
@@ -120,12 +127,22 @@ def fit_heads(
         raise ValueError(f"strengths must be positive numbers, got {strengths!r}")
     if len(labels) != len(features):
         raise ValueError(f"{len(features)} rows of features, but {len(labels)} labels")
-    truth = labels.cpu().numpy()
-    if n_classes < 2 or (len(truth) and not 0 <= truth.min() <= truth.max() < n_classes):
+    several = labels.ndim == 2
+    if several and (strata is None or labels.shape[1] != n_classes):
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)} need strata and {n_classes} columns"
+        )
+    truth = labels.cpu().numpy() if strata is None else strata
+    wrong = len(labels) and not (several or 0 <= labels.min() <= labels.max() < n_classes)
+    if wrong or (n_classes < 2 and not several):
         raise ValueError(f"labels must be 0 to n_classes - 1 and n_classes >= 2, got {n_classes}")
     if not tasks:
         return []
-    splits = [_inner_splits(truth[task.train], task.seed, task.views) for task in tasks]
+    splits = [
+        _inner_splits(_with_many(own) if several else own, task.seed, task.views)
+        for task in tasks
+        for own in (truth[task.train],)
+    ]
     n_fits = [max(1, len(split)) * len(grid) for split in splits]
     sizes = [
         4 * len(task.train) * (min(len(task.train), features.shape[1]) + 5 * n_classes * fits)
@@ -134,8 +151,8 @@ def fit_heads(
     on_cpu = features.device.type == "cpu"
     batches = list(_batches(tasks, splits, sizes, _CPU_BATCH_BYTES if on_cpu else GPU_BATCH_BYTES))
     # a running trial holds its rows and logits, and about three more of these
-    logits = [12 * len(t.train) * n_classes * n for t, n in zip(tasks, n_fits, strict=True)]
-    most = max(map(sum, zip(sizes, logits, strict=True)))
+    of_logits = [12 * len(t.train) * n_classes * n for t, n in zip(tasks, n_fits, strict=True)]
+    most = max(map(sum, zip(sizes, of_logits, strict=True)))
     threads = min(torch.get_num_threads(), max(1, _WORK_BYTES // most)) if on_cpu else 0
 
     floor = _FLAT * float(sample(features).var(0, correction=0).sum())
@@ -165,18 +182,21 @@ def fit_heads(
         n = len(tasks[i].train)
         alone = replace(tasks[i], train=places[:n], test=places[n:])
         part = features[torch.from_numpy(rows).to(features.device)].cpu()
-        return fit_heads(part, torch.from_numpy(truth[rows]), [alone], n_classes, strengths=grid)
+        own = labels[torch.from_numpy(rows).to(labels.device)].cpu()
+        return fit_heads(
+            part, own, [alone], n_classes, strengths=grid, strata=truth[rows], logits=logits
+        )
 
     def fit_at_once(batch: list[int]) -> list[FittedHead]:
         chosen = [tasks[i] for i in batch], [splits[i] for i in batch]
         pool = features if _narrow(len(chosen[0][0].train), features) else axes.result()
-        return fit_batch(pool, labels, *chosen, grid, n_classes, features.shape[1], floor)
+        return fit_batch(pool, labels, *chosen, grid, n_classes, features.shape[1], floor, logits)
 
     narrow = [batch for batch in batches if _narrow(len(tasks[batch[0]].train), features)]
     wide = [batch for batch in batches if batch not in narrow]
     batches = [*([[]] if wide else []), *narrow, *wide]
     heads: dict[int, FittedHead] = {}
-    for batch, fitted in zip(batches, _spread(fit, batches, threads), strict=True):
+    for batch, fitted in zip(batches, in_threads(fit, batches, threads), strict=True):
         for i, head in zip(batch, fitted, strict=True):
             heads[i] = head
             if on_head is not None:
@@ -186,8 +206,8 @@ def fit_heads(
     return [heads[i] for i in range(len(tasks))]
 
 
-def _spread(function: Callable[[_T], _R], items: Sequence[_T], threads: int) -> Iterator[_R]:
-    """`map` over that many threads of one core each, in order; 0 is the calling thread."""
+def in_threads(function: Callable[[_T], _R], items: Sequence[_T], threads: int) -> Iterator[_R]:
+    """Map over that many threads of one core each, in order; 0 is the calling thread."""
 
     def call(item: _T) -> _R:
         with torch.inference_mode():  # this mode is per thread
@@ -232,6 +252,22 @@ def _batches(
     for shape, members in sorted(groups.items(), reverse=True):
         step = max(1, limit // shape[0])
         yield from (members[first : first + step] for first in range(0, len(members), step))
+
+
+def _with_many(strata: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Merge strata with fewer rows than an inner split has parts; a stratum is no class.
+
+    Examples
+    --------
+    >>> _with_many(np.array([0, 0, 0, 0, 0, 1, 1, 2, 2, 2])).tolist()
+    [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+    """
+    rare = np.bincount(strata)[strata] < _FOLDS
+    if not rare.any():
+        return strata
+    if rare.sum() < _FOLDS:
+        return np.zeros_like(strata)
+    return np.where(rare, strata[rare].min(), strata)
 
 
 def _inner_splits(

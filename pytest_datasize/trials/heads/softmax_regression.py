@@ -1,4 +1,4 @@
-"""Regularised softmax regressions, many at once, by preconditioned conjugate gradients."""
+"""Regularised softmax and logistic regressions, many at once, by conjugate gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Problem(NamedTuple):
     """Training rows of B trials; each is fitted J times, with other row weights and penalties."""
 
     rows: Tensor  # [B, n, D] as `with_ones` has them
-    target: Tensor  # [B, C, 1, n], one-hot
+    target: Tensor  # [B, C, 1, n], one-hot; logistic: [B, 1, J, n], whether a row shows a label
     second: Tensor  # [B, D], mean square of each column
 
 
@@ -39,6 +39,7 @@ def minimise(
     start: Tensor | None = None,
     at_zero: Tensor | None = None,
     line_steps: int = 1,
+    logistic: bool = False,
 ) -> Solution:
     """Minimise J regularised log-losses for each of B trials by preconditioned conjugate gradients.
 
@@ -53,6 +54,8 @@ def minimise(
     times its weights (both in the norm of the diagonal: free of units, and as strict for separable
     classes, whose gradient is small everywhere). It stands still from then on, so that no fit
     depends on how long another one takes.
+
+    With `logistic`, C is 1 and each of the J fits predicts whether a row shows a label.
     """
     rows, target, second = problem
     (b, n, d), c, j = rows.shape, target.shape[1], weight.shape[2]
@@ -72,7 +75,7 @@ def minimise(
 
     w = rows.new_zeros(b, c, j, d) if start is None else start.clone()
     logits = rows.new_zeros(b, c, j, n) if start is None else logits_of(w)
-    softmax = torch.softmax(logits, 1)
+    softmax = probabilities(logits, logistic)
     uncertain = (softmax * (1 - softmax) * weight).sum(-1, keepdim=True)
     curvature = second[:, None, None] * uncertain + penalty
     gradient = gradient_of(w, softmax) if at_zero is None else at_zero
@@ -92,11 +95,14 @@ def minimise(
         low, high = step, torch.full_like(step, torch.inf)
         for attempt in range(line_steps):
             if attempt > 0:
-                softmax = torch.softmax(logits + step[:, None, :, None] * change, 1)
+                softmax = probabilities(logits + step[:, None, :, None] * change, logistic)
                 slope = dot((softmax - target) * weight, change) + slope_pull + step * bend_pull
             moment = softmax * change
-            mean = moment.sum(1)
-            spread = moment.mul_(change).sum(1).addcmul_(mean, mean, value=-1.0)
+            if logistic:
+                spread = moment.mul_(change).mul_(1 - softmax).sum(1)
+            else:
+                mean = moment.sum(1)
+                spread = moment.mul_(change).sum(1).addcmul_(mean, mean, value=-1.0)
             bend = spread.mul_(weight[:, 0]).sum(-1) + bend_pull
             low, high = torch.where(slope <= 0, step, low), torch.where(slope > 0, step, high)
             step = step - slope / bend.clamp_min(1e-30)
@@ -104,7 +110,7 @@ def minimise(
         step = torch.where(converged, 0.0, step)[:, None, :, None]
         w.addcmul_(step, direction)
         logits.addcmul_(step, change)
-        softmax = torch.softmax(logits, 1)
+        softmax = probabilities(logits, logistic)
         before, gradient = gradient, gradient_of(w, softmax)
         downhill = gradient / curvature
         size_before, size = size, dot(gradient, downhill)
@@ -114,6 +120,11 @@ def minimise(
         direction = torch.where(uphill[:, None, :, None], -downhill, direction)
         converged |= size <= tolerance**2 * dot(w, curvature * w) + _ROUNDING
     return Solution(w, logits, converged, used)
+
+
+def probabilities(logits: Tensor, logistic: bool) -> Tensor:
+    """Return probabilities of classes, over dimension 1, or of each label by itself."""
+    return torch.sigmoid(logits) if logistic else torch.softmax(logits, 1)
 
 
 def gradient_at_zero(problem: Problem, weight: Tensor) -> Tensor:

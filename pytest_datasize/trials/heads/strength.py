@@ -27,8 +27,8 @@ FEW: Final = 128
 """Up to so many training rows all strengths are tried: such fits take no time, and their losses may
 have several valleys."""
 
-_BYTES: Final = 12 << 20  # logits of the splits that a CPU fits at the same time
-_GPU_BYTES: Final = 2 << 30
+BYTES: Final = 12 << 20  # logits of the splits that a CPU fits at the same time
+GPU_BYTES: Final = 2 << 30
 
 
 @dataclass
@@ -164,7 +164,7 @@ def _held_out_loss(
     b, c, _, n = problem.target.shape
     k = votes.shape[1]
     penalty = (strength[:, None] * ridge)[:, None, None].expand(-1, -1, k, -1)
-    step = max(1, (_BYTES if ridge.device.type == "cpu" else _GPU_BYTES) // (4 * b * n * c))
+    step = max(1, (BYTES if ridge.device.type == "cpu" else GPU_BYTES) // (4 * b * n * c))
     loss, fitted = ridge.new_zeros(b), ridge.new_empty(b, c, k, ridge.shape[1])
     for first in range(0, k, step):
         part = slice(first, first + step)

@@ -78,6 +78,43 @@ def pool_weights(
     return min(kept, key=lambda found: _loss(logs, labels, found))
 
 
+def linear_weights(
+    predicted: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the weights of two predictions of numbers, (2,), at least 0.
+
+    Parameters
+    ----------
+    predicted
+        Predictions of a network and a head, (n, 2), in units of the head's error.
+    target
+        The true numbers, (n,).
+
+    Examples
+    --------
+    >>> both = np.array([[1.0, 0.5], [2.0, 1.0]])
+    >>> for n in (5, 500):
+    ...     print(n, linear_weights(both.repeat(n, 0), both[:, 0].repeat(n)).round(1))
+    5 [0.4 1.2]
+    500 [0.8 0.4]
+    """
+    start = np.array([0.0, 1.0])
+    kept = [np.zeros(2)]
+    for free in (np.array([True, True]), np.array([True, False]), np.array([False, True])):
+        some = predicted[:, free]
+        bend = some.T @ some + CAUTION * np.eye(some.shape[1])
+        weights = np.zeros(2)
+        weights[free] = np.linalg.solve(bend, some.T @ target + CAUTION * start[free])
+        if weights.min() >= 0:
+            kept.append(weights)
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        rest = target - predicted @ weights
+        return float(rest @ rest + CAUTION * np.square(weights - start).sum())
+
+    return min(kept, key=loss)
+
+
 def log_losses(
     probabilities: NDArray[np.floating], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from pytest_datasize.trials.networks.activations import Activations
 from pytest_datasize.trials.networks.memory import Portions, autocast
+from pytest_datasize.trials.networks.objective import Classes, Objective
 from pytest_datasize.trials.recipe import Recipe
 
 _SCORING_BATCH = 64
@@ -81,8 +82,8 @@ class Trainer:
     ----------
     activations
         All views of all images; a step takes one view of each of its images, at random.
-    labels
-        int64 tensor: labels of the images.
+    objective
+        What is learned, for the labels of all images.
     recipe
         How to train.
     device
@@ -94,7 +95,7 @@ class Trainer:
     """
 
     activations: Activations
-    labels: Tensor
+    objective: Objective
     recipe: Recipe
     device: torch.device
     stop: Callable[[], bool] = lambda: False
@@ -191,10 +192,8 @@ class Trainer:
 
     @torch.inference_mode()
     def probabilities(self, network: Network, rows: NDArray[np.int64]) -> NDArray[np.floating]:
-        """Return class probabilities of plain images, (len(rows), C)."""
-        found = torch.softmax(self._logits(network, rows), 1).cpu().double().numpy()
-        outcome: NDArray[np.floating] = found
-        return outcome
+        """Return the outcome of plain images, such as class probabilities, (len(rows), C)."""
+        return self.objective.outcome(self._logits(network, rows))
 
     def _logits(self, network: Network, rows: NDArray[np.int64]) -> Tensor:
         parts: list[Tensor] = []
@@ -211,12 +210,12 @@ class Trainer:
     @torch.inference_mode()
     def _look(self, network: Network, rows: NDArray[np.int64], epoch: int) -> "_Look":
         """Score the validation images of early stopping."""
-        logits, labels = self._logits(network, rows).cpu(), self.labels[torch.from_numpy(rows)]
-        losses = functional.cross_entropy(logits, labels, reduction="none")
-        value = float(losses.double().mean())
+        logits = self._logits(network, rows).cpu()
+        value = float(self.objective.losses(logits, rows).double().mean())
         if not np.isfinite(value):
             value = float("inf")
-        elif self.recipe.monitor == "auc":
+        elif self.recipe.monitor == "auc" and isinstance(self.objective, Classes):
+            labels = torch.from_numpy(self.objective.labels[rows])
             value = -_auc(torch.softmax(logits, 1), labels)
         return _Look(epoch, value, copy.deepcopy(network.state_dict()))
 
@@ -252,11 +251,10 @@ class Trainer:
 
         def learn(places: NDArray[np.int64]) -> None:
             images, rows = batch[places].T
-            labels = self.labels[torch.from_numpy(images)].to(self.device)
             kept = None if keep is None else keep[torch.from_numpy(places)].to(self.device)
             with autocast(self.device):
                 logits = network(self.activations.batch(rows, self.device), kept)
-            loss = functional.cross_entropy(logits.float(), labels, reduction="sum") / len(batch)
+            loss = self.objective.losses(logits.float(), images).sum() / len(batch)
             loss.backward()  # type: ignore[no-untyped-call]
 
         optimiser.zero_grad(set_to_none=True)

@@ -29,10 +29,10 @@ from pytest_datasize.trials.heads.heads import FittedHead
 from pytest_datasize.trials.networks.activations import Activations, compute
 from pytest_datasize.trials.networks.cut import Cut, cut, trained_parameters
 from pytest_datasize.trials.networks.memory import autocast
-from pytest_datasize.trials.networks.pool import log_losses, pool, pool_weights
 from pytest_datasize.trials.networks.training import Network, Rows, Trainer, split
 from pytest_datasize.trials.recipe import FINE_TUNING, Recipe
-from pytest_datasize.trials.strategies.feature_extraction import HeadData
+from pytest_datasize.trials.strategies.feature_extraction import heads_of
+from pytest_datasize.trials.tasks.head_data import Heads
 from pytest_datasize.trials.work import (
     Key,
     Ledger,
@@ -90,8 +90,8 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
             work.on_progress("fine-tuning", done, ledger.total)
     seconds["fine_tuning"] = time.perf_counter() - start
     said = (*notes(work.backbone.name, found), *study.trainer.portions.notes())
-    if study.head and (note := study.head.work.backbone.note):
-        said = (*said, note)
+    if study.head:
+        said = (*said, *study.head.notes)
     heads = [head for pair in study.first.values() for head in pair]
     unconverged = sum(not head.converged for head in heads)
     return ledger.trials(seconds, said, unconverged)
@@ -131,7 +131,7 @@ class TuningStudy:
     trainer: Trainer
     width: int
     frozen: Activations | None
-    head: HeadData | None
+    head: Heads | None
     first: dict[Key, tuple[FittedHead, FittedHead]]
     lock: threading.Lock
 
@@ -145,7 +145,7 @@ class TuningStudy:
             work.device,
             lambda done, total: work.on_progress("frozen layers", done, total),
         )
-        trainer = Trainer(activations, torch.from_numpy(work.labels), recipe, work.device)
+        trainer = Trainer(activations, work.objective, recipe, work.device)
         found.top.to(work.device).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             width = found.top(activations.batch(np.arange(1), work.device)).shape[1]
@@ -189,7 +189,7 @@ class TuningStudy:
             return self.first[size, number][1].probabilities
         with self.lock:  # copying a traced module compiles it, which is not thread-safe
             top = copy.deepcopy(self.cut.top)
-        network = Network(top, self.width, self.work.n_classes).to(self.work.device)
+        network = Network(top, self.width, self.trainer.objective.outputs).to(self.work.device)
         trainer = replace(self.trainer, stop=stop.is_set)
         generator = stream(self.work.seed, Purpose.FINE_TUNING, size, number)
         parameters = [*network.head.parameters(), *trained_parameters(top, self.cut.trainable)]
@@ -224,19 +224,20 @@ class TuningStudy:
         gains little from training and ends after the first, a far one goes on.
         """
         judged, scored = (head.probabilities for head in heads)
-        truth = self.work.labels[rows.validation]
-        losses = log_losses(judged, truth)
+        objective = trainer.objective
+        losses = objective.outcome_losses(judged, rows.validation)
         best: NDArray[np.floating] = scored
         for cycle in range(self.recipe.cycles):
             epochs = self.recipe.epochs * 2**cycle
             trainer.cycle(network, parameters, rows.train, generator, epochs)
             validation = trainer.probabilities(network, rows.validation)
-            weights = pool_weights(validation, judged, truth)
-            now = log_losses(pool(validation, judged, weights), truth)
+            weights = objective.weights(validation, judged, rows.validation)
+            pooled = objective.pooled(validation, judged, weights)
+            now = objective.outcome_losses(pooled, rows.validation)
             gains = losses - now
             helped = float(gains.mean()) > float(gains.std()) / len(gains) ** 0.5
             if helped or cycle == 0:  # the weights of the first are cautious by themselves
-                best = pool(trainer.probabilities(network, rows.test), scored, weights)
+                best = objective.pooled(trainer.probabilities(network, rows.test), scored, weights)
             if not helped:
                 break
             losses = now
@@ -259,7 +260,7 @@ class TuningStudy:
         head.load_state_dict(alone.head.state_dict())
 
 
-def _of_stages(work: Work) -> HeadData:
+def _of_stages(work: Work) -> Heads:
     """Embed the images for the head, with the features of all stages.
 
     The embeddings are those of ``feature_extraction`` with ``features="stages"``: they are cached,
@@ -272,7 +273,8 @@ def _of_stages(work: Work) -> HeadData:
         work.store if backbone.named else Store(),
         lambda done, total: work.on_progress("embedding images", done, total),
     )
-    return HeadData.of(replace(work, backbone=backbone, features=found.features))
+    heads = heads_of(replace(work, backbone=backbone, features=found.features))
+    return replace(heads, notes=(backbone.note,)) if backbone.note else heads  # type: ignore
 
 
 def _features(trainer: Trainer, top: nn.Module) -> Activations:

@@ -57,7 +57,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     )
     work.made["from_scratch"] = pixels
     seconds = {"decode": time.perf_counter() - start}
-    trainer = Trainer(pixels, torch.from_numpy(work.labels), recipe, work.device)
+    trainer = Trainer(pixels, work.objective, recipe, work.device)
     lock = threading.Lock()
     n_features: list[int] = []  # the same in every trial
 
@@ -69,7 +69,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
             model = untrained(work.backbone, int(streams[2].integers(2**63)))
             if not n_features:
                 n_features.append(width(model, work.backbone.image_size))
-        network = Network(model, n_features[0], work.n_classes).to(work.device)
+        network = Network(model, n_features[0], work.objective.outputs).to(work.device)
         network = network.to(memory_format=torch.channels_last)
         worker = replace(trainer, stop=stop.is_set)
         worker.fit(

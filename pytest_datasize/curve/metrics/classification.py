@@ -13,6 +13,8 @@ Labels are int64 of shape (m,), each class at least once; probabilities are of s
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_datasize.curve.metrics.ratio import ratio
+
 
 def accuracy(
     labels: NDArray[np.int64], probabilities: NDArray[np.floating]
@@ -90,8 +92,8 @@ def auc(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArr
     for label in range(probabilities.shape[1]):
         score, own = probabilities[:, label], labels == label
         beaten = np.empty(len(labels))
-        beaten[own] = _beaten(score[own], score[~own])
-        beaten[~own] = 1.0 - _beaten(score[~own], score[own])
+        beaten[own] = beaten_shares(score[own], score[~own])
+        beaten[~own] = 1.0 - beaten_shares(score[~own], score[own])
         area = beaten[own].mean()
         share = np.where(own, own.mean(), 1.0 - own.mean())
         total += area + (beaten - area) / share
@@ -99,9 +101,49 @@ def auc(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArr
     return contributions
 
 
-def _beaten(scores: NDArray[np.floating], opponents: NDArray[np.floating]) -> NDArray[np.floating]:
+def beaten_shares(
+    scores: NDArray[np.floating], opponents: NDArray[np.floating]
+) -> NDArray[np.floating]:
     """Return the share of opponents below each score, ties counting half."""
     ranked = np.sort(opponents)
     below = np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")
     shares: NDArray[np.floating] = below / (2.0 * len(ranked))
     return shares
+
+
+def precision_per_class(
+    labels: NDArray[np.int64], probabilities: NDArray[np.floating]
+) -> list[NDArray[np.floating]]:
+    """Precision of every class, the share of the images given to it that are of it.
+
+    A list of C arrays of shape (m,). A class that no image is given to has a precision of 0.
+    """
+    predicted = probabilities.argmax(axis=1)
+    return [
+        ratio((labels == label) & (predicted == label), predicted == label)
+        for label in range(probabilities.shape[1])
+    ]
+
+
+def top5_accuracy(
+    labels: NDArray[np.int64], probabilities: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Share of images whose class is among the five most probable ones.
+
+    Of equally probable classes the first ones count as more probable.
+    """
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    hits: NDArray[np.floating] = (order == labels[:, None]).any(axis=1).astype(np.float64)
+    return hits
+
+
+def log_loss(
+    labels: NDArray[np.int64], probabilities: NDArray[np.floating]
+) -> NDArray[np.floating]:
+    """Minus the logarithm of the probability of the right class; lower is better.
+
+    Probabilities are at least the resolution of double precision, 2.2e-16.
+    """
+    right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    losses: NDArray[np.floating] = -np.log(np.clip(right, np.finfo(np.float64).eps, 1.0))
+    return losses

@@ -1,0 +1,1 @@
+"""Metrics of the tasks: the contribution of every test image to a score."""

@@ -1,0 +1,242 @@
+"""Targets: a mask of class numbers per image."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.targets.names import matched, refuse_unknown
+from pytest_datasize.images.targets.protocol import Rows, Shown, Targets, rarest
+
+VOID: Final = -1
+"""Class of pixels that are not judged, such as borders of objects in Pascal VOC."""
+
+MOST_CLASSES: Final = 256
+"""More different values in masks mean that these are no class numbers."""
+
+Mask = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Masks of N images, read one at a time; of each only its areas are kept.
+
+    Attributes
+    ----------
+    names
+        The C classes.
+    read
+        Index → the mask of an image, int64 (H, W) of class numbers, :data:`VOID` for none.
+    areas
+        Pixels of each class in each image, int64 (N, C).
+    digests
+        Hash of each mask.
+    void
+        Value of pixels that are not judged; None without any.
+
+    Examples
+    --------
+    >>> masks = Masks.of([np.array([[0, 1], [1, 1]]), np.array([[0, 0], [0, 255]])].__getitem__, 2)
+    >>> masks.names, masks.areas.tolist()
+    (('0', '1', '255'), [[1, 3, 0], [3, 0, 1]])
+    """
+
+    names: tuple[str, ...]
+    read: Callable[[int], Mask]
+    areas: NDArray[np.int64]
+    digests: tuple[str, ...]
+    void: int | None = None
+    task: ClassVar[str] = "segmentation"
+
+    @classmethod
+    def of(
+        cls,
+        read: Callable[[int], NDArray[Any]],
+        number: int,
+        names: Mapping[int, str] | None = None,
+        void: int | None = None,
+        source: str = "masks",
+    ) -> "Masks":
+        """Read all masks once, to know their classes and areas.
+
+        Parameters
+        ----------
+        read
+            Index → mask of whole numbers, (H, W).
+        number
+            Number of masks.
+        names
+            Value → name of its class; None for the values themselves.
+        void
+            Value of pixels that are not judged; None for 255 where there are several other values,
+            as in Pascal VOC. Beside 0 alone it is a class.
+        source
+            Description for messages.
+
+        Raises
+        ------
+        DatasetError
+            The values are no class numbers.
+        """
+        counts: list[dict[int, int]] = []
+        digests = []
+        seen: set[int] = set()
+        for index in range(number):
+            mask = read(index)
+            found, pixels = np.unique(mask, return_counts=True)
+            seen.update(found.tolist())
+            if len(seen) > MOST_CLASSES:
+                raise DatasetError(
+                    f"{source}: the masks have more than {MOST_CLASSES} different values. Expected "
+                    "class numbers: save masks without loss (PNG), not as JPEG, and without "
+                    "smoothed borders."
+                )
+            counts.append(dict(zip(found.tolist(), pixels.tolist(), strict=True)))
+            digests.append(hashlib.sha256(f"{mask.shape}".encode() + mask.tobytes()).hexdigest())
+        if void is None and 255 in seen and len(seen) > 2 and 255 not in (names or ()):
+            void = 255
+        values = sorted(seen - {void})
+        if names is not None and (unknown := [value for value in values if value not in names]):
+            raise DatasetError(
+                f"{source}: the masks have the value {unknown[0]}, which no class has "
+                f"({', '.join(f'{value} {name}' for value, name in names.items())})."
+            )
+        areas = np.array([[count.get(v, 0) for v in values] for count in counts], dtype=np.int64)
+        own = tuple(str(value) if names is None else names[value] for value in values)
+        reader = _Numbered(read, np.array(values, dtype=np.int64))
+        areas = areas.reshape(number, len(values))
+        return cls(own, reader, areas, tuple(digests), void if void in seen else None)
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+    def part(self, rows: Rows) -> "Masks":
+        """Return the masks of the given rows."""
+        return replace(
+            self,
+            read=_Chosen(self.read, rows),
+            areas=self.areas[rows],
+            digests=tuple(self.digests[row] for row in rows.tolist()),
+        )
+
+    def joined(self, others: Sequence[Targets]) -> "Masks":
+        """Return all masks, classes matched by name."""
+        parts = [self, *(one for one in others if isinstance(one, Masks))]
+        names, columns = matched(parts)
+        moved = [one._renamed(names, own) for one, own in zip(parts, columns, strict=True)]
+        return Masks(
+            names,
+            _Joined([(one.read, len(one)) for one in moved]),
+            np.concatenate([one.areas for one in moved]),
+            tuple(digest for one in moved for digest in one.digests),
+            self.void,
+        )
+
+    def _renamed(self, names: tuple[str, ...], own: Sequence[int]) -> "Masks":
+        """Express the masks in other names; ``own`` has the new number of each class, or VOID."""
+        areas = np.zeros((len(self), len(names)), dtype=np.int64)
+        kept = [number for number in range(len(self.names)) if own[number] != VOID]
+        areas[:, [own[number] for number in kept]] = self.areas[:, kept]
+        read = _Mapped(self.read, np.array([*own, VOID], dtype=np.int64))  # VOID is the last
+        return Masks(names, read, areas, self.digests, self.void)
+
+    def settled(self, source: str) -> "Masks":
+        """Refuse masks of one class; leave out classes without pixels."""
+        used = np.flatnonzero(self.areas.sum(axis=0))
+        if len(used) < 2:
+            raise DatasetError(
+                f"{source}: all pixels of all masks are of one class; a score needs at least two."
+            )
+        own = np.full(len(self.names), VOID, dtype=np.int64)
+        own[used] = np.arange(len(used))
+        return self._renamed(tuple(self.names[index] for index in used), own.tolist())
+
+    def aligned(self, pool: Targets, source: str) -> "Masks":
+        """Express the masks in the classes of the pool."""
+        used = np.flatnonzero(self.areas.sum(axis=0))
+        refuse_unknown([self.names[index] for index in used], pool.names, source, "class")
+        own = np.full(len(self.names), VOID, dtype=np.int64)
+        own[used] = [pool.names.index(self.names[index]) for index in used]
+        return self._renamed(pool.names, own.tolist())
+
+    @property
+    def membership(self) -> Shown:
+        """Whether an image shows a class, (N, C)."""
+        return self.areas > 0
+
+    @property
+    def strata(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """Each image stands for the rarest class that it shows."""
+        return rarest(self.membership, self.names, "(void)")
+
+    def identity(self, row: int) -> str:
+        """Return the hash of a mask."""
+        return self.digests[row]
+
+    @property
+    def amounts(self) -> Mapping[str, int]:
+        """Class → number of pixels."""
+        return dict(zip(self.names, self.areas.sum(axis=0).tolist(), strict=True))
+
+    @property
+    def truth(self) -> Shown:
+        """Whether an image shows a class: pixels are counted with the scores."""
+        return self.membership
+
+    def target(self, row: int, size: tuple[int, int]) -> Mask:
+        """Return the mask of an image, int64 (H, W); -1 for pixels that are not judged."""
+        return self.read(row)
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbered:
+    """Masks of values, read as class numbers."""
+
+    read: Callable[[int], NDArray[Any]]
+    values: NDArray[np.int64]
+
+    def __call__(self, index: int) -> Mask:
+        mask = self.read(index).astype(np.int64)
+        place = np.searchsorted(self.values, mask).clip(0, len(self.values) - 1)
+        return np.where(self.values[place] == mask, place, VOID)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mapped:
+    """Masks whose class numbers are replaced by others."""
+
+    read: Callable[[int], Mask]
+    number: NDArray[np.int64]
+
+    def __call__(self, index: int) -> Mask:
+        mask: Mask = self.number[self.read(index)]
+        return mask
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """Masks of some rows."""
+
+    read: Callable[[int], Mask]
+    rows: Rows
+
+    def __call__(self, index: int) -> Mask:
+        return self.read(int(self.rows[index]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Joined:
+    """Masks of several sets, one set after the other."""
+
+    parts: Sequence[tuple[Callable[[int], Mask], int]]
+
+    def __call__(self, index: int) -> Mask:
+        for read, number in self.parts:
+            if index < number:
+                return read(index)
+            index -= number
+        raise IndexError(index)
