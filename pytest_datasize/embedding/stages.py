@@ -112,6 +112,10 @@ class StageFeatures(nn.Module):
             blocks += stage.pooled(one, token)
         return blocks
 
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Return the map of each stage, (N, C_k, H_k, W_k), unscaled."""
+        return [found for found, _ in self._outputs(images)[1]]
+
     def _outputs(self, images: Tensor) -> tuple[Any, list[tuple[Tensor, Tensor | None]]]:
         """Return the features before pooling, and a map and a class token of each stage."""
         model: Any = self.model
@@ -180,7 +184,7 @@ def _tried(
         return None
     points = (stage.index for stage in found.stages) if found.taps is None else found.taps.names
     named = ",".join(f"{point}{stage}" for point, stage in zip(points, found.stages, strict=True))
-    found.scales = (1.0, *map(_scale, blocks[1:]))
+    found.scales = (1.0, *map(scale_of, blocks[1:]))
     if any(scale != 1 for scale in found.scales):
         named += f"|scales {found.scales}"
     number, tokens = len(found.stages), found.stages[0].class_token
@@ -194,7 +198,7 @@ def _tried(
     )
 
 
-def _scale(block: Tensor) -> float:
+def scale_of(block: Tensor) -> float:
     """Return the power of two that a block is stored with, for it may not fit into float16.
 
     Heads divide each block by a number of its own, so its units do not matter. What fits easily is
@@ -202,7 +206,7 @@ def _scale(block: Tensor) -> float:
 
     Examples
     --------
-    >>> _scale(torch.tensor([-3.0, 1000.0])), _scale(torch.tensor([1e5, 0.0]))
+    >>> scale_of(torch.tensor([-3.0, 1000.0])), scale_of(torch.tensor([1e5, 0.0]))
     (1.0, 0.001953125)
     """
     peak = float(block.abs().max())

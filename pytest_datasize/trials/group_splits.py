@@ -24,7 +24,9 @@ class GroupSplits:
     Parameters
     ----------
     images
-        Labelled images with groups.
+        Labelled images.
+    groups
+        Group of each image, (N,).
     fraction
         Share of the images that every part should have, in (0, 1).
     shuffle
@@ -36,9 +38,10 @@ class GroupSplits:
         A class has a single group: it cannot be trained and tested on.
     """
 
-    def __init__(self, images: ImageSet, fraction: float, shuffle: Shuffle) -> None:
-        assert images.groups is not None
-        self._used, self._numbers = np.unique(images.groups, return_inverse=True)
+    def __init__(
+        self, images: ImageSet, groups: NDArray[np.int64], fraction: float, shuffle: Shuffle
+    ) -> None:
+        self._used, self._numbers = np.unique(groups, return_inverse=True)
         self._counts = np.zeros((len(self._used), len(images.names)))
         rows, names = np.nonzero(images.membership)
         np.add.at(self._counts, (self._numbers[rows], names), 1)

@@ -191,7 +191,7 @@ def _grouped(
     parts = [np.flatnonzero(labels == label) for label in range(n_classes)]
     rows = np.arange(len(labels), len(labels) + n_fixed_test)
     shuffle = Shuffle(images, seed)
-    splits = GroupSplits(images, test_fraction, shuffle) if not n_fixed_test else None
+    splits = GroupSplits(images, groups, test_fraction, shuffle) if not n_fixed_test else None
     drawn = []
     for repeat in range(repeats):
         test = splits.test(repeat) if splits else rows

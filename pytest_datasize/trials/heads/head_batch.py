@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,7 @@ class FittedHead:
         Iterations of the final fit, the search for the strength not counted.
     """
 
-    probabilities: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[Any]
     strength: float
     converged: bool
     iterations: int

@@ -1,0 +1,110 @@
+"""Heads of boxes: a softmax over the classes of the objects, on the embedding of each crop."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pytest_datasize.embedding.device import torch_threads
+from pytest_datasize.embedding.embed import embed
+from pytest_datasize.embedding.embedder import Embedder
+from pytest_datasize.embedding.features import Features
+from pytest_datasize.embedding.threads import n_threads
+from pytest_datasize.images.crops import crops
+from pytest_datasize.images.targets.boxes import Boxes
+from pytest_datasize.store import Store
+from pytest_datasize.trials.heads.head_batch import FittedHead, HeadTask
+from pytest_datasize.trials.heads.heads import fit_heads
+from pytest_datasize.trials.heads.main_axes import main_axes
+from pytest_datasize.trials.tasks.head_data import Asked, OnHead
+from pytest_datasize.trials.work import Work
+
+
+def prepare(work: Work) -> "CropHeads":
+    """Embed the crops of all images."""
+    start = time.perf_counter()
+    targets = [images.targets for images in work.image_sets]
+    boxes = [one for one in targets if isinstance(one, Boxes)]
+    asked = str(work.options.get("precision") or "auto")
+    found = embed(
+        [crops(images) for images in work.image_sets],
+        Embedder(work.backbone, work.device, asked),
+        work.store if work.backbone.named else Store(),
+        lambda done, total: work.on_progress("embedding objects", done, total),
+    )
+    joined = boxes[0].joined(boxes[1:])
+    columns = main_axes(found.features, work.backbone.widths)
+    counts = joined.amounts
+    number = sum(counts.values())
+    shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    few = shown if len(counts) <= 8 else f"{len(counts)} classes"
+    note = f"{number:,} objects in {len(joined):,} images ({few})"
+    return CropHeads(work, columns, joined, time.perf_counter() - start, (note,))
+
+
+@dataclass(frozen=True)
+class CropHeads:
+    """Fits the heads of one study.
+
+    Attributes
+    ----------
+    work
+        The plan and the boxes.
+    columns
+        Features of all objects, image after image.
+    boxes
+        The objects of all images.
+    seconds
+        Time that embedding took.
+    notes
+        Notes for the report.
+    """
+
+    work: Work
+    columns: Features
+    boxes: Boxes
+    seconds: float
+    notes: tuple[str, ...]
+
+    def fit(self, asked: Sequence[Asked], on_head: OnHead | None = None) -> list[FittedHead]:
+        """Fit heads; their outcomes are objects (true, predicted, both), (m, C, 3)."""
+        boxes = self.boxes
+        tasks = [
+            HeadTask(boxes.objects(train), boxes.objects(scored), seed=seed)
+            for train, scored, seed in asked
+        ]
+
+        def counted(number: int, head: FittedHead) -> FittedHead:
+            areas = self._counts(asked[number][1], head.probabilities.argmax(axis=1))
+            return FittedHead(areas, head.strength, head.converged, head.iterations)
+
+        def keep(number: int, head: FittedHead) -> None:
+            if on_head is not None:
+                on_head(number, counted(number, head))
+
+        with torch_threads(n_threads()):
+            found = fit_heads(
+                self.columns,
+                torch.from_numpy(boxes.labels).to(self.work.device),
+                tasks,
+                len(boxes.names),
+                on_progress=lambda done: self.work.on_progress("training heads", done, len(tasks)),
+                on_head=keep,
+            )
+        return [counted(number, head) for number, head in enumerate(found)]
+
+    def _counts(self, rows: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Count the objects of each image by class: true, predicted, and both, (m, C, 3)."""
+        boxes = self.boxes
+        objects = boxes.objects(rows)
+        sizes = boxes.starts[rows + 1] - boxes.starts[rows]
+        image: NDArray[np.int64] = np.repeat(np.arange(len(rows)), sizes)
+        true = boxes.labels[objects]
+        counts = np.zeros((len(rows), len(boxes.names), 3), dtype=np.int64)
+        np.add.at(counts, (image, true, 0), 1)
+        np.add.at(counts, (image, predicted, 1), 1)
+        np.add.at(counts, (image[true == predicted], true[true == predicted], 2), 1)
+        return counts
