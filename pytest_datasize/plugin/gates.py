@@ -35,7 +35,7 @@ from pytest_datasize.reports.records.record_types import ConditionRecord, PlainR
 from pytest_datasize.reports.records.selection import is_judged
 from pytest_datasize.reports.records.text import printable, sendable
 from pytest_datasize.requirement.options import OPTIONS, nearest
-from pytest_datasize.requirement.requirement import Requirement
+from pytest_datasize.requirement.requirement import Requirement, asked_task
 from pytest_datasize.requirement.settings import (
     CONFIG_NAME,
     Layer,
@@ -205,7 +205,7 @@ class Gates:
         self, request: pytest.FixtureRequest, order: int, configured: ConfiguredRequirement
     ) -> Evidence:
         """Load the cached verdict for a requirement, or measure its evidence."""
-        options = study_options(request, configured.settings, configured.yaml)
+        options = self._options(request, configured)
         key = session_key(options)
         if configured.confidence is not None:  # the number of repeats depends on the targets
             key += (configured.confidence, *sorted(configured.requirement.targets.items()))
@@ -224,6 +224,18 @@ class Gates:
             evidence.climb  # noqa: B018 (measures now: training belongs to the set-up phase)
         return evidence
 
+    @staticmethod
+    def _options(
+        request: pytest.FixtureRequest, configured: ConfiguredRequirement
+    ) -> dict[str, Any]:
+        """Return the options of a requirement's study; its metrics may say what the labels are."""
+        options = study_options(request, configured.settings, configured.yaml)
+        if options["trainer"] is None:
+            options["task"] = asked_task(
+                configured.requirement.targets, options["task"], configured.requirement.where
+            )
+        return options
+
     def _conditions(
         self, request: pytest.FixtureRequest, order: int, configured: ConfiguredRequirement
     ) -> list[ConditionRecord]:
@@ -234,7 +246,7 @@ class Gates:
         found: list[ConditionRecord] = []
         if settings["images_per_class"] is None and not settings["represents"]:
             return []
-        options = study_options(request, settings, configured.yaml)
+        options = self._options(request, configured)
         study = self._study({**options, "test_dataset": None})
         if (per_class := settings["images_per_class"]) is not None:
             strategy = settings["strategy"]
@@ -275,7 +287,7 @@ class Gates:
         from pytest_datasize.study.ladder import Ladder
 
         for order, configured in enumerate(gate.requirements):
-            options = study_options(request, configured.settings, configured.yaml)
+            options = self._options(request, configured)
             if not configured.requirement.targets:
                 nothing = "--datasize=plan: this requirement trains nothing"
                 gate.records.append(self._plain_record(request.node, "skipped", nothing))
@@ -291,7 +303,7 @@ class Gates:
 
         errors = []
         for order, configured in enumerate(gate.requirements):
-            options = study_options(request, configured.settings, configured.yaml)
+            options = self._options(request, configured)
             key = session_key(options)
             if key not in self._checks:
                 self._kept += options.values()

@@ -30,5 +30,15 @@ ENGINES: dict[str, str] = {
 }
 """Engine name → ``module:class`` that runs tasks on workers; local has none."""
 
-SOURCES_BY_NAME = ("folder", "manifest", "coco", "yolo", "webdataset", "huggingface", "torchvision")
+SOURCES_BY_NAME = (
+    "folder",
+    "manifest",
+    "coco",
+    "yolo",
+    "voc",
+    "masks",
+    "webdataset",
+    "huggingface",
+    "torchvision",
+)
 """Prefixes of a path that select its reader, as in ``coco:data/train``."""

@@ -12,7 +12,7 @@ from pytest_datasize.requirement.options import (
     shown,
     target_within,
 )
-from pytest_datasize.requirement.tasks import METRICS, ends
+from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION, METRICS, TASKS, ends, task_of
 
 
 class Requirement(NamedTuple):
@@ -87,6 +87,36 @@ undecided, unfreeze, weights.
                 f"{_allowed_names()}"
             )
         return cls(targets, options, where)
+
+
+def asked_task(targets: Mapping[str, float], task: str, where: str) -> str:
+    """Return the task of a requirement: the one asked for, or the only one with its metrics.
+
+    Raises
+    ------
+    RequirementError
+        No task has all its metrics, or not the one that is asked for.
+
+    Examples
+    --------
+    >>> asked_task({"r2": 0.5}, "auto", "here"), asked_task({"f1_macro": 0.5}, "auto", "here")
+    ('regression', 'auto')
+    """
+    asked = [metric for metric in targets if metric in METRICS]
+    if task != AUTO:
+        if strange := [metric for metric in asked if metric not in TASKS[task].metrics]:
+            raise RequirementError(
+                f"{where}: {strange[0]} is a metric of {' and '.join(METRICS[strange[0]])}, not of "
+                f"task={task!r}, whose metrics are {', '.join(TASKS[task].metrics)}."
+            )
+        return task
+    if asked and not any(set(asked) <= set(one.metrics) for one in TASKS.values()):
+        of = "; ".join(f"{metric}: {', '.join(METRICS[metric])}" for metric in asked)
+        raise RequirementError(
+            f"{where}: no task has all of these metrics ({of}). Ask for them in gates of their own."
+        )
+    only = task_of(asked)
+    return AUTO if only in (None, CLASSIFICATION) else only
 
 
 def _allowed_names() -> str:

@@ -215,7 +215,31 @@ class StudyContext:
         DatasetError
             The data set cannot be read.
         """
-        return self.pool.raw.images.task
+        asked: str = self.options["task"]
+        return self.pool.raw.images.task if asked == AUTO else asked
+
+    def check_task(self) -> None:
+        """Refuse options that have no effect on the models of the task.
+
+        Raises
+        ------
+        RequirementError
+            The strategy is not built in for the task, or images cannot be augmented.
+        """
+        task, strategy = TASKS[self.task], self.options["strategy"]
+        if strategy not in task.strategies:
+            raise RequirementError(
+                f"strategy={strategy!r} is not built in for task={self.task!r}. Use "
+                f"{' or '.join(task.strategies)}; with trainer=, the training of your own gets "
+                "images and targets."
+            )
+        if self.embeds_images or strategy not in EMBEDDING_STRATEGIES:
+            return
+        if self.options["augment"] is not False:
+            raise RequirementError(
+                f"augment is not built in for task={self.task!r}: boxes and masks would have to be "
+                "changed with the images. Leave it out, or give trainer=."
+            )
 
     @property
     def embeds_images(self) -> bool:

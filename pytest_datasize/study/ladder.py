@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pytest_datasize.errors import BackboneError, DatasizeError
 from pytest_datasize.requirement.registries import AUTO
+from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS, lower_is_better
 from pytest_datasize.store import key_of
 from pytest_datasize.study import second_look as looking
 from pytest_datasize.study.stopping import Certainty, SecondLook
@@ -116,18 +118,26 @@ class Ladder:
 
     Attributes
     ----------
-    rungs
-        The models, the cheapest first.
     results
         Name of a model → its evidence, once it was tried in this process; without second looks.
     """
 
     def __init__(self, study: Study, until: Certainty | None = None) -> None:
         self.study, self._until = study, until
-        self.rungs = tuple(_rungs(study))
         self.results: dict[Name, StudyResult] = {}
         self._looks: dict[tuple[str, float], StudyResult] = {}  # by stopping rule and time limit
         self._promises: tuple[Promise, ...] | None = None
+
+    @cached_property
+    def rungs(self) -> tuple[Rung, ...]:
+        """The models, the cheapest first.
+
+        Raises
+        ------
+        DatasetError
+            The data set cannot be read.
+        """
+        return tuple(_rungs(self.study))
 
     def key(self) -> str | None:
         """Return the cache key of all that a climb could use; None if it is not known.
@@ -236,7 +246,7 @@ class Ladder:
 
     def _promised(self, end: float) -> "tuple[Promise, ...]":
         """Try what else could help, as long as there is time."""
-        if len(self.rungs) == 1:
+        if len(self.rungs) == 1 or self.study.context.task != CLASSIFICATION:
             return ()
         if self._promises is None:
             from pytest_datasize.study.promises import promises
@@ -316,13 +326,13 @@ def _rungs(study: Study) -> Iterator[Rung]:
         yield Rung("as asked", study)
         return
     options = context.options
-    if options["image_size"] is None and isinstance(options["backbone"], str):
+    task = context.task
+    named = options["image_size"] is None and isinstance(options["backbone"], str)
+    if named and task != "segmentation":  # whose masks would be coarser
         yield Rung("small input", study.variant(image_size=SMALL_SIDE))
     yield Rung("full input", study.variant(budget=None) if options["budget"] else study)
-    yield Rung(
-        "second look",
-        looking.second_look(study),
-    )
+    if "fine_tuning" in TASKS[task].strategies:
+        yield Rung("second look", looking.second_look(study))
 
 
 def _attempt(rung: Rung, result: "StudyResult") -> Attempt:
@@ -347,11 +357,9 @@ def _rank(attempt: Attempt) -> tuple[float, ...]:
 
 
 def _margin(judged: "Judgement") -> float:
-    """Return by how much the score with all images exceeds the target.
-
-    Only a user's trainer, which is the only model of its gate, has metrics that are better lower.
-    """
-    return judged.score - judged.target
+    """Return by how much the score with all images is better than the target."""
+    lower = judged.metric in METRICS and lower_is_better(judged.metric)
+    return judged.target - judged.score if lower else judged.score - judged.target
 
 
 def _why(tried: list[Attempt], limit: float) -> str:

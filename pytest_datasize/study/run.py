@@ -58,6 +58,7 @@ def measured(
         As in :meth:`pytest_datasize.study.study.Study.run`.
     """
     # again: torch may have been imported only now, and its own defaults are not ours
+    context.check_task()
     with own_settings(), current(context.device):
         try:
             embeddings: list[Embeddings] = []  # emptied below, to free memory while heads train

@@ -123,6 +123,7 @@ class Study:
         from pytest_datasize.trials.cost import estimate, trim_to_budget
 
         context = self.context
+        context.check_task()
         images, test = images_to_split(context)
         plan = context.draw(images, test)
         backbone, strategy = context.backbone.loaded, context.options["strategy"]

@@ -10,7 +10,8 @@ from pytest_datasize.images.content_hash import read_contents
 from pytest_datasize.images.sources.unlabelled import load_unlabelled
 
 if TYPE_CHECKING:
-    from pytest_datasize.study.study import Study
+    from pytest_datasize.requirement.tasks import CLASSIFICATION
+from pytest_datasize.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ def suggest(study: "Study", unlabelled: Any, number: int) -> list[Suggestion]:
     from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 
     labelled, waiting = study.images(), load_unlabelled(unlabelled, "unlabelled")
+    if labelled.task != CLASSIFICATION:
+        raise DatasetError(
+            f"{labelled.source}: images to label next are suggested for one class per image, not "
+            f"for task={labelled.task!r}."
+        )
     names = read_contents(waiting, study.store, n_threads())
     first: dict[str, int] = {}
     for row, content in enumerate(names):

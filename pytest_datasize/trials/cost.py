@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pytest_datasize.embedding.backbone import Backbone
+from pytest_datasize.embedding.dense import dense
 from pytest_datasize.embedding.device import torch_threads
 from pytest_datasize.embedding.embedder import CPU_BATCH, GPU_BATCH, Embedder, first_of
 from pytest_datasize.embedding.reader import decoded
@@ -18,6 +19,7 @@ from pytest_datasize.embedding.stages import with_stages
 from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.embedding.views import VIEWS
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.images.crops import crops
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.store import Store
 from pytest_datasize.trials.networks.cut import cut, trained_parameters
@@ -117,6 +119,11 @@ def estimate(
     """
     if strategy == "own_training":
         return Cost(0, 0.0, 0, known=False)
+    task = image_sets[0].task
+    if task == "detection":  # the objects are embedded
+        image_sets = [crops(images) for images in image_sets]
+    elif task == "segmentation":
+        backbone, _ = dense(backbone)
     looks = sum(map(len, image_sets)) * (1 + VIEWS * bool(options.get("augment")))
     first = first_of(image_sets)
     if strategy == "feature_extraction":

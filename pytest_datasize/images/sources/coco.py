@@ -172,8 +172,7 @@ def _boxes(shown: list[list[Any]], categories: dict[Any, str], source: str) -> B
                     "numbers. Of images without boxes set task='multilabel'."
                 )
             x, y, width, height = map(float, box or ())
-            if width > 0 and height > 0:
-                image.append((categories[entry["category_id"]], [x, y, x + width, y + height]))
+            image.append((categories[entry["category_id"]], [x, y, x + width, y + height]))
         found.append(image)
     return Boxes.of(found)
 

@@ -18,6 +18,7 @@ from pytest_datasize.images.image_set import (
     few,
     one_line,
 )
+from pytest_datasize.images.sources import masks
 from pytest_datasize.images.sources.companions import companions
 from pytest_datasize.images.sources.files import (
     Boundary,
@@ -39,7 +40,7 @@ MOST_OWN = 0.1
 
 def accepts(value: Any) -> bool:
     """Whether a path is a folder with at least two folders of images that are not parts."""
-    if not isinstance(value, Path) or not value.is_dir():
+    if not isinstance(value, Path) or not value.is_dir() or masks.accepts(value):
         return False
     inner = {path.name.lower(): path for path in value.iterdir() if path.is_dir()}
     if train := _named(inner, TRAIN):

@@ -27,6 +27,7 @@ from pytest_datasize.images.image_set import (
     one_line,
     settled,
 )
+from pytest_datasize.requirement.tasks import AUTO, TASKS
 
 __all__ = ["SOURCES", "ImageSet", "Loaded", "Reading", "load"]
 
@@ -35,6 +36,8 @@ SOURCES: dict[str, str] = {
     "manifest": "pytest_datasize.images.sources.manifest",
     "coco": "pytest_datasize.images.sources.coco",
     "yolo": "pytest_datasize.images.sources.yolo",
+    "voc": "pytest_datasize.images.sources.voc",
+    "masks": "pytest_datasize.images.sources.masks",
     "webdataset": "pytest_datasize.images.sources.webdataset",
     "huggingface": "pytest_datasize.images.sources.huggingface",
     "torchvision": "pytest_datasize.images.sources.torchvision_dataset",
@@ -131,6 +134,12 @@ def _load(dataset: Any, how: Reading) -> Loaded:
             )
         source = SOURCES[fits[0]]
     loaded: Loaded = _with_plain_names(import_module(source).load(value, how))
+    found = loaded.images.task
+    if how.task not in (AUTO, found):
+        raise DatasetError(
+            f"{loaded.images.source}: task={how.task!r} takes {TASKS[how.task].labels}; here is "
+            f"{TASKS[found].labels}."
+        )
     if not np.size(loaded.images.labels):
         raise DatasetError(f"{loaded.images.source}: there are no images.")
     return loaded

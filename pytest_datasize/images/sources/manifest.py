@@ -12,8 +12,8 @@ from pytest_datasize.images.image_set import Finding, Loaded, Reading, few, is_m
 from pytest_datasize.images.sources import tables
 from pytest_datasize.images.sources.files import Boundary, Files, of_files
 from pytest_datasize.images.sources.label_columns import label_columns
+from pytest_datasize.images.sources.mask_files import read_mask_files
 from pytest_datasize.images.sources.parts import by_part, kind, split
-from pytest_datasize.images.targets.mask_files import read_mask_files
 from pytest_datasize.images.targets.read import Described, described, of_targets
 
 _EXPECTED = (

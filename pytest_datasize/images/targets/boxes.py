@@ -28,6 +28,8 @@ class Boxes:
         Class of each object, int64 (M,).
     shares
         Whether corners are shares of the image's width and height, as in YOLO files.
+    dropped
+        Number of boxes without an area, which were left out.
 
     Examples
     --------
@@ -41,13 +43,19 @@ class Boxes:
     corners: NDArray[np.float64]
     labels: NDArray[np.int64]
     shares: bool = False
+    dropped: int = 0
     task: ClassVar[str] = "detection"
 
     @classmethod
     def of(
         cls, objects: Sequence[Sequence[tuple[Any, Sequence[float]]]], shares: bool = False
     ) -> "Boxes":
-        """Make boxes from (class, corners) pairs of each image."""
+        """Make boxes from (class, corners) pairs of each image; those without area are left out."""
+        given = sum(map(len, objects))
+        objects = [
+            [(name, box) for name, box in image if box[0] < box[2] and box[1] < box[3]]
+            for image in objects
+        ]
         names = tuple(sorted({str(name) for image in objects for name, _ in image}))
         number = {name: index for index, name in enumerate(names)}
         return cls(
@@ -56,6 +64,7 @@ class Boxes:
             np.array([box for image in objects for _, box in image], np.float64).reshape(-1, 4),
             np.array([number[str(name)] for image in objects for name, _ in image], np.int64),
             shares,
+            given - sum(map(len, objects)),
         )
 
     def __len__(self) -> int:
@@ -104,6 +113,7 @@ class Boxes:
             np.concatenate([one.corners for one in parts]),
             np.concatenate([*labels, np.empty(0, np.int64)]),
             self.shares,
+            sum(one.dropped for one in parts),
         )
 
     def settled(self, source: str) -> "Boxes":

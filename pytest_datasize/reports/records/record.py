@@ -21,6 +21,7 @@ from pytest_datasize.reports.records.record_types import (
     SelfCheck,
 )
 from pytest_datasize.reports.records.text import each_text, sendable
+from pytest_datasize.requirement.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not import study modules
     from pytest_datasize.curve.self_check import Advice as Trust
@@ -210,7 +211,9 @@ def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
         "fit": drawn["fit"],
         "classes": drawn["classes"],
         "source": result.source,
+        "task": result.task,
         "class_counts": dict(result.class_counts),
+        "amounts": None if result.amounts is None else dict(result.amounts),
         "notes": list(result.notes),
         "backbone": result.backbone,
         "weights": {"source": result.weights_source, "sha256": result.weights_hash},
@@ -239,6 +242,8 @@ def _remedies(trust: "Trust") -> Remedies | None:
 def _guess(judged: "Judgement", result: "StudyResult") -> Guess | None:
     from pytest_datasize.curve.guessing import guessing
 
+    if result.task != CLASSIFICATION:
+        return None
     tested = result.findings.get("tested") if result.findings else None
     counts = dict(zip(result.class_counts, tested, strict=True)) if tested else result.class_counts
     found = guessing(judged.metric, counts)

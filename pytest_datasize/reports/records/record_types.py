@@ -564,7 +564,9 @@ class GateRecord(_Head, Projection, Evidence):
     n_trials: int
     n_trials_planned: int
     source: str
+    task: NotRequired[str]
     class_counts: dict[str, int]
+    amounts: NotRequired[dict[str, int] | None]
     notes: list[str]
     backbone: str
     weights: Weights

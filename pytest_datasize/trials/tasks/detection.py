@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,15 +97,17 @@ class CropHeads:
             )
         return [counted(number, head) for number, head in enumerate(found)]
 
-    def _counts(self, rows: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _counts(self, rows: NDArray[np.int64], predicted: NDArray[Any]) -> NDArray[np.int64]:
         """Count the objects of each image by class: true, predicted, and both, (m, C, 3)."""
         boxes = self.boxes
         objects = boxes.objects(rows)
         sizes = boxes.starts[rows + 1] - boxes.starts[rows]
-        image: NDArray[np.int64] = np.repeat(np.arange(len(rows)), sizes)
-        true = boxes.labels[objects]
-        counts = np.zeros((len(rows), len(boxes.names), 3), dtype=np.int64)
-        np.add.at(counts, (image, true, 0), 1)
-        np.add.at(counts, (image, predicted, 1), 1)
-        np.add.at(counts, (image[true == predicted], true[true == predicted], 2), 1)
-        return counts
+        image, true = np.repeat(np.arange(len(rows)), sizes), boxes.labels[objects]
+        shape = len(rows), len(boxes.names)
+        right = true == predicted
+        parts = ((image, true), (image, predicted), (image[right], true[right]))
+        counts = [
+            np.bincount(one * shape[1] + label, minlength=shape[0] * shape[1]).reshape(shape)
+            for one, label in parts
+        ]
+        return np.stack(counts, axis=2)

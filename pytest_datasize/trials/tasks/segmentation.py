@@ -2,9 +2,9 @@
 
 Of every image :data:`PLACES` places of the finest map are taken, the same number of each class
 that it shows. Rare classes are then as well learned as frequent ones; that they are rare is put
-back into the intercepts, which is all that separate sampling of classes changes in a softmax regression
-(Anderson 1972, "Separate sample logistic discrimination"). Scored are the pixels of the mask: the
-predicted class of a place counts for all pixels in it.
+back into the intercepts, which is all that separate sampling of classes changes in a softmax
+regression (Anderson 1972, "Separate sample logistic discrimination"). Scored are the pixels of the
+mask: the predicted class of a place counts for all pixels in it.
 """
 
 import time

@@ -1,0 +1,176 @@
+"""Source: Pascal VOC annotations, one XML file per image, with boxes."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from xml.etree import ElementTree
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.findings import refuse
+from pytest_datasize.images.image_set import ImageSet, Loaded, Reading, one_line
+from pytest_datasize.images.sources.files import Boundary, Files, Found, content, of_files
+from pytest_datasize.images.sources.manifest import empty_targets, left_out, several_labels
+from pytest_datasize.images.sources.parts import kind, split
+from pytest_datasize.images.targets.boxes import Boxes
+from pytest_datasize.images.targets.read import Described, described, of_targets
+from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION
+
+_ANNOTATIONS: Final = ("annotations", "annotation", "xml", "labels")
+_IMAGES: Final = ("jpegimages", "images", "image", "imgs", "img")
+
+
+class _Annotated(NamedTuple):
+    """An image and its objects: class, and x0, y0, x1, y1 in pixels."""
+
+    image: Path
+    objects: list[tuple[str, list[float]]]
+
+
+def accepts(value: Any) -> bool:
+    """Whether a folder holds XML files, in a folder of annotations or beside its images."""
+    return isinstance(value, Path) and value.is_dir() and bool(_parts(value))
+
+
+def load(value: Path, reading: Reading) -> Loaded:
+    """Read the boxes, or the classes, of the images that XML files name.
+
+    Images are in ``JPEGImages/`` or ``images/`` beside ``Annotations/``, or beside the XML files.
+    With lists in ``ImageSets/Main/`` named train, val and test the data set is divided.
+
+    Raises
+    ------
+    DatasetError
+        An XML file cannot be understood, or no image is there.
+    """
+    root = Path(value)
+    boundary = Boundary(root, reading.allow_outside)
+    parts = _parts(root)
+    if not parts:
+        raise DatasetError(f"dataset {root}: no XML annotations of Pascal VOC in it.")
+    source = f"VOC annotations in {root}"
+    read = {name: _read(folder, boundary, source) for name, folder in parts.items()}
+    lists = _lists(root) if set(read) == {""} else {}
+    if lists:
+        by_stem = {one.image.stem: one for one in read[""]}
+        read = {
+            name: [by_stem[stem] for stem in stems if stem in by_stem]
+            for name, stems in lists.items()
+        }
+    found = {name: _images(part, boundary, source, reading) for name, part in read.items()}
+    if len(found) == 1:
+        return Loaded(next(iter(found.values())))
+    return split(found, source)
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """Return part → folder that holds its XML files and images, itself or below."""
+    if _xml_folder(root) is not None:
+        return {"": root}
+    if not root.is_dir():
+        return {}
+    found = {path.name: path for path in sorted(root.iterdir()) if path.is_dir()}
+    return {
+        name: path
+        for name, path in found.items()
+        if kind(name) is not None and _xml_folder(path) is not None
+    }
+
+
+def _xml_folder(folder: Path) -> Path | None:
+    """Return the folder of XML files: one of annotations, else the folder itself."""
+    inner = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    places = [inner[name] for name in _ANNOTATIONS if name in inner]
+    for place in (*places, folder):
+        if next(place.glob("*.xml"), None) is not None:
+            return place
+    return None
+
+
+def _lists(root: Path) -> dict[str, list[str]]:
+    found = {}
+    for path in sorted((root / "ImageSets" / "Main").glob("*.txt")):
+        if kind(path.stem):
+            lines = content(path).decode("utf-8-sig", "replace").splitlines()
+            found[path.stem] = [line.split()[0] for line in lines if line.split()]
+    return found if any(kind(name) == "train" for name in found) and len(found) > 1 else {}
+
+
+def _read(folder: Path, boundary: Boundary, source: str) -> list[_Annotated]:
+    place = _xml_folder(folder)
+    assert place is not None
+    inner = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    images = next((inner[name] for name in _IMAGES if name in inner), place)
+    by_stem = {path.stem: path for path in Found(images, boundary).images}
+    found = []
+    for path in sorted(place.glob("*.xml")):
+        tree = _parsed(boundary.check(path))
+        named = (tree.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
+        image = by_stem.get(path.stem) or by_stem.get(Path(named).stem) or images / (named or "?")
+        found.append(_Annotated(image, [_object(one, path) for one in tree.iter("object")]))
+    return found
+
+
+def _parsed(path: Path) -> ElementTree.Element:
+    raw = content(path)
+    if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:  # entities may expand without end
+        raise DatasetError(f"{one_line(str(path))}: XML with a document type is not read.")
+    try:
+        return ElementTree.fromstring(raw)  # noqa: S314  (no entities, see above)
+    except (ElementTree.ParseError, ValueError, RecursionError) as problem:
+        raise DatasetError(f"{one_line(str(path))}: not valid XML: {problem}.") from None
+
+
+def _object(one: ElementTree.Element, path: Path) -> tuple[str, list[float]]:
+    name = (one.findtext("name") or "").strip()
+    box = one.find("bndbox")
+    try:
+        texts = [box.findtext(key) if box is not None else None for key in _CORNERS]
+        x0, y0, x1, y1 = (float(text or "nan") for text in texts)
+    except ValueError:
+        x0 = float("nan")
+        y0 = x1 = y1 = x0
+    if not name or math.isnan(x0 + y0 + x1 + y1):
+        raise DatasetError(
+            f"{one_line(str(path))}: an object has no name, or no box of four numbers "
+            f"({', '.join(_CORNERS)})."
+        )
+    return name, [x0, y0, x1, y1]
+
+
+_CORNERS: Final = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _images(
+    part: Sequence[_Annotated], boundary: Boundary, source: str, reading: Reading
+) -> ImageSet:
+    there = [one for one in part if one.image.is_file()]
+    absent = [str(one.image) for one in part if not one.image.is_file()]
+    missing = left_out(absent, source, "files that are not there", "missing_files")
+    if reading.task in (AUTO, CLASSIFICATION):
+        names = [sorted({name for name, _ in one.objects}) for one in there]
+        several = [str(o.image) for o, own in zip(there, names, strict=True) if len(own) > 1]
+        empty = [str(o.image) for o, own in zip(there, names, strict=True) if not own]
+        chosen = [(o.image, own[0]) for o, own in zip(there, names, strict=True) if len(own) == 1]
+        findings = (
+            *missing,
+            *several_labels(several, source, "classes"),
+            *left_out(empty, source, "images without a label", "missing_labels"),
+        )
+        if not chosen:
+            refuse(findings, {})
+        values = [name for _, name in chosen]
+        files = Files([path for path, _ in chosen], base=boundary.root)
+        return of_files(source, files, lambda: described(values, source, CLASSIFICATION), findings)
+    empty = [one.image.name for one in there if not one.objects]
+    findings = (*missing, *empty_targets(empty, source))
+
+    def describe() -> Described:
+        if reading.task == "multilabel":
+            sets = [[name for name, _ in one.objects] for one in there]
+            return described(sets, source, reading.task)
+        if reading.task == "detection":
+            return of_targets(Boxes.of([one.objects for one in there]), reading.task)
+        raise DatasetError(f"{source}: it has no labels for task={reading.task!r}.")
+
+    return of_files(source, Files([o.image for o in there], base=boundary.root), describe, findings)
