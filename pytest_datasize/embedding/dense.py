@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.device import torch_threads
 from pytest_datasize.embedding.stages import StageFeatures, scale_of, with_stages
@@ -166,7 +167,7 @@ def dense(backbone: Backbone) -> tuple[Backbone, Maps]:
             "convolutional network or a transformer of timm."
         )
     side = backbone.image_size
-    noise = torch.Generator().manual_seed(0)
+    noise = torch.Generator().manual_seed(FIXED_NOISE)
     pixels = torch.randint(256, (1, 3, side, side), dtype=torch.uint8, generator=noise)
     with torch_threads(1), torch.inference_mode():
         weight = next(staged.model.parameters(), torch.empty(0))

@@ -287,17 +287,22 @@ def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
     plan, images, options = work.plan, work.image_sets[0], work.options
     tested = [repeat.test for repeat in plan.repeats[: max(map(len, scores))]]
     bounds, direction = options["bounds"] or {}, options["direction"] or {}
-    return {
-        metric: bare(
-            plan.sizes,
-            [[repeat[metric] for repeat in repeats] for repeats in scores],
-            tested,
-            len(images),
-            bounds.get(metric) or (ends(metric) if metric in METRICS else (0.0, 1.0)),
-            lower_is_better(metric) if metric in METRICS else direction.get(metric) == "lower",
-        )
-        for metric in sorted(scores[0][0])
-    }
+    found = {}
+    for metric in sorted(scores[0][0]):
+        known = metric in METRICS
+        range_of = bounds.get(metric) or (ends(metric) if known else (0.0, 1.0))
+        lower = lower_is_better(metric) if known else direction.get(metric) == "lower"
+        values = [[repeat[metric] for repeat in repeats] for repeats in scores]
+        if all(isinstance(value, list) for repeats in values for value in repeats):
+            arrays = [[np.array(value) for value in repeats] for repeats in values]
+            groups = numbers(*work.image_sets)
+            found[metric] = gather(
+                plan.sizes, arrays, tested, len(images), groups, None, range_of, lower
+            )
+            continue
+        means = [[float(np.mean(value)) for value in repeats] for repeats in values]
+        found[metric] = bare(plan.sizes, means, tested, len(images), range_of, lower)
+    return found
 
 
 def _drawn_with_replacement(outcomes: dict[str, Outcomes]) -> dict[str, Outcomes]:

@@ -24,8 +24,9 @@ from pytest_datasize.trials.plan import Plan, Repeat
 
 Progress = Callable[[str, int, int], None]
 
-Outcome = NDArray[np.floating] | Mapping[str, float]
-"""Outcome of a trial: class probabilities of its test images (n_test, C), or bare scores."""
+Outcome = NDArray[Any] | Mapping[str, float | list[float]]
+"""Outcome of a trial: predictions for its test images, as the metrics of the task take them, such as
+class probabilities (n_test, C); or scores, each one number or one for each test image."""
 
 Key = tuple[int, int]
 """A trial within a plan: training size, number of the repeat."""
@@ -133,11 +134,11 @@ class Trials:
         Per size, per repeat: name → score, where a trial gave no outcomes of single images.
     """
 
-    probabilities: tuple[tuple[NDArray[np.floating], ...], ...]
+    probabilities: tuple[tuple[NDArray[Any], ...], ...]
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
     unconverged: int = 0
-    scores: tuple[tuple[Mapping[str, float], ...], ...] = ()
+    scores: tuple[tuple[Mapping[str, float | list[float]], ...], ...] = ()
 
 
 class Ledger:
@@ -269,7 +270,7 @@ def pack(outcome: Outcome) -> bytes:
 def unpack(packed: bytes) -> Outcome:
     """Read what :func:`pack` wrote."""
     if packed[:1] == b"s":
-        scores: dict[str, float] = json.loads(packed[1:])
+        scores: dict[str, float | list[float]] = json.loads(packed[1:])
         return scores
-    probabilities: NDArray[np.floating] = np.load(io.BytesIO(packed[1:]), allow_pickle=False)
+    probabilities: NDArray[Any] = np.load(io.BytesIO(packed[1:]), allow_pickle=False)
     return probabilities

@@ -132,7 +132,7 @@ def test_{number}(): ...
     ("arguments", "says"),
     [
         ("loss=0.1, trainer=print", "unknown name 'loss'"),
-        ("loss=3, trainer=print, direction={'loss': 'lower'}", "above 0 and below 1, as declared"),
+        ("loss=3, trainer=print, direction={'loss': 'lower'}", "above 0 and below 1"),
         ("loss=3, trainer=print, direction={'loss': 'down'}", "metric → 'higher' or 'lower'"),
         ("accuracy=0.9, trainer=print, direction={'accuracy': 'lower'}", "higher accuracy is"),
         ("accuracy=0.9, trainer=3", "a function (train, test"),

@@ -10,6 +10,7 @@ from pytest_datasize.curve.outcomes import gather
 MEMBERS = (100, 60, 10)  # the last class has two images in each of five test parts
 HIT = (0.9, 0.8, 0.5)  # how often an image of each class is recognised
 LABELS = np.repeat(np.arange(3), MEMBERS)
+SHOWN = np.eye(3, dtype=bool)[LABELS]
 
 
 def parts(generator):
@@ -31,7 +32,7 @@ def measured(metric, unbiased, seed):
     generator = np.random.default_rng(seed)
     tested = parts(generator)
     _, p = predictions(generator)
-    values = contributions(metric, LABELS, tested, [p[rows] for rows in tested], unbiased)
+    values = contributions(metric, LABELS, tested, [p[rows] for rows in tested], SHOWN, unbiased)
     return gather((10,), [values], tested, 1000, None, LABELS), values
 
 
@@ -54,7 +55,9 @@ def test_macro_f1_of_small_splits_is_that_of_many_images():
         tested = parts(generator)
         _, p = predictions(generator)
         some = [p[rows] for rows in tested]
-        together.append(np.mean([v.mean() for v in contributions(f1_macro, LABELS, tested, some)]))
+        together.append(
+            np.mean([v.mean() for v in contributions(f1_macro, LABELS, tested, some, SHOWN)])
+        )
         alone.append(
             np.mean([f1_macro(LABELS[r], q).mean() for r, q in zip(tested, some, strict=True)])
         )
@@ -67,7 +70,7 @@ def test_scores_of_repeats_stay_their_own(metric):
     generator = np.random.default_rng(3)
     tested = parts(generator)
     _, p = predictions(generator)
-    found = contributions(metric, LABELS, tested, [p[rows] for rows in tested], unbiased=True)
+    found = contributions(metric, LABELS, tested, [p[rows] for rows in tested], SHOWN, True)
     for values, rows in zip(found, tested, strict=True):
         assert values.mean() == pytest.approx(metric(LABELS[rows], p[rows]).mean())
         assert values.shape == rows.shape
@@ -78,7 +81,7 @@ def test_large_splits_are_scored_by_themselves():
     generator = np.random.default_rng(4)
     tested = [np.arange(0, 150), np.arange(150, 300)]
     p = [generator.dirichlet(np.ones(3), 150) for _ in tested]
-    found = contributions(f1_macro, labels, tested, p)
+    found = contributions(f1_macro, labels, tested, p, np.eye(3, dtype=bool)[labels])
     for values, rows, q in zip(found, tested, p, strict=True):
         assert np.array_equal(values, f1_macro(labels[rows], q))
 
@@ -87,7 +90,7 @@ def test_one_test_set_for_all_is_scored_trial_by_trial():
     rows = np.array([0, 1, 100, 101, 160, 161])
     generator = np.random.default_rng(5)
     p = [generator.dirichlet(np.ones(3), 6) for _ in range(3)]
-    found = contributions(f1_macro, LABELS, [rows] * 3, p)
+    found = contributions(f1_macro, LABELS, [rows] * 3, p, SHOWN)
     assert np.array_equal(found[2], f1_macro(LABELS[rows], p[2]))
 
 
@@ -98,7 +101,7 @@ def test_scores_stay_within_their_bounds():
         tested = parts(generator)
         right = generator.random(len(LABELS)) < 0.98
         p = 0.01 + 0.9 * np.eye(3)[np.where(right, LABELS, 0)]
-        values = contributions(f1_macro, LABELS, tested, [p[rows] for rows in tested])
+        values = contributions(f1_macro, LABELS, tested, [p[rows] for rows in tested], SHOWN)
         scores = gather((10,), [values], tested, 1000).scores[0]
         assert 0.7 < min(scores) <= max(scores) <= 1.0
 

@@ -8,10 +8,11 @@ import pytest
 
 from pytest_datasize import RequirementError, datasize
 from pytest_datasize.requirement.options import OPTIONS
-from pytest_datasize.requirement.tasks import METRICS
+from pytest_datasize.requirement.tasks import METRICS, ends
 from pytest_datasize.requirement.requirement import Requirement
 
 RIGHT = {
+    "task": ["auto", "classification", "multilabel", "detection"],
     "dataset": ["data/train", ([1], [0])],
     "test_dataset": ["data/test"],
     "backbone": ["resnet50", "local-dir:models/ours"],
@@ -57,6 +58,7 @@ RIGHT = {
     "ray_upload": [True, False],
 }
 WRONG = {
+    "task": ["segmentatoin", 3, None, True],
     "dataset": [None, 3, "", True],
     "test_dataset": [0.5],
     "backbone": [7, "", object()],
@@ -124,7 +126,11 @@ def test_wrong_values_are_named_with_what_is_expected(name, value):
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("target", [0, 1, 1.5, -0.1, 90, "0.9", None, True, float("nan")])
-def test_targets_lie_between_0_and_1(metric, target):
+def test_targets_lie_within_the_bounds_of_their_metric(metric, target):
+    low, high = ends(metric)
+    if type(target) in (int, float) and low < target < high:
+        assert datasize.requires(**{metric: target})
+        return
     with pytest.raises(RequirementError, match=f"{metric}="):
         datasize.requires(**{metric: target})
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.errors import DatasizeError, TrainingError
 from pytest_datasize.requirement.process_settings import given_settings
+from pytest_datasize.requirement.tasks import METRICS, ends
 from pytest_datasize.requirement.user_code import named, resolved
+from pytest_datasize.trials.strategies.predictions import outcome_of
 from pytest_datasize.trials.strategies.trial_images import Pictures, TrialImages
 from pytest_datasize.trials.work import (
     Ledger,
@@ -71,13 +72,14 @@ def _train(
     trial: Trial,
     work: Work,
     pictures: Pictures,
-    names: frozenset[str],
+    known: frozenset[str],
 ) -> Outcome:
     size, number, repeat = trial
     seed = int(stream(work.seed, Purpose.TRAINER_SEED, size, number).integers(2**31))
-    classes = work.image_sets[0].classes
+    names, truth = work.image_sets[0].names, work.truth
+    labels = truth[:, 0] if work.task == "regression" and truth.shape[1] == 1 else truth
     train, test = (
-        TrialImages(work.labels[rows], classes, pictures, rows)
+        TrialImages(labels[rows], names, pictures, rows)
         for rows in (repeat.order[:size], repeat.test)
     )
     where = f"{named(work.options['trainer'])}, trial with {size} images, repeat {number}"
@@ -93,10 +95,10 @@ def _train(
             f"({frame.filename}:{frame.lineno})"
         ) from problem
     if isinstance(found, Mapping):
-        return _scores(found, where, names, work.options.get("bounds") or {})
-    if names:
+        return _scores(found, where, known, work.options.get("bounds") or {}, len(test))
+    if known:
         raise TrainingError(f"{where}: returned {type(found).__name__}, earlier trials scores.")
-    return _probabilities(found, where, len(test), classes)
+    return outcome_of(found, where, work.task, repeat.test, work.image_sets, truth)
 
 
 @contextmanager
@@ -139,41 +141,53 @@ def _torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
                 yield
 
 
-_SUM = 1e-2
-"""Largest distance of a sum of probabilities from one: half precision rounds."""
-
-
 def _scores(
     found: Mapping[Any, Any],
     where: str,
     names: frozenset[str],
     bounds: Mapping[str, tuple[float, float]],
-) -> dict[str, float]:
+    n_test: int,
+) -> dict[str, float | list[float]]:
     if not found:
         raise TrainingError(f"{where}: returned no scores; expected {{'accuracy': 0.87}}.")
-    scores = {}
+    scores: dict[str, float | list[float]] = {}
     for name, value in found.items():
         try:
             if isinstance(value, (bool, np.bool_, str, bytes)):
                 raise TypeError  # float() would take them
-            score = float(value)
+            values = _per_image(value)
+            score = float(value) if values is None else float(np.mean(values))
         except Exception:  # a value of the user's may fail in any way
             raise TrainingError(
-                f"{where}: {name!r} is a {type(value).__name__}; expected a number."
+                f"{where}: {name!r} is a {type(value).__name__}; expected a number, or one for "
+                f"each of the {n_test} test images."
             ) from None
+        if values is not None and len(values) != n_test:
+            raise TrainingError(
+                f"{where}: {name!r} has {len(values)} values; expected one for each of the "
+                f"{n_test} test images."
+            )
         if not isinstance(name, str) or not isfinite(score):
             raise TrainingError(f"{where}: scored {name}={score}; expected a finite number.")
-        low, high = bounds.get(name, UNIT)
+        low, high = bounds.get(name) or (ends(name) if name in METRICS else UNIT)
         if not low <= score <= high:
             raise TrainingError(
                 f"{where}: scored {name}={score:g}, outside {low:g} to {high:g}. Declare what it "
                 f"is, such as bounds={{{name!r}: (0, None)}} and direction={{{name!r}: 'lower'}}, "
                 "or return a score in [0, 1]."
             )
-        scores[name] = score
+        scores[name] = score if values is None else values
     if names and (differing := _differing(set(scores), names)):
         raise TrainingError(f"{where}: {differing}")
     return scores
+
+
+def _per_image(value: Any) -> list[float] | None:
+    """Return one value per image; None for a single number."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    array = np.asarray(value)
+    return array.astype(np.float64).tolist() if array.ndim == 1 else None
 
 
 def _differing(scores: Set[str], names: Set[str]) -> str:
@@ -197,42 +211,3 @@ def other_metrics(outcome: Outcome, earlier: Outcome) -> str:
     if isinstance(outcome, Mapping) or isinstance(earlier, Mapping):
         return "some trials return scores, others outcomes of single images; all must do the same."
     return ""
-
-
-def _probabilities(
-    found: Any, where: str, n_test: int, classes: tuple[str, ...]
-) -> NDArray[np.floating]:
-    """Check class probabilities (n_test, C), or convert predicted labels (n_test,) to them."""
-    if isinstance(found, torch.Tensor):
-        found = found.detach().cpu().numpy()
-    try:
-        array = np.asarray(found)
-    except ValueError:
-        array = np.asarray(None)
-    n_classes = len(classes)
-    if array.shape == (n_test,) and array.dtype.kind in "iub":
-        labels = array.astype(np.int64)
-    elif array.shape == (n_test,) and array.dtype.kind in "OU" and set(array) <= set(classes):
-        labels = np.array([classes.index(name) for name in array], dtype=np.int64)
-    elif array.shape == (n_test, n_classes) and array.dtype.kind in "fiu":
-        if not np.isfinite(array).all():
-            raise TrainingError(f"{where}: some probabilities are not finite numbers.")
-        probabilities: NDArray[np.floating] = array.astype(np.float64)
-        sums = probabilities.sum(axis=1)
-        wrong = np.flatnonzero((np.abs(sums - 1.0) > _SUM) | (probabilities < -_SUM).any(axis=1))
-        if wrong.size:
-            raise TrainingError(
-                f"{where}: {wrong.size} of {n_test} rows are no probabilities: row {wrong[0]} sums "
-                f"to {sums[wrong[0]]:.3g}. Of logits, return the softmax."
-            )
-        return probabilities
-    else:
-        raise TrainingError(
-            f"{where}: returned {type(found).__name__} of shape {array.shape}; expected scores "
-            f"({{'accuracy': 0.87}}), predicted labels of shape ({n_test},) or class "
-            f"probabilities of shape ({n_test}, {n_classes})."
-        )
-    if not ((labels >= 0) & (labels < n_classes)).all():
-        raise TrainingError(f"{where}: predicted a label outside 0 to {n_classes - 1}.")
-    one_hot: NDArray[np.floating] = np.eye(n_classes)[labels]
-    return one_hot

@@ -47,12 +47,20 @@ class Pictures:
         DatasetError
             It cannot be decoded.
         """
-        number = bisect_right(self._ends, row)
-        images, index = self._sets[number], row - (self._ends[number - 1] if number else 0)
+        images, index = self._place(row)
         try:
             return decode(images.read(index), images.max_pixels, images.depth)
         except UndecodableError as problem:
             raise DatasetError(f"{images.name(index)}: {problem}") from None
+
+    def target(self, row: int, size: tuple[int, int]) -> Any:
+        """Return the target of an image of (width, height); None for a class."""
+        images, index = self._place(row)
+        return None if images.targets is None else images.targets.target(index, size)
+
+    def _place(self, row: int) -> tuple[ImageSet, int]:
+        number = bisect_right(self._ends, row)
+        return self._sets[number], row - (self._ends[number - 1] if number else 0)
 
     def resized(self, rows: NDArray[np.int64], side: int) -> Pixels:
         """Return images as (n, side, side, 3), each decoded once for all trials."""
@@ -71,14 +79,20 @@ class Pictures:
 class TrialImages:
     """Labelled images of one trial: a sequence of (image, label), and a map-style torch Dataset.
 
+    The label of an item is what the task has: a class number; a bool array (L,) of a set of labels;
+    a number, or an array (K,); ``{"boxes": float32 (n, 4), "labels": int64 (n,)}`` with x0, y0, x1,
+    y1 in pixels; or a mask, int64 (H, W), with -1 where it is not judged.
+
     They can be pickled, so that a DataLoader may read them in workers that are spawned.
 
     Attributes
     ----------
     labels
-        int64 array of shape (n,): indices into ``classes``.
+        int64 array of shape (n,): indices into ``classes``. Of other tasks, what an array can hold:
+        bool (n, L) for sets of labels, float64 (n,) or (n, K) for numbers, and for boxes and masks
+        whether an image shows a class, bool (n, C).
     classes
-        Class names.
+        Names of the classes or labels.
     transform
         Applied to the PIL image of every item; None gives uint8 arrays (H, W, 3).
 
@@ -91,7 +105,7 @@ class TrialImages:
     ((8, 8, 3), (2, 4, 4, 3), 2, [0, 1])
     """
 
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     classes: tuple[str, ...]
     _pictures: Pictures = field(repr=False)
     _rows: NDArray[np.int64] = field(repr=False)
@@ -105,12 +119,14 @@ class TrialImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        picture = self._pictures.picture(int(self._rows[index]))
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        row = int(self._rows[index])
+        picture = self._pictures.picture(row)
         image = np.asarray(picture) if self.transform is None else self.transform(picture)
-        return image, int(self.labels[index])
+        target = self._pictures.target(row, picture.size)
+        return image, int(self.labels[index]) if target is None else target
 
-    def __iter__(self) -> Iterator[tuple[Any, int]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[index] for index in range(len(self)))
 
     def pixels(self, side: int) -> Pixels:
