@@ -42,8 +42,11 @@ class GroupSplits:
         self, images: ImageSet, groups: NDArray[np.int64], fraction: float, shuffle: Shuffle
     ) -> None:
         self._used, self._numbers = np.unique(groups, return_inverse=True)
-        self._counts = np.zeros((len(self._used), len(images.names)))
-        rows, names = np.nonzero(images.membership)
+        shown = images.membership
+        if len(self._used) == len(images) and (shown.sum(axis=1) != 1).any():
+            shown = np.column_stack([shown, np.ones(len(images), dtype=np.bool_)])  # of equal size
+        rows, names = np.nonzero(shown)
+        self._counts = np.zeros((len(self._used), shown.shape[1]))
         np.add.at(self._counts, (self._numbers[rows], names), 1)
         alone = np.flatnonzero((self._counts > 0).sum(axis=0) < 2)
         if alone.size and len(self._used) == len(images):

@@ -25,8 +25,8 @@ from pytest_datasize.trials.plan import Plan, Repeat
 Progress = Callable[[str, int, int], None]
 
 Outcome = NDArray[Any] | Mapping[str, float | list[float]]
-"""Outcome of a trial: predictions for its test images, as the metrics of the task take them, such as
-class probabilities (n_test, C); or scores, each one number or one for each test image."""
+"""Outcome of a trial: predictions for its test images, as the metrics of the task take them (class
+probabilities, for example), or scores, each one number or one for each test image."""
 
 Key = tuple[int, int]
 """A trial within a plan: training size, number of the repeat."""

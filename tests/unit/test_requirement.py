@@ -8,8 +8,8 @@ import pytest
 
 from pytest_datasize import RequirementError, datasize
 from pytest_datasize.requirement.options import OPTIONS
-from pytest_datasize.requirement.tasks import METRICS, ends
 from pytest_datasize.requirement.requirement import Requirement
+from pytest_datasize.requirement.tasks import METRICS, ends
 
 RIGHT = {
     "task": ["auto", "classification", "multilabel", "detection"],
