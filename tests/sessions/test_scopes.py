@@ -50,6 +50,7 @@ _FIELD = {"test_dataset": "{held}", "deployment": "{field}"}
 CHANGES = {
     "dataset": Change("{more}"),
     "test_dataset": Change("{held}"),
+    "task": Change("classification", same_images=True),
     "group": Change(r"(\d\d)\.png"),
     "checks": Change("sizes=ignore"),
     "allow_outside": Change("true", same_images=True),
