@@ -343,3 +343,59 @@ def test_masks_of_other_images_are_another_data_set(made):
     changed[0, 0, 0] = 1 - changed[0, 0, 0]
     assert Study((made.images, changed)).fingerprint() != plain
     assert Study((made.images, made.masks)).fingerprint() == plain
+
+
+# -- objects of libraries -------------------------------------------------------------------------
+
+
+def test_hugging_face_columns_of_every_task(made):
+    datasets = pytest.importorskip("datasets")
+    pictures = [Image.fromarray(image) for image in made.images]
+    names = list(NAMES)
+    number = datasets.ClassLabel(names=names)
+    several = datasets.Features({"image": datasets.Image(), "labels": datasets.Sequence(number)})
+    labels = [[names.index(name) for name, _ in boxes] for boxes in made.boxes]
+    found = targets(datasets.Dataset.from_dict({"image": pictures, "labels": labels}, several))
+    assert np.array_equal(found.shown, made.sets[:, [NAMES.index(name) for name in found.names]])
+
+    boxes = datasets.Sequence(datasets.Value("float32"), length=4)
+    objects = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "objects": datasets.Sequence({"bbox": boxes, "category": number}),
+        }
+    )
+    given = [
+        {
+            "bbox": [[x0, y0, x1 - x0, y1 - y0] for _, (x0, y0, x1, y1) in boxes],
+            "category": [names.index(name) for name, _ in boxes],
+        }
+        for boxes in made.boxes
+    ]
+    data = datasets.Dataset.from_dict({"image": pictures, "objects": given}, objects)
+    assert boxes_of(targets(data)) == [sorted(boxes) for boxes in made.boxes]
+    assert targets(data, "multilabel").task == "multilabel"
+
+    masks = [Image.fromarray(mask.astype(np.uint8)) for mask in made.masks]
+    both = datasets.Features({"image": datasets.Image(), "mask": datasets.Image()})
+    found = targets(datasets.Dataset.from_dict({"image": pictures, "mask": masks}, both))
+    assert np.array_equal(found.read(2), made.masks[2])
+
+    numbers = {"image": pictures, "label": (made.counts + 0.5).tolist()}
+    shapes = datasets.Features({"image": datasets.Image(), "label": datasets.Value("float32")})
+    assert targets(datasets.Dataset.from_dict(numbers, shapes)).task == "regression"
+
+
+def test_a_torch_data_set_of_detection_targets(made):
+    class Objects:
+        def __len__(self):
+            return N
+
+        def __getitem__(self, index):
+            target = made.targets[index]
+            labels = np.array([NAMES.index(name) for name in target["labels"]], dtype=np.int64)
+            return made.images[index], {"boxes": target["boxes"], "labels": labels}
+
+    found = targets(Objects())
+    plain = [[(NAMES[int(name)], box) for name, box in own] for own in boxes_of(found)]
+    assert [sorted(own) for own in plain] == [sorted(boxes) for boxes in made.boxes]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.decode import decode_values
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import (
     Chosen,
@@ -27,8 +28,13 @@ from pytest_datasize.images.sources.files import content
 from pytest_datasize.images.sources.manifest import left_out
 from pytest_datasize.images.sources.parts import split
 from pytest_datasize.images.steady import LABELS_COMPARED
-from pytest_datasize.images.targets.read import described
-from pytest_datasize.images.undecodable import UnreadableError
+from pytest_datasize.images.targets.masks import Masks
+from pytest_datasize.images.targets.read import described, of_targets
+from pytest_datasize.images.undecodable import UndecodableError, UnreadableError
+from pytest_datasize.requirement.tasks import CLASSIFICATION
+
+_MASKS = (*tables.MASKS, "masks", "label", "annotation", "segmentation", "gt")
+_CATEGORIES = ("category", "categories", "category_id", "label", "labels", "class")
 
 _ON_DISK = ("dataset_dict.json", "state.json")
 
@@ -43,6 +49,9 @@ def accepts(value: Any) -> bool:
 
 def load(value: Any, reading: Reading) -> Loaded:
     """Read an image column and a label column; images are decoded by us, not by the library.
+
+    Labels are a ClassLabel or a text, a list of these, a number, a second column of images (masks),
+    or objects with ``bbox`` (x, y, width, height in pixels, as in COCO) and ``category``.
 
     Raises
     ------
@@ -83,11 +92,13 @@ def _from_disk(path: Path) -> Any:
 
 def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
     kinds = {name: type(feature).__name__ for name, feature in dataset.features.items()}
-    image = _one([name for name, kind in kinds.items() if kind == "Image"], "image", kinds, source)
-    label = _label_column(kinds, source)
+    pictures = [name for name, kind in kinds.items() if kind == "Image"]
+    mask = tables.column(pictures, _MASKS) if len(pictures) == 2 else None
+    image = _one([name for name in pictures if name != mask], "image", kinds, source)
+    label = mask or _label_column(dataset.features, kinds, source)
     group = of_column(reading.group, tuple(kinds), source)
     plain = dataset.with_format(None)
-    values = plain[label][:]
+    values: list[Any] = [*range(len(plain))] if mask else plain[label][:]
     names = getattr(dataset.features[label], "names", None)
     missing = [
         row
@@ -101,8 +112,18 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
     )
     if not rows:
         raise DatasetError(f"{source}: there are no images with labels.")
-    findings += _transform(dataset, label, values, source)
-    found = described([values[row] for row in rows], source, reading.task)
+    if mask:
+        masks = _Masks(_Column(plain, mask, source, None))
+        found = of_targets(Masks.of(masks, len(rows), source=source), reading.task)
+    else:
+        findings += _transform(dataset, label, values, source)
+        chosen_values, form = [values[row] for row in rows], ""
+        if (parts := _parts_of(dataset.features[label])) is not None:
+            chosen_values, form = _objects(parts, chosen_values, reading.task, source)
+        elif (inner := _names_of_each(dataset.features[label])) is not None:
+            chosen_values = [[inner[number] for number in value] for value in chosen_values]
+            form = "multilabel"
+        found = described(chosen_values, source, reading.task, form)
     labels = found.fields
     if names is not None and found.targets is None:
         labels["classes"] = tuple(names[int(number)] for number in found.classes)
@@ -194,14 +215,75 @@ class _Column:
         self.__dict__.update(state, _lock=Lock())
 
 
-def _label_column(kinds: dict[str, str], source: str) -> str:
+def _label_column(features: Any, kinds: dict[str, str], source: str) -> str:
     classes = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     if len(classes) == 1:
         return classes[0]
-    by_name = tables.column(classes or kinds, tables.LABELS)
+    by_name = tables.column(classes or kinds, (*tables.LABELS, "labels", "objects"))
     if by_name is not None:
         return by_name
-    return _one(classes, "label", kinds, source)
+    several = [
+        name
+        for name, feature in features.items()
+        if _parts_of(feature) is not None or _names_of_each(feature) is not None
+    ]
+    return _one(several if len(several) == 1 else classes, "label", kinds, source)
+
+
+def _names_of_each(feature: Any) -> list[str] | None:
+    """Return the names of the classes of which a column holds several per image."""
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    return getattr(inner, "names", None)
+
+
+def _parts_of(feature: Any) -> dict[str, Any] | None:
+    """Return the features of a column of objects with boxes; None for any other column."""
+    inner = feature if isinstance(feature, dict) else getattr(feature, "feature", None)
+    if isinstance(inner, dict) and "bbox" in inner and tables.column(inner, _CATEGORIES):
+        return inner
+    return None
+
+
+def _objects(
+    parts: dict[str, Any], values: list[Any], task: str, source: str
+) -> tuple[list[Any], str]:
+    """Return the objects of each image, boxes as COCO has them, or only their classes."""
+    category = tables.column(parts, _CATEGORIES)
+    assert category is not None
+    feature = parts[category]
+    names = getattr(feature, "names", None) or _names_of_each(feature)
+    labels = [
+        [names[number] if names else str(number) for number in value[category]] for value in values
+    ]
+    if task == "multilabel":
+        return labels, task
+    if task == CLASSIFICATION:
+        several = sum(len(set(own)) != 1 for own in labels)
+        if several:
+            raise DatasetError(
+                f"{source}: {several} images show no object, or objects of several classes. Say "
+                "what is to be judged: task='detection' or 'multilabel'."
+            )
+        return [own[0] for own in labels], task
+    boxes = [np.array(value["bbox"], dtype=np.float64).reshape(-1, 4) for value in values]
+    for corners in boxes:
+        corners[:, 2:] += corners[:, :2]
+    found = [{"boxes": b, "labels": own} for b, own in zip(boxes, labels, strict=True)]
+    return found, "detection"
+
+
+class _Masks:
+    """Masks of a column, by row."""
+
+    def __init__(self, column: _Column) -> None:
+        self._column = column
+
+    def __call__(self, index: int) -> np.ndarray[Any, Any]:
+        raw = self._column.read(index)
+        try:
+            return decode_values(raw) if isinstance(raw, bytes) else raw.astype(np.int64)
+        except UndecodableError as problem:
+            raise DatasetError(f"mask of {self._column.name(index)}: {problem}") from None
 
 
 def _one(found: list[str], what: str, kinds: dict[str, str], source: str) -> str:
