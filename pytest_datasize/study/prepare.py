@@ -10,6 +10,7 @@ from pytest_datasize.embedding.embedder import Embedder, Space
 from pytest_datasize.embedding.features import Features
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
+from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.store import Store
 from pytest_datasize.study.context import StudyContext
 from pytest_datasize.trials.plan import Plan
@@ -52,7 +53,7 @@ def embedded(
     backbone = context.backbone.loaded
     return embed(
         image_sets,
-        Embedder(backbone, context.device, context.options["precision"], space),
+        Embedder(backbone, context.device, context.options["precision"], space, context.runtime),
         context.store,
         lambda done, total: context.on_progress("embedding images", done, total),
         # workers chose the space and wrote their embeddings into the shared store
@@ -100,6 +101,7 @@ def work_of(
         device=device,
         store=context.store,
         precision=space.precision if space else trained_in(device, context.options["strategy"]),
+        runtime=space.runtime if space else TORCH,
         seed=context.options["seed"],
         on_progress=context.on_progress,
         features=features,

@@ -180,7 +180,7 @@ def _right(
     )
     parts: list[Features] = []
     for view in views(backbone, augment):
-        embedder = Embedder(view, device, context.options["precision"])
+        embedder = Embedder(view, device, context.options["precision"], runtime=context.runtime)
         parts.append(embed([images], embedder, context.store, report, keep=keep).features)
     features, count = joined(parts), len(images)
     labels = torch.from_numpy(np.tile(images.labels, len(parts))).to(device)

@@ -100,8 +100,8 @@ def _embedding_key(context: "StudyContext", parts: tuple[ImageSet, ...]) -> str:
             rows = np.linspace(0, len(images) - 1, min(len(images), _NAMED_BY)).astype(int)
             stamps = [str(len(images)), *(_pixels_hash(images, row) for row in rows.tolist())]
         names.append(stamps)
-    precision = context.options["precision"]
-    return key_of([context.backbone.loaded.key, precision, str(context.device), names])
+    model = context.backbone.loaded.key, context.options["precision"], context.runtime
+    return key_of([model, str(context.device), names])
 
 
 def _pixels_hash(images: ImageSet, row: int) -> str:
@@ -136,6 +136,8 @@ def _measured(
     if workers:
         work, strategy = workers.work(work), workers.strategy(strategy)
     notes = context.preset.notes if context.preset else ()
+    if space and space.note:
+        notes = (*notes, space.note)
     if (budget := context.options["budget"]) is not None:
         asked = context.options["strategy"], context.backbone.loaded, context.device
         cost = estimate(*asked, sets, context.training())

@@ -19,6 +19,7 @@ from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.embedding.views import VIEWS
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.store import Store
 from pytest_datasize.trials.networks.cut import cut, trained_parameters
 from pytest_datasize.trials.networks.memory import autocast
@@ -120,7 +121,7 @@ def estimate(
     looks = sum(map(len, image_sets)) * (1 + VIEWS * bool(options.get("augment")))
     first = first_of(image_sets)
     if strategy == "feature_extraction":
-        seconds, width = _look(Embedder(backbone, device, options["precision"]), first)
+        seconds, width = _look(_embedder(backbone, device, options), first)
         return Cost(looks, looks * seconds, 2 * looks * width)
     recipe: Recipe = options.get("recipe") or (
         FROM_SCRATCH if strategy == "from_scratch" else FINE_TUNING
@@ -141,12 +142,15 @@ def estimate(
     if recipe.patience is not None:
         head = step / 3  # the frozen top
     else:
-        staged = Embedder(
-            with_stages(backbone, own=False), device, options.get("precision", "auto")
-        )
+        staged = _embedder(with_stages(backbone, own=False), device, options)
         head, _ = _look(staged, first)
     once = looks * (trunk + head)
     return Cost(looks, once, 2 * looks * width, recipe, step, epoch)
+
+
+def _embedder(backbone: Backbone, device: torch.device, options: Mapping[str, Any]) -> Embedder:
+    precision, runtime = options.get("precision", "auto"), options.get("runtime", TORCH)
+    return Embedder(backbone, device, precision, runtime=runtime)
 
 
 def trim_to_budget(plan: Plan, cost: Cost, budget: float | None) -> tuple[Plan, str]:

@@ -17,6 +17,7 @@ from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.features import Features
 from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.store import Store
 from pytest_datasize.trials.plan import Plan, Repeat
 
@@ -73,6 +74,8 @@ class Work:
         what is finished can be kept even if the rest never is.
     device_name
         Name of the device in reports; empty for the name of ``device``.
+    runtime
+        What ran the frozen backbone that made the features, ``torch`` or ``openvino``.
     made
         Data that a strategy reuses for the next repeats.
     """
@@ -92,7 +95,13 @@ class Work:
     finished: Mapping[Key, Outcome] = field(default_factory=dict)
     on_trial: Callable[[int, int, Outcome], None] = lambda size, repeat, outcome: None
     device_name: str = ""
+    runtime: str = TORCH
     made: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def arithmetic(self) -> str:
+        """Precision and runtime in words."""
+        return self.precision if self.runtime == TORCH else f"{self.precision} by OpenVINO"
 
 
 @dataclass(frozen=True)

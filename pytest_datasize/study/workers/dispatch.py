@@ -236,8 +236,10 @@ class Dispatcher:
     def _remote(self, sample: tuple[Raw, ...] | None, **flags: bool) -> RemoteStudy:
         seen = listing(self._context.pool.raw)
         place, token = self._mark.parent, self._context.backbone.token
-        depth = self._context.pool.raw.images.depth
-        return RemoteStudy(self._given, place, self._mark.name, sample, seen, token, depth, **flags)
+        depth, runtime = self._context.pool.raw.images.depth, self._context.runtime
+        return RemoteStudy(
+            self._given, place, self._mark.name, sample, seen, token, depth, runtime, **flags
+        )
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def _embedded(work: Work) -> tuple[Features, list[int], float]:
     for view in views(work.backbone, augment)[1:]:
         found = embed(
             work.image_sets[:1],
-            Embedder(view, work.device, work.precision),
+            Embedder(view, work.device, work.precision, runtime=work.runtime),
             store,
             lambda done, total: work.on_progress("embedding views", done, total),
             bound=bound,
