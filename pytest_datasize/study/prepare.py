@@ -1,6 +1,4 @@
-"""Prepare the inputs of trials: images, embeddings, and known outcomes."""
-
-from dataclasses import replace
+"""Prepare the inputs of trials: embeddings and known outcomes."""
 
 import numpy as np
 
@@ -8,8 +6,7 @@ from pytest_datasize.embedding.device import trained_in
 from pytest_datasize.embedding.embed import Embeddings, embed
 from pytest_datasize.embedding.embedder import Embedder, Space
 from pytest_datasize.embedding.features import Features
-from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
+from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.store import Store
 from pytest_datasize.study.context import StudyContext
@@ -19,31 +16,6 @@ from pytest_datasize.trials.work import Outcome, Work, pack, unpack
 _LONG_HEADS = 1_000_000
 """Images times classes from which heads are cached one by one: all of them take a minute or more,
 and their outcomes less space than the embeddings."""
-
-
-def images_to_split(context: StudyContext) -> Loaded:
-    """Return every image once, near-duplicates grouped or left out of the test images.
-
-    If that leaves too few images for the plan, near-duplicates are not separated, and a finding
-    reports it.
-
-    Raises
-    ------
-    DatasetError
-        Images cannot be read, or a check of the level ``error`` found something.
-    """
-    plain, separated = context.pool.once, context.pool.separated
-    if separated is plain:
-        return plain
-    try:
-        context.draw(*separated)
-    except DatasetError as problem:
-        check = "alike" if plain.test is None else "near_duplicates"
-        finding = Finding(check, f"near-duplicates are not separated: {problem}")
-        findings = (*separated.images.findings, finding)
-        near = separated.images.near
-        return Loaded(replace(plain.images, findings=findings, near=near), plain.test)
-    return separated
 
 
 def embedded(

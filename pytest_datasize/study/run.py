@@ -17,11 +17,12 @@ from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.requirement.process_settings import own_settings
 from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES, STRATEGIES
 from pytest_datasize.store import key_of
-from pytest_datasize.study.prepare import embedded, images_to_split, work_of
+from pytest_datasize.study.prepare import embedded, work_of
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.scoring import measure
-from pytest_datasize.study.splits import split_names
-from pytest_datasize.trials.cost import estimate, trim_to_budget
+from pytest_datasize.study.splits import images_to_split, split_names
+from pytest_datasize.trials.budget import trim_to_budget
+from pytest_datasize.trials.cost import estimate
 
 if TYPE_CHECKING:
     from pytest_datasize.study.context import StudyContext
