@@ -194,7 +194,7 @@ def floor(place: Path, device: str, fused: bool = False) -> dict[str, float]:
     import torch
 
     from pytest_datasize.embedding.backbone import load
-    from pytest_datasize.embedding.precision import fast_precision, prepare
+    from pytest_datasize.embedding.precision import fast_precisions, prepare
     from pytest_datasize.images.decode import decode
 
     images, side = image_set(place)
@@ -207,7 +207,7 @@ def floor(place: Path, device: str, fused: bool = False) -> dict[str, float]:
         inference = prepare(backbone, torch.device(device), first)
         model, dtype = inference.model, inference.dtype
     else:
-        dtype = getattr(torch, fast_precision(torch.device(device)))
+        dtype = getattr(torch, (*fast_precisions(torch.device(device)), "float32")[0])
         model = folded(backbone.model, first).to(device, dtype, memory_format=torch.channels_last)
 
     def pixels(rows: range) -> Any:

@@ -27,6 +27,7 @@ tasks.py $folder --quick --task segmentation --task detection
 ladder.py --quick
 backbones.py --quick
 fusion.py resnet18 --rounds 1
+runtimes.py --quick
 engines.py --images 60 --rounds 1
 scale.py --images 1000
 baselines.py --help

@@ -1,6 +1,7 @@
 """How time and memory grow with the pool, from a thousand images to ten million.
 
     python benchmarks/scale.py [--images 1000 10000 ...] [--folder DIR] [--plot scale.png]
+    python benchmarks/scale.py --steps [--images 12500 50000 200000] [--classes 20 100 500]
 
 The embeddings are simulated (1,280 features of ten classes, written to a memory-mapped shard as the
 store has them: 25 GB for ten million images), everything after them is what a gate does: plan, 80
@@ -9,6 +10,11 @@ are seconds by stage, rows that were read, the peak of memory, and of that what 
 first row was read (imports).
 
 Without --images the pools grow by tens up to what the folder has room for.
+
+``--steps`` shows the seconds of every other step of a gate at three sizes, and the exponent of the
+growth from the first to the last: 1 is linear. First with more images of 20 classes, then with more
+classes. Hashes of contents, perceptual hashes and predictions are simulated; near-duplicates are
+searched among images that differ, and among parts in one pose, which share most of their bits.
 """
 
 import argparse
@@ -34,10 +40,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+")
     parser.add_argument("--folder", type=Path, help="where the pool is written")
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--steps", action="store_true", help="time the other steps of a gate")
+    parser.add_argument("--classes", type=int, nargs="+", default=[20, 100, 500])
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         print(json.dumps(judged(Path(arguments.child[0]), int(arguments.child[1]))))
+        return
+    if arguments.steps:
+        images = arguments.images or [12_500, 50_000, 200_000]
+        growth("images", images, [steps(n, arguments.classes[0]) for n in images])
+        classes, n = arguments.classes, images[0]
+        growth(f"classes, {n:,} images", classes, [steps(n, count) for count in classes])
         return
     folder = Path(tempfile.mkdtemp(prefix="scale-", dir=arguments.folder))
     try:
@@ -103,9 +117,7 @@ def write(path: Path, n: int) -> None:
 def judged(path: Path, n: int) -> dict[str, Any]:
     """Take a pool through plan, heads, curve and verdict."""
     import torch
-    from torch import nn
 
-    from pytest_datasize.embedding.backbone import Backbone
     from pytest_datasize.embedding.features import StoredFeatures
     from pytest_datasize.images.image_set import ImageSet
     from pytest_datasize.requirement.options import OPTIONS
@@ -136,26 +148,12 @@ def judged(path: Path, n: int) -> dict[str, Any]:
     planned = time.perf_counter()
     shard = np.memmap(path, dtype=np.float16, mode="r", shape=(n, WIDTH))
     rows = Counted([shard], np.zeros(n, dtype=np.int8), np.arange(n))
-    model = Backbone(
-        name="simulated",
-        model=nn.Identity(),
-        crop=lambda picture: torch.zeros(3, 8, 8, dtype=torch.uint8),
-        mean=(0.0,),
-        std=(1.0,),
-        image_size=8,
-        weights_source="simulated",
-        weights_hash="",
-        content="",
-        files=(),
-        key="simulated",
-        given="",
-    )
     work = Work(
         plan=plan,
         image_sets=(images,),
         labels=images.labels,
         n_classes=CLASSES,
-        backbone=model,
+        backbone=simulated(),
         device=torch.device("cpu"),
         store=Store(),
         precision="float16",
@@ -183,6 +181,146 @@ def judged(path: Path, n: int) -> dict[str, Any]:
         "says": f"{verdict.status.value}, accuracy {curve.predict(plan.sizes[-1]):.3f} with "
         f"{plan.sizes[-1]:,}",
     }
+
+
+def simulated() -> Any:
+    """Return a backbone that is never run."""
+    import torch
+    from torch import nn
+
+    from pytest_datasize.embedding.backbone import Backbone
+
+    return Backbone(
+        name="simulated",
+        model=nn.Identity(),
+        crop=lambda picture: torch.zeros(3, 8, 8, dtype=torch.uint8),
+        mean=(0.0,),
+        std=(1.0,),
+        image_size=8,
+        weights_source="simulated",
+        weights_hash="",
+        content="",
+        files=(),
+        key="simulated",
+        given="",
+    )
+
+
+def growth(what: str, sizes: list[int], found: list[dict[str, float]]) -> None:
+    """Print the seconds of every step at every size, and the exponent of the growth."""
+    print(f"{'':38}" + "".join(f"{size:>11,}" for size in sizes) + f"  {what}")
+    for step in found[0]:
+        seconds = [one[step] for one in found]
+        times = np.log(max(seconds[-1], 1e-3) / max(seconds[0], 1e-3))
+        exponent = f"{times / np.log(sizes[-1] / sizes[0]):7.2f}" if len(sizes) > 1 else ""
+        print(f"{step:38}" + "".join(f"{one:9.2f} s" for one in seconds) + exponent, flush=True)
+
+
+def steps(n: int, classes: int) -> dict[str, float]:
+    """Time every step of a gate but embedding and heads."""
+    import torch
+
+    from pytest_datasize.images.duplicates import unique
+    from pytest_datasize.images.image_set import ImageSet, Loaded
+    from pytest_datasize.images.near_duplicates import find, separated
+    from pytest_datasize.images.pool import Pool
+    from pytest_datasize.reports.records.advice import advice
+    from pytest_datasize.requirement.options import OPTIONS
+    from pytest_datasize.store import Store
+    from pytest_datasize.study.scoring import measure
+    from pytest_datasize.trials.plan import draw
+    from pytest_datasize.trials.work import Trials, Work
+
+    rng = np.random.default_rng(0)
+    found: dict[str, float] = {}
+
+    def timed(step: str, call: Any) -> Any:
+        start = time.perf_counter()
+        made = call()
+        found[step] = time.perf_counter() - start
+        return made
+
+    contents = [bytes(row).hex() for row in rng.integers(0, 256, (n, 16), dtype=np.uint8)]
+    contents[: n // 100] = contents[-(n // 100) :]
+    images = ImageSet(
+        source="simulated",
+        classes=tuple(f"class {k}" for k in range(classes)),
+        labels=rng.integers(classes, size=n),
+        read=lambda row: np.zeros((8, 8, 3), np.uint8),
+        name=lambda row: f"image {row}",
+        digests=tuple(contents),
+    )
+    kept = timed("exact copies", lambda: unique(Loaded(images)))
+    hashes = perceptual(rng, len(kept.images), 0.5)
+    near = timed("near-duplicates of different images", lambda: find(hashes))
+    posed = perceptual(rng, len(kept.images), 0.15)
+    timed("near-duplicates of parts in one pose", lambda: find(posed))
+    apart = timed("groups of near-duplicates", lambda: separated(kept, near))
+    pool = Pool({"checks": ""}, Store(), 1, lambda *_: None)
+    pool._separated = apart
+    timed("fingerprint", pool.fingerprint)
+    plan = timed("plan", lambda: draw(apart.images))
+    options = {name: option.default for name, option in OPTIONS.items()}
+    options["strategy"] = "from_scratch"  # no embeddings, whose neighbours are searched
+    work = Work(
+        plan=plan,
+        image_sets=(apart.images,),
+        labels=apart.images.labels,
+        n_classes=classes,
+        backbone=simulated(),
+        device=torch.device("cpu"),
+        store=Store(),
+        precision="float32",
+        seed=0,
+        on_progress=lambda *_: None,
+        options=options,
+    )
+    odds = rng.standard_normal((plan.n_test, classes), dtype=np.float32)
+
+    def predicted(size: int, rows: Any) -> Any:
+        logits = odds[rng.permutation(len(odds))][: len(rows)]
+        logits[np.arange(len(rows)), work.labels[rows]] += 1 + np.log10(size)
+        shares = np.exp(logits)
+        return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    made = tuple(
+        tuple(predicted(size, repeat.test) for repeat in plan.repeats) for size in plan.sizes
+    )
+    timings: dict[str, float] = {}
+
+    def strategy(work: Work, span: tuple[int, int]) -> Trials:
+        return Trials(tuple(one[slice(*span)] for one in made), {})
+
+    result = timed("scores and findings", lambda: measure(work, strategy, timings))
+    result = timed("curves of all metrics", lambda: fitted(result))
+    verdict = timed("verdict, accuracy", lambda: result.verdict(accuracy=0.95))
+    timed("verdict, recall of every class", lambda: result.verdict(recall_per_class=0.95))
+    timed("class curves, all together", lambda: result.grown_classes)
+    timed("advice", lambda: advice(verdict.judgements[0], result, None, None))
+    return found
+
+
+def fitted(result: Any) -> Any:
+    """Fit the curve of every metric."""
+    for metric in result.outcomes:
+        assert result.curves[metric] is not None
+    return result
+
+
+def perceptual(rng: np.random.Generator, n: int, share: float) -> Any:
+    """Return perceptual hashes that differ from a common one in a share of the bits.
+
+    One image in a hundred is a near-duplicate of another.
+    """
+    common = rng.integers(0, 2, (5, 256), dtype=np.uint8)
+    hashes = np.empty((n, 5, 32), dtype=np.uint8)
+    for first in range(0, n, _BLOCK):
+        rows = min(_BLOCK, n - first)
+        turned = rng.random((rows, 5, 256), dtype=np.float32) < share
+        hashes[first : first + rows] = np.packbits(common ^ turned, axis=2)
+    hashes[: n // 100] = hashes[-(n // 100) :] ^ np.uint8(1)
+    hashes[:, :, 0] |= 0x80  # shows enough to be compared
+    return hashes
 
 
 def peak() -> float:

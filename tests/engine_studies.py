@@ -120,6 +120,7 @@ KINDS = {
     "groups": {"group": list(np.arange(100) // 4)},
     "until": {"repeats": 10, "until": Certainty({"accuracy": 0.2}, 0.8)},
     "bfloat16": {"precision": "bfloat16"},
+    "openvino": {"runtime": "openvino", "augment": True},
 }
 """Studies whose evidence no engine may change."""
 

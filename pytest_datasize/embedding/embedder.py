@@ -15,13 +15,16 @@ from pytest_datasize.embedding.fusion import Site
 from pytest_datasize.embedding.precision import (
     HALF_TOLERANCE,
     Inference,
+    UnsuitableError,
     fast_precisions,
     prepare,
+    prepare_openvino,
 )
 from pytest_datasize.embedding.reader import Decoded, decoded
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.images.content_hash import known_contents
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.requirement.registries import OPENVINO, TORCH
 from pytest_datasize.requirement.versions import EMBEDDING, text_of
 from pytest_datasize.store import Store
 
@@ -29,6 +32,7 @@ CPU_BATCH, GPU_BATCH = 8, 64
 
 _ARITHMETIC = 2  # version of the arithmetic: increase when embeddings change in any bit
 _ARITHMETIC_GPU = 3  # the same of other devices than CPUs
+_ARITHMETIC_OPENVINO = 1  # the same of OpenVINO
 
 SAMPLE = 4
 """Number of images on which half precision is tested."""
@@ -40,13 +44,19 @@ class Space(NamedTuple):
     Attributes
     ----------
     key
-        Cache key of backbone, preprocessing, hardware, precision and version.
+        Cache key of backbone, preprocessing, hardware, precision, runtime and version.
     precision
         Arithmetic precision of the backbone.
+    runtime
+        What runs the backbone, ``torch`` or ``openvino``.
+    note
+        Remark for the report; empty for none.
     """
 
     key: str
     precision: str
+    runtime: str = TORCH
+    note: str = ""
 
 
 class Embedder:
@@ -62,6 +72,8 @@ class Embedder:
         See :func:`pytest_datasize.embedding.precision.prepare`.
     space
         Earlier choice, on this hardware or another; None: :meth:`settle` chooses.
+    runtime
+        What shall run it, ``torch`` or ``openvino``; PyTorch does what OpenVINO cannot.
     """
 
     def __init__(
@@ -70,6 +82,7 @@ class Embedder:
         device: torch.device,
         precision: str = "auto",
         space: Space | None = None,
+        runtime: str = TORCH,
     ) -> None:
         self.backbone, self.device = backbone, device
         self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
@@ -77,6 +90,9 @@ class Embedder:
         self._chooses = space is None and precision == "auto"
         self._halves = fast_precisions(device) if self._chooses else ()
         self._space = space
+        # OpenVINO has no float16 on most CPUs
+        self._runtime = OPENVINO if runtime == OPENVINO and precision != "float16" else TORCH
+        self._note = ""
         self._untried = False  # whether there was no memory to try half precision
         self._sites: tuple[Site, ...] | None = None  # earlier result; None: no result
         self._inference: Inference | None = None
@@ -84,7 +100,7 @@ class Embedder:
         self._sample: list[Decoded] | None = None  # the first images, loaded when needed
 
     def settle(self, first: ImageSet, store: Store) -> Space:
-        """Choose the precision, once, by testing half precision on a few images.
+        """Choose precision and runtime, once, by testing them on a few images.
 
         Parameters
         ----------
@@ -100,19 +116,21 @@ class Embedder:
         """
         if self._first is None:
             self._first = first
-        if self._space is None and self._asked != "auto":
+        if self._space is None and self._asked != "auto" and self._runtime == TORCH:
             self._space = Space(self._key(self._asked), self._asked)
         if self._space is None:
             trial = self._trial(store)
             known = store.get("inference", trial)
-            if known is None or (known["precision"] not in (*self._halves, "float32")):
-                model = self.ready()
-                known = {"precision": model.precision, "sites": model.sites}
+            if known is None or not self._allows(known["precision"]):
+                self.ready()
+                known = self._found()
                 if not self._untried:
                     store.put("inference", trial, known)
             if isinstance(self.backbone.given, str):  # others may change, and keep their names
                 self._sites = tuple(map(_site, known["sites"]))
-            self._space = Space(self._key(known["precision"]), known["precision"])
+            precision, runtime = known["precision"], known.get("runtime", TORCH)
+            key = self._key(precision, runtime)
+            self._space = Space(key, precision, runtime, known.get("note", ""))
         return self._space
 
     def without(self, precision: str, store: Store) -> bool:
@@ -125,11 +143,23 @@ class Embedder:
             return False
         self._halves = tuple(name for name in self._halves if name != precision)
         self._space = self._inference = self._sample = None
-        model = self.ready()  # checks the others
-        store.put(
-            "inference", self._trial(store), {"precision": model.precision, "sites": model.sites}
-        )
+        self.ready()  # checks the others
+        store.put("inference", self._trial(store), self._found())
         return True
+
+    def _allows(self, precision: str) -> bool:
+        """Whether an earlier choice is one of those that this process could make."""
+        return precision in (*self._halves, "float32", self._asked)
+
+    def _found(self) -> dict[str, Any]:
+        """Return the choice as it is stored."""
+        model = self.ready()
+        found: dict[str, Any] = {"precision": model.precision, "sites": model.sites}
+        return (
+            found
+            if self._runtime == TORCH
+            else {**found, "runtime": model.runtime, "note": self._note}
+        )
 
     def _trial(self, store: Store) -> str:
         """Return the cache key of the choice for the first images."""
@@ -137,7 +167,8 @@ class Embedder:
         names = known_contents(self._first, store)
         if None in names:
             names = [one.content for one in self._read()]
-        return f"{self._key('')}|{HALF_TOLERANCE}|{names}"
+        asked = "" if self._asked == "auto" else self._asked
+        return f"{self._key(asked, self._runtime)}|{HALF_TOLERANCE}|{names}"
 
     def ready(self) -> Inference:
         """Prepare the model, once, on the images used to choose its precision.
@@ -150,9 +181,11 @@ class Embedder:
         if self._inference is None:
             pixels = self._pixels()
             wanted = self._space.precision if self._space else self._asked
+            runtime = self._space.runtime if self._space else self._runtime
             with torch_threads(1):
+                found = self._converted(pixels, wanted) if runtime == OPENVINO else None
                 try:
-                    found = self._prepared(pixels, wanted)
+                    found = found or self._prepared(pixels, wanted)
                 except RuntimeError as problem:
                     if not out_of_memory(problem):
                         raise
@@ -260,6 +293,22 @@ class Embedder:
         with _named_failures(self.backbone, sample), current(self.device):
             return prepare(self.backbone, self.device, sample, wanted, self._sites, self._halves)
 
+    def _converted(self, pixels: list[Tensor], wanted: str) -> Inference | None:
+        """Prepare the model with OpenVINO; None, and a note, where PyTorch must run it."""
+        known = self._sites is not None
+        sample = self.backbone.normalise(torch.stack(pixels))
+        try:
+            with _named_failures(self.backbone, sample):
+                return prepare_openvino(self.backbone, sample, CPU_BATCH, wanted, known=known)
+        except UnsuitableError as problem:
+            if self._space is not None:  # which holds embeddings of OpenVINO
+                raise BackboneError(
+                    f"backbone {self.backbone.name}: OpenVINO {problem}, and did not fail before. "
+                    "Use runtime='torch'."
+                ) from None
+            self._note = f"runtime: PyTorch, because OpenVINO {problem}"
+            return None
+
     def _no_memory(self) -> BackboneError:
         return BackboneError(
             f"backbone {self.backbone.name}: {self.device} has no memory for a single image of "
@@ -267,11 +316,13 @@ class Embedder:
             "device='cpu'."
         )
 
-    def _key(self, precision: str) -> str:
+    def _key(self, precision: str, runtime: str = TORCH) -> str:
         """Everything but the image that an embedding depends on."""
         machine = platform.machine() if self.device.type == "cpu" else self.device.type
         version = _ARITHMETIC if self.device.type == "cpu" else _ARITHMETIC_GPU
         arithmetic = f"{text_of(EMBEDDING)} ({version})"
+        if runtime == OPENVINO:
+            arithmetic = f"{text_of((*EMBEDDING, OPENVINO))} ({_ARITHMETIC_OPENVINO})"
         return f"{self.backbone.key}|{machine}|{precision}|{arithmetic}"
 
 

@@ -5,7 +5,7 @@ embeddings more than is stated here is not taken.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,8 @@ from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.device import has_bfloat16, out_of_memory
 from pytest_datasize.embedding.fusion import Site, fuse, watch
+from pytest_datasize.embedding.openvino_runtime import HINTS, OpenVINOModel
+from pytest_datasize.requirement.registries import OPENVINO, TORCH
 
 FUSION_TOLERANCE = 1e-3
 """Largest difference by fusing layers, as a share of an image's distance to the others' mean."""
@@ -38,19 +40,22 @@ class Inference:
     model
         (N, 3, S, S) images in ``dtype`` and channels last → (N, D) embeddings.
     precision
-        Name of the dtype, such as ``bfloat16``.
+        What the model calculates in, such as ``bfloat16``.
     sites
         Where layers are fused into its convolutions; empty where none are.
+    runtime
+        What runs the model, ``torch`` or ``openvino``.
     """
 
-    model: nn.Module
+    model: Callable[[Tensor], Tensor]
     precision: str
     sites: tuple[Site, ...]
+    runtime: str = TORCH
 
     @property
     def dtype(self) -> torch.dtype:
         """Data type of the input images."""
-        return PRECISIONS[self.precision]
+        return PRECISIONS[self.precision] if self.runtime == TORCH else torch.float32
 
 
 @torch.inference_mode()
@@ -113,37 +118,106 @@ def prepare(
     return Inference(model, "float32", sites)
 
 
+class UnsuitableError(Exception):
+    """OpenVINO cannot convert a model, or computes something else; the message says which."""
+
+
+@torch.inference_mode()
+def prepare_openvino(
+    backbone: Backbone, sample: Tensor, batch: int, precision: str = "auto", *, known: bool = False
+) -> Inference:
+    """Convert the model of a backbone to OpenVINO, for the CPU.
+
+    In float32 the converted model must pass the check of fused layers, in half precision that of
+    :func:`prepare`.
+
+    Parameters
+    ----------
+    backbone, sample, precision
+        As for :func:`prepare`.
+    batch
+        Images in every call; the sample has no more.
+    known
+        Whether an earlier check chose ``precision``, so that nothing is compared.
+
+    Raises
+    ------
+    UnsuitableError
+        The model cannot be converted, or its embeddings differ from those of PyTorch.
+    """
+
+    def converted(precision: str) -> OpenVINOModel:
+        try:
+            return OpenVINOModel(backbone.model, backbone.image_size, batch, precision)
+        except Exception as problem:  # tracing runs the model, and OpenVINO raises of its own
+            words = " ".join(str(problem).split())[:200]
+            raise UnsuitableError(
+                f"cannot convert it ({type(problem).__name__}: {words})"
+            ) from None
+
+    if known:
+        return Inference(converted(precision), precision, (), OPENVINO)
+    images = torch.cat([sample, _noise(backbone, sample)])[-batch:]
+    images = images.contiguous(memory_format=torch.channels_last)
+    reference = backbone.model(images).float()
+    exact = converted("float32")
+    try:
+        found = exact(images)
+    except Exception as problem:
+        raise UnsuitableError(f"cannot run it ({type(problem).__name__})") from None
+    if found.shape != reference.shape or not _alike(found, reference, backbone.widths):
+        raise UnsuitableError("computes other embeddings than PyTorch")
+    wanted = [precision] if precision != "auto" else list(fast_precisions(sample.device))
+    for name in wanted:
+        if name not in HINTS or name == "float32":
+            break
+        half = converted(name)
+        if _difference(half, images, reference, backbone.widths) <= HALF_TOLERANCE:
+            return Inference(half, name, (), OPENVINO)
+    return Inference(exact, "float32", (), OPENVINO)
+
+
+def _noise(backbone: Backbone, sample: Tensor) -> Tensor:
+    """Return one normalised image of noise on the device of a sample, whose images may be black."""
+    shape = 1, 3, *[backbone.image_size] * 2
+    noise = torch.randint(256, shape, generator=torch.Generator().manual_seed(FIXED_NOISE))
+    return backbone.normalise(noise.to(sample.device))
+
+
 def _fused(
     model: nn.Module, backbone: Backbone, sample: Tensor
 ) -> tuple[tuple[Site, ...], Tensor] | None:
     """Fuse the layers of a model; return where, and the output for the sample before fusing.
 
-    None where that fails, or changes what tells images apart: embeddings without what is common to
-    all. Noise is one of the images, since the others may be black.
+    None where that fails, or changes what tells images apart.
     """
-    side = backbone.image_size
-    noise = torch.randint(
-        256, (1, 3, side, side), generator=torch.Generator().manual_seed(FIXED_NOISE)
-    )
-    shown = backbone.normalise(noise.to(sample.device))
-    images = torch.cat([sample, shown]).contiguous(memory_format=torch.channels_last)
+    images = torch.cat([sample, _noise(backbone, sample)])
+    images = images.contiguous(memory_format=torch.channels_last)
     try:
         output, sites = watch(model, images)
         before = output.float()
         if not fuse(model, sites):
             return (), before[: len(sample)]
-        changed = model(images).float() - before
+        after = model(images).float()
     except Exception as problem:  # any error of a user's module: it may run unfused
         if out_of_memory(problem):  # which may be over in a moment, and must not be kept
             raise
         return None
-    spread = before - before.mean(0)
-    for moved, apart in zip(
-        _blocks(changed, backbone.widths), _blocks(spread, backbone.widths), strict=True
-    ):
-        if (moved.norm(dim=1) > FUSION_TOLERANCE * apart.norm(dim=1).clamp_min(1e-12)).any():
-            return None
-    return sites, before[: len(sample)]
+    return (sites, before[: len(sample)]) if _alike(after, before, backbone.widths) else None
+
+
+def _alike(found: Tensor, reference: Tensor, widths: Sequence[int]) -> bool:
+    """Whether embeddings differ by rounding only.
+
+    Compared with what tells images apart: the embeddings without what is common to all.
+    """
+    spread = reference - reference.mean(0)
+    return all(
+        bool((moved.norm(dim=1) <= FUSION_TOLERANCE * apart.norm(dim=1).clamp_min(1e-12)).all())
+        for moved, apart in zip(
+            _blocks(found - reference, widths), _blocks(spread, widths), strict=True
+        )
+    )
 
 
 def fast_precisions(device: torch.device) -> tuple[str, ...]:
@@ -161,7 +235,7 @@ def fast_precisions(device: torch.device) -> tuple[str, ...]:
 
 
 def _difference(
-    model: nn.Module, images: Tensor, reference: Tensor, widths: Sequence[int]
+    model: Callable[[Tensor], Tensor], images: Tensor, reference: Tensor, widths: Sequence[int]
 ) -> float:
     """Mean relative difference of embeddings, in the block of features where it is largest.
 

@@ -21,7 +21,8 @@ _FORMATS = (
     *("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "HEIF"),
     *("ICO", "PCX", "SGI", "QOI", "TGA"),
 )
-_WARNINGS = Lock()
+WARNING_FILTERS = Lock()
+"""Held while the filters of warnings are changed, which all threads share."""
 
 
 def decode(raw: Raw, max_pixels: int = MAX_PIXELS, depth: int = 16) -> Image.Image:
@@ -54,7 +55,7 @@ def decode(raw: Raw, max_pixels: int = MAX_PIXELS, depth: int = 16) -> Image.Ima
         try:
             return to_rgb(_from_file(raw, max_pixels), depth)
         except Warning:  # the user's filters make errors of Pillow's warnings, such as odd EXIF
-            with _WARNINGS, warnings.catch_warnings():
+            with WARNING_FILTERS, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return to_rgb(_from_file(raw, max_pixels), depth)
     except UndecodableError:

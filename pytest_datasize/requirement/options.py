@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement import validators
-from pytest_datasize.requirement.registries import AUTO, ENGINES, STRATEGIES
+from pytest_datasize.requirement.registries import AUTO, ENGINES, OPENVINO, STRATEGIES, TORCH
 from pytest_datasize.requirement.tasks import TASKS
 
 
@@ -174,6 +174,18 @@ class StudyOptions(TypedDict, total=False):
             "embeddings stay the same within a stated tolerance)",
             "auto",
             choices=("auto", "float32", "bfloat16", "float16"),
+        ),
+    ]
+    runtime: Annotated[
+        str | None,
+        Option(
+            Scope.EMBEDDING,
+            validators.choice(AUTO, TORCH, OPENVINO),
+            f"one of: {AUTO}, {TORCH}, {OPENVINO}",
+            "what runs a frozen backbone on the CPU (auto: OpenVINO where it is installed and the "
+            "images are so many that converting the model pays)",
+            AUTO,
+            choices=(AUTO, TORCH, OPENVINO),
         ),
     ]
     strategy: Annotated[

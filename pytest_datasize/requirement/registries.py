@@ -20,6 +20,9 @@ STRATEGIES: dict[str, str] = {
 EMBEDDING_STRATEGIES = ("feature_extraction",)
 """Strategies that embed every image with a frozen backbone, which also computes content hashes."""
 
+TORCH, OPENVINO = "torch", "openvino"
+"""Runtimes of a frozen backbone on the CPU; the names are those of their packages."""
+
 LOCAL = "local"
 """The engine that runs everything in this process."""
 

@@ -16,9 +16,12 @@ DECODING: Final = ("Pillow", "pillow-heif", "pillow-simd", "numpy")
 EMBEDDING: Final = (*DECODING, "torch", "torchvision", "timm")
 """Packages that turn pixels into embeddings: resizing, architecture, arithmetic."""
 
-EVIDENCE: Final = (*EMBEDDING, "scipy", "pytest-datasize")
-"""Packages that turn embeddings into models, scores, curves and verdicts."""
+EVIDENCE: Final = (*EMBEDDING, "openvino", "scipy", "pytest-datasize")
+"""Packages that turn embeddings into models, scores, curves and verdicts.
 
+OpenVINO is one of them because it computes the embeddings where it is used; embeddings of PyTorch
+do not depend on it.
+"""
 
 METHOD: Final = 4
 """Version of training, curves and verdicts: increase when their numbers change.

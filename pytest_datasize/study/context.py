@@ -73,6 +73,8 @@ class StudyContext:
         Name of the augmentation; None if another session cannot identify it.
     waits
         Sentences about what this study waited for.
+    chosen_runtime
+        The runtime that the process chose which sends its work here; empty elsewhere.
     climbs
         Whether a gate tries several models, see :mod:`pytest_datasize.study.ladder`.
 
@@ -133,6 +135,7 @@ class StudyContext:
         self.pool = pool or Pool(self.options, self.store, n_threads(), on_progress)
         self.backbone = LazyBackbone(self.options, self.store, token)
         self.waits: list[str] = []
+        self.chosen_runtime = ""
 
     def variant(self, **options: Any) -> "StudyContext":
         """Return the context of a study with other options on the same images."""
@@ -262,8 +265,27 @@ class StudyContext:
         )
 
     def training(self) -> dict[str, Any]:
-        """Return the options of the strategy, and the recipe of a preset."""
-        return {**self.options, "recipe": self.preset.recipe if self.preset else None}
+        """Return the options of the strategy, the runtime chosen, and the recipe of a preset."""
+        recipe = self.preset.recipe if self.preset else None
+        return {**self.options, "runtime": self.runtime, "recipe": recipe}
+
+    @property
+    def runtime(self) -> str:
+        """What runs the frozen backbone; it depends on the number of images, not on their cache.
+
+        Raises
+        ------
+        BackboneError
+            OpenVINO is asked for and not installed.
+        """
+        from pytest_datasize.embedding.openvino_runtime import choose
+
+        backbone, pixels = self.backbone.loaded, 0
+        asked = self.chosen_runtime or self.options["runtime"]
+        if asked == AUTO:
+            images = sum(len(part) for part in self.pool.raw if part)
+            pixels = images * backbone.image_size**2
+        return choose(asked, self.device, isinstance(backbone.given, str), pixels)
 
     @property
     def device(self) -> "torch.device":

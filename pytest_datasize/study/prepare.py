@@ -1,6 +1,4 @@
-"""Prepare the inputs of trials: images, embeddings, and known outcomes."""
-
-from dataclasses import replace
+"""Prepare the inputs of trials: embeddings and known outcomes."""
 
 import numpy as np
 
@@ -8,8 +6,8 @@ from pytest_datasize.embedding.device import trained_in
 from pytest_datasize.embedding.embed import Embeddings, embed
 from pytest_datasize.embedding.embedder import Embedder, Space
 from pytest_datasize.embedding.features import Features
-from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
+from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.store import Store
 from pytest_datasize.study.context import StudyContext
 from pytest_datasize.trials.plan import Plan
@@ -20,31 +18,6 @@ _LONG_HEADS = 1_000_000
 and their outcomes less space than the embeddings."""
 
 
-def images_to_split(context: StudyContext) -> Loaded:
-    """Return every image once, near-duplicates grouped or left out of the test images.
-
-    If that leaves too few images for the plan, near-duplicates are not separated, and a finding
-    reports it.
-
-    Raises
-    ------
-    DatasetError
-        Images cannot be read, or a check of the level ``error`` found something.
-    """
-    plain, separated = context.pool.once, context.pool.separated
-    if separated is plain:
-        return plain
-    try:
-        context.draw(*separated)
-    except DatasetError as problem:
-        check = "alike" if plain.test is None else "near_duplicates"
-        finding = Finding(check, f"near-duplicates are not separated: {problem}")
-        findings = (*separated.images.findings, finding)
-        near = separated.images.near
-        return Loaded(replace(plain.images, findings=findings, near=near), plain.test)
-    return separated
-
-
 def embedded(
     context: StudyContext, image_sets: tuple[ImageSet, ...], space: Space | None = None
 ) -> Embeddings:
@@ -52,7 +25,7 @@ def embedded(
     backbone = context.backbone.loaded
     return embed(
         image_sets,
-        Embedder(backbone, context.device, context.options["precision"], space),
+        Embedder(backbone, context.device, context.options["precision"], space, context.runtime),
         context.store,
         lambda done, total: context.on_progress("embedding images", done, total),
         # workers chose the space and wrote their embeddings into the shared store
@@ -100,6 +73,7 @@ def work_of(
         device=device,
         store=context.store,
         precision=space.precision if space else trained_in(device, context.options["strategy"]),
+        runtime=space.runtime if space else TORCH,
         seed=context.options["seed"],
         on_progress=context.on_progress,
         features=features,

@@ -25,7 +25,7 @@ from pytest_datasize.embedding.views import views
 from pytest_datasize.errors import DatasizeError
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.store import Store
-from pytest_datasize.study.prepare import images_to_split
+from pytest_datasize.study.splits import images_to_split
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 from pytest_datasize.trials.heads.main_axes import main_axes
 
@@ -180,7 +180,7 @@ def _right(
     )
     parts: list[Features] = []
     for view in views(backbone, augment):
-        embedder = Embedder(view, device, context.options["precision"])
+        embedder = Embedder(view, device, context.options["precision"], runtime=context.runtime)
         parts.append(embed([images], embedder, context.store, report, keep=keep).features)
     features, count = joined(parts), len(images)
     labels = torch.from_numpy(np.tile(images.labels, len(parts))).to(device)

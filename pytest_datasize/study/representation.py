@@ -22,7 +22,7 @@ LEAST = 20
 MOST_SHOWN = 12
 _USUAL = 0.99
 _VERSION = 1
-_OF_THE_COMPARISON = ("backbone", "weights", "image_size", "precision")
+_OF_THE_COMPARISON = ("backbone", "weights", "image_size", "precision", "runtime")
 
 
 class Sides(NamedTuple):

@@ -361,7 +361,7 @@ class StudyResult:
                 f"{missing[0]} says nothing with {len(self.class_counts)} classes: it needs more "
                 f"than {more}."
             )
-        if missing and not own:
+        if missing and not own and missing[0] in METRICS:
             raise RequirementError(
                 f"{missing[0]} is a metric of {' and '.join(METRICS[missing[0]])}, and the labels "
                 f"of {self.source} are {task.labels} (task {self.task}). Its metrics: "

@@ -17,11 +17,12 @@ from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.requirement.process_settings import own_settings
 from pytest_datasize.requirement.registries import STRATEGIES
 from pytest_datasize.store import key_of
-from pytest_datasize.study.prepare import embedded, images_to_split, work_of
+from pytest_datasize.study.prepare import embedded, work_of
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.scoring import measure
-from pytest_datasize.study.splits import split_names
-from pytest_datasize.trials.cost import estimate, trim_to_budget
+from pytest_datasize.study.splits import images_to_split, split_names
+from pytest_datasize.trials.budget import trim_to_budget
+from pytest_datasize.trials.cost import estimate
 
 if TYPE_CHECKING:
     from pytest_datasize.study.context import StudyContext
@@ -101,8 +102,8 @@ def _embedding_key(context: "StudyContext", parts: tuple[ImageSet, ...]) -> str:
             rows = np.linspace(0, len(images) - 1, min(len(images), _NAMED_BY)).astype(int)
             stamps = [str(len(images)), *(_pixels_hash(images, row) for row in rows.tolist())]
         names.append(stamps)
-    precision = context.options["precision"]
-    return key_of([context.backbone.loaded.key, precision, str(context.device), names])
+    model = context.backbone.loaded.key, context.options["precision"], context.runtime
+    return key_of([model, str(context.device), names])
 
 
 def _pixels_hash(images: ImageSet, row: int) -> str:
@@ -137,6 +138,8 @@ def _measured(
     if workers:
         work, strategy = workers.work(work), workers.strategy(strategy)
     notes = context.preset.notes if context.preset else ()
+    if space and space.note:
+        notes = (*notes, space.note)
     if (budget := context.options["budget"]) is not None:
         asked = context.options["strategy"], context.backbone.loaded, context.device
         cost = estimate(*asked, sets, context.training())

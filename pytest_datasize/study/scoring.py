@@ -100,7 +100,7 @@ def measure(
             weights_source=backbone.weights_source,
             weights_hash=backbone.weights_hash,
             image_size=backbone.image_size,
-            precision=work.precision,
+            precision=trials.arithmetic or work.arithmetic,
             features=_seen(work),
             strategy=options["strategy"],
             device=work.device_name or devices.describe(device),

@@ -88,7 +88,7 @@ def affordable(study: Study, limit: float) -> tuple[int, float]:
     DatasetError, BackboneError
         The plan cannot be drawn, or the backbone cannot be trained.
     """
-    from pytest_datasize.study.prepare import images_to_split
+    from pytest_datasize.study.splits import images_to_split
     from pytest_datasize.trials.cost import estimate
 
     context = study.context
@@ -123,7 +123,7 @@ def run_within(study: Study, repeats: int, rule: SecondLook, limit: float) -> "S
 
 def _complete_repeats(study: Study, known: Collection[tuple[int, int]]) -> int:
     """Return how many repeats are complete, from the first."""
-    from pytest_datasize.study.prepare import images_to_split
+    from pytest_datasize.study.splits import images_to_split
 
     plan = study.context.draw(*images_to_split(study.context))
     incomplete = [number for size, number, _ in plan.trials() if (size, number) not in known]

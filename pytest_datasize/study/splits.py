@@ -1,12 +1,40 @@
-"""Name the splits of a study, so that two studies can be checked for the same test images."""
+"""The images of a study to split, and names of its splits, by which two studies are compared."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
 from pytest_datasize.store import key_of
+from pytest_datasize.study.context import StudyContext
 from pytest_datasize.trials.plan import Plan
+
+
+def images_to_split(context: StudyContext) -> Loaded:
+    """Return every image once, near-duplicates grouped or left out of the test images.
+
+    If that leaves too few images for the plan, near-duplicates are not separated, and a finding
+    reports it.
+
+    Raises
+    ------
+    DatasetError
+        Images cannot be read, or a check of the level ``error`` found something.
+    """
+    plain, separated = context.pool.once, context.pool.separated
+    if separated is plain:
+        return plain
+    try:
+        context.draw(*separated)
+    except DatasetError as problem:
+        check = "alike" if plain.test is None else "near_duplicates"
+        finding = Finding(check, f"near-duplicates are not separated: {problem}")
+        findings = (*separated.images.findings, finding)
+        near = separated.images.near
+        return Loaded(replace(plain.images, findings=findings, near=near), plain.test)
+    return separated
 
 
 def split_names(

@@ -117,18 +117,17 @@ class Study:
         DatasetError, BackboneError
             As :meth:`run` raises before it trains.
         """
-        from pytest_datasize.embedding import device as devices
-        from pytest_datasize.study.prepare import images_to_split
+        from pytest_datasize.study.planning import estimated
         from pytest_datasize.study.result import StudyPlan
-        from pytest_datasize.trials.cost import estimate, trim_to_budget
+        from pytest_datasize.study.splits import images_to_split
+        from pytest_datasize.trials.budget import trim_to_budget
 
         context = self.context
         context.check_task()
         images, test = images_to_split(context)
         plan = context.draw(images, test)
-        backbone, strategy = context.backbone.loaded, context.options["strategy"]
         sets = (images, test) if test else (images,)
-        cost = estimate(strategy, backbone, context.device, sets, context.training())
+        machine, cost = estimated(context, sets)
         plan, left_out = trim_to_budget(plan, cost, context.options["budget"])
         return StudyPlan(
             source=images.source,
@@ -139,10 +138,10 @@ class Study:
             sizes=plan.sizes,
             repeats=len(plan.repeats),
             n_trials=len(plan.trials()),
-            backbone=backbone.name,
-            strategy=strategy,
-            device=devices.describe(context.device),
-            image_size=backbone.image_size,
+            backbone=machine.backbone,
+            strategy=context.options["strategy"],
+            device=machine.device,
+            image_size=machine.image_size,
             seconds=cost.seconds(plan) if cost.known else None,
             forwards=cost.forwards,
             backwards=cost.backwards(plan),

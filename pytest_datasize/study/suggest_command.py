@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_datasize.errors import ReportError
 from pytest_datasize.store import DEFAULT_FOLDER
 
-_STUDY = ("backbone", "weights", "image_size", "device", "precision", "seed")
+_STUDY = ("backbone", "weights", "image_size", "device", "precision", "runtime", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.content_hash import read_contents
 from pytest_datasize.images.sources.unlabelled import load_unlabelled
+from pytest_datasize.requirement.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:
-    from pytest_datasize.requirement.tasks import CLASSIFICATION
-from pytest_datasize.study.study import Study
+    from pytest_datasize.study.study import Study
 
 
 @dataclass(frozen=True)

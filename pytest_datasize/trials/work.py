@@ -17,6 +17,7 @@ from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.features import Features
 from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.requirement.tasks import CLASSIFICATION
 from pytest_datasize.store import Store
 from pytest_datasize.trials.networks.objective import Objective, objective_of
@@ -76,6 +77,8 @@ class Work:
         what is finished can be kept even if the rest never is.
     device_name
         Name of the device in reports; empty for the name of ``device``.
+    runtime
+        What ran the frozen backbone that made the features, ``torch`` or ``openvino``.
     made
         Data that a strategy reuses for the next repeats.
     """
@@ -95,6 +98,7 @@ class Work:
     finished: Mapping[Key, Outcome] = field(default_factory=dict)
     on_trial: Callable[[int, int, Outcome], None] = lambda size, repeat, outcome: None
     device_name: str = ""
+    runtime: str = TORCH
     made: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -114,6 +118,22 @@ class Work:
         """What networks learn."""
         return objective_of(self.task, self.truth, self.n_classes, len(self.image_sets[0]))
 
+    @property
+    def arithmetic(self) -> str:
+        """Precision and runtime in words."""
+        return arithmetic(self.precision, self.runtime)
+
+
+def arithmetic(precision: str, runtime: str) -> str:
+    """Return precision and runtime in words.
+
+    Examples
+    --------
+    >>> arithmetic("bfloat16", "openvino")
+    'bfloat16 by OpenVINO'
+    """
+    return precision if runtime == TORCH else f"{precision} by OpenVINO"
+
 
 @dataclass(frozen=True)
 class Trials:
@@ -132,6 +152,8 @@ class Trials:
         Number of heads that have not converged.
     scores
         Per size, per repeat: name → score, where a trial gave no outcomes of single images.
+    arithmetic
+        Precision and runtime of the backbone, in words; empty for those of the work.
     """
 
     probabilities: tuple[tuple[NDArray[Any], ...], ...]
@@ -139,6 +161,7 @@ class Trials:
     notes: tuple[str, ...] = ()
     unconverged: int = 0
     scores: tuple[tuple[Mapping[str, float | list[float]], ...], ...] = ()
+    arithmetic: str = ""
 
 
 class Ledger:
@@ -176,7 +199,11 @@ class Ledger:
         self._work.on_trial(size, number, outcome)
 
     def trials(
-        self, seconds: dict[str, float], notes: Sequence[str] = (), unconverged: int = 0
+        self,
+        seconds: dict[str, float],
+        notes: Sequence[str] = (),
+        unconverged: int = 0,
+        arithmetic: str = "",
     ) -> Trials:
         """Return all outcomes in the order of the plan."""
         by_size: dict[int, list[Outcome]] = {size: [] for size in self._work.plan.sizes}
@@ -187,8 +214,8 @@ class Ledger:
             notes = (*notes, f"{self.resumed} of {self.total} trials were known from before")
         bare = any(isinstance(outcome, Mapping) for outcomes in found for outcome in outcomes)
         if bare:
-            return Trials((), seconds, tuple(notes), 0, found)  # type: ignore[arg-type]
-        return Trials(found, seconds, tuple(notes), unconverged)  # type: ignore[arg-type]
+            return Trials((), seconds, tuple(notes), 0, found, arithmetic)  # type: ignore[arg-type]
+        return Trials(found, seconds, tuple(notes), unconverged, (), arithmetic)  # type: ignore[arg-type]
 
 
 def whole_repeats(ledger: Ledger) -> list[Trial]:

@@ -359,8 +359,9 @@ LABEL_FAULTS = {
     "float NaN among texts": (lambda i: float("nan") if i == 3 else "a", "labels are missing"),
     "a dict": (lambda i: {"boxes": [[0, 0, 1, 1]]}, "the label of image 0 is a dict"),
     "a list": (lambda i: [0, 1] if i % 2 else [0], "the label of image 0 is a list"),
-    "several labels": (lambda i: torch.tensor([0, 1, 1]), "is of shape (3,)"),
-    "an array": (lambda i: np.zeros(4), "is of shape (4,)"),
+    "several labels": (lambda i: torch.tensor([0, 1, 2]), "same number"),
+    "one set for all": (lambda i: torch.tensor([0, 1, 1]), "all images show the label '1'"),
+    "an array": (lambda i: np.zeros(4), "no image has a label"),
     "an object": (lambda i: object(), "is a object; expected one class"),
 }
 

@@ -61,6 +61,7 @@ CHANGES = {
         {"backbone": "test_resnet", "weights": "{net}/a/model.safetensors"},
     ),
     "precision": Change("float32"),
+    "runtime": Change("torch"),
     "strategy": Change("from_scratch"),
     "features": Change("stages"),
     "augment": Change("true"),

@@ -37,9 +37,10 @@ def test_nothing_heavy_is_imported_without_a_gate_that_runs(pytester, module, ar
     result.stdout.fnmatch_lines(["heavy: []"])
 
 
-def test_the_probe_sees_what_a_gate_imports(pytester):
+def test_the_probe_sees_what_a_gate_imports(pytester, shape_folder):
     pytester.makeconftest(PROBE)
-    pytester.makepyfile(GATE.replace("accuracy=0.9", "accuracy=0.9, dataset='missing'"))
+    dataset = f"accuracy=0.9, dataset={str(shape_folder)!r}, backbone='missing'"
+    pytester.makepyfile(GATE.replace("accuracy=0.9", dataset))
     result = pytester.run(sys.executable, "-m", "pytest")
     result.stdout.fnmatch_lines(["heavy: *'numpy'*'torch'*"])
 

@@ -185,6 +185,7 @@ def test_one_rare_label_is_on_both_sides_or_refused_by_name(gate, tmp_path):
 
 
 TRAINERS = """
+import numpy as np
 
 def sets(train, test, *, seed, device):
     assert train.labels.dtype == bool and train[0][1].shape == (4,)

@@ -1,14 +1,17 @@
 """What a study will cost, and what a budget leaves out."""
 
+import json
 from dataclasses import replace
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from support import shapes
 
 from pytest_datasize import RequirementError, Study
 from pytest_datasize.images.sources.load import load
-from pytest_datasize.trials.cost import Cost, trim_to_budget
+from pytest_datasize.trials.budget import Cost, trim_to_budget
 from pytest_datasize.trials.plan import draw
 from pytest_datasize.trials.recipe import FINE_TUNING, Recipe
 from pytest_datasize.trials.strategies import fine_tuning
@@ -149,3 +152,27 @@ def test_an_estimate_counts_the_gradients_that_are_then_taken(monkeypatch):
 def test_a_budget_that_is_no_time_is_refused():
     with pytest.raises(RequirementError, match="budget"):
         Study(shapes(40), budget="soon")
+
+
+def test_a_plan_that_was_made_before_needs_no_torch(repository):
+    folder = repository.mkdir("net")
+    model = timm.create_model("test_resnet", num_classes=10)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text('{"architecture": "test_resnet", "num_classes": 10}')
+    repository.makepyfile(
+        "import atexit, sys\n"
+        "from pytest_datasize import datasize\n"
+        "atexit.register(lambda: print('torch' in sys.modules))\n"
+        "@datasize.requires(accuracy=0.9, backbone='local-dir:net')\n"
+        "def test_it(): ...\n"
+    )
+    plan = "--datasize=plan", "--datasize-store=store", "--datasize-json=plan.json", "-v"
+    found = []
+    for torch_was_needed in ("True", "False"):
+        result = repository.runpytest_subprocess(*plan)
+        result.assert_outcomes(skipped=1)
+        assert result.outlines[-1] == torch_was_needed
+        found.append(json.loads((repository.path / "plan.json").read_text())["requirements"])
+    assert found[0] == found[1]
+    result = repository.runpytest_subprocess(*plan, "--datasize-image-size=32")
+    assert result.outlines[-1] == "True"

@@ -142,7 +142,8 @@ def info_lines(facts: dict[str, Any]) -> list[str]:
             f"{in_bytes(space['bytes'])} in {counted(space['files'], 'file')}, last used {used}"
             f"{', being written' if space['being_written'] else ''}"
         )
-        kind = [space["precision"], space["machine"], space["torch"] and f"torch {space['torch']}"]
+        made = [space[name] and f"{name} {space[name]}" for name in ("torch", "openvino")]
+        kind = [space["precision"], space["machine"], *made]
         made_by = ", ".join(str(part) for part in (space["backbone"], *kind) if part)
         lines.append(f"              {made_by}")
     for one in facts["documents"]:

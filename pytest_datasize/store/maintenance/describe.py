@@ -96,7 +96,13 @@ def _named(key: str) -> Facts:
     """Parse the key of a space, as :mod:`pytest_datasize.embedding.embedder` makes it."""
     parts = key.rsplit("|", 3)
     if len(parts) < 4:
-        return {"backbone": key, "machine": None, "precision": None, "torch": None}
+        return {
+            "backbone": key,
+            "machine": None,
+            "precision": None,
+            "torch": None,
+            "openvino": None,
+        }
     backbone, machine, precision, arithmetic = parts
     versions = dict(part.split("=", 1) for part in arithmetic.split() if "=" in part)
     return {
@@ -104,6 +110,7 @@ def _named(key: str) -> Facts:
         "machine": machine,
         "precision": precision,
         "torch": versions.get("torch"),
+        "openvino": versions.get("openvino"),
     }
 
 

@@ -26,7 +26,7 @@ from pytest_datasize.store.maintenance.rows_file import RowsFile
 from pytest_datasize.store.maintenance.survey import TEMPORARY, half_written
 from pytest_datasize.store.shards import FOLDER, shard_name
 
-_PORTABLE = "s.kind != 'weights'"  # those contain file paths, as the table of files does
+_PORTABLE = "s.kind NOT IN ('weights', 'cost')"  # file paths, and estimates of this machine
 
 
 @dataclass

@@ -59,7 +59,7 @@ class Dispatcher:
         if folder is None:
             raise AssertionError("an engine needs a store that other processes can open")
         self._mark = folder.resolve() / f"shared-{secrets.token_hex(8)}"
-        sent = {"dataset": "images that are sent", "test_dataset": None}
+        sent = {"dataset": "images that are sent", "test_dataset": None, "task": context.task}
         given = portable(context.given)
         self._given = {**given, **sent} if self._upload else given
         self._here = self._upload  # whether only this process has the embeddings
@@ -236,8 +236,10 @@ class Dispatcher:
     def _remote(self, sample: tuple[Raw, ...] | None, **flags: bool) -> RemoteStudy:
         seen = listing(self._context.pool.raw)
         place, token = self._mark.parent, self._context.backbone.token
-        depth = self._context.pool.raw.images.depth
-        return RemoteStudy(self._given, place, self._mark.name, sample, seen, token, depth, **flags)
+        depth, runtime = self._context.pool.raw.images.depth, self._context.runtime
+        return RemoteStudy(
+            self._given, place, self._mark.name, sample, seen, token, depth, runtime, **flags
+        )
 
 
 @contextmanager

@@ -39,6 +39,8 @@ class RemoteStudy:
         As in the parent's context.
     depth
         Bits of the pixels of 16-bit images.
+    runtime
+        What runs the frozen backbone, as the parent chose.
     refresh, verify
         As in the parent's store, for embedding; later tasks rely on the embeddings stored then.
     """
@@ -50,6 +52,7 @@ class RemoteStudy:
     listing: str
     token: str
     depth: int
+    runtime: str
     refresh: bool = False
     verify: bool = False
 
@@ -67,6 +70,7 @@ class RemoteStudy:
             state.clear()
             given = {**self.given, "engine": LOCAL}  # a worker has no workers of its own
             state.update(name=name, context=StudyContext(given, store=store, token=self.token))
+            state["context"].chosen_runtime = self.runtime
         context: StudyContext = state["context"]
         return context
 

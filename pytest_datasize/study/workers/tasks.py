@@ -159,7 +159,10 @@ class EmbedTask:
         images = pool.part(np.arange(span.start, max(span.start, min(span.stop, len(pool)))))
         if "views" not in state:
             device, asked = _embedder(self.remote, state).device, self.space.precision
-            state["views"] = [Embedder(view, device, asked) for view in kept_views(context)]
+            state["views"] = [
+                Embedder(view, device, asked, runtime=self.space.runtime)
+                for view in kept_views(context)
+            ]
         for embedder in state["views"] if images else ():
             embed([images], embedder, context.store)
 
@@ -261,6 +264,6 @@ def _embedder(remote: RemoteStudy, state: dict[Any, Any]) -> "Embedder":
 
         context = remote.context(state)
         model, asked = context.backbone.loaded, context.options["precision"]
-        state["embedder"] = Embedder(model, context.device, asked)
+        state["embedder"] = Embedder(model, context.device, asked, runtime=context.runtime)
     found: Embedder = state["embedder"]
     return found

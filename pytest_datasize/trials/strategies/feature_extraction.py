@@ -43,6 +43,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         {"decode_and_embed": heads.seconds, "heads": time.perf_counter() - start},
         heads.notes,
         unconverged=sum(not head.converged for head in found),
+        arithmetic=heads.arithmetic,
     )
 
 

@@ -24,6 +24,7 @@ from pytest_datasize.embedding.embed import embed
 from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.embedding.stages import with_stages
 from pytest_datasize.embedding.views import views
+from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.store import Store
 from pytest_datasize.trials.heads.heads import FittedHead
 from pytest_datasize.trials.networks.activations import Activations, compute
@@ -269,7 +270,12 @@ def _of_stages(work: Work) -> Heads:
     backbone = with_stages(work.backbone, own=False)
     found = embed(
         work.image_sets,
-        Embedder(backbone, work.device, work.options.get("precision", "auto")),
+        Embedder(
+            backbone,
+            work.device,
+            work.options.get("precision", "auto"),
+            runtime=work.options.get("runtime", TORCH),
+        ),
         work.store if backbone.named else Store(),
         lambda done, total: work.on_progress("embedding images", done, total),
     )

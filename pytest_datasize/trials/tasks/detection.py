@@ -16,12 +16,13 @@ from pytest_datasize.embedding.features import Features
 from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.images.crops import crops
 from pytest_datasize.images.targets.boxes import Boxes
+from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.store import Store
 from pytest_datasize.trials.heads.head_batch import FittedHead, HeadTask
 from pytest_datasize.trials.heads.heads import fit_heads
 from pytest_datasize.trials.heads.main_axes import main_axes
 from pytest_datasize.trials.tasks.head_data import Asked, OnHead
-from pytest_datasize.trials.work import Work
+from pytest_datasize.trials.work import Work, arithmetic
 
 
 def prepare(work: Work) -> "CropHeads":
@@ -30,9 +31,10 @@ def prepare(work: Work) -> "CropHeads":
     targets = [images.targets for images in work.image_sets]
     boxes = [one for one in targets if isinstance(one, Boxes)]
     asked = str(work.options.get("precision") or "auto")
+    runtime = str(work.options.get("runtime") or TORCH)
     found = embed(
         [crops(images) for images in work.image_sets],
-        Embedder(work.backbone, work.device, asked),
+        Embedder(work.backbone, work.device, asked, runtime=runtime),
         work.store if work.backbone.named else Store(),
         lambda done, total: work.on_progress("embedding objects", done, total),
     )
@@ -43,7 +45,9 @@ def prepare(work: Work) -> "CropHeads":
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     few = shown if len(counts) <= 8 else f"{len(counts)} classes"
     note = f"{number:,} objects in {len(joined):,} images ({few})"
-    return CropHeads(work, columns, joined, time.perf_counter() - start, (note,))
+    notes = (note, found.space.note) if found.space.note else (note,)
+    used = arithmetic(found.space.precision, found.space.runtime)
+    return CropHeads(work, columns, joined, time.perf_counter() - start, notes, used)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class CropHeads:
         Time that embedding took.
     notes
         Notes for the report.
+    arithmetic
+        Precision and runtime of the backbone, in words.
     """
 
     work: Work
@@ -69,6 +75,7 @@ class CropHeads:
     boxes: Boxes
     seconds: float
     notes: tuple[str, ...]
+    arithmetic: str
 
     def fit(self, asked: Sequence[Asked], on_head: OnHead | None = None) -> list[FittedHead]:
         """Fit heads; their outcomes are objects (true, predicted, both), (m, C, 3)."""

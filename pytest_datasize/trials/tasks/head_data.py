@@ -1,7 +1,7 @@
 """What heads on the embeddings of whole images are trained on, whatever their task."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -34,10 +34,13 @@ class Heads(Protocol):
         Time that embedding took here, beside that of the study.
     notes
         Notes for the report.
+    arithmetic
+        Precision and runtime of the backbone, in words; empty for those of the work.
     """
 
     seconds: float
     notes: tuple[str, ...]
+    arithmetic: str
 
     def fit(self, asked: Sequence[Asked], on_head: OnHead | None = None) -> list[FittedHead]:
         """Fit heads; their ``probabilities`` are outcomes of trials, one row per scored image."""
@@ -84,7 +87,8 @@ class HeadData:
     firsts: list[int]
     fit_rows: FitRows
     seconds: float
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    arithmetic: str = ""
 
     @classmethod
     def of(cls, work: Work, fit_rows: FitRows) -> "HeadData":
@@ -134,7 +138,7 @@ def _embedded(work: Work) -> tuple[Features, list[int], float]:
     for view in views(work.backbone, augment)[1:]:
         found = embed(
             work.image_sets[:1],
-            Embedder(view, work.device, work.precision),
+            Embedder(view, work.device, work.precision, runtime=work.runtime),
             store,
             lambda done, total: work.on_progress("embedding views", done, total),
             bound=bound,

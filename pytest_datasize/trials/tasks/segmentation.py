@@ -25,11 +25,12 @@ from pytest_datasize.embedding.features import Features
 from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.targets.masks import VOID, Mask, Masks
+from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.store import Store
 from pytest_datasize.trials.heads.head_batch import FittedHead, HeadTask
 from pytest_datasize.trials.heads.heads import fit_heads, in_threads
 from pytest_datasize.trials.tasks.head_data import Asked, OnHead
-from pytest_datasize.trials.work import Work
+from pytest_datasize.trials.work import Work, arithmetic
 
 PLACES: Final = 16
 """Places of an image that a head is trained on."""
@@ -46,9 +47,10 @@ def prepare(work: Work) -> "MaskHeads":
     start = time.perf_counter()
     backbone, maps = dense(work.backbone)
     asked = str(work.options.get("precision") or "auto")
+    runtime = str(work.options.get("runtime") or TORCH)
     found = embed(
         work.image_sets,
-        Embedder(backbone, work.device, asked),
+        Embedder(backbone, work.device, asked, runtime=runtime),
         work.store if backbone.named else Store(),
         lambda done, total: work.on_progress("computing maps of features", done, total),
     )
@@ -79,11 +81,14 @@ def prepare(work: Work) -> "MaskHeads":
     # all first places of all images, then all second ones: the views of HeadTask
     taken = torch.cat(parts).transpose(0, 1).reshape(PLACES * rows, maps.width)
     seconds = time.perf_counter() - start
-    notes = (
+    notes: tuple[str, ...] = (
         f"masks are predicted at a stride of {work.backbone.image_size / grid:g} pixels of the "
         f"{work.backbone.image_size} x {work.backbone.image_size} to which images are resized",
     )
-    return MaskHeads(work, found.features, maps, areas, labels, taken, seconds, notes)
+    if found.space.note:
+        notes += (found.space.note,)
+    used = arithmetic(found.space.precision, found.space.runtime)
+    return MaskHeads(work, found.features, maps, areas, labels, taken, seconds, notes, used)
 
 
 def areas_on_grid(mask: Mask, side: int, n_classes: int) -> NDArray[np.int64]:
@@ -163,6 +168,8 @@ class MaskHeads:
         Time that it took to prepare.
     notes
         Notes for the report.
+    arithmetic
+        Precision and runtime of the backbone, in words.
     """
 
     work: Work
@@ -173,6 +180,7 @@ class MaskHeads:
     taken: Tensor
     seconds: float
     notes: tuple[str, ...]
+    arithmetic: str
 
     def fit(self, asked: Sequence[Asked], on_head: OnHead | None = None) -> list[FittedHead]:
         """Fit heads; their outcomes are pixels (true, predicted, both), (m, C, 3)."""
