@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import pytest
 
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.reports.registry import PUBLISHERS, REPORTS
+from pytest_datasize.reports.registry import REPORTS
 from pytest_datasize.requirement.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -16,9 +16,17 @@ if TYPE_CHECKING:
 MARKER = "datasize"
 
 
-def is_gate(item: pytest.Item) -> TypeGuard[pytest.Function]:
-    """Whether a test function carries the marker; a doctest of a marked module is no gate."""
+EVIDENCE_FIXTURE = "_datasize_evidence"
+
+
+def is_marked(item: Any) -> TypeGuard[pytest.Function]:
+    """Whether a test function carries the marker; a doctest of a marked module does not count."""
     return isinstance(item, pytest.Function) and item.get_closest_marker(MARKER) is not None
+
+
+def is_gate(item: pytest.Item) -> bool:
+    """Whether a marked test has a target; without one, its markers only set options."""
+    return is_marked(item) and EVIDENCE_FIXTURE in item.fixturenames
 
 
 def refuse_moved_root(config: pytest.Config) -> None:
@@ -110,25 +118,6 @@ def _ini_value(config: pytest.Config, name: str) -> Any:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return config.getini(name)
-
-
-def add_report_options(group: Any, parser: pytest.Parser) -> None:
-    """Offer the options of all reports."""
-    for name, (_, meaning) in REPORTS.items():
-        group.addoption(f"--datasize-{name}", metavar="PATH", help=meaning)
-    group.addoption(
-        "--datasize-baseline",
-        metavar="PATH",
-        help="JSON of an earlier run to compare with; where there is none yet, this run is "
-        "written there",
-    )
-    group.addoption(
-        "--datasize-publish",
-        metavar="NAMES",
-        help=f"where to publish besides: auto (default; {', '.join(PUBLISHERS)}, each only where "
-        "the environment sets it up), none, or some of these names",
-    )
-    parser.addini("datasize_publish", "where to publish (default: auto), see --datasize-publish")
 
 
 def wants_reports(config: pytest.Config) -> bool:

@@ -3,7 +3,7 @@
 Imported when the first gate is collected; study modules only when the first gate runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from pytest_datasize.errors import DatasetError, DatasizeError, RequirementError
-from pytest_datasize.plugin.config import MARKER, command_line_options, ini_options, open_store
+from pytest_datasize.plugin.config import (
+    EVIDENCE_FIXTURE,
+    MARKER,
+    command_line_options,
+    ini_options,
+    open_store,
+)
 from pytest_datasize.plugin.junit import note_properties
+from pytest_datasize.plugin.merged_markers import may_have_target, merged_requirements
 from pytest_datasize.plugin.study_options import (
     OF_A_STUDY,
     deployment,
@@ -35,7 +42,7 @@ from pytest_datasize.reports.records.record_types import ConditionRecord, PlainR
 from pytest_datasize.reports.records.selection import is_judged
 from pytest_datasize.reports.records.text import printable, sendable
 from pytest_datasize.requirement.options import OPTIONS, nearest
-from pytest_datasize.requirement.requirement import Requirement, asked_task
+from pytest_datasize.requirement.requirement import asked_task, no_target
 from pytest_datasize.requirement.settings import (
     CONFIG_NAME,
     Layer,
@@ -52,8 +59,6 @@ if TYPE_CHECKING:
     from pytest_datasize.study.ladder import Ladder
     from pytest_datasize.study.result import StudyCheck
     from pytest_datasize.study.study import Study
-
-EVIDENCE_FIXTURE = "_datasize_evidence"
 
 
 @dataclass
@@ -107,14 +112,29 @@ class Gates:
         yaml = self.yaml_of(item)
         base = yaml.path.parent if yaml.path == item.path else self.config.rootpath
         found = []
-        for marker in reversed(markers):  # in reading order
-            requirement = Requirement.parse(marker.args, marker.kwargs, item.nodeid)
+        for requirement in merged_requirements(item):
             layer = Layer("marker", requirement.options, base)
             found.append(ConfiguredRequirement(requirement, self.settings(layer, yaml), yaml))
         item.stash[_GATE] = Gate(tuple(found), markers, content)
-        if EVIDENCE_FIXTURE not in item.fixturenames:
+        if found and EVIDENCE_FIXTURE not in item.fixturenames:
             # a list of its own: parametrised tests share one, and not all need carry the marker
             item.fixturenames = [*item.fixturenames, EVIDENCE_FIXTURE]
+
+    def without_target(
+        self, collector: pytest.Collector, children: Sequence[pytest.Item | pytest.Collector]
+    ) -> list[str]:
+        """Return the problem of a marked module or class if no test in it has a target."""
+        if (
+            any(
+                bool(child.stash[_GATE].requirements)
+                if _GATE in child.stash
+                else may_have_target(child)
+                for child in children
+            )
+            or not children
+        ):
+            return []
+        return [str(no_target(collector.nodeid))]
 
     def yaml_of(self, item: pytest.Item) -> YamlConfig:
         """Return the settings file of a test: its own for a YAML gate, else the session's."""
@@ -333,6 +353,8 @@ class Gates:
                 "test is set up",
                 pytrace=False,
             )
+        if not gate.requirements:
+            return
         broken = ""
         try:
             gate.records, failure = guarded(self._decided, item, gate)
@@ -367,7 +389,10 @@ class Gates:
         self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
     ) -> None:
         """Attach the records to the last report of the gate."""
-        gate = item.stash.get(_GATE, Gate(()))
+        gate = item.stash.get(_GATE, None)
+        if gate is not None and not gate.requirements:  # its markers only set options
+            return
+        gate = gate or Gate(())
         broken = call.excinfo is not None and not call.excinfo.errisinstance(
             (pytest.skip.Exception, pytest.xfail.Exception)
         )

@@ -3,17 +3,22 @@
 Imported at every pytest start, so neither this module nor its imports may import anything heavy.
 """
 
-import argparse
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.plugin.command_line import (
+    declare,
+    help_text,
+    refuse_unknown,
+    refuse_unknown_ini,
+)
 from pytest_datasize.plugin.config import (
-    add_report_options,
+    MARKER,
     ini_options,
-    is_gate,
+    is_marked,
     refuse_moved_root,
     wants_reports,
 )
@@ -30,7 +35,6 @@ from pytest_datasize.plugin.fixtures import (
     datasize_trainer,
 )
 from pytest_datasize.plugin.session import COMPARED, close_gates, gates_of
-from pytest_datasize.requirement.options import OPTIONS
 
 if TYPE_CHECKING:
     from pytest_datasize.plugin.reporter import Reporter
@@ -48,69 +52,28 @@ __all__ = [
     "datasize_trainer",
 ]
 
-MODES = ("run", "locked", "check", "plan", "skip")
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add every option of the marker to the command line and the ini file."""
-    group = parser.getgroup("datasize", "image data sufficiency (pytest-datasize)")
-    group.addoption(
-        "--datasize",
-        dest="datasize_mode",
-        choices=MODES,
-        default="run",
-        help="run: train and judge (default); locked: judge by datasize.lock.json alone; check: "
-        "only read every image and report findings; plan: print what would be trained and what "
-        "it would cost; skip: skip the gates",
-    )
-    add_report_options(group, parser)
-    group.addoption(
-        "--datasize-config",
-        metavar="PATH",
-        help="settings file (default: datasize.yaml in the root directory)",
-    )
-    group.addoption(
-        "--datasize-store",
-        metavar="PATH",
-        help="folder that keeps what was measured for the next run, or 'off' (default: in "
-        "pytest's cache folder)",
-    )
-    parser.addini("datasize_store", "like --datasize-store")
-    group.addoption(
-        "--datasize-refresh",
-        action="store_true",
-        help="measure again, whatever the store holds",
-    )
-    group.addoption(
-        "--datasize-verify",
-        action="store_true",
-        help="read every image again, also where its file seems unchanged",
-    )
-    group.addoption(
-        "--datasize-lock",
-        action="store_true",
-        help="write the verdicts to datasize.lock.json, to be committed",
-    )
-    for name, option in OPTIONS.items():
-        flag = f"--datasize-{name.replace('_', '-')}"
-        group.addoption(
-            flag,
-            dest=f"datasize_{name}",
-            metavar="VALUE",
-            type=_checked(name),
-            help=option.help,
-        )
-        parser.addini(f"datasize_{name}", f"{option.help} (default: {option.default})")
+    declare(parser)
 
 
-def _checked(name: str) -> Any:
-    def check(text: str) -> Any:
-        try:
-            return OPTIONS[name].parse_text(name, text, "")
-        except RequirementError as problem:
-            raise argparse.ArgumentTypeError(str(problem)) from None
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    parser: pytest.Parser, args: list[str]
+) -> Generator[None, None, None]:
+    """Refuse unknown options of ours, once every conftest.py has declared its own."""
+    yield
+    refuse_unknown(parser, args)
 
-    return check
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Print the help of the plugin, where it is asked for."""
+    if not config.getoption("datasize_help"):
+        return None
+    print(help_text(), end="")
+    return 0
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -120,6 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "datasize(**targets_and_options): fail unless the images suffice for the target scores; "
         "for example datasize(accuracy=0.9). Written as @datasize.requires(accuracy=0.9).",
     )
+    refuse_unknown_ini(config)
     ini_options(config)
     refuse_moved_root(config)
     named = config.getoption("datasize_config")
@@ -179,12 +143,15 @@ def pytest_make_collect_report(
     """Report a wrong marker as a collection error, before anything is trained."""
     report = yield
     problems = []
-    for node in report.result or []:
-        if isinstance(node, pytest.Item) and is_gate(node):
+    children = report.result or []
+    for node in children:
+        if is_marked(node):
             try:
                 gates_of(collector.config).attach(node)
             except RequirementError as problem:
                 problems.append(str(problem))
+    if not problems and any(mark.name == MARKER for mark in collector.own_markers):
+        problems += gates_of(collector.config).without_target(collector, children)
     if problems:
         report.outcome = "failed"
         report.longrepr = "\n".join(dict.fromkeys(problems))
@@ -202,7 +169,7 @@ def pytest_exception_interact(node: Any, call: pytest.CallInfo[Any]) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Attach a gate whose marker was added after collection."""
-    if is_gate(item):
+    if is_marked(item):
         try:
             gates_of(item.config).attach(item)
         except RequirementError as problem:
@@ -215,7 +182,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Judge the gate; if it fails, the test's body does not run."""
-    if is_gate(item):
+    if is_marked(item):
         gates_of(item.config).decide(item)
     return (yield)
 
@@ -226,7 +193,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the records to the test's report, which also leaves a pytest-xdist worker."""
     report = yield
-    if is_gate(item):
+    if is_marked(item):
         gates_of(item.config).amend(item, call, report)
     if report.when == "call" and (compared := item.stash.get(COMPARED, None)):
         report.datasize_comparisons = compared  # type: ignore[attr-defined]

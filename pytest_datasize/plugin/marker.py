@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.plugin.merged_markers import split_stack
 from pytest_datasize.requirement.requirement import Requirement
 
 __all__ = ["represents", "requires"]
@@ -27,7 +28,8 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
         ``confidence``, ``second_look``, ``undecided``, ``trusted_range``, ``max_increase``,
         ``law``, ``test_fraction``, ``sampling``, ``seed``, ``device``, ``cost_per_image``,
         ``image_budget``; ``images_per_class`` (a number, or ``"rule-of-thumb"``) alone or with
-        targets.
+        targets. Options without a target are defaults for the tests of a module or class.
+        ``stack=True``: a requirement of its own, judged besides that of the other markers.
 
     Returns
     -------
@@ -89,7 +91,8 @@ def represents(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
 def _marker(args: tuple[Any, ...], arguments: dict[str, Any]) -> pytest.MarkDecorator:
     __tracebackhide__ = True
     try:
-        Requirement.parse(args, arguments, "")
+        given, _ = split_stack(arguments, "")
+        Requirement.parse(args, given, "", part=True)  # a closer or outer marker may add targets
     except RequirementError as problem:
         caller = sys._getframe(2)
         where = _decorated_name(caller.f_code.co_filename, caller.f_lineno)

@@ -10,8 +10,9 @@ import pytest
 def places(item: pytest.Item, count: int) -> list[tuple[str, int]]:
     """Return file (relative to the root directory) and line of each of `count` requirements.
 
-    Markers do not record their line, so the decorators are searched in the file. One that is not
-    found there (a marker added by a hook, or kept in a variable) gets its test's line.
+    Markers do not record their line, so the decorators are searched in the file. A requirement that
+    several markers make together is where the closest one is. If not all are found (a marker
+    added by a hook, or kept in a variable), they get the line of the last one, or of the test.
 
     Parameters
     ----------
@@ -26,14 +27,16 @@ def places(item: pytest.Item, count: int) -> list[tuple[str, int]]:
         shown = file.resolve().relative_to(item.config.rootpath.resolve()).as_posix()
     except ValueError:  # outside the root directory
         shown = file.as_posix()
-    found = decorator_lines(file, _names(item)) if file.suffix == ".py" else []
+    markers = decorator_lines(file, _names(item)) if file.suffix == ".py" else []
+    merged = [place for place, stacked in markers if not stacked][-1:]
+    found = sorted(merged + [place for place, stacked in markers if stacked])
     if len(found) != count:
-        found = [found[-1] if found else line] * count
+        found = [markers[-1][0] if markers else line] * count
     return [(shown, place) for place in found]
 
 
-def decorator_lines(file: Path, names: Sequence[str]) -> list[int]:
-    """Return the lines of all datasize markers of a test, from the top of its file.
+def decorator_lines(file: Path, names: Sequence[str]) -> list[tuple[int, bool]]:
+    """Return line and ``stack`` of all datasize markers of a test, from the top of its file.
 
     Parameters
     ----------
@@ -52,7 +55,7 @@ def decorator_lines(file: Path, names: Sequence[str]) -> list[int]:
         node = next((s for s in reversed(body) if getattr(s, "name", None) == name), None)
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             break
-        lines += [d.lineno for d in node.decorator_list if _is_gate(d)]
+        lines += [found for d in node.decorator_list if (found := _marker(d))]
         if isinstance(node, ast.ClassDef):
             body = node.body
             lines += [line for statement in body for line in _assigned(statement)]
@@ -64,19 +67,24 @@ def _names(item: pytest.Item) -> list[str]:
     return [*classes, getattr(item, "originalname", None) or item.name]
 
 
-def _assigned(statement: ast.stmt) -> Iterator[int]:
-    """Yield the lines of the markers in a ``pytestmark = ...``."""
+def _assigned(statement: ast.stmt) -> Iterator[tuple[int, bool]]:
+    """Yield the markers in a ``pytestmark = ...``."""
     if isinstance(statement, ast.Assign) and any(
         isinstance(target, ast.Name) and target.id == "pytestmark" for target in statement.targets
     ):
         value = statement.value
         marks = value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
-        yield from (mark.lineno for mark in marks if _is_gate(mark))
+        yield from (found for mark in marks if (found := _marker(mark)))
 
 
-def _is_gate(node: ast.expr) -> bool:
-    """Whether an expression is ``datasize.requires(...)`` or ``pytest.mark.datasize(...)``."""
+def _marker(node: ast.expr) -> tuple[int, bool] | None:
+    """Return the line of a ``datasize.requires(...)``, and whether it has ``stack=True``."""
     if not isinstance(node, ast.Call):
-        return False
-    text = ast.unparse(node.func)
-    return text.split(".")[-1] in ("requires", "represents", "datasize")
+        return None
+    if ast.unparse(node.func).split(".")[-1] not in ("requires", "represents", "datasize"):
+        return None
+    stacked = any(
+        word.arg == "stack" and isinstance(word.value, ast.Constant) and word.value.value is True
+        for word in node.keywords
+    )
+    return node.lineno, stacked

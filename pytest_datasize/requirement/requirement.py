@@ -34,9 +34,23 @@ class Requirement(NamedTuple):
 
     @classmethod
     def parse(
-        cls, args: Sequence[object], arguments: Mapping[str, Any], where: str
+        cls,
+        args: Sequence[object],
+        arguments: Mapping[str, Any],
+        where: str,
+        *,
+        part: bool = False,
     ) -> "Requirement":
         """Parse the arguments of a marker.
+
+        Parameters
+        ----------
+        args, arguments
+            Positional and named arguments.
+        where
+            Origin of the requirement for messages.
+        part
+            Whether other markers may add the targets.
 
         Raises
         ------
@@ -81,12 +95,22 @@ undecided, unfreeze, weights.
             else:
                 hint = nearest(name, (*METRICS, *OPTIONS)) or "."
                 raise RequirementError(f"{where}: unknown name {name!r}{hint} {_allowed_names()}")
-        if not targets and not any(options.get(name) for name in CONDITIONS):
-            raise RequirementError(
-                f"{where}: no target; give at least one metric, such as accuracy=0.9. "
-                f"{_allowed_names()}"
-            )
-        return cls(targets, options, where)
+        requirement = cls(targets, options, where)
+        if not part and not requirement.judges:
+            raise no_target(where)
+        return requirement
+
+    @property
+    def judges(self) -> bool:
+        """Whether there is anything to judge: a target, or a condition without training."""
+        return bool(self.targets) or any(self.options.get(name) for name in CONDITIONS)
+
+
+def no_target(where: str) -> RequirementError:
+    """Return the error for a requirement that sets options only."""
+    return RequirementError(
+        f"{where}: no target; give at least one metric, such as accuracy=0.9. {_allowed_names()}"
+    )
 
 
 def asked_task(targets: Mapping[str, float], task: str, where: str) -> str:

@@ -47,7 +47,7 @@ def test_decorators_are_found_in_reading_order(tmp_path):
     file.write_text(
         "from pytest_datasize import datasize\n"
         "pytestmark = [pytest.mark.slow, pytest.mark.datasize(auc=0.5)]\n"
-        "@datasize.requires(auc=0.9)\n"
+        "@datasize.requires(auc=0.9, stack=True)\n"
         "class TestA:\n"
         "    @staticmethod\n"
         "    @pytest.mark.parametrize('n', [1])\n"
@@ -57,8 +57,8 @@ def test_decorators_are_found_in_reading_order(tmp_path):
         "@datasize.requires(accuracy=0.1)\n"
         "def test_it(): ...\n"
     )
-    assert decorator_lines(file, ["TestA", "test_it"]) == [2, 3, 7]
-    assert decorator_lines(file, ["test_it"]) == [2, 10]
-    assert decorator_lines(file, ["nowhere"]) == [2]
+    assert decorator_lines(file, ["TestA", "test_it"]) == [(2, False), (3, True), (7, False)]
+    assert decorator_lines(file, ["test_it"]) == [(2, False), (10, False)]
+    assert decorator_lines(file, ["nowhere"]) == [(2, False)]
     file.write_text("def broken(")
     assert decorator_lines(file, ["test_it"]) == []

@@ -1,10 +1,11 @@
 """The marker in real sessions: where it may stand, what it decides, what a wrong one does."""
 
 import json
-import re
 
 import pytest
 from support import stored_embeddings
+
+from pytest_datasize.plugin.merged_markers import merged_requirements
 
 GATE = "from pytest_datasize import datasize\nimport pytest\n"
 
@@ -63,22 +64,164 @@ def test_f(n): ...
     repository.runpytest("-m", "not datasize").assert_outcomes(passed=1, deselected=7)
 
 
-def test_stacked_markers_all_count(repository):
+def read(repository, source: str) -> dict[str, list[tuple[dict, dict]]]:
+    """Collect a module; return test → targets and options of its requirements."""
+    path = repository.makepyfile(GATE + source)
+    items, _ = repository.inline_genitems(path)
+    return {
+        item.nodeid.partition("::")[2]: [(r.targets, r.options) for r in merged_requirements(item)]
+        for item in items
+    }
+
+
+def test_closer_markers_override_outer_ones(repository):
+    """One requirement: of every target and option, the value closest to the test counts."""
+    found = read(
+        repository,
+        """
+pytestmark = datasize.requires(accuracy=0.6, seed=1, repeats=3)
+@datasize.requires(auc=0.6, seed=2)
+class TestBase:
+    def test_inherits(self): ...
+    @datasize.requires(accuracy=0.55, seed=3)
+    def test_overrides(self): ...
+    @pytest.mark.parametrize("n", [1, pytest.param(2, marks=datasize.requires(seed=5))])
+    @datasize.requires(dataset="other", seed=4)
+    def test_case(self, n): ...
+@datasize.requires(auc=0.55)
+class TestDerived(TestBase):
+    pass
+@datasize.requires(repeats=4)
+def test_function(): ...
+""",
+    )
+    module = {"seed": 1, "repeats": 3}
+    assert found == {
+        "test_function": [({"accuracy": 0.6}, module | {"repeats": 4})],
+        "TestBase::test_inherits": [({"accuracy": 0.6, "auc": 0.6}, module | {"seed": 2})],
+        "TestBase::test_overrides": [({"accuracy": 0.55, "auc": 0.6}, module | {"seed": 3})],
+        "TestDerived::test_inherits": [({"accuracy": 0.6, "auc": 0.55}, module | {"seed": 2})],
+        "TestDerived::test_overrides": [({"accuracy": 0.55, "auc": 0.55}, module | {"seed": 3})],
+        **{
+            f"{group}::test_case[{n}]": [
+                ({"accuracy": 0.6, "auc": auc}, module | {"dataset": "other", "seed": 3 + n})
+            ]
+            for group, auc in (("TestBase", 0.6), ("TestDerived", 0.55))
+            for n in (1, 2)
+        },
+    }
+
+
+def test_a_marker_without_target_sets_defaults(repository):
     repository.makepyfile(
         GATE
         + """
+pytestmark = datasize.requires(seed=5)
+def test_plain(): ...
+def test_no_result(datasize_result): ...
 @datasize.requires(accuracy=0.6)
-@datasize.requires(auc=0.6, f1_macro=0.6, repeats=3)
-class TestStacked:
-    @datasize.requires(balanced_accuracy=0.999)
-    def test_it(self): ...
+def test_gate(datasize_result): assert datasize_result.seed == 5
+class TestIt:
+    @datasize.requires(accuracy=0.6)
+    def test_method(self, datasize_result): assert datasize_result.seed == 5
+    def test_other(self): ...
 """
     )
+    result = repository.runpytest("--datasize-json=out.json")
+    result.assert_outcomes(passed=4, errors=1)
+    assert "datasize_result needs a requirement on the test" in result.stdout.str()
+    records = json.loads((repository.path / "out.json").read_text())["requirements"]
+    assert {record["nodeid"].split("::")[-1] for record in records} == {"test_gate", "test_method"}
+
+
+@pytest.mark.parametrize("where", ["function", "class", "module", "case"])
+def test_options_without_any_target_are_an_error(repository, where):
+    mark = "datasize.requires(seed=5)"
+    repository.makepyfile(
+        GATE
+        + {
+            "function": f"@{mark}\ndef test_it(): ...\n",
+            "class": f"@{mark}\nclass TestIt:\n    def test_it(self): ...\n",
+            "module": f"pytestmark = {mark}\nclass TestIt:\n    def test_it(self): ...\n",
+            "case": "@pytest.mark.parametrize('n', [pytest.param(1, marks="
+            f"{mark})])\ndef test_it(n): ...\n",
+        }[where]
+    )
     result = repository.runpytest()
-    result.assert_outcomes(failed=1)
-    text = result.stdout.str()
-    for metric in ("accuracy ", "auc ", "f1_macro ", "balanced_accuracy "):
-        assert re.search(rf"^  [a-z]+ +[<>0-9]+ %  {metric}", text, re.MULTILINE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*: no target; give at least one metric*"])
+
+
+STACKED = """
+@datasize.requires(accuracy=0.6{0})
+@datasize.requires(auc=0.6, f1_macro=0.6, repeats=3{1})
+"""
+
+
+@pytest.mark.parametrize("where", ["function", "class", "module"])
+def test_two_markers_in_one_place_are_refused_unless_stacked(repository, where):
+    marks = {
+        "function": STACKED + "def test_it(): ...\n",
+        "class": STACKED + "class TestIt:\n    def test_it(self): ...\n",
+        "module": "pytestmark = [datasize.requires(accuracy=0.6{0}), "
+        "datasize.requires(auc=0.6, f1_macro=0.6, repeats=3{1})]\ndef test_it(): ...\n",
+    }[where]
+    repository.makepyfile(GATE + marks.format("", ""))
+    result = repository.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*: two datasize markers here. Write their targets in one*"])
+    for stack in (("", ", stack=True"), (", stack=True", ""), (", stack=True", ", stack=True")):
+        [(first, _), (second, options)] = read(repository, marks.format(*stack)).popitem()[1]
+        assert (first, second) == ({"accuracy": 0.6}, {"auc": 0.6, "f1_macro": 0.6})
+        assert options == {"repeats": 3}
+
+
+def test_a_stacked_marker_takes_the_options_of_outer_ones_and_not_their_targets(repository):
+    source = """
+pytestmark = datasize.requires(accuracy=0.6, seed=1)
+@datasize.requires(f1_macro=0.6, seed=2, stack=True)
+class TestStacked:
+    @datasize.requires(balanced_accuracy=0.6)
+    @datasize.requires(auc=0.999, stack=True)
+    def test_it(self): ...
+"""
+    assert read(repository, source)["TestStacked::test_it"] == [
+        ({"f1_macro": 0.6}, {"seed": 2}),
+        ({"accuracy": 0.6, "balanced_accuracy": 0.6}, {"seed": 1}),
+        ({"auc": 0.999}, {"seed": 1}),
+    ]
+    result = repository.runpytest("--datasize-json=out.json")
+    result.assert_outcomes(failed=1)  # by the last one
+    records = json.loads((repository.path / "out.json").read_text())["requirements"]
+    found = [(r["order"], r["metric"], r["failed"], r["line"]) for r in records]
+    assert found == [
+        (0, "f1_macro", False, 5),
+        (1, "accuracy", False, 7),
+        (1, "balanced_accuracy", False, 7),
+        (2, "auc", True, 8),
+    ]
+
+
+def test_of_strategy_and_trainer_the_closer_one_counts(repository):
+    found = read(
+        repository,
+        """
+pytestmark = datasize.requires(accuracy=0.5, strategy="feature_extraction")
+@datasize.requires(trainer="theirs:train")
+class TestIt:
+    def test_own(self): ...
+    @datasize.requires(strategy="own_training")
+    def test_named(self): ...
+    @datasize.requires(strategy="fine_tuning")
+    def test_other(self): ...
+""",
+    )
+    options = {name.partition("::")[2]: options for name, [(_, options)] in found.items()}
+    assert options == {
+        "test_own": {"trainer": "theirs:train"},
+        "test_named": {"trainer": "theirs:train", "strategy": "own_training"},
+        "test_other": {"strategy": "fine_tuning"},
+    }
 
 
 def test_all_metrics_and_the_worst_class_by_name(repository):

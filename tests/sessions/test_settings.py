@@ -1,10 +1,12 @@
 """Layers of settings and modes in real sessions."""
 
 import json
+import re
 
 import pytest
 from support import shapes, write_folder
 
+from pytest_datasize.requirement.options import OPTIONS
 from pytest_datasize.store import Store
 
 GATE = "from pytest_datasize import datasize\nimport pytest\n"
@@ -37,6 +39,8 @@ def test_marker_over_command_line_over_yaml_over_ini_over_default(repository):
         (["--datasize-repeats=many"], "--datasize-repeats: repeats='many' is not allowed"),
         (["--datasize-sampling=balance"], "did you mean 'balanced'?"),
         (["--datasize=walk"], "invalid choice: 'walk'"),
+        (["--datasize-repeat=5"], "--datasize-repeat; did you mean '--datasize-repeats'?"),
+        (["-o", "datasize_sede=5"], "unknown option 'datasize_sede'; did you mean 'datasize_seed'"),
         (["-o", "datasize_repeats=1"], "ini file: datasize_repeats: repeats=1 is not allowed"),
         (["--datasize-json=/proc/nope/out.json"], "cannot be written"),
     ],
@@ -46,6 +50,31 @@ def test_a_wrong_option_is_a_usage_error(repository, arguments, says):
     result = repository.runpytest(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert says in result.stderr.str()
+
+
+def test_help_shows_every_option_once_the_common_ones_first(repository):
+    result = repository.runpytest("--datasize-help")
+    assert result.ret == 0
+    text = result.stdout.str()
+    flags = re.findall(r"^  (--datasize[a-z-]*)", text, re.MULTILINE)
+    assert len(flags) == len(set(flags))
+    assert {f"--datasize-{name.replace('_', '-')}" for name in OPTIONS} < set(flags)
+    common, advanced = text.split("advanced (pytest-datasize)")
+    assert "--datasize-dataset " in common
+    assert "--datasize-trusted-range " in advanced
+    usual = repository.runpytest("--help").stdout.str()
+    assert all(f"{flag}" in usual for flag in flags)
+
+
+def test_options_of_a_conftest_may_begin_like_ours(repository):
+    conftest = (repository.path / "conftest.py").read_text()
+    repository.makeconftest(
+        f"{conftest}\ndef pytest_addoption(parser): parser.addoption('--datasize-mine')\n"
+    )
+    repository.makepyfile(
+        "def test_it(pytestconfig): assert pytestconfig.getoption('--datasize-mine') == '1'\n"
+    )
+    repository.runpytest("--datasize-mine=1").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("workers", [[], ["-n1"]])

@@ -157,7 +157,10 @@ def test_a_wrong_choice_gets_the_nearest():
 
 def test_a_requirement_without_metric_or_with_a_bare_value_is_refused():
     with pytest.raises(RequirementError, match="at least one metric"):
-        datasize.requires(repeats=5)
+        Requirement.parse((), {"repeats": 5}, "here")
+    assert datasize.requires(repeats=5)  # defaults for a module or class
+    with pytest.raises(RequirementError, match="stack='yes' is not allowed"):
+        datasize.requires(accuracy=0.9, stack="yes")
     with pytest.raises(RequirementError, match=r"0\.9 has no name"):
         datasize.requires(0.9)
 
