@@ -13,6 +13,7 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.targets.protocol import Shown, Targets
 from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION
 from pytest_datasize.requirement.versions import DECODING, text_of
+from pytest_datasize.store import Store
 
 Raw = bytes | np.ndarray[Any, Any]
 """An image before decoding: the bytes of a file, or an (H, W[, C]) array of pixels."""
@@ -63,12 +64,15 @@ class Reading:
     task
         What labels are, a name in :data:`pytest_datasize.requirement.tasks.TASKS`; ``auto`` where
         the data say so.
+    store
+        Cache of what is known of files; None for none.
     """
 
     group: Any = None
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
     task: str = AUTO
+    store: Store | None = None
 
 
 @dataclass(frozen=True, eq=False)

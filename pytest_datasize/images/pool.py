@@ -145,7 +145,8 @@ class Pool:
         return found._replace(images=replace(found.images, findings=(*before, *settled)))
 
     def _read(self, levels: Mapping[str, str]) -> Loaded:
-        reading = Reading(*(self._options[name] for name in _OF_THE_READING))
+        given = {name: self._options[name] for name in _OF_THE_READING}
+        reading = Reading(**given, store=self._store)
         dataset, test = self._options["dataset"], self._options["test_dataset"]
         return sources.load(dataset, test, reading, levels)
 

@@ -399,3 +399,24 @@ def test_a_torch_data_set_of_detection_targets(made):
     found = targets(Objects())
     plain = [[(NAMES[int(name)], box) for name, box in own] for own in boxes_of(found)]
     assert [sorted(own) for own in plain] == [sorted(boxes) for boxes in made.boxes]
+
+
+def test_unchanged_masks_are_not_read_again(made, tmp_path, monkeypatch):
+    from pytest_datasize import Study
+    from pytest_datasize.images.sources.mask_files import MaskFiles
+
+    root = write_masks(tmp_path / "data", made)
+    read = []
+    whole = MaskFiles.__call__
+    monkeypatch.setattr(
+        MaskFiles, "__call__", lambda self, row: read.append(row) or whole(self, row)
+    )
+    first = Study(str(root), store=tmp_path / "store").fingerprint()
+    assert len(read) == N
+    assert Study(str(root), store=tmp_path / "store").fingerprint() == first
+    assert len(read) == N
+    changed = made.masks[5].copy()
+    changed[0, 0] = 2
+    Image.fromarray(changed.astype(np.uint8)).save(root / "masks" / "0005.png")
+    assert Study(str(root), store=tmp_path / "store").fingerprint() != first
+    assert len(read) == 2 * N

@@ -141,7 +141,7 @@ def _read(path: Path, root: Path, reading: Reading) -> Loaded:
         if labels.task == "segmentation":
             pairs = zip(values, rows, strict=True)
             masks = [_file(text, row, path.parent, boundary, source) for text, row in pairs]
-            return of_targets(read_mask_files(masks, source), reading.task)
+            return of_targets(read_mask_files(masks, source, reading.store), reading.task)
         plain = [value.strip() if isinstance(value, str) else value for value in values]
         return described(plain, source, reading.task, labels.task, labels.names)
 

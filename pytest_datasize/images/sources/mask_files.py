@@ -3,17 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.decode import decode_values
-from pytest_datasize.images.image_set import one_line
+from pytest_datasize.images.image_set import file_stamp, one_line
 from pytest_datasize.images.sources.files import content
-from pytest_datasize.images.targets.masks import MOST_CLASSES, Masks
+from pytest_datasize.images.targets.masks import MOST_CLASSES, Masks, Summary, summaries
 from pytest_datasize.images.undecodable import UndecodableError
+from pytest_datasize.store import Store, key_of
+
+_KIND: Final = "masks"
+_VERSION: Final = 1  # of how masks are decoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +47,31 @@ class MaskFiles:
 
 
 def read_mask_files(
-    paths: Sequence[Path], source: str, names: Mapping[int, str] | None = None
+    paths: Sequence[Path],
+    source: str,
+    store: Store | None = None,
+    names: Mapping[int, str] | None = None,
 ) -> Masks:
     """Read the masks of files; colours are named by their hexadecimal code.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    source
+        Description for messages.
+    store
+        What is known of unchanged files is kept there, and they are not read again.
+    names
+        Value → name of its class.
 
     Raises
     ------
     DatasetError
         A file is no mask.
     """
-    masks = Masks.of(MaskFiles(paths), len(paths), names, source=source)
+    read = MaskFiles(paths)
+    masks = Masks.of(read, len(paths), names, None, source, _known(read, source, store))
     values = [int(name) if name.isdigit() else 0 for name in masks.names]
     if names is None and max(values, default=0) >= MOST_CLASSES:
         colours = tuple(f"#{value:06x}" for value in values)
@@ -61,11 +79,14 @@ def read_mask_files(
     return masks
 
 
-def check_sizes(images: Sequence[tuple[int, int]], masks: Masks, source: str) -> None:
-    """Raise DatasetError if a mask has another size than its image, (width, height)."""
-    areas: NDArray[np.int64] = masks.areas.sum(axis=1)
-    for row, ((width, height), area) in enumerate(zip(images, areas.tolist(), strict=True)):
-        if area > width * height:
-            raise DatasetError(
-                f"{source}: mask {row} has {area:,} pixels, its image {width} x {height}."
-            )
+def _known(read: MaskFiles, source: str, store: Store | None) -> list[Summary] | None:
+    """Load what is known of the masks, or read and store it; None without a store."""
+    stamps = [file_stamp(path) for path in read.paths]
+    if store is None or None in stamps:
+        return None
+    key = key_of([_VERSION, stamps])
+    if found := store.get(_KIND, key):
+        return [Summary(tuple(values), tuple(pixels), digest) for values, pixels, digest in found]
+    known = summaries(read, len(read.paths), source)
+    store.put(_KIND, key, known)
+    return known

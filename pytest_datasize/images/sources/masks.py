@@ -131,7 +131,7 @@ def _read(pair: _Pair, boundary: Boundary, source: str, reading: Reading) -> Ima
     )
 
     def describe() -> Described:
-        return of_targets(read_mask_files(chosen, source), reading.task)
+        return of_targets(read_mask_files(chosen, source, reading.store), reading.task)
 
     return of_files(source, Files(paths, base=boundary.root), describe, findings)
 

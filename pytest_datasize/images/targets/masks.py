@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,41 @@ MOST_CLASSES: Final = 256
 """More different values in masks mean that these are no class numbers."""
 
 Mask = NDArray[np.int64]
+
+
+class Summary(NamedTuple):
+    """What is kept of a mask: its values, the pixels of each, and a hash."""
+
+    values: tuple[int, ...]
+    pixels: tuple[int, ...]
+    digest: str
+
+
+def summaries(
+    read: Callable[[int], NDArray[Any]], number: int, source: str = "masks"
+) -> list[Summary]:
+    """Read all masks once.
+
+    Raises
+    ------
+    DatasetError
+        They have more values than there can be classes.
+    """
+    found = []
+    seen: set[int] = set()
+    for index in range(number):
+        mask = read(index)
+        values, pixels = np.unique(mask, return_counts=True)
+        seen.update(values.tolist())
+        if len(seen) > MOST_CLASSES:
+            raise DatasetError(
+                f"{source}: the masks have more than {MOST_CLASSES} different values. Expected "
+                "class numbers: save masks without loss (PNG), not as JPEG, and without smoothed "
+                "borders."
+            )
+        digest = hashlib.sha256(f"{mask.shape}".encode() + mask.tobytes()).hexdigest()
+        found.append(Summary(tuple(values.tolist()), tuple(pixels.tolist()), digest))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +95,7 @@ class Masks:
         names: Mapping[int, str] | None = None,
         void: int | None = None,
         source: str = "masks",
+        known: "Sequence[Summary] | None" = None,
     ) -> "Masks":
         """Read all masks once, to know their classes and areas.
 
@@ -76,27 +112,19 @@ class Masks:
             as in Pascal VOC. Beside 0 alone it is a class.
         source
             Description for messages.
+        known
+            What is known of the masks from before; they are then not read.
 
         Raises
         ------
         DatasetError
             The values are no class numbers.
         """
-        counts: list[dict[int, int]] = []
-        digests = []
-        seen: set[int] = set()
-        for index in range(number):
-            mask = read(index)
-            found, pixels = np.unique(mask, return_counts=True)
-            seen.update(found.tolist())
-            if len(seen) > MOST_CLASSES:
-                raise DatasetError(
-                    f"{source}: the masks have more than {MOST_CLASSES} different values. Expected "
-                    "class numbers: save masks without loss (PNG), not as JPEG, and without "
-                    "smoothed borders."
-                )
-            counts.append(dict(zip(found.tolist(), pixels.tolist(), strict=True)))
-            digests.append(hashlib.sha256(f"{mask.shape}".encode() + mask.tobytes()).hexdigest())
+        if known is None:
+            known = summaries(read, number, source)
+        counts = [dict(zip(one.values, one.pixels, strict=True)) for one in known]
+        digests = [one.digest for one in known]
+        seen = {value for one in known for value in one.values}
         if void is None and 255 in seen and len(seen) > 2 and 255 not in (names or ()):
             void = 255
         values = sorted(seen - {void})
