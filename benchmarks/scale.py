@@ -11,9 +11,9 @@ first row was read (imports).
 
 Without --images the pools grow by tens up to what the folder has room for.
 
-``--steps`` shows the CPU seconds of every other step of a gate at three sizes, and the exponent of the
-growth from the first to the last: 1 is linear. First with more images of 20 classes, then with more
-classes. Hashes of contents, perceptual hashes, embeddings and predictions are simulated;
+``--steps`` shows the CPU seconds of every other step of a gate at three sizes, and the exponent of
+the growth from the first to the last: 1 is linear. First with more images of 20 classes, then with
+more classes. Hashes of contents, perceptual hashes, embeddings and predictions are simulated;
 near-duplicates are searched among images that differ, and among parts in one pose, which share most
 of their bits.
 """
