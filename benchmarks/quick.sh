@@ -30,6 +30,7 @@ fusion.py resnet18 --rounds 1
 runtimes.py --quick
 engines.py --images 60 --rounds 1
 scale.py --images 1000
+scale.py --steps --images 1000 2000 --classes 5 10
 baselines.py --help
 collection.py --help
 copies.py --help

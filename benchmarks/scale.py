@@ -11,10 +11,11 @@ first row was read (imports).
 
 Without --images the pools grow by tens up to what the folder has room for.
 
-``--steps`` shows the seconds of every other step of a gate at three sizes, and the exponent of the
-growth from the first to the last: 1 is linear. First with more images of 20 classes, then with more
-classes. Hashes of contents, perceptual hashes and predictions are simulated; near-duplicates are
-searched among images that differ, and among parts in one pose, which share most of their bits.
+``--steps`` shows the CPU seconds of every other step of a gate at three sizes, and the exponent of
+the growth from the first to the last: 1 is linear. First with more images of 20 classes, then with
+more classes. Hashes of contents, perceptual hashes, embeddings and predictions are simulated;
+near-duplicates are searched among images that differ, and among parts in one pose, which share most
+of their bits.
 """
 
 import argparse
@@ -207,7 +208,7 @@ def simulated() -> Any:
 
 
 def growth(what: str, sizes: list[int], found: list[dict[str, float]]) -> None:
-    """Print the seconds of every step at every size, and the exponent of the growth."""
+    """Print the CPU seconds of every step at every size, and the exponent of the growth."""
     print(f"{'':38}" + "".join(f"{size:>11,}" for size in sizes) + f"  {what}")
     for step in found[0]:
         seconds = [one[step] for one in found]
@@ -217,7 +218,9 @@ def growth(what: str, sizes: list[int], found: list[dict[str, float]]) -> None:
 
 
 def steps(n: int, classes: int) -> dict[str, float]:
-    """Time every step of a gate but embedding and heads."""
+    """Time every step of a gate but embedding."""
+    from dataclasses import replace
+
     import torch
 
     from pytest_datasize.images.duplicates import unique
@@ -229,15 +232,16 @@ def steps(n: int, classes: int) -> dict[str, float]:
     from pytest_datasize.store import Store
     from pytest_datasize.study.scoring import measure
     from pytest_datasize.trials.plan import draw
+    from pytest_datasize.trials.strategies import feature_extraction
     from pytest_datasize.trials.work import Trials, Work
 
     rng = np.random.default_rng(0)
     found: dict[str, float] = {}
 
     def timed(step: str, call: Any) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         made = call()
-        found[step] = time.perf_counter() - start
+        found[step] = time.process_time() - start
         return made
 
     contents = [bytes(row).hex() for row in rng.integers(0, 256, (n, 16), dtype=np.uint8)]
@@ -275,6 +279,8 @@ def steps(n: int, classes: int) -> dict[str, float]:
         on_progress=lambda *_: None,
         options=options,
     )
+    learnt = replace(work, features=features(rng, work.labels, classes))
+    timed("heads of one repeat, 128 features", lambda: feature_extraction.run(learnt, (0, 1)))
     odds = rng.standard_normal((plan.n_test, classes), dtype=np.float32)
 
     def predicted(size: int, rows: Any) -> Any:
@@ -298,6 +304,15 @@ def steps(n: int, classes: int) -> dict[str, float]:
     timed("class curves, all together", lambda: result.grown_classes)
     timed("advice", lambda: advice(verdict.judgements[0], result, None, None))
     return found
+
+
+def features(rng: np.random.Generator, labels: Any, classes: int) -> Any:
+    """Return simulated embeddings: class centres and noise."""
+    import torch
+
+    centres = rng.standard_normal((classes, 128), dtype=np.float32) * 0.3
+    rows = centres[labels] + rng.standard_normal((len(labels), 128), dtype=np.float32)
+    return torch.from_numpy(rows.astype(np.float16))
 
 
 def fitted(result: Any) -> Any:

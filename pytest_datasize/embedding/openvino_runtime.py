@@ -29,9 +29,9 @@ from pytest_datasize.requirement.versions import versions
 WORTH: Final = 1 << 26
 """Pixels of input from which a conversion pays: 7,282 images of 96 x 96 or 1,338 of 224 x 224.
 
-It was repaid from 3,000 images of 96 pixels or 1,700 of 224 on, on one core with bfloat16, and
-earlier in float32. The number is fixed and not timed on the machine, so that the choice is the same
-in every run.
+By the times in benchmarks/README.md it is repaid from 3,000 images of 96 pixels or 1,700 of 224 on,
+on one core with bfloat16, and earlier in float32. The number is fixed and not timed on the machine,
+so that the choice is the same in every run.
 """
 
 MACHINES: Final = ("x86_64", "AMD64")
