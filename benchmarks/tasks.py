@@ -8,7 +8,7 @@ Images are made of real clothes (Fashion-MNIST; without it, of scikit-learn's di
 a canvas, so that labels, boxes,
 masks and a number (the share of the canvas that is covered) are known. Each pool is a study of its
 own; the truth at 1, 2 and 4 times its images are models trained on other images and tested on
-2,000. Embeddings are kept in FOLDER.
+4,000. Embeddings are kept in FOLDER.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIDE: Final = 64
 FACTORS: Final = (1, 2, 4)
 LEVEL: Final = 0.9
 POOL: Final = 200  # images of a pool, a fifth of which is held out in each repeat
-TESTED: Final = 2_000
+TESTED: Final = 4_000
 
 
 class Canvases(NamedTuple):

@@ -28,7 +28,7 @@ class Metric(NamedTuple):
     members
         For a metric of classes: whether only images that show the class count.
     ratio
-        Whether it is a ratio of means, and therefore biased on few test images.
+        Whether it is biased on few test images, as a ratio of means is.
     more_than
         Least number of classes for which it says anything, less one.
     """
@@ -110,14 +110,14 @@ TASKS: Final[dict[str, Task]] = {
         "a set of labels per image, perhaps none",
         _in(
             "multilabel",
-            average_precision=Metric(""),
+            average_precision=Metric("", ratio=True),
             auc=Metric(""),
             f1_macro=Metric("", ratio=True),
             f1_micro=Metric("", ratio=True),
             f1_samples=Metric(""),
             subset_accuracy=Metric(""),
             recall_per_label=Metric("", of_class="recall", members=True),
-            average_precision_per_label=Metric("", of_class="average precision"),
+            average_precision_per_label=Metric("", of_class="average precision", ratio=True),
         ),
         _ALL,
         embeds_images=True,
