@@ -106,7 +106,8 @@ def refuse_unknown_ini(config: pytest.Config) -> None:
         Neither this plugin nor a conftest.py declares it.
     """
     known = [f"datasize_{option}" for option in (*OPTIONS, "store", "publish")]
-    given = getattr(config, "_inicfg", None) or getattr(config, "inicfg", {})
+    # newer versions of pytest warn of `inicfg`
+    given = config._inicfg if hasattr(config, "_inicfg") else config.inicfg
     for name in given:
         if name.startswith("datasize") and name not in known:
             try:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pytest_datasize.curve.verdict import LEVEL, Status
 from pytest_datasize.reports.records.record_types import Lever
 from pytest_datasize.reports.records.selection import MOST_DOUBTFUL
+from pytest_datasize.requirement.tasks import TASKS
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.verdict import Judgement
@@ -58,8 +59,11 @@ def _promise(lever: Lever) -> tuple[bool, bool, float]:
 
 
 def _training(climb: "Climb") -> list[Lever]:
-    """Return the second look, if nobody has tried it."""
+    """Return the second look, or a training of one's own, if nobody has tried it."""
     names = {attempt.name: attempt for attempt in climb.attempts}
+    task = TASKS[climb.result.task]
+    if "fine_tuning" not in task.strategies and climb.result.strategy != "own_training":
+        return [_lever("train", "trainer", None, None, None, effort=TRAINING)]
     look, asked = names.get("second look"), names.get("as asked")
     if look is not None and not look.reason:
         return []
@@ -111,8 +115,8 @@ def _labels(result: "StudyResult", judged: "Judgement", gap: float) -> list[Leve
 
 def _collecting(result: "StudyResult", judged: "Judgement") -> list[Lever]:
     """Return collection: what the target needs, or as many images again, of the whole data set."""
-    name = judged.class_name
-    curve = result.curves[judged.metric] if name is None else result.class_curves[name]
+    name, metric = judged.class_name, judged.metric
+    curve = result.curves[metric] if name is None else result.curves_by_class[metric][name]
     reaches = judged.available < judged.required <= MOST_TIMES * judged.available
     images = int(judged.missing) if reaches else judged.images
     total = judged.held_out.training(judged.images + images)

@@ -136,7 +136,15 @@ def needed(record: GateRecord) -> str:
     if not_certain(record):
         return f"about {count(missing)} more images to be as sure as is required"
     far = "; extrapolated" if record["extrapolated"] else ""
-    return f"about {count(missing)} more images ({_range(found)}{far})"
+    return f"about {count(missing)} more images{_objects(record, missing)} ({_range(found)}{far})"
+
+
+def _objects(record: GateRecord, images: float) -> str:
+    """Say how many objects so many images show, where objects are counted; else empty."""
+    amounts = record.get("amounts")
+    if record.get("task") != "detection" or not amounts or not record["total"]:
+        return ""
+    return f" with about {count(images * sum(amounts.values()) / record['total'])} objects"
 
 
 def shape(record: GateRecord) -> str:
@@ -310,12 +318,21 @@ def extrapolation(record: GateRecord) -> str:
     return "" if times is None else f"an extrapolation to {times:.2g} times what was measured"
 
 
+def in_points(record: GateRecord) -> bool:
+    """Whether differences of a score are written in points: its range is 0 to 1."""
+    return [abs(end or 0.0) for end in record["fit"]["bounds"]] == [0.0, 1.0]
+
+
 def test_set(record: GateRecord) -> str:
     """Say how far the sampling of test images moves the score, and how many would suffice."""
     text = (
         f"each score is of {record['n_test']:,} images ({record['n_test_distinct']:,} different "
-        f"ones over all repeats), so that chance moves it by ±{100 * record['test_margin']:.1f} "
-        "points"
+        "ones over all repeats), so that chance moves it by "
+        + (
+            f"±{100 * record['test_margin']:.1f} points"
+            if in_points(record)
+            else f"±{record['test_margin']:.3g}"
+        )
     )
     if wanted := record["test_images_to_tell"]:
         text += f"; about {count(wanted)} test images would separate score and target"

@@ -4,6 +4,7 @@ from pytest_datasize.curve.counts import count
 from pytest_datasize.reports.records.record_types import Collection, GateRecord, Lever
 from pytest_datasize.reports.records.selection import exceeded_only, largest
 from pytest_datasize.reports.records.text import one_line
+from pytest_datasize.reports.wording.explain import in_points
 from pytest_datasize.reports.wording.models_text import second_look
 
 _MOST = 3
@@ -31,6 +32,11 @@ def todo(record: GateRecord) -> list[str]:
 
 
 def _said(lever: Lever, record: GateRecord) -> str:
+    if lever["kind"] == "train" and lever["value"] == "trainer":
+        return (
+            "Train a model of your own (trainer=): the built-in one is a linear head on frozen "
+            "features"
+        )
     if lever["kind"] == "train":
         return second_look(record) or "Fine-tune the backbone: not tried yet"
     if lever["kind"] == "collect" and (plan := _plan(record)):
@@ -41,6 +47,12 @@ def _said(lever: Lever, record: GateRecord) -> str:
     what = _what(lever, record)
     if lever["gain"] is None or lever["gain_low"] is None or lever["gain_high"] is None:
         return f"{what}: not tried yet"
+    if "fit" in record and not in_points(record):
+        way = "falls" if record["fit"]["sign"] < 0 else "rises"
+        return (
+            f"{what}: {record['metric']} {way} by {lever['gain']:.3g} "
+            f"({lever['gain_low']:.3g} to {lever['gain_high']:.3g})"
+        )
     low, high = 100 * lever["gain_low"], 100 * lever["gain_high"]
     if lever["kind"] == "labels":
         return f"{what}: 0 to {high:.1f} points"

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ from pytest_datasize.trials.heads.heads import fit_heads
 from pytest_datasize.trials.heads.main_axes import main_axes
 from pytest_datasize.trials.tasks.head_data import Asked, OnHead
 from pytest_datasize.trials.work import Work, arithmetic
+
+IMAGES_OF_A_CLASS: Final = 1_500
+OBJECTS_OF_A_CLASS: Final = 10_000
+"""What the makers of YOLO advise for every class ("Tips for Best Training Results")."""
 
 
 def prepare(work: Work) -> "CropHeads":
@@ -45,9 +49,23 @@ def prepare(work: Work) -> "CropHeads":
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     few = shown if len(counts) <= 8 else f"{len(counts)} classes"
     note = f"{number:,} objects in {len(joined):,} images ({few})"
-    notes = (note, found.space.note) if found.space.note else (note,)
+    notes = tuple(text for text in (note, _rule_of_thumb(joined), found.space.note) if text)
     used = arithmetic(found.space.precision, found.space.runtime)
     return CropHeads(work, columns, joined, time.perf_counter() - start, notes, used)
+
+
+def _rule_of_thumb(boxes: Boxes) -> str:
+    """Compare the rarest class with what is advised for detectors; empty if there is enough."""
+    images = boxes.membership.sum(axis=0)
+    objects = np.bincount(boxes.labels, minlength=len(boxes.names))
+    rarest = int(objects.argmin())
+    if images[rarest] >= IMAGES_OF_A_CLASS and objects[rarest] >= OBJECTS_OF_A_CLASS:
+        return ""
+    return (
+        f"rule of thumb for detectors: {IMAGES_OF_A_CLASS:,} images and {OBJECTS_OF_A_CLASS:,} "
+        f"objects of each class (Ultralytics, tips for best training results); here "
+        f"{boxes.names[rarest]!r} has {images[rarest]:,} and {objects[rarest]:,}"
+    )
 
 
 @dataclass(frozen=True)
