@@ -107,7 +107,8 @@ def refuse_unknown_ini(config: pytest.Config) -> None:
     """
     known = [f"datasize_{option}" for option in (*OPTIONS, "store", "publish")]
     given = getattr(config, "_inicfg", None) or getattr(config, "inicfg", {})
-    for name in given:
+    overridden = [word.partition("=")[0] for word in config.getoption("override_ini") or ()]
+    for name in (*given, *overridden):  # before pytest 9.0, the first lacks the second
         if name.startswith("datasize") and name not in known:
             try:
                 config.getini(name)
