@@ -19,6 +19,7 @@ TOGETHER = {
     "tests/sessions/test_engines.py": "workers",
     "tests/sessions/test_example.py": "example",
     "tests/sessions/test_ladder.py": "ladder",
+    "tests/gpu/": "gpu",
 }
 """Prefix of a node id → name of a group of tests that run on one worker of pytest-xdist.
 

@@ -124,15 +124,14 @@ class Gates:
         self, collector: pytest.Collector, children: Sequence[pytest.Item | pytest.Collector]
     ) -> list[str]:
         """Return the problem of a marked module or class if no test in it has a target."""
-        if (
-            any(
-                bool(child.stash[_GATE].requirements)
-                if _GATE in child.stash
-                else may_have_target(child)
-                for child in children
-            )
-            or not children
-        ):
+        tests = [child for child in children if isinstance(child, (pytest.Function, pytest.Class))]
+        targets = (
+            bool(child.stash[_GATE].requirements)
+            if _GATE in child.stash
+            else may_have_target(child)
+            for child in tests
+        )
+        if not tests or any(targets):  # a doctest is no gate and needs no target
             return []
         return [str(no_target(collector.nodeid))]
 

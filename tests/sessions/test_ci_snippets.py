@@ -185,6 +185,17 @@ def check_comment(runner: Runner, step: dict) -> None:
     assert step["continue-on-error"] is True
 
 
+@pytest.mark.parametrize("name", ["ci.yml", "release.yml"])
+def test_the_workflows_of_this_project(name):
+    """They are not run here; each of their scripts is one that bash can parse."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
+    for job in workflow["jobs"].values():
+        assert "needs" not in job or job["needs"] in workflow["jobs"]
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step)
+            subprocess.run(["bash", "-n", "-c", step.get("run", "")], check=True)
+
+
 def test_the_jobs_that_merge_stores():
     jobs = yaml.safe_load(blocks("store.md", "yaml")[2])["jobs"]
     assert all(set(job) <= JOB for job in jobs.values())

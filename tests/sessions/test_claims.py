@@ -91,8 +91,8 @@ def test_gates_on_the_same_images_embed_them_once_and_say_that_they_waited(slow,
     assert embedded(slow.path / "kept", width=12) == (120, 120)
     assert re.search(r"note: Waited \d+ s for process \d+, which embeds these images\.", output)
     # what was kept says nothing of it: the next session waits for nobody
-    again, _ = session(slow, "--datasize-json=again.json").communicate(timeout=240)
-    assert "2 passed" in again
+    again = slow.runpytest("--datasize-store=kept", "--datasize-json=again.json")
+    again.assert_outcomes(passed=2)
     for record in json.loads((slow.path / "again.json").read_text())["requirements"]:
         assert not any("aited" in note for note in record["notes"])
 

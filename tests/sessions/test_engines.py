@@ -126,7 +126,7 @@ def test_own_with_another_size(): ...
 """
 
 
-@pytest.mark.parametrize("dist", ["load", "loadscope", "loadfile"])
+@pytest.mark.parametrize("dist", ["load", "loadfile"])  # loadscope distributes functions by file
 def test_xdist_workers_share_what_is_computed_and_report_together(gates, dist):
     gates.makepyfile(test_more=MORE)
     done = session(gates, "-n2", f"--dist={dist}", "--datasize-store=kept", SECONDS="0.1")

@@ -1,8 +1,10 @@
 """strategy="auto": the cheapest model that meets the targets is judged, and a red gate says why."""
 
 import json
+import shutil
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from support import stages
 from pytest_datasize import Study
 from pytest_datasize.study import ladder, second_look
 from pytest_datasize.study.ladder import Ladder
+from pytest_datasize.trials import cost, parameters
+from pytest_datasize.trials.recipe import FINE_TUNING
+from pytest_datasize.trials.strategies import fine_tuning
 
 NET = """
 import pytest, timm, torch
@@ -37,8 +42,14 @@ datasize_device = cpu
 
 
 @pytest.fixture
-def striped(pytester):
-    """A repository whose images a frozen backbone cannot tell apart, but a trained one can."""
+def striped(pytester, monkeypatch):
+    """A repository whose images a frozen backbone cannot tell apart, but a trained one can.
+
+    A short recipe is enough for them; the default one has tests in tests/unit/test_strategies.py.
+    """
+    short = replace(FINE_TUNING, cycles=2, least_steps=60)
+    for module in (cost, fine_tuning, parameters):
+        monkeypatch.setattr(module, "FINE_TUNING", short)
     pytester.makeconftest(NET)
     pytester.makeini(INI)
     return pytester
@@ -201,8 +212,12 @@ def test_the_plan_shows_every_model(striped):
 
 
 def test_a_named_backbone_starts_at_a_small_input(pytester, textiles):
+    for path in sorted(textiles.rglob("*.jp*g"))[::10]:
+        copy = pytester.path / path.relative_to(textiles.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
     pytester.makeini(
-        INI.replace("datasize_image_size = 32\n", "") + f"datasize_dataset = {textiles}\n"
+        INI.replace("datasize_image_size = 32\n", "") + f"datasize_dataset = {textiles.name}\n"
     )
     _, record = gate(pytester, "accuracy=0.6, sizes=(30, 60, 120)")
     [model] = record["models"]

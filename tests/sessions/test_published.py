@@ -23,7 +23,7 @@ def test_met(): ...
     accuracy=0.999,
     seed=0,
 )
-@datasize.requires(recall_per_class=0.998)
+@datasize.requires(recall_per_class=0.998, stack=True)
 def test_short(n): ...
 
 @datasize.requires(accuracy=0.6, dataset="a%b,c")
