@@ -128,7 +128,8 @@ def _looks(until: Callable[..., bool] | None, repeats: int) -> tuple[int, ...]:
 
 def _seen(work: Work) -> str:
     """Return the layers that the heads of a frozen backbone use, in words."""
-    return "" if work.features is None else work.backbone.layers
+    crops = work.task == "detection" and work.options["strategy"] == "feature_extraction"
+    return work.backbone.layers if crops or work.features is not None else ""
 
 
 def _set_aside(plan: Plan, fraction: float, total: int) -> str:
