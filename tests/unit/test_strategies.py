@@ -10,6 +10,7 @@ import torch
 from support import shapes, stages
 
 from pytest_datasize import BackboneError, Study, TrainingError
+from pytest_datasize.embedding.backbone import load
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement.registries import STRATEGIES
 from pytest_datasize.store import Store
@@ -471,3 +472,10 @@ def test_from_scratch_refuses_layers_that_do_not_say_how_they_start():
 
     with pytest.raises(BackboneError, match=r"'0' of backbone Sequential is a Scale without"):
         study("from_scratch", backbone=torch.nn.Sequential(Scale(), *network())).run()
+
+
+def test_a_network_from_scratch_starts_in_evaluation_mode():
+    """Scored before the first epoch, it learns no statistics: whichever trial is the first."""
+    backbone = load(network(), image_size=24)
+    model = from_scratch.untrained(backbone, 0)
+    assert not any(module.training for module in model.modules())

@@ -127,7 +127,8 @@ def untrained(backbone: Backbone, seed: int) -> Features:
             module.drop_prob = 0.0
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = max(module.momentum or 0.0, _MOMENTUM)
-    return Features(inner.requires_grad_(True))
+    # else BatchNorm would learn from the images that are scored before the first epoch
+    return Features(inner.requires_grad_(True)).eval()
 
 
 def _reset(name: str, path: str, module: nn.Module) -> None:
