@@ -85,6 +85,8 @@ class StudyCheck:
         Images available for training; None if no split can be made.
     findings
         (level, finding) pairs, see :mod:`pytest_datasize.requirement.checks`.
+    task
+        What the labels are, a name in :data:`pytest_datasize.requirement.tasks.TASKS`.
     """
 
     source: str
@@ -93,6 +95,7 @@ class StudyCheck:
     total: int
     available: int | None
     findings: tuple[tuple[str, Finding], ...]
+    task: str = CLASSIFICATION
 
     @property
     def errors(self) -> tuple[Finding, ...]:

@@ -176,6 +176,7 @@ class Study:
             total=len(images) + (len(test) if test else 0),
             available=available,
             findings=tuple((level, finding) for level, finding in graded if level != "ignore"),
+            task=images.task,
         )
 
     def run(self, until: Callable[["StudyResult", float], bool] | None = None) -> "StudyResult":

