@@ -99,8 +99,8 @@ def decode_values(raw: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray[Any, A
     return array.astype(np.int64)
 
 
-def size_of(raw: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Return (width, height) of an image file as it is shown, from its header.
+def size_of(raw: Raw) -> tuple[int, int]:
+    """Return (width, height) of an image as it is shown; of a file, from its header.
 
     Raises
     ------
@@ -108,6 +108,8 @@ def size_of(raw: bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         The file is not an image.
     """
     refuse_empty(raw)
+    if isinstance(raw, np.ndarray):
+        return raw.shape[1], raw.shape[0]
     picture = _opened(raw)
     width, height = picture.size
     try:

@@ -22,7 +22,7 @@ from pytest_datasize.requirement.registries import (
     EMBEDDING_STRATEGIES,
     LOCAL,
 )
-from pytest_datasize.requirement.tasks import TASKS
+from pytest_datasize.requirement.tasks import CLASSIFICATION, TASKS
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.study import cache_keys
 from pytest_datasize.study.engines import Engines
@@ -235,6 +235,11 @@ class StudyContext:
                 f"strategy={strategy!r} is not built in for task={self.task!r}. Use "
                 f"{' or '.join(task.strategies)}; with trainer=, the training of your own gets "
                 "images and targets."
+            )
+        if self.preset is not None and self.task != CLASSIFICATION:
+            raise RequirementError(
+                f"preset={self.options['preset']!r} is a recipe for one class per image, not for "
+                f"task={self.task!r}."
             )
         if self.embeds_images or strategy not in EMBEDDING_STRATEGIES:
             return

@@ -295,3 +295,90 @@ def test_init_writes_a_gate_for_what_the_labels_are(tmp_path, capsys, write, tas
     assert main(["init", str(path), "--into", str(tmp_path), "--no-probe", *asked]) == 0
     assert f"task: {task}" in (tmp_path / "datasize.yaml").read_text()
     assert f"requires({metric}=" in (tmp_path / "test_enough_images.py").read_text()
+
+
+def test_masks_and_boxes_of_another_image_size_are_named(gate, tmp_path):
+    from PIL import Image
+
+    path = write_masks(tmp_path / "masks", made(40))
+    wrong = Image.open(path / "masks" / "0007.png").resize((16, 32))
+    wrong.save(path / "masks" / "0007.png")
+    result, _ = gate(f"mean_iou=0.5, dataset={str(path)!r}")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*0007.png: 32 x 32 pixels, but its mask has 16 x 32*"])
+    path = write_coco(tmp_path / "boxes", made(40))
+    text = json.loads(path.read_text())
+    text["annotations"][0]["bbox"] = [40, 2, 6, 6]
+    path.write_text(json.dumps(text))
+    result, _ = gate(f"crop_accuracy=0.5, dataset={str(path)!r}")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*lies outside the image of 32 x 32 pixels*"])
+
+
+def test_a_preset_is_for_one_class_per_image(gate, tmp_path):
+    path = write_counts(tmp_path / "data", made(40))
+    result, _ = gate(f"r2=0.5, dataset={str(path)!r}, preset='keras-sample-size'")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*is a recipe for one class per image*"])
+
+
+@pytest.mark.parametrize("sampling", ["balanced", "replacement"])
+def test_sets_can_be_sampled_in_every_way(gate, tmp_path, sampling):
+    path = write_sets(tmp_path / "data", made())
+    _, [record] = gate(f"f1_samples=0.05, dataset={str(path)!r}, sampling={sampling!r}")
+    assert record["sampling"] == sampling
+    assert record["verdict"]
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression", "segmentation", "detection"])
+def test_test_images_may_be_given_for_every_task(gate, task):
+    data = """
+import sys
+from mosaics import mosaics
+
+def images(n, seed):
+    made = mosaics(n, seed=seed)
+    labels = {
+        "multilabel": made.sets * 1,
+        "regression": made.counts + 0.5,
+        "segmentation": made.masks,
+        "detection": made.targets,
+    }
+    return made.images, labels[%r]
+
+@pytest.fixture(scope="session")
+def datasize_dataset():
+    return images(100, 1)
+
+@pytest.fixture(scope="session")
+def datasize_test_dataset():
+    return images(60, 2)
+"""
+    metric = {
+        "multilabel": "subset_accuracy=0.01",
+        "regression": "mae=5",
+        "segmentation": "dice=0.1",
+        "detection": "crop_accuracy=0.2",
+    }[task]
+    result, [record] = gate(f"{metric}, task={task!r}", conftest=data % task)
+    result.assert_outcomes(passed=1)
+    assert (record["n_test"], record["available"]) == (60, 100)
+
+
+def test_odd_names_are_escaped_in_every_report(gate, tmp_path, pytester):
+    data = made()
+    odd = ["<b>one</b>", "two\x1b[31m", "th|ree", "*zero*"]
+    boxes = [[(odd[NAMES.index(name)], box) for name, box in own] for own in data.boxes]
+    root = tmp_path / "data"
+    paths = write_images(root, data.images)
+    lines = [
+        json.dumps({"path": path.name, "label": [name for name, _ in own]})
+        for path, own in zip(paths, boxes, strict=True)
+    ]
+    (root / "data.jsonl").write_text("\n".join(lines))
+    files = ["--datasize-html=r.html", "--datasize-markdown=r.md"]
+    marker = f"recall_per_label=0.999, dataset={str(root / 'data.jsonl')!r}"
+    result, _ = gate(marker, *files)
+    result.assert_outcomes(failed=1)
+    assert "\x1b[31m" not in result.stdout.str()
+    assert "<b>one</b>" not in (pytester.path / "r.html").read_text()

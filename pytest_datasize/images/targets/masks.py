@@ -77,7 +77,9 @@ class Masks:
     --------
     >>> masks = Masks.of([np.array([[0, 1], [1, 1]]), np.array([[0, 0], [0, 255]])].__getitem__, 2)
     >>> masks.names, masks.areas.tolist()
-    (('0', '1', '255'), [[1, 3, 0], [3, 0, 1]])
+    (('0', '1'), [[1, 3], [3, 0]])
+    >>> masks.void, masks.read(1).tolist()
+    (255, [[0, 0], [0, -1]])
     """
 
     names: tuple[str, ...]

@@ -92,11 +92,11 @@ def linear_weights(
 
     Examples
     --------
-    >>> both = np.array([[1.0, 0.5], [2.0, 1.0]])
+    >>> both = np.array([[1.0, 0.0], [2.0, 1.5]])
     >>> for n in (5, 500):
     ...     print(n, linear_weights(both.repeat(n, 0), both[:, 0].repeat(n)).round(1))
-    5 [0.4 1.2]
-    500 [0.8 0.4]
+    5 [0.3 1. ]
+    500 [1.  0.1]
     """
     start = np.array([0.0, 1.0])
     kept = [np.zeros(2)]

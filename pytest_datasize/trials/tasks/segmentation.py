@@ -23,6 +23,8 @@ from pytest_datasize.embedding.embed import embed
 from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.embedding.features import Features
 from pytest_datasize.embedding.threads import n_threads
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.decode import size_of
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.targets.masks import VOID, Mask, Masks
 from pytest_datasize.requirement.registries import TORCH
@@ -63,21 +65,12 @@ def prepare(work: Work) -> "MaskHeads":
         work.store if backbone.named else Store(),
         lambda done, total: work.on_progress("computing maps of features", done, total),
     )
-    masks = [images.targets for images in work.image_sets]
     rows = sum(map(len, work.image_sets))
     finer = FINER
     if rows * len(work.image_sets[0].names) * 2 * (finer * maps.side) ** 2 > _GRID_BYTES:
         finer = 1
     grid = finer * maps.side
-    areas = np.concatenate(
-        [
-            np.stack(
-                [areas_on_grid(one.read(row), grid, len(one.names)) for row in range(len(one))]
-            )
-            for one in masks
-            if isinstance(one, Masks)
-        ]
-    )
+    areas = np.concatenate([_areas(images, grid) for images in work.image_sets])
     places, labels = _places(work, areas, maps.side, finer)
     with torch_threads(n_threads()), torch.inference_mode():
         parts = [
@@ -98,6 +91,30 @@ def prepare(work: Work) -> "MaskHeads":
         notes += (found.space.note,)
     used = arithmetic(found.space.precision, found.space.runtime)
     return MaskHeads(work, found.features, maps, areas, labels, taken, seconds, notes, used)
+
+
+def _areas(images: ImageSet, side: int) -> NDArray[Any]:
+    """Count the pixels of all masks on a grid, (N, side, side, C).
+
+    Raises
+    ------
+    DatasetError
+        A mask has another size than its image.
+    """
+    masks = images.targets
+    assert isinstance(masks, Masks)
+    found = []
+    for row in range(len(images)):
+        mask = masks.read(row)
+        width, height = size_of(images.read(row))
+        if mask.shape != (height, width):
+            raise DatasetError(
+                f"{images.name(row)}: {width} x {height} pixels, but its mask has "
+                f"{mask.shape[1]} x {mask.shape[0]}. Is it the mask of another image, or of this "
+                "one before it was resized, or turned by its EXIF orientation?"
+            )
+        found.append(areas_on_grid(mask, side, len(masks.names)))
+    return np.stack(found)
 
 
 def areas_on_grid(mask: Mask, side: int, n_classes: int) -> NDArray[np.int64]:
