@@ -1,6 +1,7 @@
 """Source: Hugging Face ``datasets``: a Dataset or DatasetDict, or a folder of ``save_to_disk``."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -121,7 +122,7 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
         if (parts := _parts_of(dataset.features[label])) is not None:
             chosen_values, form = _objects(parts, chosen_values, reading.task, source)
         elif (inner := _names_of_each(dataset.features[label])) is not None:
-            chosen_values = [[inner[number] for number in value] for value in chosen_values]
+            chosen_values = [_named(value, inner, source) for value in chosen_values]
             form = "multilabel"
         found = described(chosen_values, source, reading.task, form)
     labels = found.fields
@@ -252,9 +253,8 @@ def _objects(
     assert category is not None
     feature = parts[category]
     names = getattr(feature, "names", None) or _names_of_each(feature)
-    labels = [
-        [names[number] if names else str(number) for number in value[category]] for value in values
-    ]
+    objects = [_each(value, category, source) for value in values]
+    labels = [_named([number for number, _ in own], names, source) for own in objects]
     if task == "multilabel":
         return labels, task
     if task == CLASSIFICATION:
@@ -265,11 +265,33 @@ def _objects(
                 "what is to be judged: task='detection' or 'multilabel'."
             )
         return [own[0] for own in labels], task
-    boxes = [np.array(value["bbox"], dtype=np.float64).reshape(-1, 4) for value in values]
-    for corners in boxes:
-        corners[:, 2:] += corners[:, :2]
+    boxes = [[[x, y, x + width, y + height] for _, (x, y, width, height) in own] for own in objects]
     found = [{"boxes": b, "labels": own} for b, own in zip(boxes, labels, strict=True)]
     return found, "detection"
+
+
+def _each(value: Any, category: str, source: str) -> list[tuple[Any, list[float]]]:
+    """Return category and box of each object: of a list of objects, or of lists of their parts."""
+    if isinstance(value, Mapping):
+        numbers, boxes = value[category] or [], value["bbox"] or []
+    else:
+        given = [one or {} for one in value]
+        numbers, boxes = [one.get(category) for one in given], [one.get("bbox") for one in given]
+    if len(numbers) != len(boxes):
+        raise DatasetError(f"{source}: {len(numbers)} categories and {len(boxes)} boxes in a row.")
+    for box in boxes:
+        if box is None or len(box) != 4 or any(is_missing(number) for number in box):
+            raise DatasetError(f"{source}: {box} is no box of four numbers, x, y, width, height.")
+    return list(zip(numbers, boxes, strict=True))
+
+
+def _named(numbers: Any, names: Sequence[str] | None, source: str) -> list[str]:
+    """Return the names of classes; raise DatasetError for -1, which means that it is unknown."""
+    if any(is_missing(number) or (names and number < 0) for number in numbers):
+        raise DatasetError(
+            f"{source}: an object has no class (None or -1). Fill it in or remove it."
+        )
+    return [names[number] if names else str(number) for number in numbers]
 
 
 class _Masks:

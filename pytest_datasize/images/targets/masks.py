@@ -156,6 +156,8 @@ class Masks:
     def joined(self, others: Sequence[Targets]) -> "Masks":
         """Return all masks, classes matched by name."""
         parts = [self, *(one for one in others if isinstance(one, Masks))]
+        void = next((one.void for one in parts if one.void is not None), None)
+        parts = [one._with_void(void) for one in parts]
         names, columns = matched(parts)
         moved = [one._renamed(names, own) for one, own in zip(parts, columns, strict=True)]
         return Masks(
@@ -163,8 +165,19 @@ class Masks:
             _Joined([(one.read, len(one)) for one in moved]),
             np.concatenate([one.areas for one in moved]),
             tuple(digest for one in moved for digest in one.digests),
-            self.void,
+            void,
         )
+
+    def _with_void(self, void: int | None) -> "Masks":
+        """Return masks in which the value that is void in another part is void, too.
+
+        A part whose masks have only 0 and 255 does not show by itself that 255 is no class.
+        """
+        if void is None or self.void is not None or str(void) not in self.names:
+            return self
+        names = tuple(name for name in self.names if name != str(void))
+        own = [names.index(name) if name != str(void) else VOID for name in self.names]
+        return replace(self._renamed(names, own), void=void)
 
     def _renamed(self, names: tuple[str, ...], own: Sequence[int]) -> "Masks":
         """Express the masks in other names; ``own`` has the new number of each class, or VOID."""
@@ -187,6 +200,9 @@ class Masks:
 
     def aligned(self, pool: Targets, source: str) -> "Masks":
         """Express the masks in the classes of the pool."""
+        assert isinstance(pool, Masks)
+        if pool.void is not None and self.void is None:
+            self = self._with_void(pool.void)
         used = np.flatnonzero(self.areas.sum(axis=0))
         refuse_unknown([self.names[index] for index in used], pool.names, source, "class")
         own = np.full(len(self.names), VOID, dtype=np.int64)
