@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import size_of
 from pytest_datasize.images.findings import refuse
-from pytest_datasize.images.image_set import ImageSet, Loaded, Reading
-from pytest_datasize.images.sources.files import Boundary, Files, content, of_files
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Reading
+from pytest_datasize.images.sources.files import Boundary, Files, content, of_files, sizes_of
 from pytest_datasize.images.sources.manifest import empty_targets, left_out, several_labels
 from pytest_datasize.images.sources.parts import kind, split
 from pytest_datasize.images.targets.boxes import Boxes
@@ -86,11 +86,14 @@ def _read(path: Path, root: Path, reading: Reading) -> ImageSet:
         if category not in categories:
             raise DatasetError(f"{source}: category_id {category!r} is not among the categories.")
         objects.setdefault(image, []).append(entry)
+    strangers = sorted({str(image) for image in objects if image not in images})
+    what = "images with annotations that are not in its list of images (by id)"
+    unlisted = left_out(strangers, source, what, "missing_files")
     names = [str(entry.name) for entry in images.values()]
     folder = _folder_of_images(path, root, names, source)
     boundary = Boundary(root, reading.allow_outside)
     if reading.task in (AUTO, CLASSIFICATION):
-        return _classes(images, objects, categories, folder, boundary, source)
+        return _classes(images, objects, categories, folder, boundary, source, unlisted)
     found, absent, empty = [], [], []
     for number, entry in images.items():
         if boundary.check(folder / entry.name).is_file():
@@ -100,6 +103,7 @@ def _read(path: Path, root: Path, reading: Reading) -> ImageSet:
         else:
             absent.append(entry.name)
     findings = (
+        *unlisted,
         *left_out(absent, source, "files that are not there", "missing_files"),
         *empty_targets(empty, source),
     )
@@ -113,9 +117,7 @@ def _read(path: Path, root: Path, reading: Reading) -> ImageSet:
         if reading.task == "detection":
             return of_targets(_boxes(shown, categories, source), reading.task)
         if reading.task == "segmentation":
-            sizes = [
-                images[number].size or size_of(files.read(row)) for row, number in enumerate(found)
-            ]
+            sizes = sizes_of(files, [images[number].size for number in found])
             return of_targets(_masks(shown, categories, sizes, source), reading.task)
         raise DatasetError(f"{source}: it has no labels for task={reading.task!r}.")
 
@@ -129,6 +131,7 @@ def _classes(
     folder: Path,
     boundary: Boundary,
     source: str,
+    unlisted: tuple[Finding, ...],
 ) -> ImageSet:
     """Read images whose annotations all name one category."""
     paths, values = [], []
@@ -146,6 +149,7 @@ def _classes(
             paths.append(file)
             values.append(next(iter(mine)))
     findings = (
+        *unlisted,
         *several_labels(several, source, "categories"),
         *left_out(unlabelled, source, "images without a label", "missing_labels"),
         *left_out(absent, source, "files that are not there", "missing_files"),
@@ -189,7 +193,7 @@ def _masks(
     outlines = []
     for entries in shown:
         image = []
-        for entry in sorted(entries, key=lambda entry: -float(entry.get("area") or 0.0)):
+        for entry in sorted(entries, key=_area, reverse=True):
             where = f"{source}: an annotation of image {entry['image_id']!r}"
             if not entry.get("segmentation"):
                 raise DatasetError(f"{where} has no `segmentation`; set task='detection'.")
@@ -199,6 +203,11 @@ def _masks(
         outlines.append(image)
     named = {0: BACKGROUND} | {place: name for name, place in number.items() if place}
     return Masks.of(Outlined(outlines, sizes), len(shown), named, source=source)
+
+
+def _area(entry: Mapping[str, Any]) -> float:
+    area = entry.get("area")
+    return float(area) if isinstance(area, (int, float)) and isfinite(area) else 0.0
 
 
 class _Entry(NamedTuple):

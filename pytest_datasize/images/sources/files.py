@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import Finding, ImageSet, few, file_stamp, one_line
+from pytest_datasize.images.image_set import (
+    MAX_PIXELS,
+    Finding,
+    ImageSet,
+    few,
+    file_stamp,
+    one_line,
+)
 from pytest_datasize.images.sources.suffixes import SUFFIXES
 from pytest_datasize.images.targets.read import Described
-from pytest_datasize.images.undecodable import UnreadableError
+from pytest_datasize.images.undecodable import UndecodableError, UnreadableError
+from pytest_datasize.images.undecodable import describe as explained
 
 MOST_BYTES = 1 << 30
 """Largest image file that is read."""
@@ -117,6 +125,40 @@ def of_files(
         stamp=files.stamp,
         key=files.key,
     )
+
+
+def sizes_of(
+    files: Files, known: Sequence[tuple[int, int] | None] | None = None
+) -> list[tuple[int, int]]:
+    """Return (width, height) of images, on which masks are drawn.
+
+    Parameters
+    ----------
+    files
+        The images.
+    known
+        Sizes that annotations say; None where they do not.
+
+    Raises
+    ------
+    DatasetError
+        A file is not an image, or an image is larger than any that is decoded.
+    """
+    from pytest_datasize.images.decode import size_of
+
+    found = []
+    for row, size in enumerate(known or [None] * len(files.paths)):
+        try:
+            width, height = size or size_of(files.read(row))
+        except UndecodableError as problem:
+            raise DatasetError(explained(one_line(files.name(row)), problem)) from None
+        if width * height > MAX_PIXELS:
+            raise DatasetError(
+                f"{one_line(files.name(row))}: a mask of {width:,} x {height:,} pixels is too "
+                "large."
+            )
+        found.append((width, height))
+    return found
 
 
 class Boundary:

@@ -104,9 +104,14 @@ def _boxes(
     found: dict[Any, tuple[int, list[Any], list[list[float]]]] = {}
     for row, path in enumerate(table[paths]):
         _, names, boxes = found.setdefault(path, (row, [], []))
-        if is_missing(table[label][row]):
-            continue
         box = [_number(table[name][row]) for name in corners]
+        if is_missing(table[label][row]):
+            if any(value is not None for value in box):
+                raise DatasetError(
+                    f"{source}: entry {row + 1} ({one_line(str(path))}) has a box without a class "
+                    f"in {label}. Only images without objects have an empty {label}."
+                )
+            continue
         if any(value is None for value in box):
             raise DatasetError(
                 f"{source}: entry {row + 1} ({one_line(str(path))}) has the label "

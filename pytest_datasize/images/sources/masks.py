@@ -109,24 +109,28 @@ def _folders(folder: Path) -> list[Path]:
 def _read(pair: _Pair, boundary: Boundary, source: str, reading: Reading) -> ImageSet:
     images, masks = Found(pair.images, boundary), Found(pair.masks, boundary)
     by_name: dict[str, Path] = {}
+    several: dict[str, tuple[Path, Path]] = {}
     for path in masks.images:
         for name in _names(path.relative_to(pair.masks)):
             other = by_name.setdefault(name, path)
-            if other != path and name == str(path.relative_to(pair.masks).with_suffix("")):
-                raise DatasetError(
-                    f"{source}: {one_line(str(other))} and {one_line(str(path))} are masks of one "
-                    "name. Keep one of them."
-                )
+            if other != path:
+                several.setdefault(name, (other, path))
     paths, chosen, without = [], [], []
     for path in images.images:
         name = str(path.relative_to(pair.images).with_suffix(""))
+        if name in several:
+            first, second = (one_line(str(mask)) for mask in several[name])
+            raise DatasetError(f"{source}: {first} and {second} are masks of one image. Keep one.")
         if name in by_name:
             paths.append(path)
             chosen.append(by_name[name])
         else:
             without.append(str(path))
+    used = set(chosen)
+    alone = [str(path) for path in masks.images if path not in used]
     findings = (
         *others_finding(images.others),
+        *left_out(alone, source, "masks of images that are not there", "missing_files"),
         *left_out(without, source, "images without a mask", "missing_labels"),
     )
 

@@ -25,6 +25,7 @@ class _Annotated(NamedTuple):
 
     image: Path
     objects: list[tuple[str, list[float]]]
+    annotated: bool = True
 
 
 def accepts(value: Any) -> bool:
@@ -54,7 +55,7 @@ def load(value: Path, reading: Reading) -> Loaded:
     if lists:
         by_stem = {one.image.stem: one for one in read[""]}
         read = {
-            name: [by_stem[stem] for stem in stems if stem in by_stem]
+            name: [by_stem.get(stem) or _Annotated(root / stem, []) for stem in stems]
             for name, stems in lists.items()
         }
     found = {name: _images(part, boundary, source, reading) for name, part in read.items()}
@@ -108,7 +109,9 @@ def _read(folder: Path, boundary: Boundary, source: str) -> list[_Annotated]:
         named = (tree.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
         image = by_stem.get(path.stem) or by_stem.get(Path(named).stem) or images / (named or "?")
         found.append(_Annotated(image, [_object(one, path) for one in tree.iter("object")]))
-    return found
+    used = {one.image for one in found}
+    bare = sorted(path for path in by_stem.values() if path not in used)
+    return found + [_Annotated(path, [], annotated=False) for path in bare]
 
 
 def _parsed(path: Path) -> ElementTree.Element:
@@ -144,9 +147,13 @@ _CORNERS: Final = ("xmin", "ymin", "xmax", "ymax")
 def _images(
     part: Sequence[_Annotated], boundary: Boundary, source: str, reading: Reading
 ) -> ImageSet:
-    there = [one for one in part if one.image.is_file()]
+    there = [one for one in part if one.annotated and one.image.is_file()]
     absent = [str(one.image) for one in part if not one.image.is_file()]
-    missing = left_out(absent, source, "files that are not there", "missing_files")
+    bare = [str(one.image) for one in part if not one.annotated]
+    missing = (
+        *left_out(absent, source, "files that are not there", "missing_files"),
+        *left_out(bare, source, "images without an XML file", "missing_labels"),
+    )
     if reading.task in (AUTO, CLASSIFICATION):
         names = [sorted({name for name, _ in one.objects}) for one in there]
         several = [str(o.image) for o, own in zip(there, names, strict=True) if len(own) > 1]

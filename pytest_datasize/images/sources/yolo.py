@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import size_of
 from pytest_datasize.images.findings import refuse
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Reading, one_line
 from pytest_datasize.images.sources.files import (
@@ -17,6 +16,7 @@ from pytest_datasize.images.sources.files import (
     content,
     of_files,
     others_finding,
+    sizes_of,
 )
 from pytest_datasize.images.sources.folder import read_classes
 from pytest_datasize.images.sources.manifest import empty_targets, left_out, several_labels
@@ -162,7 +162,12 @@ def _part(
         for path, file, here in zip(images, labels_of, there, strict=True)
         if here
     ]
-    missing = left_out(absent, source, "files that are not there", "missing_files")
+    missing = (
+        *left_out(absent, source, "files that are not there", "missing_files"),
+        *left_out(
+            _alone(places, labels_of), source, "label files without an image", "missing_files"
+        ),
+    )
     if reading.task in (AUTO, CLASSIFICATION):
         return _classes(labelled, (*others, *missing), source)
     empty = [path.name for path, objects in labelled if not objects]
@@ -178,8 +183,7 @@ def _part(
             boxes = [[(name, _box(corners)) for name, corners in objects] for objects in shown]
             return of_targets(Boxes.of(boxes, shares=True), reading.task)
         if reading.task == "segmentation":
-            sizes = [size_of(files.read(row)) for row in range(len(labelled))]
-            return of_targets(_masks(shown, sizes, source), reading.task)
+            return of_targets(_masks(shown, sizes_of(files), source), reading.task)
         raise DatasetError(f"{source}: it has no labels for task={reading.task!r}.")
 
     return of_files(source, files, describe, findings)
@@ -251,6 +255,19 @@ def _label_file(image: Path) -> Path:
             names[number] = "labels"
             return Path(*names).with_suffix(".txt")
     return image.with_suffix(".txt")
+
+
+def _alone(places: list[Path], known: list[Path]) -> list[str]:
+    """Return the label files below the folders of images that belong to none of them."""
+    found = set(known)
+    folders = {_label_file(place / "1.jpg").parent for place in places if place.is_dir()}
+    folders -= set(places)  # text beside images may be anything
+    return [
+        str(path)
+        for folder in sorted(folders)
+        for path in sorted(folder.rglob("*.txt"))
+        if path not in found and path.name not in ("classes.txt", "README.txt")
+    ]
 
 
 def _objects(file: Path, names: list[str], boundary: Boundary) -> list[Object]:
