@@ -78,6 +78,8 @@ def decode_values(raw: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray[Any, A
     """
     refuse_empty(raw)
     try:
+        if _opened(raw).format == "JPEG":
+            raise UndecodableError("JPEG changes the values of pixels; save masks as PNG")
         picture = _from_file(raw, max_pixels)
         if picture.mode in ("RGBA", "LA"):
             picture = picture.convert(picture.mode[:-1])

@@ -1,6 +1,7 @@
 """Convert labels of any form to the targets of a task, and guess the task where it is not given."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -155,12 +156,12 @@ def _of_texts(texts: Sequence[str], source: str) -> str:
     numbers = [_number(text) for text in texts]
     if all(number is not None for number in numbers) and len(set(numbers)) > _CONTINUOUS:
         return "regression" if any(n % 1 for n in numbers if n is not None) else CLASSIFICATION
-    several = [text for text in texts if any(mark in text for mark in SEPARATORS)]
     alone = {text.strip() for text in texts}
-    for text in several:
-        parts = {part.strip() for part in re.split(f"[{SEPARATORS}]", text)}
-        others = {p.strip() for t in several if t != text for p in re.split(f"[{SEPARATORS}]", t)}
-        if parts & (alone | others):
+    several = sorted(text for text in alone if any(mark in text for mark in SEPARATORS))
+    parts_of = [{part.strip() for part in re.split(f"[{SEPARATORS}]", text)} for text in several]
+    number_of = Counter(part for parts in parts_of for part in parts)
+    for text, parts in zip(several, parts_of, strict=True):
+        if any(part in alone or number_of[part] > 1 for part in parts):
             raise DatasetError(
                 f"{source}: labels such as {one_line(text)!r} may be one class or several labels. "
                 f"Set task='multilabel' for several labels, or task='classification' {HOW}."
@@ -274,8 +275,17 @@ def _boxes(values: Any, source: str) -> Boxes:
                 f"{source}: the label of image {row} is a {type(value).__name__}; task='detection' "
                 "takes {'boxes': (n, 4) as x0, y0, x1, y1 in pixels, 'labels': (n,)}."
             )
-        corners = np.asarray(value["boxes"], dtype=np.float64).reshape(-1, 4)
-        labels = [label.item() if hasattr(label, "item") else label for label in value["labels"]]
+        try:
+            corners = np.asarray(value["boxes"], dtype=np.float64)
+            labels = [one.item() if hasattr(one, "item") else one for one in value["labels"]]
+        except (ValueError, TypeError, RuntimeError):  # of different lengths, or no numbers
+            corners, labels = np.empty(()), []
+        if corners.shape[-1:] != (4,) and corners.shape != (0,):
+            raise DatasetError(
+                f"{source}: the boxes of image {row} are no array of shape (n, 4), or its labels "
+                "no list; an image without objects has (0, 4) and (0,)."
+            )
+        corners = corners.reshape(-1, 4)
         if len(labels) != len(corners):
             raise DatasetError(
                 f"{source}: image {row} has {len(corners)} boxes and {len(labels)} labels."

@@ -15,6 +15,7 @@ RANGES: Final = 5
 """Ranges of about equally many images: subsamples and test images have the same share of each."""
 
 _LEAST: Final = 8  # images of a range, at least
+_LARGEST: Final = 1e100  # squares of larger numbers overflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,8 @@ class Numbers:
         """Divide the images into ranges of about equally many."""
         if not np.isfinite(self.values).all():
             raise DatasetError(f"{source}: some numbers are infinite or missing.")
+        if np.abs(self.values).max(initial=0.0) > _LARGEST:
+            raise DatasetError(f"{source}: some numbers are above {_LARGEST:g}; use another unit.")
         centre, scale = self.values.mean(axis=0), self.values.std(axis=0)
         if not (scale > 0).all():
             raise DatasetError(
@@ -100,7 +103,14 @@ class Numbers:
                 f"{source}: {self.values.shape[1]} numbers per image, the pool has "
                 f"{pool.values.shape[1]}."
             )
-        return replace(self, edges=pool.edges, centre=pool.centre, scale=pool.scale)
+        found = replace(self, edges=pool.edges, centre=pool.centre, scale=pool.scale)
+        shown = found.membership.any(axis=0).tolist()
+        if missing := [name for name, some in zip(found.names, shown, strict=True) if not some]:
+            raise DatasetError(
+                f"{source}: no test image with a number in the range {missing[0]!r} of the pool; "
+                "each range needs some, or scores would be those of other numbers."
+            )
+        return found
 
     @property
     def _ranks(self) -> NDArray[np.float64]:

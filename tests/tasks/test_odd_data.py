@@ -1,0 +1,245 @@
+"""Odd and damaged data of every task: nothing is left out in silence, and errors name the cause."""
+
+import json
+
+import numpy as np
+import pytest
+from mosaics import (
+    NAMES,
+    mosaics,
+    write_box_table,
+    write_coco,
+    write_images,
+    write_masks,
+    write_voc,
+    write_yolo,
+)
+from PIL import Image
+
+from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import Reading
+from pytest_datasize.images.sources.load import load
+
+N = 24
+
+
+@pytest.fixture(scope="module")
+def made():
+    return mosaics(N, empty=0.55)
+
+
+def read(dataset, task="auto", test=None, **levels):
+    return load(dataset, test, reading=Reading(task=task), levels=levels)
+
+
+def changed(path, change):
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    return str(path)
+
+
+# -- left out, and told ---------------------------------------------------------------------------
+
+
+def coco_without_an_image(root, made):
+    return changed(write_coco(root, made), lambda data: data["images"].pop())
+
+
+def yolo_without_an_image(root, made):
+    path = write_yolo(root, made)
+    (root / "images" / "train" / "0023.png").unlink()
+    return str(path)
+
+
+def voc_without_annotation(root, made):
+    write_voc(root, made)
+    (root / "Annotations" / "0023.xml").unlink()
+    return str(root)
+
+
+def voc_list_of_more(root, made):
+    write_voc(root, made)
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    for name, stems in (("train", range(12)), ("val", range(12, 25))):
+        lines = "".join(f"{stem:04d}\n" for stem in stems)
+        (root / "ImageSets" / "Main" / f"{name}.txt").write_text(lines)
+    return str(root)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (coco_without_an_image, "annotations that are not in its list of images.*: 23"),
+        (yolo_without_an_image, "1 label files without an image.*0023.txt"),
+        (voc_without_annotation, "1 images without an XML file.*0023.png"),
+        (voc_list_of_more, "1 files that are not there.*0024"),
+    ],
+)
+def test_annotations_and_images_that_do_not_meet_are_told(tmp_path, write, says):
+    data = mosaics(N, seed=3, empty=0.2)  # the last image has objects
+    with pytest.raises(DatasetError, match=says):
+        read(write(tmp_path, data), "detection")
+
+
+def test_masks_without_an_image_are_told(made, tmp_path):
+    write_masks(tmp_path, made)
+    (tmp_path / "images" / "0005.png").unlink()
+    with pytest.raises(DatasetError, match=r"1 masks of images that are not there.*0005\.png"):
+        read(str(tmp_path))
+
+
+def test_two_masks_of_one_image_are_refused(made, tmp_path):
+    write_masks(tmp_path, made, "_mask")
+    mask = tmp_path / "masks" / "0005_mask.png"
+    (tmp_path / "masks" / "0005_gt.png").write_bytes(mask.read_bytes())
+    with pytest.raises(DatasetError, match=r"0005_gt\.png and .*0005_mask\.png are masks of one"):
+        read(str(tmp_path))
+
+
+def test_a_box_without_a_class_is_not_an_image_without_objects(made, tmp_path):
+    path = write_box_table(tmp_path, made)
+    with path.open("a") as file:
+        file.write("images/0003.png,,1,2,9,9\n")
+    with pytest.raises(DatasetError, match="has a box without a class in class"):
+        read(str(path))
+
+
+# -- masks ----------------------------------------------------------------------------------------
+
+
+def test_masks_saved_as_jpeg_are_refused(made, tmp_path):
+    write_images(tmp_path / "images", made.images)
+    (tmp_path / "masks").mkdir()
+    for number, mask in enumerate(made.masks):
+        grey = Image.fromarray(((mask > 0) * 255).astype(np.uint8))
+        grey.save(tmp_path / "masks" / f"{number:04d}.jpg")
+    with pytest.raises(DatasetError, match="JPEG changes the values of pixels; save masks as PNG"):
+        read(str(tmp_path))
+
+
+def test_void_is_void_in_a_part_that_shows_nothing_else(made, tmp_path):
+    def part(name, masks):
+        write_masks(tmp_path / name, made._replace(masks=masks))
+
+    bordered = np.where(made.masks > 0, 1, 0)
+    bordered[:, 0] = 255
+    part("train", bordered)
+    part("val", np.where(bordered == 1, 0, bordered))  # 0 and 255 only
+    part("test", np.where(bordered == 255, 0, bordered))
+    found = read(str(tmp_path))
+    assert found.images.names == found.test.names == ("0", "1")
+    for row in (0, N):  # of train and of val
+        assert (found.images.targets.read(row)[0] == -1).all()
+    assert found.images.targets.areas.sum() == 2 * N * 31 * 32
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda data: data["annotations"][0].update(area="big"), ""),
+        (
+            lambda data: data["annotations"][0].update(
+                segmentation={"counts": [10**13], "size": [32, 32]}
+            ),
+            "add up to 10,000,000,000,000 pixels",
+        ),
+        (lambda data: data["images"][0].update(width=10**6, height=10**6), "is too large"),
+    ],
+)
+def test_a_file_can_claim_any_size(made, tmp_path, change, says):
+    path = changed(write_coco(tmp_path, made, "polygons"), change)
+    if not says:
+        assert len(read(path, "segmentation").images) == N
+        return
+    with pytest.raises(DatasetError, match=says):
+        read(path, "segmentation")
+
+
+def test_an_image_of_outlines_that_cannot_be_opened_is_named(made, tmp_path):
+    path = write_yolo(tmp_path, made, outlines=True)
+    (tmp_path / "images" / "train" / "0004.png").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"0004\.png"):
+        read(str(path), "segmentation")
+
+
+# -- boxes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"boxes": np.ones((4, 5)), "labels": ["one"] * 5},
+        {"boxes": [[1, 2, 3, 4], [1, 2]], "labels": ["one", "two"]},
+        {"boxes": [[1, 2, 3, 4]], "labels": None},
+    ],
+)
+def test_boxes_of_another_shape_are_named(made, target):
+    targets = [*made.targets]
+    targets[3] = target
+    with pytest.raises(DatasetError, match=r"boxes of image 3 are no array of shape \(n, 4\)"):
+        read((made.images, targets))
+
+
+def hugging_face(made, change=lambda objects: None):
+    """Rows with a list of objects each, as ``Dataset.from_list`` makes them."""
+    datasets = pytest.importorskip("datasets")
+    number = datasets.ClassLabel(names=list(NAMES))
+    box = datasets.Sequence(datasets.Value("float32"), length=4)
+    features = datasets.Features(
+        {"image": datasets.Image(), "objects": [{"bbox": box, "category": number}]}
+    )
+    objects = [
+        [
+            {"bbox": [x0, y0, x1 - x0, y1 - y0], "category": NAMES.index(name)}
+            for name, (x0, y0, x1, y1) in boxes
+        ]
+        for boxes in made.boxes
+    ]
+    change(objects)
+    pictures = [Image.fromarray(image) for image in made.images]
+    return datasets.Dataset.from_dict({"image": pictures, "objects": objects}, features)
+
+
+def test_a_list_of_objects_in_each_row(made):
+    found = read(hugging_face(made)).images.targets
+    for row, boxes in enumerate(made.boxes):
+        corners, labels = found.of_image(row)
+        own = zip([found.names[label] for label in labels], corners.tolist(), strict=True)
+        assert [(name, tuple(box)) for name, box in own] == boxes
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [({"category": -1}, "has no class"), ({"bbox": None}, "no box of four numbers")],
+)
+def test_an_object_whose_class_is_unknown_is_not_of_the_last_class(made, part, says):
+    def change(objects):
+        next(own for own in objects if own)[0].update(part)
+
+    with pytest.raises(DatasetError, match=says):
+        read(hugging_face(made, change))
+
+
+# -- numbers and names ----------------------------------------------------------------------------
+
+
+def test_numbers_whose_squares_overflow_are_refused(made):
+    with pytest.raises(DatasetError, match="use another unit"):
+        read((made.images, np.linspace(0.5, 1e300, N)))
+
+
+def test_a_range_without_test_images_is_named(made):
+    other = mosaics(10, seed=5)
+    numbers = np.linspace(0.5, 9.5, N)
+    with pytest.raises(DatasetError, match="no test image with a number in the range 'up to"):
+        read((made.images, numbers), "regression", (other.images, np.full(10, 9.25)))
+
+
+def test_class_names_with_separators_are_read_in_time(made):
+    names = [f"crop {number};leaf {number}" for number in range(20_000)]
+    from pytest_datasize.images.targets.read import guessed
+
+    assert guessed(names, "labels") == "classification"
+    with pytest.raises(DatasetError, match="one class or several"):
+        guessed([*names, "leaf 7"], "labels")
