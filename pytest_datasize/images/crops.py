@@ -49,6 +49,7 @@ class _Crops:
         if getattr(self._last, "row", None) != row:
             images = self.images
             picture = decode(images.read(row), images.max_pixels, images.depth)
+            self.boxes.refuse_size(row, picture.size)
             self._last.row, self._last.pixels = row, np.asarray(picture)
         pixels: np.ndarray[Any, Any] = self._last.pixels
         height, width = pixels.shape[:2]

@@ -1,6 +1,7 @@
 """Odd and damaged data of every task: nothing is left out in silence, and errors name the cause."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from mosaics import (
 from PIL import Image
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.crops import crops
 from pytest_datasize.images.image_set import Reading
 from pytest_datasize.images.sources.load import load
+from pytest_datasize.images.undecodable import UndecodableError
 
 N = 24
 
@@ -134,6 +137,13 @@ def test_void_is_void_in_a_part_that_shows_nothing_else(made, tmp_path):
     assert found.images.targets.areas.sum() == 2 * N * 31 * 32
 
 
+def test_masks_of_which_nothing_is_judged_are_told(made):
+    masks = made.masks.copy()
+    masks[:3] = 255
+    found = read((made.images, masks)).images
+    assert any("3 masks have no pixel that is judged" in note for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -179,6 +189,41 @@ def test_boxes_of_another_shape_are_named(made, target):
     targets[3] = target
     with pytest.raises(DatasetError, match=r"boxes of image 3 are no array of shape \(n, 4\)"):
         read((made.images, targets))
+
+
+def turned(path):
+    """Give an image an EXIF orientation: it is shown turned by a quarter."""
+    wide = Image.open(path).resize((40, 32))
+    exif = wide.getexif()
+    exif[0x0112] = 6
+    wide.save(path, exif=exif)
+
+
+def coco_turned(root, made):
+    path = write_coco(root, made)
+    turned(root / "images" / "0007.png")
+    return changed(path, lambda data: data["images"][7].update(width=40, height=32))
+
+
+def voc_turned(root, made):
+    write_voc(root, made)
+    turned(root / "JPEGImages" / "0007.png")
+    path = root / "Annotations" / "0007.xml"
+    size = "<size><width>40</width><height>32</height></size></annotation>"
+    path.write_text(path.read_text().replace("</annotation>", size))
+    return str(root)
+
+
+@pytest.mark.parametrize("write", [coco_turned, voc_turned])
+def test_boxes_of_an_image_that_its_exif_data_turn_are_refused(tmp_path, write):
+    data = mosaics(N, seed=3, empty=0.2)
+    images = read(write(tmp_path, data), "detection").images
+    both = replace(images, targets=images.targets.joined([images.targets]))
+    for found in (images, images.part(np.arange(N)), both):
+        objects = crops(found)
+        with pytest.raises(UndecodableError, match="32 x 40 pixels, its annotations say 40 x 32"):
+            objects.read(int(found.targets.starts[7]))
+        assert objects.read(int(found.targets.starts[8])).shape[2] == 3
 
 
 def hugging_face(made, change=lambda objects: None):

@@ -1,7 +1,7 @@
 """Source: COCO annotations (one JSON per part): categories, boxes, polygons and run lengths."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,7 +115,8 @@ def _read(path: Path, root: Path, reading: Reading) -> ImageSet:
             names = [[categories[entry["category_id"]] for entry in entries] for entries in shown]
             return described(names, source, reading.task)
         if reading.task == "detection":
-            return of_targets(_boxes(shown, categories, source), reading.task)
+            said = [images[number].size for number in found]
+            return of_targets(_boxes(shown, categories, said, source), reading.task)
         if reading.task == "segmentation":
             sizes = sizes_of(files, [images[number].size for number in found])
             return of_targets(_masks(shown, categories, sizes, source), reading.task)
@@ -160,7 +161,12 @@ def _classes(
     return of_files(source, files, lambda: described(values, source, CLASSIFICATION), findings)
 
 
-def _boxes(shown: list[list[Any]], categories: dict[Any, str], source: str) -> Boxes:
+def _boxes(
+    shown: list[list[Any]],
+    categories: dict[Any, str],
+    sizes: Sequence[tuple[int, int] | None],
+    source: str,
+) -> Boxes:
     """Return the boxes of images; those of crowds, of several objects, are left out."""
     found: list[list[tuple[str, list[float]]]] = []
     for entries in shown:
@@ -178,7 +184,7 @@ def _boxes(shown: list[list[Any]], categories: dict[Any, str], source: str) -> B
             x, y, width, height = map(float, box or ())
             image.append((categories[entry["category_id"]], [x, y, x + width, y + height]))
         found.append(image)
-    return Boxes.of(found)
+    return Boxes.of(found, sizes=sizes)
 
 
 def _masks(

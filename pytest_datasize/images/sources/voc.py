@@ -26,6 +26,7 @@ class _Annotated(NamedTuple):
     image: Path
     objects: list[tuple[str, list[float]]]
     annotated: bool = True
+    size: tuple[int, int] | None = None
 
 
 def accepts(value: Any) -> bool:
@@ -108,7 +109,8 @@ def _read(folder: Path, boundary: Boundary, source: str) -> list[_Annotated]:
         tree = _parsed(boundary.check(path))
         named = (tree.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
         image = by_stem.get(path.stem) or by_stem.get(Path(named).stem) or images / (named or "?")
-        found.append(_Annotated(image, [_object(one, path) for one in tree.iter("object")]))
+        objects = [_object(one, path) for one in tree.iter("object")]
+        found.append(_Annotated(image, objects, size=_size(tree)))
     used = {one.image for one in found}
     bare = sorted(path for path in by_stem.values() if path not in used)
     return found + [_Annotated(path, [], annotated=False) for path in bare]
@@ -139,6 +141,13 @@ def _object(one: ElementTree.Element, path: Path) -> tuple[str, list[float]]:
             f"({', '.join(_CORNERS)})."
         )
     return name, [x0, y0, x1, y1]
+
+
+def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
+    """Return width and height as an XML file says them; None where it does not."""
+    texts = [(tree.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
+    width, height = (int(t) if t.isascii() and t.isdigit() and len(t) < 10 else 0 for t in texts)
+    return (width, height) if width and height else None
 
 
 _CORNERS: Final = ("xmin", "ymin", "xmax", "ymax")
@@ -177,7 +186,8 @@ def _images(
             sets = [[name for name, _ in one.objects] for one in there]
             return described(sets, source, reading.task)
         if reading.task == "detection":
-            return of_targets(Boxes.of([one.objects for one in there]), reading.task)
+            boxes = Boxes.of([one.objects for one in there], sizes=[one.size for one in there])
+            return of_targets(boxes, reading.task)
         raise DatasetError(f"{source}: it has no labels for task={reading.task!r}.")
 
     return of_files(source, Files([o.image for o in there], base=boundary.root), describe, findings)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.targets.names import matched, refuse_unknown
 from pytest_datasize.images.targets.protocol import Rows, Shown, Targets, rarest
+from pytest_datasize.images.undecodable import UndecodableError
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,8 @@ class Boxes:
         Whether corners are shares of the image's width and height, as in YOLO files.
     dropped
         Number of boxes without an area, which were left out.
+    sizes
+        Width and height of each image as its annotations say, int64 (N, 2); 0 where they do not.
 
     Examples
     --------
@@ -44,14 +47,19 @@ class Boxes:
     labels: NDArray[np.int64]
     shares: bool = False
     dropped: int = 0
+    sizes: NDArray[np.int64] | None = None
     task: ClassVar[str] = "detection"
 
     @classmethod
     def of(
-        cls, objects: Sequence[Sequence[tuple[Any, Sequence[float]]]], shares: bool = False
+        cls,
+        objects: Sequence[Sequence[tuple[Any, Sequence[float]]]],
+        shares: bool = False,
+        sizes: Sequence[tuple[int, int] | None] | None = None,
     ) -> "Boxes":
         """Make boxes from (class, corners) pairs of each image; those without area are left out."""
         given = sum(map(len, objects))
+        said = [size or (0, 0) for size in sizes or ()]
         objects = [
             [(name, box) for name, box in image if box[0] < box[2] and box[1] < box[3]]
             for image in objects
@@ -65,6 +73,7 @@ class Boxes:
             np.array([number[str(name)] for image in objects for name, _ in image], np.int64),
             shares,
             given - sum(map(len, objects)),
+            np.array(said, np.int64).reshape(-1, 2) if said else None,
         )
 
     def __len__(self) -> int:
@@ -94,6 +103,7 @@ class Boxes:
             starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             corners=self.corners[chosen],
             labels=self.labels[chosen],
+            sizes=None if self.sizes is None else self.sizes[rows],
         )
 
     def joined(self, others: Sequence[Targets]) -> "Boxes":
@@ -114,7 +124,12 @@ class Boxes:
             np.concatenate([*labels, np.empty(0, np.int64)]),
             self.shares,
             sum(one.dropped for one in parts),
+            np.concatenate([one._sizes for one in parts]),
         )
+
+    @property
+    def _sizes(self) -> NDArray[np.int64]:
+        return np.zeros((len(self), 2), np.int64) if self.sizes is None else self.sizes
 
     def settled(self, source: str) -> "Boxes":
         """Refuse boxes from which nothing can be learned; leave out classes without objects."""
@@ -175,6 +190,15 @@ class Boxes:
         corners, _ = self.of_image(row)
         sides = np.array([*size, *size], dtype=np.float64)
         return np.clip(corners * sides if self.shares else corners, 0.0, sides)
+
+    def refuse_size(self, row: int, size: tuple[int, int]) -> None:
+        """Raise UndecodableError if annotations are those of an image of another size."""
+        said = tuple(self._sizes[row].tolist())
+        if min(said) > 0 and said != size:
+            raise UndecodableError(
+                f"it has {size[0]} x {size[1]} pixels, its annotations say {said[0]} x {said[1]}. "
+                "Was it resized, or is it turned by its EXIF orientation?"
+            )
 
     def target(self, row: int, size: tuple[int, int]) -> dict[str, Any]:
         """Return ``boxes``, float32 (n, 4) as x0, y0, x1, y1 in pixels, and ``labels``, (n,)."""

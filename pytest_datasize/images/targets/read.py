@@ -102,6 +102,9 @@ def of_targets(targets: Targets, asked: str) -> Described:
     if isinstance(targets, Masks) and targets.void is not None:
         text = f"pixels of the value {targets.void} are not judged (void)"
         findings += (Finding("layout", text),)
+    if isinstance(targets, Masks) and (bare := int((targets.areas == 0).all(axis=1).sum())):
+        text = f"{bare:,} masks have no pixel that is judged; nothing is learned from these images"
+        findings += (Finding("layout", text, bare),)
     if isinstance(targets, Boxes) and targets.dropped:
         text = f"{targets.dropped:,} boxes without an area were left out"
         findings += (Finding("layout", text, targets.dropped),)

@@ -104,8 +104,8 @@ class Numbers:
                 f"{pool.values.shape[1]}."
             )
         found = replace(self, edges=pool.edges, centre=pool.centre, scale=pool.scale)
-        shown = found.membership.any(axis=0).tolist()
-        if missing := [name for name, some in zip(found.names, shown, strict=True) if not some]:
+        shown = set(found.strata[1].tolist())
+        if missing := [name for place, name in enumerate(found.names) if place not in shown]:
             raise DatasetError(
                 f"{source}: no test image with a number in the range {missing[0]!r} of the pool; "
                 "each range needs some, or scores would be those of other numbers."
