@@ -17,6 +17,7 @@ from mosaics import (
 )
 from PIL import Image
 
+from pytest_datasize.curve.metrics.regression import pearson, r2
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.crops import crops
 from pytest_datasize.images.image_set import Reading
@@ -272,6 +273,17 @@ def test_an_object_whose_class_is_unknown_is_not_of_the_last_class(made, part, s
 def test_numbers_whose_squares_overflow_are_refused(made):
     with pytest.raises(DatasetError, match="use another unit"):
         read((made.images, np.linspace(0.5, 1e300, N)))
+
+
+def test_equal_numbers_do_not_vary_by_the_rounding_of_their_mean(made):
+    equal = np.full((44, 1), 0.1)
+    assert equal.mean(axis=0)[0] != 0.1  # by rounding
+    predicted = np.linspace(0.0, 0.2, 44)[:, None]
+    for metric in (r2, pearson):
+        assert not metric(equal, predicted).any()
+    assert not pearson(predicted, equal).any()
+    with pytest.raises(DatasetError, match="the same number"):
+        read((made.images, np.full(N, 0.3)), "regression")
 
 
 def test_a_range_without_test_images_is_named(made):

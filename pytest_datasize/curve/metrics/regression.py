@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.floating]
 
+_ROUNDING = 1e-12
+
 
 def mae(numbers: Numbers, predicted: Numbers) -> Numbers:
     """Mean absolute error, in the unit of the numbers; lower is better.
@@ -39,7 +41,7 @@ def r2(numbers: Numbers, predicted: Numbers) -> Numbers:
     """
     squares, centred = (predicted - numbers) ** 2, (numbers - numbers.mean(axis=0)) ** 2
     variance = centred.mean(axis=0)
-    some = variance > 0
+    some = _varies(numbers, np.sqrt(variance))
     over = np.where(some, variance, 1.0)
     error = squares.mean(axis=0)
     influence = (error * centred / over - squares) / over
@@ -59,5 +61,12 @@ def pearson(numbers: Numbers, predicted: Numbers) -> Numbers:
 def _standardised(values: Numbers) -> Numbers:
     centred = values - values.mean(axis=0)
     deviation = np.sqrt((centred**2).mean(axis=0))
-    found: Numbers = np.where(deviation > 0, centred / np.where(deviation > 0, deviation, 1.0), 0.0)
+    some = _varies(values, deviation)
+    found: Numbers = np.where(some, centred / np.where(some, deviation, 1.0), 0.0)
+    return found
+
+
+def _varies(values: Numbers, deviation: Numbers) -> NDArray[np.bool_]:
+    """Whether numbers differ by more than rounding: the mean of equal ones need not be theirs."""
+    found: NDArray[np.bool_] = deviation > _ROUNDING * np.abs(values).max(axis=0)
     return found

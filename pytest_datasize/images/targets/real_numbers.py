@@ -84,7 +84,7 @@ class Numbers:
         if np.abs(self.values).max(initial=0.0) > _LARGEST:
             raise DatasetError(f"{source}: some numbers are above {_LARGEST:g}; use another unit.")
         centre, scale = self.values.mean(axis=0), self.values.std(axis=0)
-        if not (scale > 0).all():
+        if (self.values == self.values[:1]).all(axis=0).any():
             raise DatasetError(
                 f"{source}: all images have the same number, so there is nothing to learn."
             )
