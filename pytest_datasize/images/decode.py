@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from pytest_datasize.images.image_set import MAX_PIXELS, Raw
+from pytest_datasize.images.targets.masks import COLOUR
 from pytest_datasize.images.undecodable import UndecodableError
 
 _LFS_HEADER = b"version https://git-lfs"
@@ -69,7 +70,8 @@ def decode(raw: Raw, max_pixels: int = MAX_PIXELS, depth: int = 16) -> Image.Ima
 def decode_values(raw: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray[Any, Any]:
     """Decode a mask: the values of its pixels as they are, int64 (H, W).
 
-    A palette gives its numbers, and three channels are one number, 65,536 red + 256 green + blue.
+    A palette gives its numbers. Three channels are one number, 65,536 red + 256 green + blue, added
+    to ``COLOUR``: whether colours or greys are meant, only all masks of a data set show.
 
     Raises
     ------
@@ -91,11 +93,7 @@ def decode_values(raw: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray[Any, A
     except Exception as problem:
         raise UndecodableError(f"{type(problem).__name__}: {problem}") from None
     if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
-        channels = array.astype(np.int64)
-        if (channels == channels[..., :1]).all():
-            array = channels[..., 0]  # a grey mask, saved in colours
-        else:
-            array = channels @ np.array([65_536, 256, 1])
+        array = COLOUR + array.astype(np.int64) @ np.array([65_536, 256, 1])
     if array.ndim != 2 or array.dtype.kind not in "biu":
         raise UndecodableError(f"mode {picture.mode}; expected a mask of class numbers or colours")
     return array.astype(np.int64)

@@ -138,6 +138,46 @@ def test_void_is_void_in_a_part_that_shows_nothing_else(made, tmp_path):
     assert found.images.targets.areas.sum() == 2 * N * 31 * 32
 
 
+PALETTE = np.array([[0, 0, 0], [255, 255, 255], [0, 0, 255], [0, 255, 0], [255, 0, 0]], np.uint8)
+
+
+def test_blue_is_a_class_and_white_is_one_in_every_mask(made, tmp_path):
+    """As in DeepGlobe and ISPRS: white and blue are classes, and some masks show only white."""
+    write_images(tmp_path / "images", made.images)
+    (tmp_path / "masks").mkdir()
+    masks = made.masks.copy()
+    masks[0] = masks[0] > 0  # black and white
+    for number, mask in enumerate(masks):
+        Image.fromarray(PALETTE[mask]).save(tmp_path / "masks" / f"{number:04d}.png")
+    found = read(str(tmp_path)).images.targets
+    assert found.names == ("#000000", "#0000ff", "#00ff00", "#ff0000", "#ffffff")
+    assert found.void is None
+    place = np.array([found.names.index(f"#{bytes(colour).hex()}") for colour in PALETTE])
+    assert all(np.array_equal(found.read(row), place[masks[row]]) for row in range(N))
+    assert found.areas.sum() == masks.size
+
+
+def test_greys_in_three_channels_are_their_numbers_also_beside_plain_masks(made, tmp_path):
+    write_masks(tmp_path, made)
+    for number in range(0, N, 2):
+        three = np.stack([made.masks[number].astype(np.uint8)] * 3, axis=-1)
+        Image.fromarray(three).save(tmp_path / "masks" / f"{number:04d}.png")
+    found = read(str(tmp_path)).images.targets
+    assert found.names == ("0", "1", "2", "3", "4")
+    assert all(np.array_equal(found.read(row), made.masks[row]) for row in range(N))
+
+
+def test_masks_of_16_bits_keep_their_numbers(made, tmp_path):
+    write_images(tmp_path / "images", made.images)
+    (tmp_path / "masks").mkdir()
+    for number, mask in enumerate(made.masks):
+        deep = Image.fromarray((mask * 1000).astype(np.uint16))
+        deep.save(tmp_path / "masks" / f"{number:04d}.png")
+    found = read(str(tmp_path)).images.targets
+    assert found.names == ("0", "1000", "2000", "3000", "4000")
+    assert np.array_equal(found.read(3), made.masks[3])
+
+
 def test_masks_of_which_nothing_is_judged_are_told(made):
     masks = made.masks.copy()
     masks[:3] = 255

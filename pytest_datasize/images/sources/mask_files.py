@@ -11,12 +11,12 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.decode import decode_values
 from pytest_datasize.images.image_set import file_stamp, one_line
 from pytest_datasize.images.sources.files import content
-from pytest_datasize.images.targets.masks import MOST_CLASSES, Masks, Summary, summaries
+from pytest_datasize.images.targets.masks import Masks, Summary, summaries
 from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.store import Store, key_of
 
 _KIND: Final = "masks"
-_VERSION: Final = 1  # of how masks are decoded
+_VERSION: Final = 2  # of how masks are decoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +71,7 @@ def read_mask_files(
         A file is no mask.
     """
     read = MaskFiles(paths)
-    masks = Masks.of(read, len(paths), names, None, source, _known(read, source, store))
-    values = [int(name) if name.isdigit() else 0 for name in masks.names]
-    if names is None and max(values, default=0) >= MOST_CLASSES:
-        colours = tuple(f"#{value:06x}" for value in values)
-        masks = Masks(colours, masks.read, masks.areas, masks.digests, masks.void)
-    return masks
+    return Masks.of(read, len(paths), names, None, source, _known(read, source, store))
 
 
 def _known(read: MaskFiles, source: str, store: Store | None) -> list[Summary] | None:

@@ -15,6 +15,9 @@ from pytest_datasize.images.targets.protocol import Rows, Shown, Targets, rarest
 VOID: Final = -1
 """Class of pixels that are not judged, such as borders of objects in Pascal VOC."""
 
+COLOUR: Final = 1 << 24
+"""Added to the values of pixels that are colours, 65,536 red + 256 green + blue."""
+
 MOST_CLASSES: Final = 256
 """More different values in masks mean that these are no class numbers."""
 
@@ -124,9 +127,18 @@ class Masks:
         """
         if known is None:
             known = summaries(read, number, source)
+        seen = {value for one in known for value in one.values}
+        colours = {value for value in seen if value >= COLOUR}
+        if colours and all(_grey(value) is not None for value in colours):
+            read = _Greys(read)
+            known = [
+                one._replace(values=tuple(map(_plain, one.values))) for one in known
+            ]  # a mask has either colours or numbers, so no value occurs twice
+            seen = set(map(_plain, seen))
+        elif colours and names is None:
+            names = {v: f"#{v - COLOUR:06x}" if v >= COLOUR else str(v) for v in seen}
         counts = [dict(zip(one.values, one.pixels, strict=True)) for one in known]
         digests = [one.digest for one in known]
-        seen = {value for one in known for value in one.values}
         if void is None and 255 in seen and len(seen) > 2 and 255 not in (names or ()):
             void = 255
         values = sorted(seen - {void})
@@ -236,6 +248,27 @@ class Masks:
     def target(self, row: int, size: tuple[int, int]) -> Mask:
         """Return the mask of an image, int64 (H, W); -1 for pixels that are not judged."""
         return self.read(row)
+
+
+def _grey(value: int) -> int | None:
+    """Return the level of a colour that is grey; None for any other."""
+    level = value & 255
+    return level if value == COLOUR + level * 0x010101 else None
+
+
+def _plain(value: int) -> int:
+    return value & 255 if value >= COLOUR else value
+
+
+@dataclass(frozen=True, eq=False)
+class _Greys:
+    """Masks of greys that some files hold as three equal channels."""
+
+    read: Callable[[int], NDArray[Any]]
+
+    def __call__(self, index: int) -> NDArray[Any]:
+        mask = self.read(index)
+        return np.where(mask >= COLOUR, mask & 255, mask)
 
 
 @dataclass(frozen=True, eq=False)
