@@ -244,7 +244,7 @@ def _sizes(
         first = max(least, min(FEW_PER_CLASS * n_classes, available // N_SIZES))
         last = min(available, max(MOST_TRAINED, least * N_SIZES))
         found = tuple(sorted({round(n) for n in np.geomspace(first, last, N_SIZES)}))
-        if len(found) < 3:
+        if first > last or len(found) < 3:  # labels overlap: there may be more than images
             raise DatasetError(
                 f"{source}: {available} images to train on are too few for a learning curve "
                 f"over {n_classes} classes; at least {least + 2} are needed."

@@ -333,6 +333,18 @@ def test_a_range_without_test_images_is_named(made):
         read((made.images, numbers), "regression", (other.images, np.full(10, 9.25)))
 
 
+def test_more_labels_than_images_are_too_few_images():
+    from support import stages
+
+    from pytest_datasize.study.study import Study
+
+    data = mosaics(40, seed=2)
+    sets = np.random.default_rng(0).random((40, 60)) < 0.4
+    study = Study((data.images, sets), backbone=stages(normed=True, cells=(1, 1)), image_size=48)
+    with pytest.raises(DatasetError, match=r"31 images .* too few .* at least 122"):
+        study.plan()
+
+
 def test_class_names_with_separators_are_read_in_time(made):
     names = [f"crop {number};leaf {number}" for number in range(20_000)]
     from pytest_datasize.images.targets.read import guessed
