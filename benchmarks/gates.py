@@ -27,12 +27,19 @@ from pytest_datasize.embedding.embed import embed
 from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.sources.load import load as load_images
-from pytest_datasize.requirement.registries import WORST_CLASS
+from pytest_datasize.requirement.tasks import CLASSIFICATION
+from pytest_datasize.requirement.tasks import TASKS as TASKS_OF_GATES
 from pytest_datasize.store import Store
-from pytest_datasize.study.scoring import class_outcomes, metric_function, metric_outcomes
+from pytest_datasize.study.scoring import (
+    Scored,
+    class_outcomes,
+    function_of,
+    metric_outcomes,
+)
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 from pytest_datasize.trials.plan import Plan, draw
 
+WORST_CLASS: Final = "recall_per_class"
 METRICS: Final = ("accuracy", "balanced_accuracy", "f1_macro", "auc", WORST_CLASS)
 FACTORS: Final = (1, 2, 4, 8)
 """Where the truth is measured, in multiples of the images that a pool can train on."""
@@ -132,16 +139,19 @@ class Gate:
     ) -> dict[int | None, Outcomes]:
         """Class (None for a metric of all) → outcomes of some repeats and sizes (by index)."""
         chosen = tuple(range(len(self.plan.sizes))) if sizes is None else sizes
-        evidence = (
-            tuple(self.plan.sizes[k] for k in chosen),
-            self.labels,
-            [repeat.test for repeat in self.plan.repeats[:repeats]],
-            [self.probabilities[k][:repeats] for k in chosen],
-            len(self.labels),
+        evidence = Scored(
+            sizes=tuple(self.plan.sizes[k] for k in chosen),
+            truth=self.labels,
+            shown=self.labels[:, None] == np.arange(int(self.labels.max()) + 1),
+            strata=self.labels,
+            tested=[repeat.test for repeat in self.plan.repeats[:repeats]],
+            predicted=[self.probabilities[k][:repeats] for k in chosen],
+            pool=len(self.labels),
         )
+        entry = TASKS_OF_GATES[CLASSIFICATION].metrics[metric]
         if metric == WORST_CLASS:
-            return dict(enumerate(class_outcomes(*evidence)))
-        return {None: metric_outcomes(metric, *evidence)}
+            return dict(enumerate(class_outcomes(entry, evidence)))
+        return {None: metric_outcomes(entry, evidence)}
 
 
 def gates(
@@ -270,8 +280,9 @@ def _truth(folder: Path, population: Population, n: int, slug: str) -> dict[str,
         )
         found = {}
         for metric in METRICS:
+            function = function_of(TASKS_OF_GATES[CLASSIFICATION].metrics[metric])
             values = [
-                metric_function(metric)(labels[task.test], head.probabilities)
+                function(labels[task.test], head.probabilities)
                 for task, head in zip(tasks, heads, strict=True)
             ]
             if metric == WORST_CLASS:

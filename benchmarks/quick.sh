@@ -22,8 +22,7 @@ strategies.py speed --images 60 --side 64 --repeats 2
 truth.py --quick
 features.py --quick
 heads.py --quick
-tasks.py $folder --quick --task multilabel --task regression
-tasks.py $folder --quick --task segmentation --task detection
+tasks.py $folder --quick --task multilabel --task detection
 ladder.py --quick
 backbones.py --quick
 fusion.py resnet18 --rounds 1
