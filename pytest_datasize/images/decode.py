@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from pytest_datasize.images.image_set import MAX_PIXELS, Raw
-from pytest_datasize.images.targets.masks import COLOUR
+from pytest_datasize.images.targets.mask_readers import COLOUR
 from pytest_datasize.images.undecodable import UndecodableError
 
 _LFS_HEADER = b"version https://git-lfs"

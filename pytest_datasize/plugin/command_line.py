@@ -19,6 +19,7 @@ MODES = ("run", "locked", "check", "plan", "skip")
 COMMON = (
     "dataset",
     "test_dataset",
+    "task",
     "group",
     "checks",
     "backbone",

@@ -227,7 +227,8 @@ class StudyContext:
         Raises
         ------
         RequirementError
-            The strategy is not built in for the task, or images cannot be augmented.
+            The strategy is not built in for the task, there is only one class of objects, or
+            images cannot be augmented.
         """
         task, strategy = TASKS[self.task], self.options["strategy"]
         if strategy not in task.strategies:
@@ -243,6 +244,14 @@ class StudyContext:
             )
         if self.embeds_images or strategy not in EMBEDDING_STRATEGIES:
             return
+        names = self.pool.raw.images.names
+        if self.task == "detection" and len(names) < 2:
+            raise RequirementError(
+                f"{self.pool.raw.images.source}: all objects are of one class ({names[0]!r}). "
+                "Without a trainer, the class of each object is predicted from its box, which "
+                "needs at least two. For one class train a detector of your own (trainer=), which "
+                "finds objects."
+            )
         if self.options["augment"] is not False:
             raise RequirementError(
                 f"augment is not built in for task={self.task!r}: boxes and masks would have to be "

@@ -43,7 +43,7 @@ class GroupSplits:
     ) -> None:
         self._used, self._numbers = np.unique(groups, return_inverse=True)
         shown = images.membership
-        if len(self._used) == len(images) and (shown.sum(axis=1) != 1).any():
+        if (shown.sum(axis=1) != 1).any():
             shown = np.column_stack([shown, np.ones(len(images), dtype=np.bool_)])  # of equal size
         rows, names = np.nonzero(shown)
         self._counts = np.zeros((len(self._used), shown.shape[1]))

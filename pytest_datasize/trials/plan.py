@@ -142,10 +142,14 @@ def draw(
     if images.groups is not None or _of_sets(images):
         groups = np.arange(len(images)) if images.groups is None else images.groups
         return _grouped(images, groups, n_fixed_test, sizes, repeats, test_fraction, sampling, seed)
-    labels, n_classes = images.labels, len(images.classes)
-    parts = [np.flatnonzero(labels == label) for label in range(n_classes)]
+    labels = images.labels
+    used = [*range(len(images.classes))]
+    if images.targets is not None:  # of whose strata some may have no images
+        used = np.unique(labels).tolist()
+    parts = [np.flatnonzero(labels == label) for label in used]
     held_out = [0 if n_fixed_test else max(1, round(len(p) * test_fraction)) for p in parts]
-    for name, part, test in zip(images.classes, parts, held_out, strict=True):
+    names = [images.classes[label] for label in used]
+    for name, part, test in zip(names, parts, held_out, strict=True):
         if len(part) - test < LEAST_PER_CLASS:
             raise DatasetError(
                 f"{images.source}: {TASKS[images.task].label} {name!r} has {len(part)} images; at "
@@ -153,7 +157,7 @@ def draw(
                 + ("." if n_fixed_test else f" and test on {test}.")
             )
     available = len(labels) - sum(held_out)
-    chosen = _sizes(sizes, available, n_classes, images.source)
+    chosen = _sizes(sizes, available, len(used), images.source)
     shuffle = Shuffle(images, seed)
     drawn = []
     for repeat in range(repeats):

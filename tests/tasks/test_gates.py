@@ -162,12 +162,32 @@ def test_wrong_use_says_what_to_do(gate, tmp_path, write, marker, says):
     assert "Traceback" not in result.stdout.str()
 
 
-def test_an_unchanged_gate_trains_nothing(gate, tmp_path):
-    for write, marker in ((write_masks, "mean_iou=0.1"), (write_coco, "crop_accuracy=0.2")):
-        path = write(tmp_path / write.__name__, made())
-        options = f"--datasize-store={tmp_path / 'store'}"
-        _, [first] = gate(f"{marker}, dataset={str(path)!r}, backbone='test_resnet'", options)
-        assert first["verdict"]
+@pytest.mark.parametrize(
+    ("write", "marker"),
+    [
+        (write_sets, "f1_micro=0.2"),
+        (write_masks, "mean_iou=0.1"),
+        (write_coco, "crop_accuracy=0.2"),
+    ],
+)
+def test_an_unchanged_gate_trains_nothing(gate, pytester, tmp_path, monkeypatch, write, marker):
+    path = write(tmp_path / "data", made(60))
+    options = (f"--datasize-store={tmp_path / 'store'}",)
+    pytester.makeconftest("")
+    _, [first] = gate(f"{marker}, dataset={str(path)!r}", *options)
+
+    def fail(*arguments, **options):
+        raise AssertionError("a model was trained")
+
+    monkeypatch.setattr("pytest_datasize.trials.heads.heads.in_threads", fail)
+    result, [second] = gate(f"{marker}, dataset={str(path)!r}", *options)
+    assert second == first
+    assert first["verdict"], result.stdout.str()
+    metric, _, target = marker.partition("=")
+    result, [other] = gate(f"{metric}={float(target) / 2}, dataset={str(path)!r}", *options)
+    assert (other["scores"], other["timings"]) == (first["scores"], first["timings"])
+    result, _ = gate(f"{marker}, dataset={str(path)!r}", *options, "--datasize-refresh")
+    assert "a model was trained" in result.stdout.str()  # so the check can fail
 
 
 def test_one_rare_label_is_on_both_sides_or_refused_by_name(gate, tmp_path):
@@ -245,6 +265,25 @@ def test_a_trainer_gets_the_targets_of_the_task(gate, tmp_path, pytester, write,
         assert 0 < luck < 0.9 * bound or record["task"] in ("multilabel", "regression")
     else:  # that bound is all that is known of bare scores
         assert luck == pytest.approx(bound, rel=0.1)
+
+
+def test_objects_of_one_class_need_a_trainer(gate, tmp_path, pytester):
+    pytester.makepyfile(own=TRAINERS)
+    data = made(60)
+    path = write_coco(tmp_path / "data", data)
+    file = path if path.is_file() else next(path.glob("*.json"))
+    content = json.loads(file.read_text())
+    for entry in content["annotations"]:
+        entry["category_id"] = content["categories"][0]["id"]
+    content["categories"] = [{**content["categories"][0], "name": "cell"}]
+    file.write_text(json.dumps(content))
+    result, _ = gate(f"crop_accuracy=0.5, dataset={str(path)!r}")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*all objects are of one class ('cell')*trainer=*"])
+    marker = "found=0.3, bounds={'found': (0, 1)}, task='detection', trainer='own:boxes'"
+    result, [record] = gate(f"{marker}, dataset={str(path)!r}")
+    result.assert_outcomes(passed=1)
+    assert list(record["class_counts"]) == ["cell"]
 
 
 def test_values_per_image_must_be_as_many_as_there_are_test_images(gate, tmp_path, pytester):

@@ -352,3 +352,39 @@ def test_class_names_with_separators_are_read_in_time(made):
     assert guessed(names, "labels") == "classification"
     with pytest.raises(DatasetError, match="one class or several"):
         guessed([*names, "leaf 7"], "labels")
+
+
+def test_a_stray_xml_file_does_not_make_folders_of_classes_pascal_voc(made, tmp_path):
+    for name in ("one", "two"):
+        write_images(tmp_path / name, made.images[:6])
+    (tmp_path / "pom.xml").write_text("<project/>")
+    assert load(str(tmp_path)).images.class_counts == {"one": 6, "two": 6}
+
+
+def test_a_table_of_boxes_guesses_as_coco_does(made, tmp_path):
+    with pytest.raises(DatasetError, match=r"several classes.*task='detection'.*--datasize-task"):
+        load(str(write_box_table(tmp_path / "several", made)))
+    first = [image[:1] for image in made.boxes]
+    path = write_box_table(tmp_path / "one", made._replace(boxes=first))
+    images = read(str(path), missing_labels="note").images
+    assert images.task == "classification"
+    assert sum(images.class_counts.values()) == sum(map(len, first))
+
+
+def test_a_table_with_one_1_in_every_row_is_told(made, tmp_path):
+    paths = write_images(tmp_path, made.images)
+    rows = [f"{path.name},{n % 2},{1 - n % 2}" for n, path in enumerate(paths)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,odd,even", *rows]))
+    images = load(str(tmp_path / "t.csv")).images
+    assert images.classes == ("even", "odd")
+    assert any("task: classification, as every row" in note for note in images.notes)
+
+
+def test_pixels_of_minus_one_are_not_judged(made):
+    masks = made.masks.astype(int)
+    masks[:, :4] = -1
+    images = load((made.images, masks), reading=Reading(task="segmentation")).images
+    assert "-1" not in images.names
+    assert images.targets.void == -1
+    assert (images.targets.read(0)[:4] == -1).all()
+    assert any("pixels of the value -1 are not judged" in note for note in images.notes)

@@ -21,6 +21,7 @@ from pytest_datasize.images.crops import crops
 from pytest_datasize.images.image_set import Reading
 from pytest_datasize.images.sources.load import load
 from pytest_datasize.images.targets.outlines import Outline, Outlined, outline_of
+from pytest_datasize.trials.plan import draw
 
 N = 24
 BACKGROUND = ("background", *NAMES)
@@ -91,12 +92,20 @@ def test_labels_that_fit_two_tasks_are_refused_with_both(made, labels, says):
         (np.full((24, 2), 2), "multilabel", "0 and 1"),
         ([["a"], ["a", "b"]] * 12, "multilabel", "all images show the label 'a'"),
         (np.zeros((24, 4, 4), dtype=int), "segmentation", "one class"),
-        ([{"boxes": [[0, 0, 4, 4]], "labels": ["a"]}] * 24, "detection", "only one class"),
+        ([{"boxes": [], "labels": []}] * 24, "detection", "no objects"),
     ],
 )
 def test_labels_of_another_task_are_refused_with_what_is_expected(made, labels, task, says):
     with pytest.raises(DatasetError, match=says):
         load((made.images, labels), reading=Reading(task=task))
+
+
+@pytest.mark.parametrize("names", [("cell",), ("cell", "debris")])
+def test_objects_of_one_class_in_every_image_can_be_drawn(made, names):
+    objects = [{"boxes": [[0, 0, 4, 4]], "labels": [names[n % len(names)]]} for n in range(24)]
+    images = load((made.images, objects), reading=Reading(task="detection")).images
+    plan = draw(images, sizes=(4, 8, 12), repeats=2)
+    assert plan.available == 24 - plan.n_test
 
 
 # -- the same from every source -------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.class_labels import is_missing
 from pytest_datasize.images.decode import decode_values
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import (
@@ -19,7 +20,6 @@ from pytest_datasize.images.image_set import (
     Raw,
     Reading,
     file_stamp,
-    is_missing,
     one_line,
 )
 from pytest_datasize.images.sampling import spread

@@ -4,9 +4,11 @@ from collections.abc import Set
 from typing import Any, Final, NamedTuple
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import is_missing, one_line
+from pytest_datasize.images.class_labels import is_missing
+from pytest_datasize.images.image_set import one_line
 from pytest_datasize.images.sources import tables
 from pytest_datasize.images.sources.tables import Table
+from pytest_datasize.images.targets.guess import HOW
 from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION
 
 _NUMBERS: Final = ("", "index", "id", "unnamed: 0", "width", "height")
@@ -26,12 +28,15 @@ class LabelColumns(NamedTuple):
         The task that the columns are for; empty where the values decide.
     names
         Names of the columns, if a label has one value for each.
+    guess
+        What was guessed, for the report; empty for nothing.
     """
 
     rows: list[int]
     values: list[Any]
     task: str = ""
     names: tuple[str, ...] = ()
+    guess: str = ""
 
 
 def label_columns(
@@ -80,7 +85,12 @@ def label_columns(
     if task == AUTO:
         if len(left) > 1 and binary:
             if all(sum(row) == 1 for row in values):
-                return LabelColumns(rows, [left[row.index(1)] for row in values], CLASSIFICATION)
+                classes = [left[row.index(1)] for row in values]
+                guess = (
+                    f"task: {CLASSIFICATION}, as every row of {source} has exactly one 1 in its "
+                    f"{len(left)} columns of 0 and 1 {HOW}"
+                )
+                return LabelColumns(rows, classes, CLASSIFICATION, guess=guess)
             return LabelColumns(rows, values, "multilabel", tuple(left))
         return LabelColumns(rows, values, "regression", tuple(left))
     if task == CLASSIFICATION and binary and all(sum(row) == 1 for row in values):
@@ -122,7 +132,7 @@ def _boxes(
     rows = [row for row, _, _ in found.values()]
     if task == "multilabel":
         return LabelColumns(rows, [names for _, names, _ in found.values()])
-    if task == CLASSIFICATION:
+    if task in (AUTO, CLASSIFICATION):
         return LabelColumns(
             rows, [_only(path, names, source) for path, (_, names, _) in found.items()]
         )
@@ -134,7 +144,7 @@ def _only(path: Any, names: list[str], source: str) -> str | None:
     if len(set(names)) > 1:
         raise DatasetError(
             f"{source}: {one_line(str(path))} shows several classes "
-            f"({', '.join(sorted(set(names)))}); "
-            "task='classification' takes one per image. Set task='detection' or 'multilabel'."
+            f"({', '.join(sorted(set(names)))}), and its images have one class each. Set "
+            f"task='detection' or task='multilabel' {HOW}."
         )
     return names[0] if names else None

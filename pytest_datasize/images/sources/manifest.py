@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.class_labels import is_missing
 from pytest_datasize.images.groups import of_column, with_groups
-from pytest_datasize.images.image_set import Finding, Loaded, Reading, few, is_missing, one_line
+from pytest_datasize.images.image_set import Finding, Loaded, Reading, few, one_line
 from pytest_datasize.images.sources import tables
 from pytest_datasize.images.sources.files import Boundary, Files, of_files
 from pytest_datasize.images.sources.label_columns import label_columns
@@ -133,6 +134,7 @@ def _read(path: Path, root: Path, reading: Reading) -> Loaded:
     findings = (
         *left_out(unlabelled, source, "images without a label", "missing_labels"),
         *left_out(absent, source, "files that are not there", "missing_files"),
+        *((Finding("layout", labels.guess),) if labels.guess else ()),
     )
     rows = [labels.rows[number] for number in kept]
     values = [labels.values[number] for number in kept]

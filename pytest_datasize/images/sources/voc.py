@@ -12,6 +12,7 @@ from pytest_datasize.images.image_set import ImageSet, Loaded, Reading, one_line
 from pytest_datasize.images.sources.files import Boundary, Files, Found, content, of_files
 from pytest_datasize.images.sources.manifest import empty_targets, left_out, several_labels
 from pytest_datasize.images.sources.parts import kind, split
+from pytest_datasize.images.sources.suffixes import SUFFIXES
 from pytest_datasize.images.targets.boxes import Boxes
 from pytest_datasize.images.targets.read import Described, described, of_targets
 from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION
@@ -83,9 +84,16 @@ def _xml_folder(folder: Path) -> Path | None:
     """Return the folder of XML files: one of annotations, else the folder itself."""
     inner = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
     places = [inner[name] for name in _ANNOTATIONS if name in inner]
-    for place in (*places, folder):
+    for place in places:
         if next(place.glob("*.xml"), None) is not None:
             return place
+    # any folder may hold some XML file; here it must lie beside an image of its name
+    named = {path.stem for path in folder.glob("*.xml")}
+    pictures = next((inner[name] for name in _IMAGES if name in inner), folder)
+    if named and any(
+        path.stem in named for path in pictures.iterdir() if path.suffix.lower() in SUFFIXES
+    ):
+        return folder
     return None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.class_labels import is_missing
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import (
     ImageSet,
@@ -17,7 +18,6 @@ from pytest_datasize.images.image_set import (
     Raw,
     Reading,
     file_stamp,
-    is_missing,
     one_line,
 )
 from pytest_datasize.images.sources.files import Boundary

@@ -135,13 +135,8 @@ class Boxes:
         """Refuse boxes from which nothing can be learned; leave out classes without objects."""
         counts = np.bincount(self.labels, minlength=len(self.names))
         used = np.flatnonzero(counts)
-        if len(used) < 2:
-            what = f"only one class ({self.names[used[0]]!r})" if len(used) else "no objects"
-            raise DatasetError(
-                f"{source}: there are {what}. Without a trainer, the class of each object is "
-                "predicted from its box, which needs at least two classes. For one class train a "
-                "detector of your own (trainer=), which finds objects."
-            )
+        if not len(used):
+            raise DatasetError(f"{source}: there are no objects; nothing can be learned.")
         number = np.full(len(self.names), -1, dtype=np.int64)
         number[used] = np.arange(len(used))
         names = tuple(self.names[index] for index in used)

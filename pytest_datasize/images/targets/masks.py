@@ -9,19 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.image_set import Chosen
+from pytest_datasize.images.targets.mask_readers import (
+    COLOUR,
+    VOID,
+    Greys,
+    Joined,
+    Mapped,
+    Mask,
+    Numbered,
+)
 from pytest_datasize.images.targets.names import matched, refuse_unknown
 from pytest_datasize.images.targets.protocol import Rows, Shown, Targets, rarest
 
-VOID: Final = -1
-"""Class of pixels that are not judged, such as borders of objects in Pascal VOC."""
-
-COLOUR: Final = 1 << 24
-"""Added to the values of pixels that are colours, 65,536 red + 256 green + blue."""
-
 MOST_CLASSES: Final = 256
 """More different values in masks mean that these are no class numbers."""
-
-Mask = NDArray[np.int64]
 
 
 class Summary(NamedTuple):
@@ -113,8 +115,8 @@ class Masks:
         names
             Value → name of its class; None for the values themselves.
         void
-            Value of pixels that are not judged; None for 255 where there are several other values,
-            as in Pascal VOC. Beside 0 alone it is a class.
+            Value of pixels that are not judged; None for -1, or for 255 where there are several
+            other values, as in Pascal VOC. Beside 0 alone it is a class.
         source
             Description for messages.
         known
@@ -130,7 +132,7 @@ class Masks:
         seen = {value for one in known for value in one.values}
         colours = {value for value in seen if value >= COLOUR}
         if colours and all(_grey(value) is not None for value in colours):
-            read = _Greys(read)
+            read = Greys(read)
             known = [
                 one._replace(values=tuple(map(_plain, one.values))) for one in known
             ]  # a mask has either colours or numbers, so no value occurs twice
@@ -139,6 +141,8 @@ class Masks:
             names = {v: f"#{v - COLOUR:06x}" if v >= COLOUR else str(v) for v in seen}
         counts = [dict(zip(one.values, one.pixels, strict=True)) for one in known]
         digests = [one.digest for one in known]
+        if void is None and VOID in seen:
+            void = VOID
         if void is None and 255 in seen and len(seen) > 2 and 255 not in (names or ()):
             void = 255
         values = sorted(seen - {void})
@@ -149,7 +153,7 @@ class Masks:
             )
         areas = np.array([[count.get(v, 0) for v in values] for count in counts], dtype=np.int64)
         own = tuple(str(value) if names is None else names[value] for value in values)
-        reader = _Numbered(read, np.array(values, dtype=np.int64))
+        reader = Numbered(read, np.array(values, dtype=np.int64))
         areas = areas.reshape(number, len(values))
         return cls(own, reader, areas, tuple(digests), void if void in seen else None)
 
@@ -160,7 +164,7 @@ class Masks:
         """Return the masks of the given rows."""
         return replace(
             self,
-            read=_Chosen(self.read, rows),
+            read=Chosen(self.read, rows),
             areas=self.areas[rows],
             digests=tuple(self.digests[row] for row in rows.tolist()),
         )
@@ -174,7 +178,7 @@ class Masks:
         moved = [one._renamed(names, own) for one, own in zip(parts, columns, strict=True)]
         return Masks(
             names,
-            _Joined([(one.read, len(one)) for one in moved]),
+            Joined([(one.read, len(one)) for one in moved]),
             np.concatenate([one.areas for one in moved]),
             tuple(digest for one in moved for digest in one.digests),
             void,
@@ -196,7 +200,7 @@ class Masks:
         areas = np.zeros((len(self), len(names)), dtype=np.int64)
         kept = [number for number in range(len(self.names)) if own[number] != VOID]
         areas[:, [own[number] for number in kept]] = self.areas[:, kept]
-        read = _Mapped(self.read, np.array([*own, VOID], dtype=np.int64))  # VOID is the last
+        read = Mapped(self.read, np.array([*own, VOID], dtype=np.int64))  # VOID is the last
         return Masks(names, read, areas, self.digests, self.void)
 
     def settled(self, source: str) -> "Masks":
@@ -258,64 +262,3 @@ def _grey(value: int) -> int | None:
 
 def _plain(value: int) -> int:
     return value & 255 if value >= COLOUR else value
-
-
-@dataclass(frozen=True, eq=False)
-class _Greys:
-    """Masks of greys that some files hold as three equal channels."""
-
-    read: Callable[[int], NDArray[Any]]
-
-    def __call__(self, index: int) -> NDArray[Any]:
-        mask = self.read(index)
-        return np.where(mask >= COLOUR, mask & 255, mask)
-
-
-@dataclass(frozen=True, eq=False)
-class _Numbered:
-    """Masks of values, read as class numbers."""
-
-    read: Callable[[int], NDArray[Any]]
-    values: NDArray[np.int64]
-
-    def __call__(self, index: int) -> Mask:
-        mask = self.read(index).astype(np.int64)
-        place = np.searchsorted(self.values, mask).clip(0, len(self.values) - 1)
-        return np.where(self.values[place] == mask, place, VOID)
-
-
-@dataclass(frozen=True, eq=False)
-class _Mapped:
-    """Masks whose class numbers are replaced by others."""
-
-    read: Callable[[int], Mask]
-    number: NDArray[np.int64]
-
-    def __call__(self, index: int) -> Mask:
-        mask: Mask = self.number[self.read(index)]
-        return mask
-
-
-@dataclass(frozen=True, eq=False)
-class _Chosen:
-    """Masks of some rows."""
-
-    read: Callable[[int], Mask]
-    rows: Rows
-
-    def __call__(self, index: int) -> Mask:
-        return self.read(int(self.rows[index]))
-
-
-@dataclass(frozen=True, eq=False)
-class _Joined:
-    """Masks of several sets, one set after the other."""
-
-    parts: Sequence[tuple[Callable[[int], Mask], int]]
-
-    def __call__(self, index: int) -> Mask:
-        for read, number in self.parts:
-            if index < number:
-                return read(index)
-            index -= number
-        raise IndexError(index)

@@ -1,6 +1,7 @@
 """Strategy: the backbone stays frozen, every trial trains a fresh head (linear probe)."""
 
 import time
+from dataclasses import replace
 from importlib import import_module
 
 from pytest_datasize.curve.seeds import Purpose, seed_of
@@ -23,9 +24,15 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     """
     ledger = Ledger(work, span)
     trials = ledger.pending
-    if not trials:
+    if not trials and TASKS[work.task].embeds_images:
         return ledger.trials({})
-    heads = heads_of(work)
+    heads = work.made.get("heads")
+    prepared = 0.0
+    if heads is None:
+        heads = work.made["heads"] = heads_of(replace(work, made={}))
+        prepared = heads.seconds
+    if not trials:
+        return ledger.trials({"decode_and_embed": prepared}, heads.notes, 0, heads.arithmetic)
     start = time.perf_counter()
 
     def keep(i: int, head: FittedHead) -> None:
@@ -40,7 +47,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         keep,
     )
     return ledger.trials(
-        {"decode_and_embed": heads.seconds, "heads": time.perf_counter() - start},
+        {"decode_and_embed": prepared, "heads": time.perf_counter() - start},
         heads.notes,
         unconverged=sum(not head.converged for head in found),
         arithmetic=heads.arithmetic,

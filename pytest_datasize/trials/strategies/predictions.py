@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pytest_datasize.errors import TrainingError
 from pytest_datasize.images.image_set import ImageSet
-from pytest_datasize.images.targets.masks import VOID, Masks
+from pytest_datasize.images.targets.mask_readers import VOID
+from pytest_datasize.images.targets.masks import Masks
 from pytest_datasize.requirement.tasks import CLASSIFICATION
 
 _SUM: Final = 1e-2

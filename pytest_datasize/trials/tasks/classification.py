@@ -1,16 +1,10 @@
 """Heads of classification: a softmax over the classes."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from pytest_datasize.embedding.features import Features
-from pytest_datasize.trials.heads.head_batch import FittedHead, HeadTask
+from pytest_datasize.trials.heads.head_batch import FittedHead
 from pytest_datasize.trials.heads.heads import fit_heads
-from pytest_datasize.trials.tasks.head_data import HeadData, OnHead
+from pytest_datasize.trials.tasks.head_data import HeadData, HeadRows
 from pytest_datasize.trials.work import Work
 
 
@@ -19,16 +13,12 @@ def prepare(work: Work) -> HeadData:
     return HeadData.of(work, _fit)
 
 
-def _fit(
-    work: Work,
-    features: Features,
-    truth: NDArray[Any],
-    strata: NDArray[np.int64],
-    tasks: Sequence[HeadTask],
-    on_progress: Callable[[int], None],
-    on_head: OnHead | None,
-) -> list[FittedHead]:
-    labels = torch.from_numpy(truth).to(work.device)
+def _fit(rows: HeadRows) -> list[FittedHead]:
     return fit_heads(
-        features, labels, tasks, work.n_classes, on_progress=on_progress, on_head=on_head
+        rows.features,
+        torch.from_numpy(rows.truth).to(rows.work.device),
+        rows.tasks,
+        rows.work.n_classes,
+        on_progress=rows.on_progress,
+        on_head=rows.on_head,
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -103,24 +103,24 @@ class CropHeads:
             for train, scored, seed in asked
         ]
 
-        def counted(number: int, head: FittedHead) -> FittedHead:
-            areas = self._counts(asked[number][1], head.probabilities.argmax(axis=1))
-            return FittedHead(areas, head.strength, head.converged, head.iterations)
+        counted: dict[int, FittedHead] = {}
 
-        def keep(number: int, head: FittedHead) -> None:
+        def count(number: int, head: FittedHead) -> None:
+            areas = self._counts(asked[number][1], head.probabilities.argmax(axis=1))
+            counted[number] = replace(head, probabilities=areas)
             if on_head is not None:
-                on_head(number, counted(number, head))
+                on_head(number, counted[number])
 
         with torch_threads(n_threads()):
-            found = fit_heads(
+            fit_heads(
                 self.columns,
                 torch.from_numpy(boxes.labels).to(self.work.device),
                 tasks,
                 len(boxes.names),
                 on_progress=lambda done: self.work.on_progress("training heads", done, len(tasks)),
-                on_head=keep,
+                on_head=count,
             )
-        return [counted(number, head) for number, head in enumerate(found)]
+        return [counted[number] for number in range(len(tasks))]
 
     def _counts(self, rows: NDArray[np.int64], predicted: NDArray[Any]) -> NDArray[np.int64]:
         """Count the objects of each image by class: true, predicted, and both, (m, C, 3)."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,21 +47,34 @@ class Heads(Protocol):
         ...
 
 
-class FitRows(Protocol):
-    """Fits heads on rows of features; see :func:`pytest_datasize.trials.heads.heads.fit_heads`."""
+class HeadRows(NamedTuple):
+    """Rows of features, and the heads to fit on them.
 
-    def __call__(
-        self,
-        work: Work,
-        features: Features,
-        truth: NDArray[Any],
-        strata: NDArray[np.int64],
-        tasks: Sequence[HeadTask],
-        on_progress: Callable[[int], None],
-        on_head: OnHead | None,
-    ) -> list[FittedHead]:
-        """Fit heads on rows of features; ``truth`` and ``strata`` have one row for each."""
-        ...
+    Attributes
+    ----------
+    work
+        Number of classes, and the device.
+    features
+        Features of all images and views, (R, D).
+    truth, strata
+        Labels and stratum of each row.
+    tasks
+        The heads.
+    on_progress, on_head
+        See :func:`pytest_datasize.trials.heads.heads.fit_heads`.
+    """
+
+    work: Work
+    features: Features
+    truth: NDArray[Any]
+    strata: NDArray[np.int64]
+    tasks: Sequence[HeadTask]
+    on_progress: Callable[[int], None]
+    on_head: OnHead | None
+
+
+FitRows: TypeAlias = Callable[[HeadRows], list[FittedHead]]
+"""Fits heads on rows of features."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +125,15 @@ class HeadData:
         truth, strata = work.truth, work.labels
         with torch_threads(n_threads()):
             return self.fit_rows(
-                work,
-                self.columns,
-                np.concatenate([truth, *[truth[:n_pool]] * more]),
-                np.concatenate([strata, *[strata[:n_pool]] * more]),
-                tasks,
-                lambda done: work.on_progress("training heads", done, len(tasks)),
-                on_head,
+                HeadRows(
+                    work,
+                    self.columns,
+                    np.concatenate([truth, *[truth[:n_pool]] * more]),
+                    np.concatenate([strata, *[strata[:n_pool]] * more]),
+                    tasks,
+                    lambda done: work.on_progress("training heads", done, len(tasks)),
+                    on_head,
+                )
             )
 
 

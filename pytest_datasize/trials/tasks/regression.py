@@ -1,15 +1,8 @@
 """Heads of numbers: a ridge regression for each."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from pytest_datasize.embedding.features import Features
-from pytest_datasize.trials.heads.head_batch import FittedHead, HeadTask
+from pytest_datasize.trials.heads.head_batch import FittedHead
 from pytest_datasize.trials.heads.ridge import fit_ridge
-from pytest_datasize.trials.tasks.head_data import HeadData, OnHead
+from pytest_datasize.trials.tasks.head_data import HeadData, HeadRows
 from pytest_datasize.trials.work import Work
 
 
@@ -18,13 +11,11 @@ def prepare(work: Work) -> HeadData:
     return HeadData.of(work, _fit)
 
 
-def _fit(
-    work: Work,
-    features: Features,
-    truth: NDArray[Any],
-    strata: NDArray[np.int64],
-    tasks: Sequence[HeadTask],
-    on_progress: Callable[[int], None],
-    on_head: OnHead | None,
-) -> list[FittedHead]:
-    return fit_ridge(features, truth, tasks, on_progress=on_progress, on_head=on_head)
+def _fit(rows: HeadRows) -> list[FittedHead]:
+    return fit_ridge(
+        rows.features,
+        rows.truth,
+        rows.tasks,
+        on_progress=rows.on_progress,
+        on_head=rows.on_head,
+    )

@@ -1,10 +1,11 @@
 """Heads of masks: a linear model on the maps of features, trained on some places of each image.
 
-Of every image :data:`PLACES` places of the finest map are taken, the same number of each class
-that it shows. Rare classes are then as well learned as frequent ones; that they are rare is put
-back into the intercepts, which is all that separate sampling of classes changes in a softmax
-regression (Anderson 1972, "Separate sample logistic discrimination"). Scored are the pixels of the
-mask: the predicted class of a place counts for all pixels in it.
+Of every image a few places of the finest map are taken, the same number of each class that it
+shows, see :mod:`pytest_datasize.trials.tasks.places`. Rare classes are then as well learned as
+frequent ones; that they are rare is put back into the intercepts, which is all that separate
+sampling of classes changes in a softmax regression (Anderson 1972, "Separate sample logistic
+discrimination"). Scored are the pixels of the mask: the predicted class of a place counts for all
+pixels in it.
 """
 
 import time
@@ -23,21 +24,15 @@ from pytest_datasize.embedding.embed import embed
 from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.embedding.features import Features
 from pytest_datasize.embedding.threads import n_threads
-from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.decode import size_of
-from pytest_datasize.images.image_set import ImageSet
-from pytest_datasize.images.targets.masks import VOID, Mask, Masks
+from pytest_datasize.images.targets.mask_readers import VOID
 from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.store import Store
 from pytest_datasize.trials.heads.head_batch import FittedHead, HeadTask
 from pytest_datasize.trials.heads.heads import fit_heads, in_threads
 from pytest_datasize.trials.heads.principal_axes import eigh
 from pytest_datasize.trials.tasks.head_data import Asked, OnHead
+from pytest_datasize.trials.tasks.places import PLACES, areas_of, choose_places
 from pytest_datasize.trials.work import Work, arithmetic
-
-PLACES: Final = 12
-"""Places of an image that a head is trained on; 16 scored no more, 8 up to 3 points less with few
-images."""
 
 AXES: Final = 320
 """Main axes of the features of a place that heads see. With 800 canvases of clothes mean IoU was
@@ -70,8 +65,8 @@ def prepare(work: Work) -> "MaskHeads":
     if rows * len(work.image_sets[0].names) * 2 * (finer * maps.side) ** 2 > _GRID_BYTES:
         finer = 1
     grid = finer * maps.side
-    areas = np.concatenate([_areas(images, grid) for images in work.image_sets])
-    places, labels = _places(work, areas, maps.side, finer)
+    areas = np.concatenate([areas_of(images, grid) for images in work.image_sets])
+    places, labels = choose_places(work.image_sets, work.seed, areas, maps.side, finer)
     with torch_threads(n_threads()), torch.inference_mode():
         parts = [
             maps.places(
@@ -91,85 +86,6 @@ def prepare(work: Work) -> "MaskHeads":
         notes += (found.space.note,)
     used = arithmetic(found.space.precision, found.space.runtime)
     return MaskHeads(work, found.features, maps, areas, labels, taken, seconds, notes, used)
-
-
-def _areas(images: ImageSet, side: int) -> NDArray[Any]:
-    """Count the pixels of all masks on a grid, (N, side, side, C).
-
-    Raises
-    ------
-    DatasetError
-        A mask has another size than its image.
-    """
-    masks = images.targets
-    assert isinstance(masks, Masks)
-    found = []
-    for row in range(len(images)):
-        mask = masks.read(row)
-        width, height = size_of(images.read(row))
-        if mask.shape != (height, width):
-            raise DatasetError(
-                f"{images.name(row)}: {width} x {height} pixels, but its mask has "
-                f"{mask.shape[1]} x {mask.shape[0]}. Is it the mask of another image, or of this "
-                "one before it was resized, or turned by its EXIF orientation?"
-            )
-        found.append(areas_on_grid(mask, side, len(masks.names)))
-    return np.stack(found)
-
-
-def areas_on_grid(mask: Mask, side: int, n_classes: int) -> NDArray[np.int64]:
-    """Count the pixels of each class in each place of a grid over the mask, (side, side, C).
-
-    Examples
-    --------
-    >>> areas_on_grid(np.array([[0, 1], [1, 1]]), 1, 2).tolist()
-    [[[1, 3]]]
-    """
-    height, width = mask.shape
-    down, across = (np.arange(n) * side // n for n in (height, width))
-    place = (down[:, None] * side + across) * n_classes + mask
-    counts = np.bincount(place[mask != VOID], minlength=side * side * n_classes)
-    found = counts.reshape(side, side, n_classes)
-    return found.astype(np.uint16 if found.max(initial=0) < 1 << 16 else np.uint32)
-
-
-def _places(
-    work: Work, areas: NDArray[Any], side: int, finer: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choose places of each image, (N, PLACES), and the class of each: the one with most pixels.
-
-    Equally many of each class that an image shows; of a class that has most pixels nowhere, the
-    place that has most of it.
-    """
-    rows, n_classes = len(areas), areas.shape[3]
-    coarse = areas.astype(np.int64).reshape(rows, side, finer, side, finer, n_classes).sum((2, 4))
-    flat = coarse.reshape(rows, side * side, n_classes)
-    digests = [digest for images in work.image_sets for digest in _digests(images)]
-    places = np.empty((rows, PLACES), dtype=np.int64)
-    labels = np.empty((rows, PLACES), dtype=np.int64)
-    for row, counts in enumerate(flat):
-        generator = np.random.default_rng([digests[row], work.seed])
-        most = np.where(counts.any(axis=1), counts.argmax(axis=1), VOID)
-        shown = np.flatnonzero(counts.any(axis=0))
-        chosen: list[tuple[int, int]] = []
-        for number, label in enumerate(shown.tolist()):
-            quota = (PLACES * (number + 1)) // len(shown) - len(chosen)
-            of_class = np.flatnonzero(most == label)
-            if not len(of_class):
-                of_class = counts[:, label].argmax()[None]
-            picked = generator.choice(of_class, quota, replace=len(of_class) < quota)
-            chosen += [(int(place), label) for place in picked]
-        if not chosen:  # nothing is judged in this image: it is not trained on
-            chosen = [(0, VOID)] * PLACES
-        order = generator.permutation(PLACES)
-        places[row], labels[row] = np.array(chosen)[order].T
-    return places, labels
-
-
-def _digests(images: ImageSet) -> list[int]:
-    if images.digests:
-        return [int(digest[:16], 16) for digest in images.digests]
-    return list(range(len(images)))
 
 
 @dataclass(frozen=True)
