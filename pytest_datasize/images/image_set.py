@@ -339,7 +339,7 @@ def aligned(test: ImageSet, pool: ImageSet) -> ImageSet:
     if missing:
         raise DatasetError(
             f"{test.source}: no test image of class {', '.join(map(repr, missing))}; every class "
-            "needs some, or its score cannot be told."
+            "needs some to have a score."
         )
     index = np.array([classes.index(name) for name in test.classes], dtype=np.int64)
     return replace(test, classes=classes, labels=index[test.labels])

@@ -23,7 +23,7 @@ def reachable(source: bytes, name: str) -> bytes:
     Returns
     -------
     bytes
-        The statements without comments and layout; the file itself if it cannot be told.
+        The statements without comments and layout; the file itself if they cannot be separated.
 
     Examples
     --------

@@ -60,7 +60,7 @@ class Task(NamedTuple):
     label
         What a class is called in reports.
     assumes
-        What the built-in model assumes; told with every result.
+        What the built-in model assumes; reported with every result.
     """
 
     labels: str

@@ -160,7 +160,7 @@ class Boxes:
 
     @property
     def strata(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """Each image stands for the rarest class that it shows."""
+        """The stratum of an image is the rarest class that it shows."""
         return rarest(self.membership, self.names, "(no object)")
 
     def identity(self, row: int) -> list[Any]:

@@ -232,7 +232,7 @@ class Masks:
 
     @property
     def strata(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """Each image stands for the rarest class that it shows."""
+        """The stratum of an image is the rarest class that it shows."""
         return rarest(self.membership, self.names, "(void)")
 
     def identity(self, row: int) -> str:

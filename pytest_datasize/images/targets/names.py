@@ -23,5 +23,5 @@ def refuse_unknown(own: Sequence[str], known: Sequence[str], source: str, what: 
     if missing := [name for name in known if name not in set(own)]:
         raise DatasetError(
             f"{source}: no test image with {what} {', '.join(map(repr, missing))}; each needs "
-            "some, or its score cannot be told."
+            "some to have a score."
         )

@@ -80,7 +80,7 @@ class Targets(Protocol):
 
 
 def rarest(shown: Shown, names: Sequence[str], none: str) -> tuple[tuple[str, ...], Rows]:
-    """Return strata of sets: each image stands for the rarest name that it shows.
+    """Return strata of sets: the stratum of an image is the rarest name that it shows.
 
     With the rarest names spread evenly over a split, the frequent ones are nearly so, as in
     iterative stratification, which deals out the rarest label first (Sechidis et al. 2011, "On the

@@ -93,7 +93,7 @@ class Sets:
 
     @property
     def strata(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-        """Each image stands for its rarest label."""
+        """The stratum of an image is its rarest label."""
         return rarest(self.shown, self.names, "(no label)")
 
     def identity(self, row: int) -> list[str]:
