@@ -232,8 +232,9 @@ def test_the_file_that_is_hashed_is_the_file_that_is_loaded(tmp_path, names, res
     assert same(backbone, resnet)
     assert backbone.weights_hash == weights.hash_of(folder / names[0])
     assert backbone.weights_source == f"file {folder / names[0]}"
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    assert same(backbone, model)  # timm itself would have taken it, too
+    if tuple(map(int, timm.__version__.split(".")[:3])) >= (1, 0, 29):  # which chooses so itself
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        assert same(backbone, model)
 
 
 def test_the_files_of_a_hub_repository_are_chosen_alike(offline_hub, resnet, others):

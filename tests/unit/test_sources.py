@@ -128,7 +128,7 @@ def hugging_face(rows=range(24)):
 
 
 def saved(root: Path) -> Path:
-    hugging_face().save_to_disk(root / "saved")
+    hugging_face().save_to_disk(str(root / "saved"))
     return root / "saved"
 
 
