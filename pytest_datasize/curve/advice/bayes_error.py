@@ -17,6 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import beta
 
 from pytest_datasize.curve.seeds import Purpose, stream
@@ -35,6 +37,9 @@ _AXES: Final = 64
 _WIDEST: Final = 2_048  # of wider embeddings, principal axes take too long
 _DIGITS: Final = 9  # distances that differ by rounding alone are ties, on every machine
 
+_NORMAL: Final = 1.645
+"""Half the width of a normal 90 % interval, in deviations."""
+
 DOUBLINGS: Final = 10
 """How often the images may double for an error that still falls: to a thousand times as many."""
 
@@ -51,11 +56,10 @@ class NeighbourError:
         Share of images whose nearest neighbour has another label; of balanced accuracy, the mean
         of these shares over the classes.
     worth
-        Number of independent images that the error is worth: fewer than were asked if images of a
-        group are alike.
-    drop, drop_low
-        How much larger the error is among half of the images, and the lower end of its 90 %
-        interval.
+        Number of independent images that the error is worth: fewer than were asked, as two images
+        are often each other's nearest neighbour, and images of a group are alike.
+    drop, drop_low, drop_high
+        How much larger the error is among half of the images, and its 90 % interval.
     """
 
     space: str
@@ -63,6 +67,7 @@ class NeighbourError:
     worth: float
     drop: float
     drop_low: float
+    drop_high: float
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,10 @@ class Bound:
         Its error, which the Bayes error does not exceed. The 90 % interval holds for all
         embeddings together.
     least, least_low, least_high
-        Lower bound of the Bayes error, and its interval.
+        Lower bound of the Bayes error, and its interval. Its lower end allows for neighbours that
+        come nearer: the error may fall once more by what the last doubling of the images brought.
     later
-        The lower bound if the error went on falling as it does.
+        The lower end if an error that falls for sure went on falling, see :data:`DOUBLINGS`.
     """
 
     best: NeighbourError
@@ -142,7 +148,7 @@ def bound(found: Sequence[NeighbourError], classes: int, level: float = 0.9) -> 
 
     Examples
     --------
-    >>> one = NeighbourError("last layer", error=0.1, worth=400, drop=0.01, drop_low=-0.01)
+    >>> one = NeighbourError("last layer", 0.1, 400, drop=0.0, drop_low=-0.01, drop_high=0.01)
     >>> seen = bound([one], classes=2)
     >>> round(seen.error_low, 2), round(seen.error_high, 2), round(seen.least, 3)
     (0.08, 0.13, 0.053)
@@ -151,6 +157,7 @@ def bound(found: Sequence[NeighbourError], classes: int, level: float = 0.9) -> 
     tail = (1.0 - level) / 2.0 / len(found)
     ends = [_interval(one, tail) for one in found]
     low, high = min(low for low, _ in ends), min(high for _, high in ends)
+    nearer = min(low - max(one.drop_high, 0.0) for one, (low, _) in zip(found, ends, strict=True))
     falling = best.drop * DOUBLINGS if best.drop_low > 0.0 else 0.0
     return Bound(
         best=best,
@@ -158,9 +165,9 @@ def bound(found: Sequence[NeighbourError], classes: int, level: float = 0.9) -> 
         error_low=low,
         error_high=high,
         least=cover_hart(best.error, classes),
-        least_low=cover_hart(low, classes),
+        least_low=cover_hart(max(nearer, 0.0), classes),
         least_high=cover_hart(high, classes),
-        later=cover_hart(max(low - falling, 0.0), classes),
+        later=cover_hart(max(min(nearer, low - falling), 0.0), classes),
     )
 
 
@@ -277,12 +284,12 @@ class _Search:
     def __init__(
         self,
         labels: NDArray[np.int64],
-        queries: NDArray[np.int64],
+        asked: NDArray[np.int64],
         among: NDArray[np.int64],
         together: Sequence[NDArray[np.int64]],
         seed: int,
     ) -> None:
-        self._labels, self._queries, self._among = labels, queries, among
+        self._labels, self._asked, self._among = labels, asked, among
         self._together = [np.arange(len(labels)), *together]
         generator = stream(seed, Purpose.BAYES_ERROR, 1)
         order = generator.permutation(len(among))
@@ -298,12 +305,14 @@ class _Search:
 
     def errors(self, space: str, points: NDArray[np.float64]) -> dict[str, NeighbourError]:
         """Return the error among all images, and among as many of each class."""
-        wrong = self._wrong(points)
-        known = np.isfinite(wrong).all(axis=0)
+        nearest = self._nearest(points)
+        known = (nearest >= 0).all(axis=0)
         if not known.any():
             return {}
-        wrong, rows = wrong[:, known], self._queries[known]
-        labels, clusters = self._labels[rows], self._clusters(rows)
+        nearest, rows = nearest[:, known], self._asked[known]
+        labels = self._labels[rows]
+        wrong = (self._labels[nearest] != labels).astype(np.float64)
+        clusters = self._clusters(rows, nearest)
         even = np.full(len(rows), 1.0 / len(rows))
         classes, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
         equal = 1.0 / (len(counts) * counts[classes])
@@ -312,14 +321,14 @@ class _Search:
             "balanced_accuracy": _error(space, wrong[-2], wrong[-1], equal, clusters),
         }
 
-    def _wrong(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return, for each part of the images, whether a neighbour has another label; or NaN."""
+    def _nearest(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the nearest neighbour of each image in each part of the images; -1 for none."""
         known = points[self._among]
         length = np.einsum("nd,nd->n", known, known)
-        wrong = np.full((len(self._parts), len(self._queries)), np.nan)
-        for start in range(0, len(self._queries), _BLOCK):
+        found = np.full((len(self._parts), len(self._asked)), -1)
+        for start in range(0, len(self._asked), _BLOCK):
             block = slice(start, start + _BLOCK)
-            rows = self._queries[block]
+            rows = self._asked[block]
             squares = np.einsum("nd,nd->n", points[rows], points[rows])
             distances = squares[:, None] + length - 2.0 * points[rows] @ known.T
             distances = np.round(distances, _DIGITS)
@@ -327,16 +336,26 @@ class _Search:
                 distances[numbers[rows][:, None] == numbers[self._among]] = np.inf
             for number, part in enumerate(self._parts):
                 seen = np.where(part, distances, np.inf)
-                nearest = seen.argmin(axis=1)
-                other = self._labels[self._among[nearest]] != self._labels[rows]
-                has = np.isfinite(seen[np.arange(len(rows)), nearest])
-                wrong[number, block] = np.where(has, other, np.nan)
-        return wrong
+                places = seen.argmin(axis=1)
+                has = np.isfinite(seen[np.arange(len(rows)), places])
+                found[number, block] = np.where(has, self._among[places], -1)
+        return found
 
-    def _clusters(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number the groups of some rows; of several kinds of groups, the coarsest counts."""
-        fewest = min(self._together, key=lambda numbers: len(np.unique(numbers[rows])))
-        found: NDArray[np.int64] = np.unique(fewest[rows], return_inverse=True)[1].astype(np.int64)
+    def _clusters(self, rows: NDArray[np.int64], nearest: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number the sets of images whose errors are dependent.
+
+        Whether a neighbour has the same label depends on both labels. So images are dependent that
+        are linked, however indirectly, by being neighbours or by belonging together.
+        """
+        links = [(rows, one) for one in nearest]
+        node = len(self._labels)  # each group is a node of its own, beside the images
+        for numbers in self._together[1:]:
+            links.append((rows, node + numbers[rows]))
+            node += int(numbers.max()) + 1
+        one, other = (np.concatenate(ends) for ends in zip(*links, strict=True))
+        graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(node, node))
+        numbers = connected_components(graph, directed=False)[1][rows]
+        found: NDArray[np.int64] = np.unique(numbers, return_inverse=True)[1].astype(np.int64)
         return found
 
 
@@ -363,13 +382,14 @@ def _error(
     if alone > 0.0:
         excess = max(_variance(wrong, weights, clusters) / alone, 1.0)
         worth = 1.0 / float(weights @ weights) / excess
-    else:  # no spread tells whether images of a group are alike: each group counts once
+    else:  # no spread tells how far dependent images are alike: each set counts once
         sums = np.bincount(clusters, weights=weights)
         worth = 1.0 / float(sums @ sums)
     change = halved - wrong
     drop = round(float(weights @ change), 12)
     spread = _variance(change, weights, clusters) ** 0.5
-    return NeighbourError(space, error, round(worth, 6), drop, round(drop - 1.645 * spread, 12))
+    low, high = (round(drop + end * spread, 12) for end in (-_NORMAL, _NORMAL))
+    return NeighbourError(space, error, round(worth, 6), drop, low, high)
 
 
 def _variance(
