@@ -93,7 +93,7 @@ def test_a_fifth_of_wrong_labels_is_what_limits_the_score(judged):
     assert found["allowed"] == pytest.approx(0.8, abs=0.04)
     assert found["space"] in found["spaces"]
     said = f"nearest neighbours agree: they allow at most {found['allowed']:.3f} ("
-    reason = "the limit is the labels, the images themselves or what the backbone sees in them"
+    reason = "the limit is not their number, but the labels, the images themselves or what the"
     for text in (shown, page, table):
         assert said in text
         assert reason in text

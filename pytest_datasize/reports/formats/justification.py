@@ -94,7 +94,7 @@ def document(run: RunContent) -> Document:
         *_question(run, gates),
         *_data(run, measured),
         *_method(measured),
-        *_results(run, gates),
+        *_results(run, gates, measured),
         *_limits(run, gates, measured),
         *_repeating(run, measured),
     ]
@@ -115,7 +115,7 @@ def _question(run: RunContent, gates: Sequence[GateRecord]) -> Iterator[Section]
                 str(number),
                 explain.subject(gate),
                 f"{gate['target']:g}",
-                explain.confidence(gate),
+                _required(gate),
                 _place(gate),
                 gate["nodeid"],
             )
@@ -134,6 +134,12 @@ def _question(run: RunContent, gates: Sequence[GateRecord]) -> Iterator[Section]
         + ". Who chose the targets, and why, is not part of the records of this run."
     )
     yield Section(2, "1 Question", blocks)
+
+
+def _required(gate: GateRecord) -> str:
+    if gate["confidence"] is None and (gate.get("level") or 0.0) <= 0.5:
+        return "none: the median decides"
+    return explain.confidence(gate)
 
 
 def _place(record: GateRecord | ConditionRecord) -> str:
@@ -163,11 +169,8 @@ def _data(run: RunContent, measured: Sequence[Evidence]) -> Iterator[Section]:
                 list(_classes(record)),
             ),
         ]
-        if record["notes"]:
-            blocks += [
-                "Exclusions, findings of the checks and remarks, as they were recorded:",
-                Points(record["notes"]),
-            ]
+        said = record["notes"] or ["No image was left out, and no check found anything."]
+        blocks += ["Exclusions, findings of the checks and remarks:", Points(said)]
         yield Section(3, title, blocks)
     for condition in conditions(run["requirements"]):
         if condition["check"]["kind"] == "represents":
@@ -178,7 +181,7 @@ def _data(run: RunContent, measured: Sequence[Evidence]) -> Iterator[Section]:
 
 def _images(record: GateRecord, one: Evidence) -> Iterator[tuple[str, str]]:
     yield "Source", record["source"]
-    yield "Kind of labels", record.get("task", "classification")
+    yield "Task", record.get("task", "classification")
     if subject := record.get("subject"):
         contents = subject["images"]
         yield (
@@ -201,8 +204,8 @@ def _images(record: GateRecord, one: Evidence) -> Iterator[tuple[str, str]]:
     checks = record["settings"].get("checks")
     yield (
         "Checks of the data",
-        "all images could be read; exact copies, contradictory labels, test images in the pool, "
-        "missing files and labels were looked for; "
+        "every image that was used could be read; exact copies, contradictory labels, test images "
+        "in the pool, missing files and missing labels were looked for; "
         + (f"levels changed: {checks}" if checks else "levels as by default"),
     )
     advice = one.advice
@@ -253,8 +256,7 @@ def _model(record: GateRecord) -> Iterator[tuple[str, str]]:
     weights = record["weights"]
     yield "Strategy", record["strategy"]
     yield "Model", record["backbone"]
-    digest = f", sha256 {weights['sha256']}" if weights["sha256"] else ""
-    yield "Weights", f"{weights['source'] or 'none'}{digest}"
+    yield "Weights", f"{weights['source'] or 'none'}{_digest(record)}"
     if record["image_size"]:
         yield "Input", f"{record['image_size']} pixels, {record.get('precision') or 'float32'}"
     if features := record.get("features"):
@@ -284,6 +286,11 @@ def _model(record: GateRecord) -> Iterator[tuple[str, str]]:
     )
 
 
+def _digest(record: GateRecord) -> str:
+    found = record["weights"]["sha256"]
+    return f", sha256 beginning with {found}" if found else ""
+
+
 def _sources(record: GateRecord) -> list[str]:
     found = [SOURCES["power"]] if record["law"] == "power" else []
     if record["confidence"]:
@@ -300,7 +307,9 @@ def _sources(record: GateRecord) -> list[str]:
 # -- 4 the results --------------------------------------------------------------------------------
 
 
-def _results(run: RunContent, gates: Sequence[GateRecord]) -> Iterator[Section]:
+def _results(
+    run: RunContent, gates: Sequence[GateRecord], measured: Sequence[Evidence]
+) -> Iterator[Section]:
     blocks: list[Block] = []
     if gates:
         rows = [
@@ -332,6 +341,10 @@ def _results(run: RunContent, gates: Sequence[GateRecord]) -> Iterator[Section]:
     for number, gate in enumerate(gates, 1):
         title = f"4.{number} {explain.subject(gate)}, target {gate['target']:g}"
         yield Section(3, title, list(_result(gate)))
+    for one in measured:
+        if one.record["classes"]:
+            title = f"Classes, requirement{_s(one.gates)} {_listed(one.gates)}"
+            yield Section(3, title, [_recalls(one.record)])
 
 
 def _result(gate: GateRecord) -> Iterator[Block]:
@@ -360,17 +373,19 @@ def _result(gate: GateRecord) -> Iterator[Block]:
         for size, (mean, low, high) in zip(gate["sizes"], ends, strict=True)
     ]
     yield Table("Mean score by number of training images", ("Training images", "Score"), rows)
-    if gate["classes"]:
-        by_class = [
-            (
-                row["name"],
-                f"{row['images']:,}",
-                f"{row['recall']:.3f} ({row['recall_low']:.3f} to {row['recall_high']:.3f})",
-            )
-            for row in gate["classes"]
-        ]
-        caption = f"Recall of each class with {gate['sizes'][-1]:,} training images"
-        yield Table(caption, ("Class", "Images", "Recall"), by_class)
+
+
+def _recalls(record: GateRecord) -> Table:
+    rows = [
+        (
+            row["name"],
+            f"{row['images']:,}",
+            f"{row['recall']:.3f} ({row['recall_low']:.3f} to {row['recall_high']:.3f})",
+        )
+        for row in record["classes"]
+    ]
+    caption = f"Recall of each class with {record['sizes'][-1]:,} training images"
+    return Table(caption, ("Class", "Images", "Recall"), rows)
 
 
 # -- 5 the limits --------------------------------------------------------------------------------
@@ -392,7 +407,7 @@ def _of_projection(gates: Sequence[GateRecord]) -> Iterator[str]:
     for number, gate in enumerate(gates, 1):
         if gate["extrapolated"] and (said := explain.extrapolation(gate)):
             yield f"Requirement {number}: the required number of images is {said}."
-        if not gate["tellable"] and gate["verdict"] != "sufficient":
+        if not gate["tellable"] and gate["verdict"] not in ("sufficient", "unreachable"):
             yield f"Requirement {number}: the required number of images cannot be told."
         check = gate["self_check"]
         if check and not check["low"] <= check["measured"] <= check["high"]:
@@ -410,18 +425,19 @@ def _of_projection(gates: Sequence[GateRecord]) -> Iterator[str]:
 
 
 def _of_model(measured: Sequence[Evidence]) -> Iterator[str]:
-    for number, one in enumerate(measured, 1):
+    for one in measured:
+        name = f"Requirement{_s(one.gates)} {_listed(one.gates)}"
         if one.record["strategy"] == "own_training":
-            yield f"Images {number}: the training that was judged is the user's own."
+            yield f"{name}: the training that was judged is the user's own."
         else:
             yield (
-                f"Images {number}: the verdict is that of {one.record['strategy']} with "
-                f"{one.record['backbone']}; another model may need fewer or more images."
+                f"{name}: judged with {one.record['strategy']} of {one.record['backbone']}; "
+                "another model may need fewer or more images."
             )
     if any(one.record.get("neighbour_bound") for one in measured):
         yield (
-            "The nearest-neighbour bound is an estimate for the embeddings that were tried; it is "
-            "too low where an embedding loses information or the images are few."
+            "What nearest neighbours allow is an estimate for the embeddings that were tried; it "
+            "is too low where these lose information, or where the images are few."
         )
 
 
@@ -451,9 +467,9 @@ def _of_data(
     names = sorted({gate["metric"] for gate in gates})
     if names:
         yield (
-            f"Only {_listed(names)} {'was' if len(names) == 1 else 'were'} judged. Classes were "
-            "compared with each other; subgroups that are no classes, such as sex, age, device or "
-            "site, were not examined, as the records hold no such attributes."
+            f"What was judged: {_listed(names)}. Of classes the recall is given, where they were "
+            "scored; subgroups that are no classes, such as sex, age, device or site, were not "
+            "examined, as the records hold no such attributes."
         )
     yield "Origin, consent, collection and annotation of the images are not part of the records."
 
@@ -492,8 +508,7 @@ def _repeating(run: RunContent, measured: Sequence[Evidence]) -> Iterator[Sectio
         facts = [("Seed", str(record["seed"])), ("Device", record["device"])]
         if subject := record.get("subject"):
             facts.append(("Fingerprint of the images", subject["images"]["fingerprint"]))
-        if record["weights"]["sha256"]:
-            facts.append(("Weights, sha256", record["weights"]["sha256"]))
+        facts.append(("Weights", f"{record['weights']['source'] or 'none'}{_digest(record)}"))
         facts += [
             (f"Setting {name}", str(record["settings"][name])) for name in changed_settings(record)
         ]

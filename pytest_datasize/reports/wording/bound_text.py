@@ -13,9 +13,9 @@ def opinion(record: GateRecord) -> str:
     ...     "error": 0.36, "error_low": 0.33, "error_high": 0.39, "asked": 2000, "among": 2000,
     ...     "images": 2000, "says": "agrees", "space": space, "spaces": [space]}
     >>> print(opinion({"verdict": "unreachable", "neighbour_bound": found}))
-    nearest neighbours agree: they allow at most 0.794 (0.775 to 0.812) with this embedding, with \
-any number of images; the limit is the labels, the images themselves or what the backbone sees in \
-them, not their number
+    nearest neighbours agree: they allow at most 0.794 (0.775 to 0.812) with this embedding and \
+any number of images; the limit is not their number, but the labels, the images themselves or \
+what the backbone sees in them
     >>> print(opinion({"verdict": "unreachable", "neighbour_bound": {**found, "says": "allows"}}))
     nearest neighbours differ: they allow up to 0.794 (0.775 to 0.812) with this embedding; \
 another model or fine-tuning may reach the target
@@ -37,9 +37,9 @@ another model or fine-tuning may reach the target
     if found["says"] == "agrees":
         agree = "agree" if record["verdict"] == "unreachable" else "doubt the target"
         return (
-            f"nearest neighbours {agree}: they allow at most {span} with this embedding, with any "
-            "number of images; the limit is the labels, the images themselves or what the "
-            "backbone sees in them, not their number"
+            f"nearest neighbours {agree}: they allow at most {span} with this embedding and any "
+            "number of images; the limit is not their number, but the labels, the images "
+            "themselves or what the backbone sees in them"
         )
     if record["verdict"] != "unreachable":
         return f"nearest neighbours allow up to {span} with this embedding"
