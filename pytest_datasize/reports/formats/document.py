@@ -110,9 +110,10 @@ def as_html(document: Document) -> str:
         f"<h1>{_text(document.title)}</h1>",
     ]
     for section in document.sections:
-        lines.append(f"<h{section.level}>{_text(section.title)}</h{section.level}>")
+        lines.append(f"<section>\n<h{section.level}>{_text(section.title)}</h{section.level}>")
         for block in section.blocks:
             lines += _html(block)
+        lines.append("</section>")
     return "\n".join([*lines, "</main>", "</body>", "</html>"]) + "\n"
 
 
