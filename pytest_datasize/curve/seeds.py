@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     PROMISES = 26
     TIES = 27
     REPLACEMENT = 28
+    BAYES_ERROR = 36
 
 
 FIXED_NOISE = 0

@@ -182,6 +182,7 @@ def verdict_of(
         return with_waits(with_transfer(known, evidence), evidence)
     from pytest_datasize.reports.records.levers import levers
     from pytest_datasize.reports.records.models import models
+    from pytest_datasize.reports.records.neighbour_bound import neighbour_bound
     from pytest_datasize.reports.records.record import records
     from pytest_datasize.reports.wording.models_text import how_to_reach_it
 
@@ -191,6 +192,8 @@ def verdict_of(
     found: list[GateRecord] = []
     for index, one in enumerate(records(climb.verdict, climb.result, *money)):
         one["models"], one["levers"] = models(climb, index), levers(climb, index)
+        tried = [attempt.result for attempt in climb.attempts if attempt.result]
+        one["neighbour_bound"] = neighbour_bound(climb.verdict.judgements[index], tried)
         if note := how_to_reach_it(one):
             one["notes"].append(note)
         found.append({**one, "subject": about})

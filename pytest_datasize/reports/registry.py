@@ -7,6 +7,10 @@ REPORTS = {
         "write a self-contained page with learning curves",
     ),
     "markdown": ("pytest_datasize.reports.formats.markdown", "write the results as Markdown"),
+    "justification": (
+        "pytest_datasize.reports.formats.justification",
+        "write a justification of the sample size for auditors (PATH ends with .md or .html)",
+    ),
     "metrics": (
         "pytest_datasize.reports.formats.openmetrics",
         "write the numbers as OpenMetrics text",

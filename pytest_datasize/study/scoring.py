@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pytest_datasize.curve.advice import bayes_error
 from pytest_datasize.curve.advice.neighbours import agreement, sampled
 from pytest_datasize.curve.contributions import contributions
 from pytest_datasize.curve.outcomes import Outcomes, bare, gather
@@ -152,6 +153,37 @@ def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
     return {
         **findings(work.image_sets, work.labels, work.plan, probabilities, near),
         "parameters": parameters(work),
+        "neighbour_errors": _neighbour_errors(work),
+    }
+
+
+def _neighbour_errors(work: Work) -> dict[str, Any] | None:
+    """Return the errors of nearest neighbours in the embedding; None without an embedding."""
+    if work.features is None:
+        return None
+    images, *tests = work.image_sets
+    sample = bayes_error.sampled(
+        len(images), sum(map(len, tests)), work.features.shape[1], work.seed
+    )
+    rows = torch.from_numpy(sample.rows).to(work.features.device)
+    together = [] if (groups := numbers(*work.image_sets)) is None else [groups[sample.rows]]
+    if images.near is not None:  # near-duplicates are not groups where that left too few of them
+        fresh = len(images) + np.arange(sum(map(len, tests)))
+        together.append(np.concatenate([images.near, fresh])[sample.rows])
+    found = bayes_error.neighbour_errors(
+        work.features[rows].cpu().numpy(),
+        work.labels[sample.rows],
+        work.backbone.widths,
+        together,
+        sample.asked,
+        sample.among,
+        work.seed,
+    )
+    return {
+        "asked": len(sample.asked),
+        "among": len(sample.among),
+        "images": len(images),
+        "errors": {metric: list(map(asdict, errors)) for metric, errors in found.items()},
     }
 
 

@@ -155,6 +155,8 @@ def check_record(nodeid: str, order: int, check: "StudyCheck") -> CheckRecord:
 
 
 def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
+    from pytest_datasize.reports.records.neighbour_bound import neighbour_bound
+
     trust = result.advice(judged)
     drawn = evidence(judged, result)
     return {
@@ -176,6 +178,7 @@ def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
             "first": judged.trend.first,
             "last": judged.trend.last,
         },
+        "neighbour_bound": neighbour_bound(judged, [result]),
         "verdict": judged.status.value,
         "failed": judged.status.value != "sufficient",
         "message": judged.summary,

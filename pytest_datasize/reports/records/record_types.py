@@ -215,6 +215,39 @@ class Guess(TypedDict):
     chance: float
 
 
+class NeighbourSpace(TypedDict):
+    """Error of the nearest neighbour in one form of an embedding, at an input size in pixels."""
+
+    space: str
+    image_size: int
+    error: float
+
+
+class NeighbourBound(TypedDict):
+    """The best possible accuracy that nearest neighbours allow: one minus a bound of Bayes' error.
+
+    `error` is the smallest error of the nearest neighbour, that of `space`; `later` the accuracy
+    that is allowed if it went on falling as it does with more images. `says` compares with the
+    target: it is allowed; it is not; it may be, since the error still falls; or the bound lies
+    below what the model scores, and says nothing. `asked` images had their neighbours searched
+    among `among` of `images`.
+    """
+
+    allowed: float
+    allowed_low: float
+    allowed_high: float
+    later: float
+    error: float
+    error_low: float
+    error_high: float
+    asked: int
+    among: int
+    images: int
+    says: Literal["allows", "agrees", "falling", "nothing"]
+    space: NeighbourSpace
+    spaces: list[NeighbourSpace]
+
+
 class MeasuredTrend(TypedDict):
     """Whether the scores rise, are flat or fall, over which training sizes."""
 
@@ -548,6 +581,7 @@ class GateRecord(_Head, Projection, Evidence):
     held_out: NotRequired[HeldOutImages]
     guessing: NotRequired[Guess | None]
     trend: NotRequired[MeasuredTrend]
+    neighbour_bound: NotRequired[NeighbourBound | None]
     verdict: Literal["sufficient", "undecided", "insufficient", "unreachable"]
     total: int
     extrapolated: bool

@@ -13,7 +13,7 @@ from pytest_datasize.reports.records.record_types import (
 )
 from pytest_datasize.reports.records.selection import exceeded_only, is_judged
 from pytest_datasize.reports.records.text import first_line, one_line
-from pytest_datasize.reports.wording import models_text
+from pytest_datasize.reports.wording import bound_text, models_text
 from pytest_datasize.requirement.tasks import of_class
 
 _NAME = 30
@@ -78,11 +78,25 @@ def not_certain(record: GateRecord) -> bool:
 
 
 def lines(record: GateRecord) -> list[tuple[str, str]]:
-    """Return (label, text) pairs: the score now, what is needed, and the best possible score."""
+    """Return (label, text) pairs: the score now, what is needed, and the best possible score.
+
+    Where the target is out of reach, also what nearest neighbours say to that.
+    """
     found = [("now", now(record)), ("needed", needed(record)), ("best", best(record))]
+    if record["verdict"] == "unreachable" and (opinion := bound_text.opinion(record)):
+        found.append(("bound", opinion))
     if record["baseline"] and record["baseline"]["found"]:
         found.insert(2, ("before", record["baseline"]["text"]))
     return found
+
+
+def second_opinion(record: GateRecord) -> list[tuple[str, str]]:
+    """Return (label, text) pairs of what nearest neighbours allow, and how that is known."""
+    found = record.get("neighbour_bound")
+    if found is None:
+        return []
+    said = [] if record["verdict"] == "unreachable" else [("bound", bound_text.opinion(record))]
+    return [*said, ("evidence", bound_text.evidence(found))]
 
 
 def now(record: GateRecord) -> str:
@@ -272,6 +286,7 @@ def details(record: GateRecord) -> list[str]:
         f"{per_size[-1]:.3f} with {largest:,} ({trained})",
         f"  images     {images(record)}",
         f"  test set   {test_set(record)}",
+        *(f"  {label:<9}  {text}" for label, text in second_opinion(record)),
         f"  check      {check(record['self_check'])}" if record["self_check"] else "",
         f"  guessing   always {one_line(guess['name'], 30)!r}: {guess['majority']:.3f}; by chance: "
         f"{guess['chance']:.3f}"

@@ -1,0 +1,525 @@
+"""Write a justification of the sample size: what auditors ask, answered from the records alone.
+
+The chapters have the order in which templates ask: the draft guidance of the FDA of January 2025
+("Artificial Intelligence-Enabled Device Software Functions") on the data for development and test,
+and article 10 of Regulation (EU) 2024/1689 on data governance. The document states facts and
+claims no conformity with either.
+"""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from pytest_datasize.errors import ReportError
+from pytest_datasize.reports.formats.document import (
+    Block,
+    Document,
+    Facts,
+    Points,
+    Section,
+    Table,
+    as_html,
+    as_markdown,
+)
+from pytest_datasize.reports.formats.html_page import Evidence, changed_settings, evidences
+from pytest_datasize.reports.records.files import write_text
+from pytest_datasize.reports.records.record_types import ConditionRecord, GateRecord, RunContent
+from pytest_datasize.reports.records.selection import (
+    conditions,
+    is_condition,
+    judged,
+    unscored,
+)
+from pytest_datasize.reports.wording import (
+    advice_text,
+    condition_text,
+    explain,
+    models_text,
+)
+from pytest_datasize.reports.wording.overview import headline
+
+_DRAWN: Final = {".md": as_markdown, ".html": as_html}
+
+TITLE: Final = "Justification of the sample size"
+
+NO_CLAIM: Final = (
+    "This document states what was required, measured and found. It does not claim conformity with "
+    "any law, standard or guidance, and it is no assessment by a notified body or an authority. "
+    "Its chapters follow the order in which the FDA draft guidance “Artificial "
+    "Intelligence-Enabled Device Software Functions” (January 2025) and article 10 of "
+    "Regulation (EU) 2024/1689 (AI Act) ask about the data of a model. Ranges in parentheses are "
+    "90 % credible intervals."
+)
+
+SOURCES: Final = {
+    "power": "Learning curve: power law c - a n^-b (Hestness et al. 2017, arXiv:1712.00409; "
+    "Viering & Loog 2022, “The Shape of Learning Curves: a Review”)",
+    "stopping": "Early stopping: group-sequential levels (O'Brien & Fleming 1979)",
+    "models": "Several models tried: levels adjusted for the number of attempts (Dunn 1961)",
+    "labels": "Doubtful labels: confident learning (Northcutt et al. 2021)",
+    "bound": "Second opinion: nearest-neighbour bounds of the Bayes error (Cover & Hart 1967; "
+    "Renggli et al. 2023)",
+}
+"""What a method is taken from."""
+
+
+def check(path: Path) -> None:
+    """Check before training that the name says which of the two formats is wanted.
+
+    Raises
+    ------
+    ReportError
+        The name ends neither with ``.md`` nor with ``.html``.
+    """
+    if path.suffix.lower() not in _DRAWN:
+        raise ReportError(
+            f"{path}: a justification is written as Markdown or HTML: "
+            f"the name must end with {' or '.join(_DRAWN)}."
+        )
+
+
+def write(path: Path, run: RunContent) -> None:
+    """Write the justification of a run, as Markdown or HTML by the suffix of the path."""
+    check(path)
+    write_text(path, _DRAWN[path.suffix.lower()](document(run)))
+
+
+def document(run: RunContent) -> Document:
+    """Return the justification of a run, from its records alone."""
+    gates = judged(run["requirements"])
+    measured = evidences(gates)
+    sections = [
+        Section(2, "Summary", [NO_CLAIM, f"{headline(run['requirements'])}."]),
+        *_question(run, gates),
+        *_data(run, measured),
+        *_method(measured),
+        *_results(run, gates, measured),
+        *_limits(run, gates, measured),
+        *_repeating(run, measured),
+    ]
+    return Document(TITLE, sections)
+
+
+# -- 1 the question -------------------------------------------------------------------------------
+
+
+def _question(run: RunContent, gates: Sequence[GateRecord]) -> Iterator[Section]:
+    blocks: list[Block] = [
+        "Do today's labelled images suffice to train a model that reaches the required score on "
+        "images that it has not seen?"
+    ]
+    if gates:
+        rows = [
+            (
+                str(number),
+                explain.subject(gate),
+                f"{gate['target']:g}",
+                _required(gate),
+                _place(gate),
+                gate["nodeid"],
+            )
+            for number, gate in enumerate(gates, 1)
+        ]
+        heads = ("No.", "Score", "Target", "Required certainty", "Set in", "Test")
+        blocks.append(Table("Requirements", heads, rows))
+    else:
+        blocks.append("No requirement was judged in this run.")
+    if found := conditions(run["requirements"]):
+        asked = [(one["nodeid"], _condition(one), _place(one)) for one in found]
+        blocks.append(Table("Conditions", ("Test", "Condition", "Set in"), asked))
+    blocks.append(
+        "The requirements stand in the files named above"
+        + (f", at commit {run['commit']}" if run["commit"] else "")
+        + ". Who chose the targets, and why, is not part of the records of this run."
+    )
+    yield Section(2, "1 Question", blocks)
+
+
+def _required(gate: GateRecord) -> str:
+    if gate["confidence"] is None and (gate.get("level") or 0.0) <= 0.5:
+        return "none: the median decides"
+    return explain.confidence(gate)
+
+
+def _place(record: GateRecord | ConditionRecord) -> str:
+    return f"{record['file']}:{record['line']}" if record["file"] else "not recorded"
+
+
+def _condition(record: ConditionRecord) -> str:
+    check = record["check"]
+    if check["kind"] == "images_per_class":
+        return f"at least {check['images_per_class']:,} images of each class ({check['reason']})"
+    return f"images are like those of the deployment ({check['deployment']})"
+
+
+# -- 2 the data --------------------------------------------------------------------------------
+
+
+def _data(run: RunContent, measured: Sequence[Evidence]) -> Iterator[Section]:
+    yield Section(2, "2 Data", [] if measured else ["No images were judged in this run."])
+    for number, one in enumerate(measured, 1):
+        record = one.record
+        title = f"2.{number} Images of requirement{_s(one.gates)} {_listed(one.gates)}"
+        blocks: list[Block] = [
+            Facts(list(_images(record, one))),
+            Table(
+                "Images of each class, exact copies counted once",
+                ("Class", "Images", "Share"),
+                list(_classes(record)),
+            ),
+        ]
+        said = record["notes"] or ["No image was left out, and no check found anything."]
+        blocks += ["Exclusions, findings of the checks and remarks:", Points(said)]
+        yield Section(3, title, blocks)
+    for condition in conditions(run["requirements"]):
+        if condition["check"]["kind"] == "represents":
+            said = [" ".join(line.split()) for line in condition_text.details(condition)]
+            title = f"Comparison with the deployment: {condition['verdict']}"
+            yield Section(3, title, [condition["message"], Points(said)])
+
+
+def _images(record: GateRecord, one: Evidence) -> Iterator[tuple[str, str]]:
+    yield "Source", record["source"]
+    yield "Task", record.get("task", "classification")
+    if subject := record.get("subject"):
+        contents = subject["images"]
+        yield (
+            "Fingerprint of images, labels and groups",
+            f"{contents['fingerprint']} ({contents['number']:,} images, exact copies counted once)",
+        )
+    yield "Images judged", f"{record['total']:,}, of which {record['available']:,} to train on"
+    yield "Test images", f"{record['test_source']}; {explain.test_set(record)}"
+    yield "Separation of test images", _separation(record)
+    group = record["settings"].get("group")
+    yield "Groups, such as patients", "none were declared" if group is None else str(group)
+    if amounts := record.get("amounts"):
+        yield "Objects or pixels", ", ".join(f"{name} {n:,}" for name, n in amounts.items())
+    fewest = record["derived"]["class_images"]
+    yield (
+        "Balance of classes",
+        f"{fewest['least']:,} to {fewest['most']:,} images in "
+        f"{len(record['class_counts'])} classes",
+    )
+    checks = record["settings"].get("checks")
+    yield (
+        "Checks of the data",
+        "every image that was used could be read; exact copies, contradictory labels, test images "
+        "in the pool, missing files and missing labels were looked for; "
+        + (f"levels changed: {checks}" if checks else "levels as by default"),
+    )
+    advice = one.advice
+    if advice is None:
+        return
+    copies = advice.get("redundancy")
+    yield "Near-copies", advice_text.copies(copies) if copies else "not looked for"
+    labels = advice["labels"]
+    yield (
+        "Doubtful labels",
+        f"{labels['number']:,} of {labels['judged']:,} labels are contradicted by held-out "
+        "predictions; how many are wrong was not determined",
+    )
+
+
+def _separation(record: GateRecord) -> str:
+    held = record.get("held_out")
+    if held and not held["share"] and not held["images"]:
+        return "a data set of its own; images that are also in the pool were left out"
+    return (
+        f"drawn anew in each of {record['repeats']} repeats; no image is trained on and tested in "
+        "the same repeat; images of one group, and near-copies that were found, stay on one side"
+    )
+
+
+def _classes(record: GateRecord) -> Iterator[tuple[str, str, str]]:
+    total = sum(record["class_counts"].values()) or 1
+    for name, number in record["class_counts"].items():
+        yield name, f"{number:,}", f"{100 * number / total:.1f} %"
+
+
+# -- 3 the method --------------------------------------------------------------------------------
+
+
+def _method(measured: Sequence[Evidence]) -> Iterator[Section]:
+    text = (
+        "Models are trained on random subsamples of the images and scored on images held out. A "
+        "learning curve is fitted to all scores, and projects the score with all images of today, "
+        "with more, and with unlimited ones."
+    )
+    yield Section(2, "3 Method", [text])
+    for number, one in enumerate(measured, 1):
+        title = f"3.{number} Model of requirement{_s(one.gates)} {_listed(one.gates)}"
+        yield Section(3, title, [Facts(list(_model(one.record))), Points(_sources(one.record))])
+
+
+def _model(record: GateRecord) -> Iterator[tuple[str, str]]:
+    weights = record["weights"]
+    yield "Strategy", record["strategy"]
+    yield "Model", record["backbone"]
+    yield "Weights", f"{weights['source'] or 'none'}{_digest(record)}"
+    if record["image_size"]:
+        yield "Input", f"{record['image_size']} pixels, {record.get('precision') or 'float32'}"
+    if features := record.get("features"):
+        yield "Features", features
+    for line in models_text.lines(record):
+        yield "Models tried", line
+    yield "Sizes of the subsamples", ", ".join(f"{size:,}" for size in record["sizes"])
+    trained = f"{record['n_trials']:,} models"
+    if record["n_trials"] < record["n_trials_planned"]:
+        trained += f" of {record['n_trials_planned']:,} planned; the verdict was certain before"
+    yield "Repeats of each size", f"{record['repeats']}, {record['sampling']} sampling; {trained}"
+    yield "Law of the curve", f"{record['law']}; the posterior over all its curves is used"
+    yield (
+        "Intervals",
+        "90 % credible intervals; they hold the variance between repeats, the sampling error of "
+        "the test images and of the pool, and the deviation of real curves from the law",
+    )
+    yield (
+        "Verdict",
+        "sufficient if the projected score with all images meets the target"
+        + (
+            f" with a probability of {explain.confidence(record)}"
+            if record["confidence"]
+            else " (by the median of the projection)"
+        )
+        + "; unreachable if the whole interval of the ceiling lies below the target",
+    )
+
+
+def _digest(record: GateRecord) -> str:
+    found = record["weights"]["sha256"]
+    return f", sha256 beginning with {found}" if found else ""
+
+
+def _sources(record: GateRecord) -> list[str]:
+    found = [SOURCES["power"]] if record["law"] == "power" else []
+    if record["confidence"]:
+        found.append(SOURCES["stopping"])
+    if len(record.get("models", [])) > 1:
+        found.append(SOURCES["models"])
+    if record.get("advice"):
+        found.append(SOURCES["labels"])
+    if record.get("neighbour_bound"):
+        found.append(SOURCES["bound"])
+    return found
+
+
+# -- 4 the results --------------------------------------------------------------------------------
+
+
+def _results(
+    run: RunContent, gates: Sequence[GateRecord], measured: Sequence[Evidence]
+) -> Iterator[Section]:
+    blocks: list[Block] = []
+    if gates:
+        rows = [
+            (
+                str(number),
+                f"{explain.subject(gate)} {gate['target']:g}",
+                gate["verdict"],
+                explain.certainty(gate),
+                explain.interval(gate, "score_at_available"),
+                explain.needed_briefly(gate),
+                explain.interval(gate, "ceiling"),
+            )
+            for number, gate in enumerate(gates, 1)
+        ]
+        heads = (
+            "No.",
+            "Target",
+            "Verdict",
+            "Certainty",
+            "Score with all images",
+            "Images needed",
+            "Score with unlimited images",
+        )
+        blocks.append(Table("Verdicts", heads, rows))
+    if found := conditions(run["requirements"]):
+        findings = [(one["nodeid"], one["verdict"], one["message"]) for one in found]
+        blocks.append(Table("Conditions", ("Test", "Verdict", "Finding"), findings))
+    yield Section(2, "4 Results", blocks or ["Nothing was judged in this run."])
+    for number, gate in enumerate(gates, 1):
+        title = f"4.{number} {explain.subject(gate)}, target {gate['target']:g}"
+        yield Section(3, title, list(_result(gate)))
+    for one in measured:
+        if one.record["classes"]:
+            title = f"Classes, requirement{_s(one.gates)} {_listed(one.gates)}"
+            yield Section(3, title, [_recalls(one.record)])
+
+
+def _result(gate: GateRecord) -> Iterator[Block]:
+    facts = [("Finding", explain.headline(gate))]
+    facts += [(label.capitalize(), text) for label, text in explain.lines(gate)]
+    facts += [(label.capitalize(), text) for label, text in explain.second_opinion(gate)]
+    facts.append(("Training images", explain.images(gate)))
+    facts.append(
+        ("Probability that the images suffice", explain.sure(gate["probability_sufficient"]))
+    )
+    if found := gate["self_check"]:
+        facts.append(("Self-check", explain.check(found)))
+    if guess := gate.get("guessing"):
+        facts.append(
+            (
+                "Guessing",
+                f"always {guess['name']!r}: {guess['majority']:.3f}; by chance: "
+                f"{guess['chance']:.3f}",
+            )
+        )
+    yield Facts(facts)
+    measured = gate["measured"]
+    ends = zip(measured["mean"], measured["low"], measured["high"], strict=True)
+    rows = [
+        (f"{size:,}", f"{mean:.3f} ({low:.3f} to {high:.3f})")
+        for size, (mean, low, high) in zip(gate["sizes"], ends, strict=True)
+    ]
+    yield Table("Mean score by number of training images", ("Training images", "Score"), rows)
+
+
+def _recalls(record: GateRecord) -> Table:
+    rows = [
+        (
+            row["name"],
+            f"{row['images']:,}",
+            f"{row['recall']:.3f} ({row['recall_low']:.3f} to {row['recall_high']:.3f})",
+        )
+        for row in record["classes"]
+    ]
+    caption = f"Recall of each class with {record['sizes'][-1]:,} training images"
+    return Table(caption, ("Class", "Images", "Recall"), rows)
+
+
+# -- 5 the limits --------------------------------------------------------------------------------
+
+
+def _limits(
+    run: RunContent, gates: Sequence[GateRecord], measured: Sequence[Evidence]
+) -> Iterator[Section]:
+    found = [*_of_projection(gates), *_of_model(measured), *_of_data(run, gates, measured)]
+    blocks: list[Block] = [Points(found)]
+    left = [one for one in unscored(run["requirements"]) if not is_condition(one)]
+    if left:
+        rows = [(one["nodeid"], one["verdict"], one["message"]) for one in left]
+        blocks.append(Table("What was not judged", ("Test", "Outcome", "Reason"), rows))
+    yield Section(2, "5 Limits and assumptions", blocks)
+
+
+def _of_projection(gates: Sequence[GateRecord]) -> Iterator[str]:
+    for number, gate in enumerate(gates, 1):
+        if gate["extrapolated"] and (said := explain.extrapolation(gate)):
+            yield f"Requirement {number}: the required number of images is {said}."
+        if not gate["tellable"] and gate["verdict"] not in ("sufficient", "unreachable"):
+            yield f"Requirement {number}: the required number of images cannot be told."
+        check = gate["self_check"]
+        if check and not check["low"] <= check["measured"] <= check["high"]:
+            yield f"Requirement {number}: {explain.check(check)}."
+        if gate["verdict"] == "sufficient" and gate["confidence"] is None:
+            yield (
+                f"Requirement {number}: no certainty was required; the median decided, with a "
+                f"probability of {explain.sure(gate['probability_sufficient'])} that the images "
+                "suffice."
+            )
+        guess = gate.get("guessing")
+        if guess and gate["target"] <= guess["majority"]:
+            yield f"Requirement {number}: {explain.proves_nothing(gate)}."
+    yield "Numbers beyond the measured sizes assume that the learning curve follows its law there."
+
+
+def _of_model(measured: Sequence[Evidence]) -> Iterator[str]:
+    for one in measured:
+        name = f"Requirement{_s(one.gates)} {_listed(one.gates)}"
+        if one.record["strategy"] == "own_training":
+            yield f"{name}: the training that was judged is the user's own."
+        else:
+            yield (
+                f"{name}: judged with {one.record['strategy']} of {one.record['backbone']}; "
+                "another model may need fewer or more images."
+            )
+    if any(one.record.get("neighbour_bound") for one in measured):
+        yield (
+            "What nearest neighbours allow is an estimate for the embeddings that were tried; it "
+            "is too low where these lose information, or where the images are few."
+        )
+
+
+def _of_data(
+    run: RunContent, gates: Sequence[GateRecord], measured: Sequence[Evidence]
+) -> Iterator[str]:
+    kinds = {one["check"]["kind"] for one in conditions(run["requirements"])}
+    if "represents" not in kinds:
+        yield (
+            "The images were not compared with images of the deployment; all numbers hold for "
+            "images like those that were judged."
+        )
+    yield (
+        "Collected images are assumed to be like those that were judged: same sources, same "
+        "proportions of classes, and independent of each other as far as no group is declared."
+    )
+    yield "Labels are assumed to be right, beyond what is said of doubtful ones above."
+    if measured and all(one.record["settings"].get("group") is None for one in measured):
+        yield (
+            "No groups were declared: images of one patient, device or site may stand on both "
+            "sides of a split, unless they are near-copies."
+        )
+    yield (
+        "Near-copies are found by their pixels; that none was found does not prove that there is "
+        "none."
+    )
+    names = sorted({gate["metric"] for gate in gates})
+    if names:
+        yield (
+            f"What was judged: {_listed(names)}. Of classes the recall is given, where they were "
+            "scored; subgroups that are no classes, such as sex, age, device or site, were not "
+            "examined, as the records hold no such attributes."
+        )
+    yield "Origin, consent, collection and annotation of the images are not part of the records."
+
+
+# -- 6 repeating it -------------------------------------------------------------------------------
+
+
+def _repeating(run: RunContent, measured: Sequence[Evidence]) -> Iterator[Section]:
+    command = run.get("command") or []
+    changed = run.get("dirty")
+    facts = [
+        ("Run", run["created"]),
+        (
+            "Commit",
+            (run["commit"] or "none is known")
+            + ("; tracked files differed from it" if changed else ""),
+        ),
+        ("Command", shlex.join(command) if command else "not recorded"),
+        ("Versions", ", ".join(f"{name} {found}" for name, found in run["versions"].items())),
+        ("Platform", run["platform"]),
+    ]
+    if digest := run.get("digest"):
+        facts.append(("SHA-256 of the records", digest))
+    yield Section(
+        2,
+        "6 Reproducibility",
+        [
+            Facts(facts),
+            "The same images, seed, settings and versions give the same numbers. This document is "
+            "drawn from the JSON file of the run alone, and the same file gives the same document: "
+            "python -m pytest_datasize report RESULT.json --justification PATH",
+        ],
+    )
+    for number, one in enumerate(measured, 1):
+        record = one.record
+        facts = [("Seed", str(record["seed"])), ("Device", record["device"])]
+        if subject := record.get("subject"):
+            facts.append(("Fingerprint of the images", subject["images"]["fingerprint"]))
+        facts.append(("Weights", f"{record['weights']['source'] or 'none'}{_digest(record)}"))
+        facts += [
+            (f"Setting {name}", str(record["settings"][name])) for name in changed_settings(record)
+        ]
+        yield Section(
+            3, f"6.{number} Requirement{_s(one.gates)} {_listed(one.gates)}", [Facts(facts)]
+        )
+
+
+def _s(several: Sequence[object]) -> str:
+    return "s" if len(several) > 1 else ""
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,226 @@
+"""The justification of the sample size: every fact of the records, escaped, and always the same."""
+
+import copy
+import html
+import re
+from html.parser import HTMLParser
+
+import pytest
+from support import ODD_NAMES
+
+from pytest_datasize.__main__ import main
+from pytest_datasize.reports.formats import justification
+from pytest_datasize.reports.formats.document import as_html, as_markdown
+from pytest_datasize.reports.records import result_file
+from pytest_datasize.reports.records.record import condition_record
+from pytest_datasize.reports.records.text import one_line
+
+CHAPTERS = (
+    "1 Question",
+    "2 Data",
+    "3 Method",
+    "4 Results",
+    "5 Limits and assumptions",
+    "6 Reproducibility",
+)
+VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: its tags closed in order, its cells and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text, self.links = [], [], "", []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def drawn(run):
+    """The justification as a reader sees it: text of the page, and text of the Markdown."""
+    document = justification.document(run)
+    return Page(as_html(document)).text, html.unescape(as_markdown(document))
+
+
+@pytest.fixture(scope="module")
+def texts(odd_run):
+    return drawn(odd_run)
+
+
+def test_the_chapters_have_the_order_of_the_templates(texts):
+    page, markdown = texts
+    for text, mark in ((page, ""), (markdown, "## ")):
+        places = [text.index(f"{mark}{chapter}") for chapter in CHAPTERS]
+        assert places == sorted(places)
+
+
+def test_every_fact_of_the_records_stands_in_both_forms(odd_run, texts):
+    gates = [record for record in odd_run["requirements"] if record["metric"]]
+    facts = [odd_run["created"], odd_run["digest"], odd_run["platform"], "no?images <b>"]
+    facts += [f"{name} {version}" for name, version in odd_run["versions"].items()]
+    for gate in gates:
+        facts += [
+            gate["verdict"],
+            f"{gate['target']:g}",
+            f"{gate['file']}:{gate['line']}",
+            one_line(gate["nodeid"]),
+            f"{gate['score_at_available']:.3f} ({gate['score_at_available_low']:.3f} to "
+            f"{gate['score_at_available_high']:.3f})",
+            f"{gate['ceiling']:.3f} ({gate['ceiling_low']:.3f} to {gate['ceiling_high']:.3f})",
+            gate["backbone"],
+            gate["weights"]["source"],
+            gate["source"],
+            gate["test_source"],
+            gate["device"],
+            ", ".join(f"{size:,}" for size in gate["sizes"]),
+            f"{gate['total']:,}, of which {gate['available']:,} to train on",
+            *map(one_line, gate["class_counts"]),
+            *(f"{row['recall']:.3f} ({row['recall_low']:.3f}" for row in gate["classes"]),
+            *map(one_line, gate["notes"]),
+        ]
+    page, markdown = texts
+    for fact in facts:
+        assert fact in page
+        assert fact in markdown.replace("@\u2060", "@")
+
+
+def test_a_run_with_subject_says_its_fingerprint_and_how_to_repeat_it(odd_run):
+    run = copy.deepcopy(odd_run)
+    run["command"] = ["pytest", "-k", "one or two"]
+    run["commit"], run["dirty"] = "abc123", True
+    for record in run["requirements"]:
+        if record["metric"]:
+            contents = {"number": 240, "fingerprint": "f1" * 32}
+            record["subject"] = {"images": contents, "asked": {}, "options": {}}
+            record["settings"] = {"seed": 7, "group": r"p(\d+)", "checks": "sizes=ignore"}
+            record["weights"] = {"source": "timm", "sha256": "0123abcd"}
+    for text in drawn(run):
+        for fact in (
+            "f1" * 32,
+            "pytest -k 'one or two'",
+            "abc123; tracked files differed from it",
+            r"p(\d+)",
+            "levels changed: sizes=ignore",
+            "timm, sha256 beginning with 0123abcd",
+            "Setting seed",
+        ):
+            assert fact in text
+        assert "No groups were declared" not in text
+
+
+def test_names_from_the_data_are_text(odd_run):
+    document = justification.document(odd_run)
+    page, markdown = Page(as_html(document)), as_markdown(document)
+    assert "script" not in page.tags
+    assert all(link.startswith("data:") for link in page.links)
+    assert "\x1b" not in as_html(document) + markdown
+    for name in ODD_NAMES:
+        assert one_line(name) in page.text
+    assert "<script" not in markdown
+    assert "`tick`" not in markdown
+    assert not re.search(r"@(?!&#8288;)\w", markdown)
+    tables = re.findall(r"(?:^\|.*\|\n)+", markdown, flags=re.MULTILINE)
+    assert len(tables) == as_html(document).count("<table")
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_paths_and_settings_of_any_kind_are_text(odd_run):
+    bad = "</dd><script>x</script>|\n# `@all` \x1b]8;;"
+    run = copy.deepcopy(odd_run)
+    for record in run["requirements"]:
+        record["nodeid"] = record["file"] = bad
+        if record["metric"]:
+            record["line"] = 1
+            record["source"] = record["backbone"] = record["test_source"] = bad
+            record["notes"], record["settings"] = [bad], {"group": bad, bad: bad, "checks": bad}
+    run["command"], run["commit"], run["platform"] = [bad], bad, bad
+    document = justification.document(run)
+    page = Page(as_html(document))
+    assert "script" not in page.tags
+    assert "<script" not in as_markdown(document)
+    assert "\n# " not in as_markdown(document)
+    assert "\x1b" not in as_html(document) + as_markdown(document)
+
+
+def test_it_claims_nothing(texts):
+    for text in texts:
+        assert "does not claim conformity with any law, standard or guidance" in text
+        assert not re.search(r"\b(compliant|complies|conforms|certified|approved)\b", text)
+
+
+def test_limits_are_those_of_the_run(odd_run):
+    run = copy.deepcopy(odd_run)
+    page, _ = drawn(run)
+    assert "The images were not compared with images of the deployment" in page
+    assert "No groups were declared" in page
+    assert "What was not judged" in page
+    assert "subgroups that are no classes" in page
+    gate = next(one for one in run["requirements"] if one["metric"])
+    gate["extrapolated"], gate["derived"]["times_measured"] = True, 7.0
+    gate["self_check"] = {**gate["self_check"], "low": 0.98, "high": 0.99, "measured": 0.5}
+    page, _ = drawn(run)
+    assert "the required number of images is an extrapolation to 7 times what was measured" in page
+    assert "OUTSIDE" in page.split("5 Limits")[1]
+
+
+def test_conditions_are_questions_data_and_results(odd_run):
+    check = {
+        "kind": "images_per_class",
+        "images_per_class": 50,
+        "reason": "marker",
+        "class_counts": {"a": 40},
+        "short": {"a": 10},
+        "source": "arrays",
+    }
+    record = condition_record(met=False, message="class a has 40 images", check=check)
+    run = {**odd_run, "requirements": [{**record, "nodeid": "test_c", "failed": True}]}
+    for text in drawn(run):
+        assert "at least 50 images of each class (marker)" in text
+        assert "class a has 40 images" in text
+        assert "No requirement was judged in this run" in text
+    for text in drawn({**odd_run, "requirements": []}):
+        assert "Nothing was judged in this run" in text
+
+
+def test_the_same_file_gives_the_same_bytes(odd_run, tmp_path, capsys):
+    result_file.write(tmp_path / "run.json", odd_run)
+    for suffix in (".md", ".html", ".HTML"):
+        written = []
+        for number in range(2):
+            path = tmp_path / f"{number}{suffix}"
+            assert main(["report", str(tmp_path / "run.json"), "--justification", str(path)]) == 0
+            written.append(path.read_bytes())
+        assert written[0] == written[1]
+        assert written[0].startswith(b"# Just" if suffix == ".md" else b"<!DOCTYPE html>")
+    assert f"written: {path}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.pdf", ".md", "a.md.json"])
+def test_the_report_command_refuses_another_suffix(odd_run, tmp_path, capsys, name):
+    result_file.write(tmp_path / "run.json", odd_run)
+    path = tmp_path / name
+    assert main(["report", str(tmp_path / "run.json"), "--justification", str(path)]) == 2
+    assert "the name must end with .md or .html" in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_the_report_command_names_a_path_that_cannot_be_written(odd_run, tmp_path, capsys):
+    result_file.write(tmp_path / "run.json", odd_run)
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "a.md"
+    assert main(["report", str(tmp_path / "run.json"), "--justification", str(path)]) == 2
+    assert f"{path}: cannot be written" in capsys.readouterr().err
