@@ -1,11 +1,12 @@
 """Select the device and the number of threads for computing."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 
 import torch
+from torch import Tensor
 
 from pytest_datasize.embedding.threads import worker_number
 from pytest_datasize.errors import BackboneError
@@ -99,6 +100,25 @@ def free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def fetched(rows: Tensor) -> Callable[[], Tensor]:
+    """Start to copy rows to the CPU as float32; return a function that waits for them.
+
+    It waits for these rows only, not for what the device was asked to do after them.
+    """
+    if rows.device.type != "cuda":
+        return lambda: rows.float().cpu()
+    found = torch.empty(rows.shape, dtype=torch.float32, pin_memory=True)
+    found.copy_(rows.float(), non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+
+    def wait() -> Tensor:
+        copied.synchronize()
+        return found
+
+    return wait
 
 
 def _own_gpu() -> torch.device:

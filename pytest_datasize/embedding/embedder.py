@@ -240,13 +240,13 @@ class Embedder:
     @torch.inference_mode()
     def _batch(self, inference: Inference, pixels: Sequence[Tensor], size: int) -> Tensor:
         # decoders give the channels of a pixel side by side, which is what the model takes
-        full = torch.stack([one.movedim(0, -1) for one in pixels])
-        if missing := size - len(pixels):
-            full = torch.cat([full, full[-1:].expand(missing, -1, -1, -1)])
-        if self.device.type == "cuda":
-            full = full.pin_memory()
+        images = [one.movedim(0, -1) for one in pixels]
+        images += [images[-1]] * (size - len(images))
+        pinned = self.device.type == "cuda"
+        full = torch.empty(size, *images[0].shape, dtype=torch.uint8, pin_memory=pinned)
+        torch.stack(images, out=full)
         # only from pinned memory: elsewhere the source may be gone before it was copied
-        full = full.to(self.device, non_blocking=full.is_pinned()).movedim(-1, 1)
+        full = full.to(self.device, non_blocking=pinned).movedim(-1, 1)
         full = self.backbone.normalise(full)
         full = full.to(inference.dtype, memory_format=torch.channels_last)
         with _named_failures(self.backbone, full):

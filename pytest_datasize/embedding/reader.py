@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pytest_datasize.images.content_hash import known_contents
 from pytest_datasize.images.decode import content_of, decode
+from pytest_datasize.images.decoding import Decoders, Picture, Place
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.perceptual_hash import remember, squares_of
 from pytest_datasize.images.undecodable import UndecodableError, describe
@@ -77,8 +78,12 @@ class Reader:
         crop: Callable[[Image.Image], Tensor],
         store: Store,
     ) -> None:
-        self._places = [(images, row) for images in image_sets for row in range(len(images))]
+        self._sets = tuple(image_sets)
+        self._places = [
+            (part, index) for part, images in enumerate(image_sets) for index in range(len(images))
+        ]
         self._crop, self._store = crop, store
+        self._decoders: Decoders | None = None
         self.contents = [c for images in image_sets for c in known_contents(images, store)]
         self.unreadable: list[str] = []
         self._learnt: dict[str, str] = {}
@@ -87,9 +92,24 @@ class Reader:
     def __len__(self) -> int:
         return len(self._places)
 
+    def hire(self, number: int) -> None:
+        """Let processes decode for the threads that read, once they have started."""
+        if self._decoders is None:
+            self._decoders = Decoders(self._sets, number)
+
+    def close(self) -> None:
+        """End the processes; no thread may be reading."""
+        if self._decoders is not None:
+            self._decoders.close()
+
     def read(self, rows: Sequence[int]) -> list[Decoded]:
         """Decode some images; threads may do so at the same time."""
-        return [self._read(row) for row in rows]
+        places = [Place(*self._places[row], self.contents[row] is None) for row in rows]
+        found = self._decoders.decode(places) if self._decoders else None
+        return [
+            self._read(row, picture)
+            for row, picture in zip(rows, found or [None] * len(rows), strict=True)
+        ]
 
     def learn(self, one: Decoded) -> bool:
         """Record an image's content hash or its problem; return whether it can be used."""
@@ -98,8 +118,8 @@ class Reader:
             return False
         if self.contents[one.row] is None:
             self.contents[one.row] = one.content
-            images, index = self._places[one.row]
-            if stamp := images.stamps[index]:
+            part, index = self._places[one.row]
+            if stamp := self._sets[part].stamps[index]:
                 self._learnt[stamp] = one.content
             if one.squares:
                 self._squares[one.content] = one.squares
@@ -114,9 +134,15 @@ class Reader:
             remember(self._store, self._squares)
             self._squares = {}
 
-    def _read(self, row: int) -> Decoded:
-        (images, index), known = self._places[row], self.contents[row]
-        one = decoded(images, index, self._crop, hashed=known is None)
+    def _read(self, row: int, picture: Picture | None) -> Decoded:
+        """Crop an image that a process has decoded; decode any other here."""
+        (part, index), known = self._places[row], self.contents[row]
+        images = self._sets[part]
+        if picture is None:
+            one = decoded(images, index, self._crop, hashed=known is None)
+        else:
+            pixels = self._crop(Image.fromarray(picture.pixels))
+            one = Decoded(row, picture.content, pixels, squares=picture.squares)
         if not one.problem and known not in (None, one.content):
             # differs from the hash of its stamp or of the plan
             changed = UndecodableError("changed while the gate ran; run again when it is whole")

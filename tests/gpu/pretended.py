@@ -123,11 +123,11 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if Limits.images and convolves and there[0].shape[0] > Limits.images:
         Limits.refused += 1
         raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+    kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     device, goes_there = kwargs.get("device"), bool(there)
     if device is not None:
         goes_there = torch.device(device).type == "cuda"
         kwargs = {**kwargs, "device": torch.device("cpu")}
-        kwargs.pop("pin_memory", None)
         if base == "aten::_to_copy":
             kwargs.pop("non_blocking", None)
     if goes_there and kwargs.get("dtype") == torch.float64 and not Limits.float64:
