@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from readers import Deadly, Stubborn
 from support import shapes, stages, write_folder
 
 from pytest_datasize.embedding import embed as embed_module
@@ -25,33 +25,6 @@ from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.store import Store
 
 CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Stubborn:
-    """A reader that fails for one image, in every process."""
-
-    number: int
-    problem: type[Exception]
-
-    def __call__(self, row: int) -> np.ndarray:
-        if row == self.number:
-            raise self.problem(f"nothing is left of image {row}")
-        return np.full((24, 24), row, dtype=np.uint8)
-
-
-@dataclass(frozen=True)
-class Deadly:
-    """A reader that ends the process that reads one image, except its own."""
-
-    number: int
-    home: int
-
-    def __call__(self, row: int) -> np.ndarray:
-        if row == self.number and os.getpid() != self.home:
-            os._exit(3)
-        print("what a user prints")
-        return np.full((24, 24), row, dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
