@@ -47,6 +47,8 @@ CALLS = [
     ["no_memory_for_heads"],
     ["full_for_a_moment"],
     ["overflow"],
+    ["chosen"],
+    ["decoded_in_processes"],
 ]
 """Name and arguments of all that `scenarios.py` runs."""
 
@@ -140,3 +142,19 @@ def test_precision_is_chosen_again_after_full_memory_and_overflow(ran):
     moment, beyond = ran(["full_for_a_moment"], ["overflow"])
     assert moment == {"first": "float16", "second": "float16"}
     assert beyond["precision"] == "bfloat16"
+
+
+def test_auto_leaves_little_work_to_the_cpu_and_says_so(ran):
+    [found] = ran(["chosen"])
+    assert found["few"]["device"] == "cpu"
+    assert [note for note in found["few"]["notes"] if "too little work to wake the GPU" in note]
+    assert found["few"]["scores"]["scores"] == found["cpu"]["scores"]
+    assert found["many"]["device"] == "cuda (Pretended)"
+    assert not [note for note in found["many"]["notes"] if "GPU" in note]
+
+
+def test_processes_decode_for_the_device(ran):
+    [found] = ran(["decoded_in_processes"])
+    assert found["cuda"] == found["cpu"]
+    assert len(found["done"]) == 8  # of 60 images
+    assert all(found["done"])

@@ -28,7 +28,7 @@ def _fit(
     on_progress: Callable[[int], None],
     on_head: OnHead | None,
 ) -> list[FittedHead]:
-    labels = torch.from_numpy(truth).to(work.device)
+    labels = torch.from_numpy(truth).to(features.device)
     return fit_heads(
         features, labels, tasks, work.n_classes, on_progress=on_progress, on_head=on_head
     )

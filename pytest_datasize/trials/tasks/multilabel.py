@@ -30,7 +30,7 @@ def _fit(
 ) -> list[FittedHead]:
     return fit_heads(
         features,
-        torch.from_numpy(truth).to(work.device),
+        torch.from_numpy(truth).to(features.device),
         tasks,
         truth.shape[1],
         on_progress=on_progress,
