@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from pytest_datasize.images.decode import content_of, decode
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.perceptual_hash import squares_of
+from pytest_datasize.images.plain_crop import PlainCrop
 from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.requirement.process_settings import own_settings
 
@@ -52,7 +53,7 @@ class Place(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A decoded image: RGB pixels, uint8 (H, W, 3), their hash, and its grey squares or none."""
+    """A decoded image: RGB pixels, uint8 (H, W, 3), cropped or not; hash; grey squares or none."""
 
     pixels: NDArray[np.uint8]
     content: str
@@ -69,12 +70,16 @@ class Decoders:
         started.
     number
         How many processes.
+    crop
+        Crops the images after they were hashed; None leaves them whole.
     """
 
-    def __init__(self, image_sets: Sequence[ImageSet], number: int) -> None:
+    def __init__(
+        self, image_sets: Sequence[ImageSet], number: int, crop: PlainCrop | None = None
+    ) -> None:
         self._idle: SimpleQueue[_Process] = SimpleQueue()
         self._processes: list[_Process] = []
-        packed = _packed([_Part.of(images) for images in image_sets])
+        packed = _packed([_Part.of(images, crop) for images in image_sets])
         try:
             for _ in range(number if packed else 0):
                 self._processes.append(_Process())
@@ -207,10 +212,11 @@ class _Part:
     read: Any
     max_pixels: int
     depth: int
+    crop: PlainCrop | None
 
     @classmethod
-    def of(cls, images: ImageSet) -> "_Part":
-        return cls(images.read, images.max_pixels, images.depth)
+    def of(cls, images: ImageSet, crop: PlainCrop | None = None) -> "_Part":
+        return cls(images.read, images.max_pixels, images.depth, crop)
 
     def picture(self, place: Place) -> Picture | None:
         try:
@@ -218,7 +224,8 @@ class _Part:
         except UndecodableError:
             return None
         squares = squares_of(picture) if place.hashed else b""
-        return Picture(np.asarray(picture), content_of(picture), squares)
+        content = content_of(picture)
+        return Picture(np.asarray(self.crop(picture) if self.crop else picture), content, squares)
 
 
 def serve() -> None:

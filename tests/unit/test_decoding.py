@@ -7,15 +7,20 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from readers import Deadly, Stubborn
 from support import shapes, stages, write_folder
+from timm.data import create_transform
 
 from pytest_datasize.embedding import embed as embed_module
+from pytest_datasize.embedding import reader
 from pytest_datasize.embedding.backbone import load
 from pytest_datasize.embedding.embed import embed
 from pytest_datasize.embedding.embedder import Embedder
+from pytest_datasize.embedding.reader import plain_crop
 from pytest_datasize.embedding.threads import THREADS, feeding_threads
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images import decoding
@@ -43,8 +48,9 @@ def processes(monkeypatch):
     made = []
 
     class Ready(Decoders):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, images, number, crop):
+            super().__init__(images, number, crop)
+            self.crops = [crop is not None]
             self._starting.join()
             self.sizes = [self._idle.qsize()]
             made.append(self)
@@ -53,7 +59,7 @@ def processes(monkeypatch):
             self.sizes.append(self._idle.qsize())
             super().close()
 
-    monkeypatch.setattr("pytest_datasize.embedding.reader.Decoders", Ready)
+    monkeypatch.setattr(reader, "Decoders", Ready)
     monkeypatch.setattr(decoding, "WORTH", 1)
     monkeypatch.setattr(embed_module, "n_threads", lambda: 2)
     yield made
@@ -67,13 +73,31 @@ def embedded(images, backbone):
     return embed([images], Embedder(backbone, CPU), Store(), forward_in_workers=False)
 
 
-def test_processes_give_the_bits_of_threads(images, backbone, processes):
+@pytest.mark.parametrize("there", [True, False])
+def test_processes_give_the_bits_of_threads(images, backbone, processes, monkeypatch, there):
+    """They crop, too, where they can without torchvision."""
+    if not there:
+        monkeypatch.setattr(reader, "plain_crop", lambda crop: None)
     found = embedded(images, backbone)
     assert processes[0].sizes == [2, 2]
+    assert processes[0].crops == [there]
     plain = embed([images], Embedder(backbone, CPU), Store())
     assert len(processes) == 1  # where threads embed, they decode
     assert torch.equal(found.features, plain.features)
     assert found.contents == plain.contents
+
+
+@pytest.mark.parametrize("how", ["bicubic", "bilinear", "squash"])
+def test_a_plain_crop_has_the_bits_of_torchvision(how):
+    mode, kind = ("squash", "bicubic") if how == "squash" else ("center", how)
+    given = {"interpolation": kind, "crop_mode": mode, "crop_pct": 0.95}
+    crop = create_transform((3, 40, 40), is_training=False, normalize=False, **given)
+    found = plain_crop(crop)
+    assert (found is None) is (how == "squash")  # which fits both sides
+    for width, height in ((9, 200), (42, 42), (133, 57), (50, 43)) if found else ():
+        noise = np.random.default_rng(width).integers(256, size=(height, width, 3), dtype=np.uint8)
+        picture = Image.fromarray(noise)
+        assert np.array_equal(crop(picture).permute(1, 2, 0), found(picture))
 
 
 def test_pixels_hashes_and_squares_of_a_process_are_those_of_this_one(images):
