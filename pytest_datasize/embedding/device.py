@@ -103,9 +103,13 @@ def waking(device: torch.device) -> Iterator[None]:
 
 
 def _wake(device: torch.device) -> None:
+    with suppress(RuntimeError):  # what fails here fails again where it is needed
+        use(device)
+
+
+def use(device: torch.device) -> None:
     """Use convolutions, products and eigenvalues once, as embedding and heads will."""
-    # what fails here fails again where it is needed
-    with suppress(RuntimeError), current(device), torch.inference_mode():
+    with current(device), torch.inference_mode():
         images = torch.ones(1, 3, 8, 8, device=device)
         torch.nn.functional.conv2d(images, torch.ones(3, 3, 3, 3, device=device))
         square = torch.eye(8, device=device)

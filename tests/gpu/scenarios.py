@@ -28,8 +28,10 @@ from pytest_datasize.images import decoding
 from pytest_datasize.images.decoding import Decoders
 from pytest_datasize.store import Store
 from pytest_datasize.trials.heads import heads
+from pytest_datasize.trials.networks.activations import Activations
 from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH
 from pytest_datasize.trials.strategies import fine_tuning, from_scratch
+from pytest_datasize.trials.tasks import head_data
 
 fine_tuning.FINE_TUNING = replace(FINE_TUNING, rate=3e-3, epochs=2, cycles=1, least_steps=4)
 from_scratch.FROM_SCRATCH = replace(FROM_SCRATCH, epochs=2)
@@ -125,15 +127,43 @@ def both(options: dict[str, Any]) -> dict[str, Any]:
 
 def chosen() -> dict[str, Any]:
     """What ``device="auto"`` takes, for few images and if the same were much work."""
+    real, where = heads.fit_batch, set()
+
+    def fit(pool: Any, labels: torch.Tensor, *rest: Any) -> Any:
+        where.add(labels.device.type)
+        return real(pool, labels, *rest)
 
     def run() -> dict[str, Any]:
+        where.clear()
         found = study("auto").run()
-        return {"device": found.device, "notes": list(found.notes), "scores": summary(found)}
+        return {"device": found.device, "heads": [*where], **summary(found)}
 
+    heads.fit_batch = fit
+    try:
+        with gpu():
+            cpu, few = summary(study("cpu").run()), run()
+            gpu_work.WORTH = 1.0
+            much = run()
+            head_data.SMALL_HEADS = 1
+            return {"cpu": cpu, "few": few, "much": much, "with large heads": run()}
+    finally:
+        heads.fit_batch, head_data.SMALL_HEADS = real, 10**8
+
+
+def resident() -> dict[str, Any]:
+    """Activations that fit into a quarter of the free memory stay on the device."""
+    made, rows = Activations(6, (2, 3, 3)), np.array([4, 0, 4])
+    made.values[:] = np.arange(made.values.size).reshape(made.values.shape)
     with gpu():
-        few = run()
-        gpu_work.WORTH = 1.0
-        return {"few": few, "many": run(), "cpu": summary(study("cpu").run())}
+        device.use(torch.device("cuda"))  # which is what wakes it
+        found = {}
+        for name, free in (("little", 4 * made.nbytes - 1), ("enough", 4 * made.nbytes)):
+            torch.cuda.mem_get_info = lambda device, free=free: (free, free)
+            made.hold(torch.device("cuda"))
+            batch = made.batch(rows, torch.device("cuda"))
+            assert batch.device.type == "cuda"
+            found[name] = {"held": made._there is not None, "batch": batch.tolist()}
+    return {**found, "cpu": made.values[rows].tolist()}
 
 
 def decoded_in_processes() -> dict[str, Any]:

@@ -49,6 +49,7 @@ CALLS = [
     ["overflow"],
     ["chosen"],
     ["decoded_in_processes"],
+    ["resident"],
 ]
 """Name and arguments of all that `scenarios.py` runs."""
 
@@ -146,11 +147,16 @@ def test_precision_is_chosen_again_after_full_memory_and_overflow(ran):
 
 def test_auto_leaves_little_work_to_the_cpu_and_says_so(ran):
     [found] = ran(["chosen"])
-    assert found["few"]["device"] == "cpu"
-    assert [note for note in found["few"]["notes"] if "too little work to wake the GPU" in note]
-    assert found["few"]["scores"]["scores"] == found["cpu"]["scores"]
-    assert found["many"]["device"] == "cuda (Pretended)"
-    assert not [note for note in found["many"]["notes"] if "GPU" in note]
+    few, much, large = found["few"], found["much"], found["with large heads"]
+    assert [few["device"], much["device"], large["device"]] == [
+        "cpu",
+        "cuda (Pretended)",
+        "cuda (Pretended)",
+    ]
+    assert [few["heads"], much["heads"], large["heads"]] == [["cpu"], ["cpu"], ["cuda"]]
+    assert few["scores"] == found["cpu"]["scores"]
+    assert [note for note in few["notes"] if "too little work to wake the GPU" in note]
+    assert not [note for note in much["notes"] if "GPU" in note]
 
 
 def test_processes_decode_for_the_device(ran):
@@ -158,3 +164,9 @@ def test_processes_decode_for_the_device(ran):
     assert found["cuda"] == found["cpu"]
     assert len(found["done"]) == 8  # of 60 images
     assert all(found["done"])
+
+
+def test_activations_stay_on_the_device_if_they_fit(ran):
+    [found] = ran(["resident"])
+    assert [found["little"]["held"], found["enough"]["held"]] == [False, True]
+    assert found["little"]["batch"] == found["enough"]["batch"] == found["cpu"]
