@@ -18,6 +18,7 @@ xargs -P "$(nproc)" -I{} bash -c "quick {}" <<EOF
 calibration.py $folder --quick
 fine_tuning.py --quick
 gpu.py --quick --device cpu
+decoding.py --quick
 strategies.py speed --images 60 --side 64 --repeats 2
 truth.py --quick
 features.py --quick

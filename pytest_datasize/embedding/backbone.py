@@ -5,6 +5,7 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,8 @@ class Backbone:
         *_, channels, _, side = pixels.shape
         # (..., S, 3 S): long rows run fast, and are how decoders lay pixels out
         rows = pixels.movedim(-3, -1).flatten(-2).to(torch.float32, copy=True)
-        mean, std = (
-            torch.tensor(values, device=pixels.device).expand(channels).repeat(side)
-            for values in (self.mean, self.std)
-        )
-        rows.mul_(1 / (255 * std)).sub_(mean / std)
+        factor, offset = _scaling(self.mean, self.std, channels, side, pixels.device)
+        rows.mul_(factor).sub_(offset)
         return rows.view(*rows.shape[:-1], side, channels).movedim(-1, -3)
 
     def preprocess(self, picture: Image.Image) -> Tensor:
@@ -170,6 +168,22 @@ def load(
         given=backbone,
         named=named_by_content,
     )
+
+
+@lru_cache(maxsize=8)
+def _scaling(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: int, side: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return what a row of pixels is multiplied by, and what is subtracted then.
+
+    Copied to a device once: each copy from the CPU waits until the device has done all else.
+    """
+    with torch.inference_mode(False):  # they are used outside of it, too
+        means, stds = (
+            torch.tensor(values, dtype=torch.float32, device=device).expand(channels).repeat(side)
+            for values in (mean, std)
+        )
+        return 1 / (255 * stds), means / stds
 
 
 class Features(nn.Module):

@@ -1,18 +1,27 @@
 """Select the device and the number of threads for computing."""
 
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 
 import torch
+from torch import Tensor
 
 from pytest_datasize.embedding.threads import worker_number
 from pytest_datasize.errors import BackboneError
 
 
-def resolve(asked: str) -> torch.device:
+def resolve(asked: str, worth: Callable[[], bool] = lambda: True) -> torch.device:
     """Convert ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` to an available device.
+
+    Parameters
+    ----------
+    asked
+        The option.
+    worth
+        Called for ``auto`` where there is a CUDA GPU: whether there is enough work for it.
 
     Raises
     ------
@@ -20,7 +29,7 @@ def resolve(asked: str) -> torch.device:
         The requested device is not available.
     """
     if asked == "auto":
-        if gpu()[0]:
+        if visible()[0] and worth() and gpu()[0]:
             return _own_gpu()
         if torch.backends.mps.is_available():
             return torch.device("mps")
@@ -43,23 +52,68 @@ def resolve(asked: str) -> torch.device:
 
 
 @cache
-def gpu() -> tuple[bool, str]:
-    """Return whether a CUDA GPU can be used, and why a present one cannot be.
+def visible() -> tuple[bool, str]:
+    """Return whether torch finds a CUDA GPU, without using it; and why not, if torch says so.
 
-    The first call tries the GPU of this process. Only then does it show that the driver is too
-    old, that another process holds the GPU alone, or that this build of torch has no kernels for
-    it. Torch's own warning is part of the reason and is not issued: as an error, it would end gates
-    that need no GPU.
+    Torch's own warning is the reason and is not issued: as an error, it would end gates that need
+    no GPU.
     """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        if not torch.cuda.is_available():
-            return False, " ".join(str(said[-1].message).split())[:200] if said else ""
+        found = torch.cuda.is_available()
+    why = " ".join(str(said[-1].message).split())[:200] if said and not found else ""
+    return found, why
+
+
+@cache
+def gpu() -> tuple[bool, str]:
+    """Return whether a CUDA GPU can be used, and why a present one cannot be.
+
+    The first call tries the GPU of this process. Only then does it show that another process
+    holds the GPU alone, or that this build of torch has no kernels for it.
+    """
+    if not visible()[0]:
+        return visible()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             torch.ones(2, device=_own_gpu()).add(1).cpu()
         except Exception as problem:  # CUDA's errors have many types
             return False, " ".join(str(problem).split())[:200]
     return True, ""
+
+
+def forget() -> None:
+    """Look for a GPU again."""
+    visible.cache_clear()
+    gpu.cache_clear()
+
+
+@contextmanager
+def waking(device: torch.device) -> Iterator[None]:
+    """Let a GPU load its libraries meanwhile, in a thread: that takes a second or more."""
+    thread = threading.Thread(target=_wake, args=(device,), daemon=True)
+    if device.type == "cuda":
+        thread.start()
+    try:
+        yield
+    finally:
+        if thread.ident is not None:
+            thread.join()
+
+
+def _wake(device: torch.device) -> None:
+    with suppress(RuntimeError):  # what fails here fails again where it is needed
+        use(device)
+
+
+def use(device: torch.device) -> None:
+    """Use convolutions, products and eigenvalues once, as embedding and heads will."""
+    with current(device), torch.inference_mode():
+        images = torch.ones(1, 3, 8, 8, device=device)
+        torch.nn.functional.conv2d(images, torch.ones(3, 3, 3, 3, device=device))
+        square = torch.eye(8, device=device)
+        torch.linalg.eigh(square @ square)
 
 
 def out_of_memory(problem: BaseException) -> bool:
@@ -93,12 +147,44 @@ def current(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
+def free_bytes(device: torch.device) -> int:
+    """Return the free memory of a CUDA GPU, with what torch keeps for itself."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def free_memory(device: torch.device) -> None:
     """Give memory that torch keeps for itself back to the device, for other processes."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Copy values to a device; a GPU is not waited for."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def fetched(rows: Tensor) -> Callable[[], Tensor]:
+    """Start to copy rows to the CPU as float32; return a function that waits for them.
+
+    It waits for these rows only, not for what the device was asked to do after them.
+    """
+    if rows.device.type != "cuda":
+        return lambda: rows.float().cpu()
+    found = torch.empty(rows.shape, dtype=torch.float32, pin_memory=True)
+    found.copy_(rows.float(), non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+
+    def wait() -> Tensor:
+        copied.synchronize()
+        return found
+
+    return wait
 
 
 def _own_gpu() -> torch.device:
@@ -132,7 +218,7 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     # only if it was tried: a gate on the CPU must not take memory on a GPU
-    tried = gpu.cache_info().currsize > 0
+    tried = gpu.cache_info().currsize > 0 or (visible.cache_info().currsize and not visible()[0])
     if device.type == "cpu" and tried and (problem := gpu()[1]):
         return f"{device} (a GPU cannot be used: {problem})"
     return str(device)

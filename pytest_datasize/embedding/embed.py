@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pytest_datasize.embedding.device import torch_threads
+from pytest_datasize.embedding.device import fetched, torch_threads
 from pytest_datasize.embedding.embedder import CPU_BATCH, Embedder, Space, first_of
 from pytest_datasize.embedding.features import Features, StoredFeatures, chosen
 from pytest_datasize.embedding.reader import Decoded, Reader
-from pytest_datasize.embedding.threads import n_threads
+from pytest_datasize.embedding.threads import feeding_threads, n_threads
 from pytest_datasize.errors import BackboneError, DatasetError
+from pytest_datasize.images import decoding
 from pytest_datasize.images.content_hash import unreadable_text
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.store import Store
@@ -31,6 +33,7 @@ _LARGEST = 65504  # of float16
 _EARLY_BYTES = 64 << 20  # pixels read while the model is prepared
 _EARLY_BYTES_GPU = 1 << 30  # the same on other devices, which take seconds to wake
 _REMEMBER = 256  # content hashes stored per batch
+_IN_FLIGHT = 2  # batches that a device other than the CPU has to do at a time
 _KEEP_ROWS, _KEEP_SECONDS = 128, 1.0  # store new embeddings after this many or this long
 
 
@@ -92,7 +95,8 @@ def embed(
 
     On the CPU worker threads decode and embed batches with one torch thread each: faster than
     sharing one batch between cores, and an embedding then does not depend on how many cores there
-    are. On a GPU the threads decode, and this thread feeds the device.
+    are. On a GPU the threads decode, many images with the help of processes, and this thread feeds
+    the device.
 
     Parameters
     ----------
@@ -142,8 +146,9 @@ def _embed(
     if forward_in_workers is None:
         forward_in_workers = embedder.device.type == "cpu"
     reader = Reader(image_sets, embedder.backbone.crop, store)
-    with torch_threads(1), ThreadPoolExecutor(n_threads()) as pool:
-        run = _Run(reader, embedder, pool, forward_in_workers, on_progress)
+    threads = n_threads() if embedder.device.type == "cpu" else feeding_threads()
+    with torch_threads(1), closing(reader), ThreadPoolExecutor(threads) as pool:
+        run = _Run(reader, embedder, pool, threads, forward_in_workers, on_progress)
         try:
             run.begin()  # the model is prepared meanwhile
             space = embedder.settle(first_of(image_sets), keep)
@@ -177,16 +182,17 @@ class _Run:
         reader: Reader,
         embedder: Embedder,
         pool: ThreadPoolExecutor,
+        threads: int,
         forward_in_workers: bool,
         on_progress: Callable[[int, int], None],
     ) -> None:
-        self._reader, self._embedder = reader, embedder
+        self._reader, self._embedder, self._threads = reader, embedder, threads
         self._pool, self._in_workers, self._on_progress = pool, forward_in_workers, on_progress
-        self._ahead = 2 * n_threads() + embedder.batch_size // CPU_BATCH  # bounds what is in memory
+        self._ahead = 2 * threads + embedder.batch_size // CPU_BATCH  # bounds what is in memory
         self._early: list[int] = []
         self._reading: deque[Future[list[Decoded]]] = deque()
         self._pending: list[Decoded] = []
-        self._forwarding: deque[tuple[list[Decoded], Future[Tensor] | Tensor]] = deque()
+        self._forwarding: deque[tuple[list[Decoded], Callable[[], Tensor]]] = deque()
         self._done = 0
         self.computed = 0
 
@@ -195,6 +201,7 @@ class _Run:
         unknown = [row for row, content in enumerate(self._reader.contents) if content is None]
         image = 3 * self._embedder.backbone.image_size**2
         most = _EARLY_BYTES if self._embedder.device.type == "cpu" else _EARLY_BYTES_GPU
+        self._hire(len(unknown))
         self._early = unknown[: max(CPU_BATCH, most // image)]
         self._reading.extend(map(self._read, _chunks(self._early)))
 
@@ -207,6 +214,7 @@ class _Run:
             As :func:`embed`.
         """
         self._advance(len(self._reader) - len(table.missing))
+        self._hire(len(table.missing))
         if len(table.missing):
             self._embedder.ready()
         try:
@@ -220,6 +228,11 @@ class _Run:
             self._reader.remember()
         if self._reader.unreadable:
             raise DatasetError(unreadable_text(self._reader.unreadable, len(self._reader)))
+
+    def _hire(self, images: int) -> None:
+        """Let processes decode where this is worth it: threads that also embed are fast enough."""
+        if images >= decoding.WORTH and self._threads > 1 and not self._in_workers:
+            self._reader.hire(self._threads)
 
     def _read(self, rows: Sequence[int]) -> Future[list[Decoded]]:
         return self._pool.submit(self._reader.read, rows)
@@ -238,7 +251,7 @@ class _Run:
             if self._reader.unreadable:  # the run will fail: only list all such images
                 self._pending.clear()
             size = self._embedder.batch_size
-            self._forward(table, size, self._ahead if self._in_workers else 1)
+            self._forward(table, size, self._ahead if self._in_workers else _IN_FLIGHT)
 
     def _forward(self, table: "_Table", least: int, most: int) -> None:
         """Embed pending images while there are enough for a batch."""
@@ -247,12 +260,15 @@ class _Run:
             size = self._embedder.batch_size
             batch, self._pending = self._pending[:size], self._pending[size:]
             pixels = [one.pixels for one in batch if one.pixels is not None]
-            found = self._pool.submit(forward, pixels) if self._in_workers else forward(pixels)
-            self._forwarding.append((batch, found))
+            result: Callable[[], Tensor] = (
+                self._pool.submit(forward, pixels).result
+                if self._in_workers
+                else fetched(forward(pixels))
+            )
+            self._forwarding.append((batch, result))
         while len(self._forwarding) > most:
-            batch, found = self._forwarding.popleft()
-            rows = found.result() if isinstance(found, Future) else found
-            table.put(batch, self._finite(rows))
+            batch, result = self._forwarding.popleft()
+            table.put(batch, self._finite(result()))
             self.computed += len(batch)
             self._advance(len(batch))
 

@@ -28,10 +28,14 @@ from pytest_datasize.requirement.registries import OPENVINO, TORCH
 from pytest_datasize.requirement.versions import EMBEDDING, text_of
 from pytest_datasize.store import Store
 
-CPU_BATCH, GPU_BATCH = 8, 64
+CPU_BATCH = 8
+"""Images of a batch on a CPU."""
+
+_GPU_BATCH, _MPS_BATCH = 256, 64
+_GPU_PIXELS = _GPU_BATCH * 224**2  # of a batch of larger images
 
 _ARITHMETIC = 2  # version of the arithmetic: increase when embeddings change in any bit
-_ARITHMETIC_GPU = 3  # the same of other devices than CPUs
+_ARITHMETIC_GPU = 4  # the same of other devices than CPUs
 _ARITHMETIC_OPENVINO = 1  # the same of OpenVINO
 
 SAMPLE = 4
@@ -85,7 +89,7 @@ class Embedder:
         runtime: str = TORCH,
     ) -> None:
         self.backbone, self.device = backbone, device
-        self.batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+        self.batch_size = batch_of(device, backbone.image_size)
         self._asked = precision
         self._chooses = space is None and precision == "auto"
         self._halves = fast_precisions(device) if self._chooses else ()
@@ -240,13 +244,13 @@ class Embedder:
     @torch.inference_mode()
     def _batch(self, inference: Inference, pixels: Sequence[Tensor], size: int) -> Tensor:
         # decoders give the channels of a pixel side by side, which is what the model takes
-        full = torch.stack([one.movedim(0, -1) for one in pixels])
-        if missing := size - len(pixels):
-            full = torch.cat([full, full[-1:].expand(missing, -1, -1, -1)])
-        if self.device.type == "cuda":
-            full = full.pin_memory()
+        images = [one.movedim(0, -1) for one in pixels]
+        images += [images[-1]] * (size - len(images))
+        pinned = self.device.type == "cuda"
+        full = torch.empty(size, *images[0].shape, dtype=torch.uint8, pin_memory=pinned)
+        torch.stack(images, out=full)
         # only from pinned memory: elsewhere the source may be gone before it was copied
-        full = full.to(self.device, non_blocking=full.is_pinned()).movedim(-1, 1)
+        full = full.to(self.device, non_blocking=pinned).movedim(-1, 1)
         full = self.backbone.normalise(full)
         full = full.to(inference.dtype, memory_format=torch.channels_last)
         with _named_failures(self.backbone, full):
@@ -324,6 +328,24 @@ class Embedder:
         if runtime == OPENVINO:
             arithmetic = f"{text_of((*EMBEDDING, OPENVINO))} ({_ARITHMETIC_OPENVINO})"
         return f"{self.backbone.key}|{machine}|{precision}|{arithmetic}"
+
+
+def batch_of(device: torch.device, side: int) -> int:
+    """Return how many images of some pixels a side go through a model at a time.
+
+    The number is fixed, because it selects the kernels. It is a power of two.
+
+    Examples
+    --------
+    >>> [batch_of(torch.device("cuda"), side) for side in (96, 224, 300, 448, 4096)]
+    [256, 256, 128, 64, 8]
+    """
+    if device.type == "cpu":
+        return CPU_BATCH
+    most = _GPU_BATCH if device.type == "cuda" else _MPS_BATCH
+    while most > CPU_BATCH and most * side**2 > _GPU_PIXELS:
+        most //= 2
+    return most
 
 
 def first_of(image_sets: Sequence[ImageSet]) -> ImageSet:

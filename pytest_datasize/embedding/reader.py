@@ -1,15 +1,20 @@
 """Decode and crop images for the backbone, and compute their content hashes."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
+from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.images.content_hash import known_contents
 from pytest_datasize.images.decode import content_of, decode
+from pytest_datasize.images.decoding import Decoders, Picture, Place
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.perceptual_hash import remember, squares_of
+from pytest_datasize.images.plain_crop import PlainCrop
 from pytest_datasize.images.undecodable import UndecodableError, describe
 from pytest_datasize.store import Store
 
@@ -60,6 +65,32 @@ def decoded(
         return Decoded(index, "", None, describe(images.name(index), problem))
 
 
+def plain_crop(crop: Callable[[Image.Image], Tensor]) -> PlainCrop | None:
+    """Return the same crop without torchvision; None if it is another one, or gives other bits.
+
+    Examples
+    --------
+    >>> from torchvision import transforms
+    >>> crop = [transforms.Resize(256), transforms.CenterCrop(224)]
+    >>> plain_crop(transforms.Compose([*crop, transforms.PILToTensor()]))
+    PlainCrop(short=256, side=224, resample=<Resampling.BILINEAR: 2>)
+    """
+    steps: Sequence[Any] = getattr(crop, "transforms", ())
+    if [type(step).__name__ for step in steps[:2]] != ["Resize", "CenterCrop"] or len(steps) > 3:
+        return None
+    short, side = steps[0].size, steps[1].size[0]
+    how = getattr(Image.Resampling, steps[0].interpolation.name, None)
+    if not isinstance(short, int) or side > short or how is None:
+        return None
+    found = PlainCrop(short, side, how)
+    for shape in ((37, 61, 3), (2 * short + 1, short + 2, 3)):
+        noise = np.random.default_rng(FIXED_NOISE).integers(256, size=shape, dtype=np.uint8)
+        picture = Image.fromarray(noise)
+        if not np.array_equal(crop(picture).permute(1, 2, 0).numpy(), np.asarray(found(picture))):
+            return None
+    return found
+
+
 class Reader:
     """Reads the images of some sets, one set after the other, and records their content hashes.
 
@@ -77,8 +108,13 @@ class Reader:
         crop: Callable[[Image.Image], Tensor],
         store: Store,
     ) -> None:
-        self._places = [(images, row) for images in image_sets for row in range(len(images))]
+        self._sets = tuple(image_sets)
+        self._places = [
+            (part, index) for part, images in enumerate(image_sets) for index in range(len(images))
+        ]
         self._crop, self._store = crop, store
+        self._decoders: Decoders | None = None
+        self._plain: PlainCrop | None = None  # with which they crop
         self.contents = [c for images in image_sets for c in known_contents(images, store)]
         self.unreadable: list[str] = []
         self._learnt: dict[str, str] = {}
@@ -87,9 +123,25 @@ class Reader:
     def __len__(self) -> int:
         return len(self._places)
 
+    def hire(self, number: int) -> None:
+        """Let processes decode for the threads that read, once they have started."""
+        if self._decoders is None:
+            self._plain = plain_crop(self._crop)
+            self._decoders = Decoders(self._sets, number, self._plain)
+
+    def close(self) -> None:
+        """End the processes; no thread may be reading."""
+        if self._decoders is not None:
+            self._decoders.close()
+
     def read(self, rows: Sequence[int]) -> list[Decoded]:
         """Decode some images; threads may do so at the same time."""
-        return [self._read(row) for row in rows]
+        places = [Place(*self._places[row], self.contents[row] is None) for row in rows]
+        found = self._decoders.decode(places) if self._decoders else None
+        return [
+            self._read(row, picture)
+            for row, picture in zip(rows, found or [None] * len(rows), strict=True)
+        ]
 
     def learn(self, one: Decoded) -> bool:
         """Record an image's content hash or its problem; return whether it can be used."""
@@ -98,8 +150,8 @@ class Reader:
             return False
         if self.contents[one.row] is None:
             self.contents[one.row] = one.content
-            images, index = self._places[one.row]
-            if stamp := images.stamps[index]:
+            part, index = self._places[one.row]
+            if stamp := self._sets[part].stamps[index]:
                 self._learnt[stamp] = one.content
             if one.squares:
                 self._squares[one.content] = one.squares
@@ -114,9 +166,19 @@ class Reader:
             remember(self._store, self._squares)
             self._squares = {}
 
-    def _read(self, row: int) -> Decoded:
-        (images, index), known = self._places[row], self.contents[row]
-        one = decoded(images, index, self._crop, hashed=known is None)
+    def _read(self, row: int, picture: Picture | None) -> Decoded:
+        """Crop an image that a process has decoded; decode any other here."""
+        (part, index), known = self._places[row], self.contents[row]
+        images = self._sets[part]
+        if picture is None:
+            one = decoded(images, index, self._crop, hashed=known is None)
+        else:
+            pixels = (
+                torch.from_numpy(picture.pixels).permute(2, 0, 1)
+                if self._plain
+                else self._crop(Image.fromarray(picture.pixels))
+            )
+            one = Decoded(row, picture.content, pixels, squares=picture.squares)
         if not one.problem and known not in (None, one.content):
             # differs from the hash of its stamp or of the plan
             changed = UndecodableError("changed while the gate ran; run again when it is whole")

@@ -5,6 +5,8 @@ import os
 WORKER, THREADS = "PYTEST_DATASIZE_WORKER", "PYTEST_DATASIZE_THREADS"
 """Environment of a worker: its number, and how many threads it may use."""
 
+_FEEDING = 4
+
 
 def n_threads() -> int:
     """Threads this process may use: its cores, shared with the other pytest-xdist workers.
@@ -13,11 +15,23 @@ def n_threads() -> int:
     """
     if given := os.environ.get(THREADS):
         return max(1, int(given))
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    return max(1, cores // max(1, workers))
+    return max(1, _cores() // max(1, workers))
+
+
+def feeding_threads() -> int:
+    """Threads that read images for a GPU: at least four where there are as many cores.
+
+    One pytest-xdist worker embeds, and others wait for its embeddings, or for the same GPU.
+    """
+    given = n_threads()
+    return given if os.environ.get(THREADS) else max(given, min(_FEEDING, _cores()))
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def worker_number() -> int | None:

@@ -122,6 +122,7 @@ SETTINGS: Final = {
     "mixed precision on the CPU": _autocast("cpu"),
     "mixed precision on the GPU": _autocast("cuda"),
     "search for the fastest convolution": _attribute("torch", "backends.cudnn.benchmark", False),
+    "deterministic convolutions": _attribute("torch", "backends.cudnn.deterministic", True),
     "oneDNN": _attribute("torch", "backends.mkldnn.enabled", True),
 }
 """What is set, and to what."""

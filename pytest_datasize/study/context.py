@@ -7,6 +7,7 @@ study is found in the store by the contents of its images alone.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,9 @@ class StudyContext:
         Name of the augmentation; None if another session cannot identify it.
     waits
         Sentences about what this study waited for.
-    chosen_runtime
-        The runtime that the process chose which sends its work here; empty elsewhere.
+    chosen_runtime, chosen_gpu
+        The runtime that the process chose which sends its work here, and whether there is enough
+        work for a GPU; empty and None elsewhere.
     climbs
         Whether a gate tries several models, see :mod:`pytest_datasize.study.ladder`.
 
@@ -136,6 +138,7 @@ class StudyContext:
         self.backbone = LazyBackbone(self.options, self.store, token)
         self.waits: list[str] = []
         self.chosen_runtime = ""
+        self.chosen_gpu: bool | None = None
 
     def variant(self, **options: Any) -> "StudyContext":
         """Return the context of a study with other options on the same images."""
@@ -303,10 +306,58 @@ class StudyContext:
 
     @property
     def device(self) -> "torch.device":
-        """Device on which models run."""
+        """Device on which models run.
+
+        Raises
+        ------
+        DatasetError, BackboneError
+            Images or weights cannot be read, or the device is not available.
+        """
         from pytest_datasize.embedding import device as devices
 
-        return devices.resolve(self.options["device"])
+        return devices.resolve(self.options["device"], lambda: self.worth_a_gpu)
+
+    @cached_property
+    def worth_a_gpu(self) -> bool:
+        """Whether ``device="auto"`` takes a GPU: it depends on counts, not on time.
+
+        Training of the user's own has an unknown cost.
+
+        Raises
+        ------
+        DatasetError, BackboneError
+            Images or weights cannot be read.
+        """
+        if self.chosen_gpu is not None:
+            return self.chosen_gpu
+        if self.options["strategy"] == "own_training":
+            return True
+        from pytest_datasize.embedding.gpu_work import NETWORK_LOOKS, is_worth_a_gpu
+        from pytest_datasize.embedding.views import VIEWS
+
+        parts = [part for part in self.pool.raw if part]
+        looks = sum(map(len, parts))
+        if self.task == "detection":  # objects are embedded
+            looks = sum(sum((part.amounts or {}).values()) for part in parts)
+        looks *= 1 if self.options["augment"] is False else 1 + VIEWS
+        if self.options["strategy"] not in EMBEDDING_STRATEGIES:
+            looks *= NETWORK_LOOKS
+        return is_worth_a_gpu(self.backbone.loaded, looks)
+
+    @property
+    def device_note(self) -> str:
+        """Remark for the report if a GPU is there and not used; empty for none.
+
+        Raises
+        ------
+        DatasetError, BackboneError
+            As for :attr:`device`.
+        """
+        from pytest_datasize.embedding.device import visible
+
+        if self.options["device"] != AUTO or not visible()[0] or self.worth_a_gpu:
+            return ""
+        return "device: CPU; there is too little work to wake the GPU (device='cuda' uses it)"
 
 
 def _with_preset(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_datasize.embedding.device import current, free_memory
+from pytest_datasize.embedding.device import current, free_memory, waking
 from pytest_datasize.embedding.embed import Embeddings
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
@@ -60,7 +60,7 @@ def measured(
     """
     # again: torch may have been imported only now, and its own defaults are not ours
     context.check_task()
-    with own_settings(), current(context.device):
+    with own_settings(), current(context.device), waking(context.device):
         try:
             embeddings: list[Embeddings] = []  # emptied below, to free memory while heads train
             if context.embeds_images:
@@ -138,6 +138,8 @@ def _measured(
     if workers:
         work, strategy = workers.work(work), workers.strategy(strategy)
     notes = context.preset.notes if context.preset else ()
+    if not workers and (said := context.device_note):
+        notes = (*notes, said)
     if space and space.note:
         notes = (*notes, space.note)
     if (budget := context.options["budget"]) is not None:

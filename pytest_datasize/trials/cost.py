@@ -13,7 +13,7 @@ from torch.nn import functional
 from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.embedding.dense import dense
 from pytest_datasize.embedding.device import torch_threads
-from pytest_datasize.embedding.embedder import CPU_BATCH, GPU_BATCH, Embedder, first_of
+from pytest_datasize.embedding.embedder import Embedder, batch_of, first_of
 from pytest_datasize.embedding.reader import decoded
 from pytest_datasize.embedding.stages import with_stages
 from pytest_datasize.embedding.threads import n_threads
@@ -26,6 +26,8 @@ from pytest_datasize.trials.budget import Cost
 from pytest_datasize.trials.networks.cut import cut, trained_parameters
 from pytest_datasize.trials.networks.memory import autocast
 from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH, Recipe
+
+_STEP = 64  # images of a timed training step at most, which needs more memory than a look
 
 
 def estimate(
@@ -89,7 +91,7 @@ def _embedder(backbone: Backbone, device: torch.device, options: Mapping[str, An
 
 
 def _images(backbone: Backbone, device: torch.device) -> Tensor:
-    size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+    size = min(_STEP, batch_of(device, backbone.image_size))
     images = torch.zeros(size, 3, backbone.image_size, backbone.image_size, device=device)
     return images.contiguous(memory_format=torch.channels_last)
 

@@ -112,6 +112,7 @@ def test_processes_that_share_a_machine_take_different_gpus(
     monkeypatch, environment, count, expected
 ):
     monkeypatch.setattr(device, "gpu", lambda: (True, ""))
+    monkeypatch.setattr(device, "visible", lambda: (True, ""))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_DATASIZE_WORKER"):
         monkeypatch.delenv(name, raising=False)

@@ -123,11 +123,11 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if Limits.images and convolves and there[0].shape[0] > Limits.images:
         Limits.refused += 1
         raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+    kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     device, goes_there = kwargs.get("device"), bool(there)
     if device is not None:
         goes_there = torch.device(device).type == "cuda"
         kwargs = {**kwargs, "device": torch.device("cpu")}
-        kwargs.pop("pin_memory", None)
         if base == "aten::_to_copy":
             kwargs.pop("non_blocking", None)
     if goes_there and kwargs.get("dtype") == torch.float64 and not Limits.float64:
@@ -168,7 +168,7 @@ def _written(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return found[0] if len(found) == 1 else tuple(found)
 
 
-class _Pretend(TorchDispatchMode):
+class Pretend(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         base = func._schema.name
         own = base.startswith("prim::") or base == "aten::_has_compatible_shallow_copy_type"
@@ -209,6 +209,9 @@ def pretended() -> Iterator[None]:
         "is_bf16_supported": lambda including_emulation=True: True,
         "get_device_name": lambda device=None: "Pretended",
         "empty_cache": lambda: None,
+        "mem_get_info": lambda device=None: (1 << 30, 1 << 30),
+        "memory_reserved": lambda device=None: 0,
+        "memory_allocated": lambda device=None: 0,
         "is_current_stream_capturing": lambda: False,
         "get_rng_state": lambda device=None: torch.zeros(16, dtype=torch.uint8),
         "set_rng_state": lambda state, device=None: None,
@@ -223,7 +226,7 @@ def pretended() -> Iterator[None]:
     swapped = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
-        with _Pretend():
+        with Pretend():
             yield
     finally:
         torch.__future__.set_swap_module_params_on_conversion(swapped)

@@ -4,6 +4,7 @@ python scenarios.py NAME        with the two libraries that `test_pretended_gpu.
 """
 
 import json
+import os
 import sys
 import tempfile
 import traceback
@@ -16,16 +17,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from pretended import Limits, pretended
+from pretended import Limits, Pretend, pretended
 from support import shapes, stages
 
 from pytest_datasize import Study
-from pytest_datasize.embedding import device
+from pytest_datasize.embedding import device, gpu_work, reader
 from pytest_datasize.embedding import precision as precisions
+from pytest_datasize.embedding.threads import THREADS
+from pytest_datasize.images import decoding
+from pytest_datasize.images.decoding import Decoders
 from pytest_datasize.store import Store
 from pytest_datasize.trials.heads import heads
+from pytest_datasize.trials.networks.activations import Activations
 from pytest_datasize.trials.recipe import FINE_TUNING, FROM_SCRATCH
 from pytest_datasize.trials.strategies import fine_tuning, from_scratch
+from pytest_datasize.trials.tasks import head_data
 
 fine_tuning.FINE_TUNING = replace(FINE_TUNING, rate=3e-3, epochs=2, cycles=1, least_steps=4)
 from_scratch.FROM_SCRATCH = replace(FROM_SCRATCH, epochs=2)
@@ -34,9 +40,18 @@ from_scratch.FROM_SCRATCH = replace(FROM_SCRATCH, epochs=2)
 @contextmanager
 def gpu() -> Iterator[None]:
     """Pretend a GPU, of which this process knows nothing yet."""
-    device.gpu.cache_clear()
+    device.forget()
     with pretended():
         yield
+
+
+def wake(where: torch.device) -> None:
+    """Wake the device in a thread, for which it has to be pretended, too."""
+    with Pretend():
+        WAKE(where)
+
+
+WAKE, device._wake = device._wake, wake
 
 
 def network() -> torch.nn.Module:
@@ -108,6 +123,69 @@ def both(options: dict[str, Any]) -> dict[str, Any]:
     cpu = of("cpu")
     with gpu():
         return {"cpu": cpu, "cuda": of("cuda")}
+
+
+def chosen() -> dict[str, Any]:
+    """What ``device="auto"`` takes, for few images and if the same were much work."""
+    real, where = heads.fit_batch, set()
+
+    def fit(pool: Any, labels: torch.Tensor, *rest: Any) -> Any:
+        where.add(labels.device.type)
+        return real(pool, labels, *rest)
+
+    def run() -> dict[str, Any]:
+        where.clear()
+        found = study("auto").run()
+        return {"device": found.device, "heads": [*where], **summary(found)}
+
+    heads.fit_batch = fit
+    try:
+        with gpu():
+            cpu, few = summary(study("cpu").run()), run()
+            gpu_work.WORTH = 1.0
+            much = run()
+            head_data.SMALL_HEADS = 1
+            return {"cpu": cpu, "few": few, "much": much, "with large heads": run()}
+    finally:
+        heads.fit_batch, head_data.SMALL_HEADS = real, 10**8
+
+
+def resident() -> dict[str, Any]:
+    """Activations that fit into a quarter of the free memory stay on the device."""
+    made, rows = Activations(6, (2, 3, 3)), np.array([4, 0, 4])
+    made.values[:] = np.arange(made.values.size).reshape(made.values.shape)
+    with gpu():
+        device.use(torch.device("cuda"))  # which is what wakes it
+        found = {}
+        for name, free in (("little", 4 * made.nbytes - 1), ("enough", 4 * made.nbytes)):
+            torch.cuda.mem_get_info = lambda device, free=free: (free, free)
+            made.hold(torch.device("cuda"))
+            batch = made.batch(rows, torch.device("cuda"))
+            assert batch.device.type == "cuda"
+            found[name] = {"held": made._there is not None, "batch": batch.tolist()}
+    return {**found, "cpu": made.values[rows].tolist()}
+
+
+def decoded_in_processes() -> dict[str, Any]:
+    """Images for the device are decoded in two processes, which have started in time."""
+    answers = []
+
+    class Ready(Decoders):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self._starting.join()
+
+        def decode(self, places: Any) -> Any:
+            answers.append(super().decode(places))
+            return answers[-1]
+
+    os.environ[THREADS] = "2"
+    decoding.WORTH, reader.Decoders = 1, Ready
+    with gpu():
+        found = summary(study("cuda", precision="float32").run())
+    cpu = summary(study("cpu", precision="float32").run())
+    done = [answer is not None and None not in answer for answer in answers]
+    return {"cuda": found["scores"], "cpu": cpu["scores"], "done": done}
 
 
 def on_the_device(strategy: str) -> dict[str, Any]:
@@ -196,6 +274,7 @@ def main() -> None:
     found = []
     for name, *arguments in json.loads(sys.argv[1]):
         Limits.images, Limits.refused, Limits.float64 = None, 0, True
+        decoding.WORTH, gpu_work.WORTH, os.environ[THREADS] = 4096, 2e12, "1"
         try:
             one = both(SCENARIOS[name]) if name in SCENARIOS else globals()[name](*arguments)
         except Exception:  # the other scenarios have tests of their own

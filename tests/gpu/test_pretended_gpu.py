@@ -47,6 +47,9 @@ CALLS = [
     ["no_memory_for_heads"],
     ["full_for_a_moment"],
     ["overflow"],
+    ["chosen"],
+    ["decoded_in_processes"],
+    ["resident"],
 ]
 """Name and arguments of all that `scenarios.py` runs."""
 
@@ -140,3 +143,30 @@ def test_precision_is_chosen_again_after_full_memory_and_overflow(ran):
     moment, beyond = ran(["full_for_a_moment"], ["overflow"])
     assert moment == {"first": "float16", "second": "float16"}
     assert beyond["precision"] == "bfloat16"
+
+
+def test_auto_leaves_little_work_to_the_cpu_and_says_so(ran):
+    [found] = ran(["chosen"])
+    few, much, large = found["few"], found["much"], found["with large heads"]
+    assert [few["device"], much["device"], large["device"]] == [
+        "cpu",
+        "cuda (Pretended)",
+        "cuda (Pretended)",
+    ]
+    assert [few["heads"], much["heads"], large["heads"]] == [["cpu"], ["cpu"], ["cuda"]]
+    assert few["scores"] == found["cpu"]["scores"]
+    assert [note for note in few["notes"] if "too little work to wake the GPU" in note]
+    assert not [note for note in much["notes"] if "GPU" in note]
+
+
+def test_processes_decode_for_the_device(ran):
+    [found] = ran(["decoded_in_processes"])
+    assert found["cuda"] == found["cpu"]
+    assert len(found["done"]) == 8  # of 60 images
+    assert all(found["done"])
+
+
+def test_activations_stay_on_the_device_if_they_fit(ran):
+    [found] = ran(["resident"])
+    assert [found["little"]["held"], found["enough"]["held"]] == [False, True]
+    assert found["little"]["batch"] == found["enough"]["batch"] == found["cpu"]

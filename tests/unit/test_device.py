@@ -13,9 +13,9 @@ OLD = "The NVIDIA driver on your system is too old (found version 12080)."
 
 @pytest.fixture(autouse=True)
 def unknown():
-    devices.gpu.cache_clear()
+    devices.forget()
     yield
-    devices.gpu.cache_clear()
+    devices.forget()
 
 
 def old_driver() -> bool:
@@ -42,6 +42,22 @@ def test_a_gpu_that_fails_at_its_first_use_is_not_taken(monkeypatch):
     monkeypatch.setattr(torch, "ones", fails)
     assert devices.resolve("auto") == torch.device("cpu")
     assert "busy or unavailable" in devices.describe(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("worth", [True, False])
+def test_auto_uses_a_gpu_for_enough_work_only(monkeypatch, worth):
+    tried = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: tried.append(1) or torch.zeros(2))
+    assert devices.resolve("auto", lambda: worth).type == ("cuda" if worth else "cpu")
+    assert tried == [1] * worth  # else it is not even woken
+    assert devices.resolve("cuda", lambda: worth).type == "cuda"
+
+
+def test_without_a_gpu_the_work_is_not_estimated(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.resolve("auto", lambda: pytest.fail("estimated")).type != "cuda"
 
 
 @pytest.mark.parametrize(("emulated", "expected"), [(True, False), (False, True)])

@@ -18,6 +18,7 @@ from pytest_datasize.errors import EngineError, TrainingError
 from pytest_datasize.images import perceptual_hash
 from pytest_datasize.images.content_hash import known_contents
 from pytest_datasize.images.image_set import ImageSet, Raw
+from pytest_datasize.requirement.registries import AUTO
 from pytest_datasize.requirement.user_code import named
 from pytest_datasize.study.engines import Engine, Engines
 from pytest_datasize.study.workers.remote_study import RemoteStudy, kept_views, listing
@@ -237,8 +238,9 @@ class Dispatcher:
         seen = listing(self._context.pool.raw)
         place, token = self._mark.parent, self._context.backbone.token
         depth, runtime = self._context.pool.raw.images.depth, self._context.runtime
+        gpu = self._context.options["device"] != AUTO or self._context.worth_a_gpu
         return RemoteStudy(
-            self._given, place, self._mark.name, sample, seen, token, depth, runtime, **flags
+            self._given, place, self._mark.name, sample, seen, token, depth, runtime, gpu, **flags
         )
 
 

@@ -39,8 +39,9 @@ class RemoteStudy:
         As in the parent's context.
     depth
         Bits of the pixels of 16-bit images.
-    runtime
-        What runs the frozen backbone, as the parent chose.
+    runtime, gpu
+        What runs the frozen backbone, and whether there is enough work for a GPU, as the parent
+        chose.
     refresh, verify
         As in the parent's store, for embedding; later tasks rely on the embeddings stored then.
     """
@@ -53,6 +54,7 @@ class RemoteStudy:
     token: str
     depth: int
     runtime: str
+    gpu: bool
     refresh: bool = False
     verify: bool = False
 
@@ -71,6 +73,7 @@ class RemoteStudy:
             given = {**self.given, "engine": LOCAL}  # a worker has no workers of its own
             state.update(name=name, context=StudyContext(given, store=store, token=self.token))
             state["context"].chosen_runtime = self.runtime
+            state["context"].chosen_gpu = self.gpu
         context: StudyContext = state["context"]
         return context
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pytest_datasize.embedding.backbone import Backbone
+from pytest_datasize.embedding.device import free_bytes, sent
 from pytest_datasize.embedding.embed import embed
 from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.images.image_set import ImageSet
@@ -22,6 +23,7 @@ from pytest_datasize.store import Store
 MEMORY_BOUND = 512 << 20
 """Bytes of activations kept in memory; more are kept in a memory-mapped temporary file."""
 
+_SHARE = 4  # of the free memory of a GPU, one part for activations; training needs the rest
 _CHUNK = 1024  # images computed at a time, so that never more than these are held twice
 
 
@@ -60,15 +62,25 @@ class Activations:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             path = Path(folder, "activations")
             self.values = np.memmap(path, dtype=np.float16, mode="w+", shape=size)
+        self._there: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of all activations."""
         return int(self.values.nbytes)
 
+    def hold(self, device: torch.device) -> "Activations":
+        """Keep a copy of them on a GPU, if it fits: they are all computed, and now only read."""
+        if device.type == "cuda" and self.nbytes * _SHARE <= free_bytes(device):
+            self._there = torch.from_numpy(self.values).to(device)
+        return self
+
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
         """Return the activations of some images as float32 on a device."""
-        found = torch.from_numpy(self.values[rows]).to(device).float()
+        if self._there is not None:
+            found = self._there[sent(torch.from_numpy(rows), device)].float()
+        else:
+            found = sent(torch.from_numpy(self.values[rows]), device).float()
         if found.ndim == 4:
             found = found.contiguous(memory_format=torch.channels_last)
         return found
@@ -139,7 +151,7 @@ def compute(
                 rows = embed([part], lower, Store(), tell).features[:].cpu().numpy()
                 kept.values[done : done + len(part)] = rows.reshape(len(part), *shape)
                 done += len(part)
-    return kept
+    return kept.hold(device)
 
 
 def _slice(images: ImageSet, first: int, stop: int) -> ImageSet:

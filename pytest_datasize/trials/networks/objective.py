@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pytest_datasize.embedding.device import sent
 from pytest_datasize.requirement.tasks import CLASSIFICATION
 from pytest_datasize.trials.networks import pool
 
@@ -61,7 +62,7 @@ class Classes:
 
     def losses(self, logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Return the log-losses."""
-        labels = torch.from_numpy(self.labels[rows]).to(logits.device)
+        labels = sent(torch.from_numpy(self.labels[rows]), logits.device)
         return functional.cross_entropy(logits, labels, reduction="none")
 
     def outcome(self, logits: Tensor) -> NDArray[np.floating]:
@@ -101,7 +102,7 @@ class Sets:
 
     def losses(self, logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Return the log-losses, averaged over labels."""
-        shown = torch.from_numpy(self.shown[rows]).to(logits)
+        shown = sent(torch.from_numpy(self.shown[rows]), logits.device).to(logits)
         return functional.binary_cross_entropy_with_logits(logits, shown, reduction="none").mean(1)
 
     def outcome(self, logits: Tensor) -> NDArray[np.floating]:
@@ -163,7 +164,8 @@ class Numbers:
 
     def losses(self, logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Return half the squared errors, averaged over numbers."""
-        target = torch.from_numpy((self.values[rows] - self.centre) / self.scale).to(logits)
+        target = torch.from_numpy((self.values[rows] - self.centre) / self.scale)
+        target = sent(target.to(logits.dtype), logits.device)
         return (logits - target).square().mean(1) / 2
 
     def outcome(self, logits: Tensor) -> NDArray[np.floating]:

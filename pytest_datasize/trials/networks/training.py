@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pytest_datasize.embedding.device import sent
 from pytest_datasize.trials.networks.activations import Activations
 from pytest_datasize.trials.networks.memory import Portions, autocast
 from pytest_datasize.trials.networks.objective import Classes, Objective
@@ -251,7 +252,7 @@ class Trainer:
 
         def learn(places: NDArray[np.int64]) -> None:
             images, rows = batch[places].T
-            kept = None if keep is None else keep[torch.from_numpy(places)].to(self.device)
+            kept = None if keep is None else sent(keep[torch.from_numpy(places)], self.device)
             with autocast(self.device):
                 logits = network(self.activations.batch(rows, self.device), kept)
             loss = self.objective.losses(logits.float(), images).sum() / len(batch)

@@ -306,4 +306,4 @@ def _features(trainer: Trainer, top: nn.Module) -> Activations:
             kept = kept or Activations(total, rows.shape[1:], source.firsts)
             kept.values[first : first + len(rows)] = np.clip(rows, -65504, 65504)
     assert kept is not None  # a plan has images
-    return kept
+    return kept.hold(trainer.device)

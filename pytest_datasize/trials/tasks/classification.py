@@ -16,7 +16,7 @@ def prepare(work: Work) -> HeadData:
 def _fit(rows: HeadRows) -> list[FittedHead]:
     return fit_heads(
         rows.features,
-        torch.from_numpy(rows.truth).to(rows.work.device),
+        torch.from_numpy(rows.truth).to(rows.features.device),
         rows.tasks,
         rows.work.n_classes,
         on_progress=rows.on_progress,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pytest_datasize.embedding.device import torch_threads
 from pytest_datasize.embedding.embed import embed
@@ -13,10 +14,18 @@ from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.embedding.features import Features, StoredFeatures, joined
 from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.embedding.views import views
+from pytest_datasize.requirement.registries import AUTO
 from pytest_datasize.store import Store
 from pytest_datasize.trials.heads.head_batch import FittedHead, HeadTask
 from pytest_datasize.trials.heads.main_axes import main_axes
 from pytest_datasize.trials.work import Work
+
+SMALL_HEADS = 10**8
+"""Images times features times classes up to which ``device="auto"`` fits heads on the CPU.
+
+There the heads of 2,000 images of 3 classes take less time than a GPU needs to load its libraries,
+and their bits do not depend on what is fitted beside them.
+"""
 
 Asked: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], int]
 """Images to train on, images to score, and the seed of the inner splits."""
@@ -107,6 +116,9 @@ class HeadData:
     def of(cls, work: Work, fit_rows: FitRows) -> "HeadData":
         """Embed the augmented views, and reduce the features of several stages."""
         features, firsts, seconds = _embedded(work)
+        chooses = work.options.get("device") == AUTO and isinstance(features, Tensor)
+        if chooses and np.prod(features.shape) * work.n_classes <= SMALL_HEADS:
+            features = features[:].cpu()
         return cls(work, main_axes(features, work.backbone.widths), firsts, fit_rows, seconds)
 
     def fit(self, asked: Sequence[Asked], on_head: OnHead | None = None) -> list[FittedHead]:
