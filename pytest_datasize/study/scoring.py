@@ -15,6 +15,7 @@ from pytest_datasize.curve.contributions import contributions
 from pytest_datasize.curve.outcomes import Outcomes, bare, gather
 from pytest_datasize.embedding import device as devices
 from pytest_datasize.embedding.stages import last_layer
+from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.requirement.tasks import (
     CLASSIFICATION,
@@ -24,9 +25,11 @@ from pytest_datasize.requirement.tasks import (
     ends,
     lower_is_better,
 )
+from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.study.findings import findings
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.stopping import looks
+from pytest_datasize.trials.operating_points import separated
 from pytest_datasize.trials.parameters import parameters
 from pytest_datasize.trials.plan import MOST_TESTED, WITH_REPLACEMENT, Plan
 from pytest_datasize.trials.work import Trials, Work
@@ -109,12 +112,14 @@ def measure(
             own_test=bool(test),
             task=work.task,
             amounts=images.amounts,
+            operating_points=options.get("operating_points") or {},
         )
         done = stop
         if until and until(result, stop / len(plan.repeats)):
             break
     if by_class and work.task == CLASSIFICATION:  # bare scores have no data on single images
-        result = replace(result, findings=_findings(work, found))
+        predicted, _ = separated(found, len(result.operating_points))
+        result = replace(result, findings=_findings(work, predicted))
     return result
 
 
@@ -156,10 +161,11 @@ def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
 
 
 def _outcomes(
-    work: Work, predicted: Any
+    work: Work, found: Sequence[Sequence[Any]]
 ) -> tuple[dict[str, Outcomes], dict[str, dict[str, Outcomes]]]:
     """Return metric → outcomes, and metric of single classes → class name → outcomes."""
-    plan = work.plan
+    plan, points = work.plan, work.options.get("operating_points") or {}
+    predicted, flags = separated(found, len(points))
     evidence = Scored(
         sizes=plan.sizes,
         truth=work.truth,
@@ -174,12 +180,19 @@ def _outcomes(
     outcomes: dict[str, Outcomes] = {}
     by_class: dict[str, dict[str, Outcomes]] = {}
     for name, metric in TASKS[work.task].metrics.items():
+        if metric.given:
+            continue
         if metric.of_class:
-            found = dict(zip(names, class_outcomes(metric, evidence), strict=True))
-            outcomes[name] = min(found.values(), key=lambda o: float(np.mean(o.scores[-1])))
-            by_class[name] = found
+            classes = dict(zip(names, class_outcomes(metric, evidence), strict=True))
+            outcomes[name] = min(classes.values(), key=lambda o: float(np.mean(o.scores[-1])))
+            by_class[name] = classes
         elif len(names) > metric.more_than:
             outcomes[name] = metric_outcomes(metric, evidence)
+    for number, (name, point) in enumerate(points.items()):
+        flagged = [[flag[:, number] for flag in repeats] for repeats in flags]
+        metric, index = TASKS[work.task].metrics[name], names.index(point[CLASS])
+        outcomes[name] = point_outcomes(metric, evidence, index, flagged)
+        by_class[name] = {point[CLASS]: outcomes[name]}
     return outcomes, by_class
 
 
@@ -274,6 +287,55 @@ def class_outcomes(metric: Metric, scored: Scored) -> list[Outcomes]:
         )
         for label, rows in enumerate(rows_of)
     ]
+
+
+def point_outcomes(
+    metric: Metric, scored: Scored, label: int, flagged: Sequence[Sequence[NDArray[Any]]]
+) -> Outcomes:
+    """Return the outcomes of an operating point: the share of its images that are flagged.
+
+    Every trial has a threshold of its own, chosen on its own training images, so that the spread
+    of the repeats holds the luck of this choice as well.
+
+    Parameters
+    ----------
+    metric
+        The metric; its images are those of the class (``members``), or all others.
+    scored
+        The truth, and which images were tested.
+    label
+        Number of the class.
+    flagged
+        Per size, per repeat: 1 for each test image that is flagged, else 0, shape (m,).
+
+    Raises
+    ------
+    DatasetError
+        A test part has none of its images.
+    """
+    own = scored.shown[:, label] == metric.members
+    rows = [part[own[part]] for part in scored.tested]
+    if not all(map(len, rows)):
+        what = "with" if metric.members else "without"
+        raise DatasetError(
+            f"some test parts have no image {what} the class, so that the {metric.of_class} is "
+            "not defined. Use more images, a larger test_fraction, or a test_dataset."
+        )
+    mine = [own[part] for part in scored.tested]
+    values = [
+        [flags[some].astype(np.float64) for flags, some in zip(repeats, mine, strict=False)]
+        for repeats in flagged
+    ]
+    return gather(
+        scored.sizes,
+        values,
+        rows,
+        scored.pool,
+        scored.groups,
+        None if metric.members else scored.strata,
+        metric.bounds,
+        metric.lower,
+    )
 
 
 def function_of(metric: Metric) -> Callable[..., Any]:

@@ -63,6 +63,7 @@ def fit_heads(
     on_head: Callable[[int, FittedHead], None] | None = None,
     strata: npt.NDArray[np.int64] | None = None,
     logits: bool = False,
+    out_of_fold: bool = False,
 ) -> list[FittedHead]:
     """Fit one regularised softmax head per task.
 
@@ -92,6 +93,9 @@ def fit_heads(
         Strata of the inner splits; needed with several labels, else the classes.
     logits : bool
         Whether to return logits instead of probabilities.
+    out_of_fold : bool
+        Whether to predict every training row, too, by heads of the chosen strength that are fitted
+        without the row's fold; in as many complete repeats as the choice of the strength needs.
 
     Returns
     -------
@@ -143,13 +147,22 @@ def fit_heads(
         for task in tasks
         for own in (truth[task.train],)
     ]
+    folds = [
+        _inner_splits(_with_many(own) if several else own, task.seed, task.views, complete=True)
+        if out_of_fold
+        else None
+        for task in tasks
+        for own in (truth[task.train],)
+    ]
     n_fits = [max(1, len(split)) * len(grid) for split in splits]
     sizes = [
         4 * len(task.train) * (min(len(task.train), features.shape[1]) + 5 * n_classes * fits)
         for task, fits in zip(tasks, n_fits, strict=True)
     ]
     on_cpu = features.device.type == "cpu"
-    batches = list(_batches(tasks, splits, sizes, _CPU_BATCH_BYTES if on_cpu else GPU_BATCH_BYTES))
+    n_folds = [0 if fold is None else len(fold) for fold in folds]
+    limit = _CPU_BATCH_BYTES if on_cpu else GPU_BATCH_BYTES
+    batches = list(_batches(tasks, splits, n_folds, sizes, limit))
     # a running trial holds its rows and logits, and about three more of these
     of_logits = [12 * len(t.train) * n_classes * n for t, n in zip(tasks, n_fits, strict=True)]
     most = max(map(sum, zip(sizes, of_logits, strict=True)))
@@ -184,13 +197,23 @@ def fit_heads(
         part = features[torch.from_numpy(rows).to(features.device)].cpu()
         own = labels[torch.from_numpy(rows).to(labels.device)].cpu()
         return fit_heads(
-            part, own, [alone], n_classes, strengths=grid, strata=truth[rows], logits=logits
+            part,
+            own,
+            [alone],
+            n_classes,
+            strengths=grid,
+            strata=truth[rows],
+            logits=logits,
+            out_of_fold=out_of_fold,
         )
 
     def fit_at_once(batch: list[int]) -> list[FittedHead]:
         chosen = [tasks[i] for i in batch], [splits[i] for i in batch]
         pool = features if _narrow(len(chosen[0][0].train), features) else axes.result()
-        return fit_batch(pool, labels, *chosen, grid, n_classes, features.shape[1], floor, logits)
+        every = [folds[i] for i in batch]
+        return fit_batch(
+            pool, labels, *chosen, grid, n_classes, features.shape[1], floor, logits, every
+        )
 
     narrow = [batch for batch in batches if _narrow(len(tasks[batch[0]].train), features)]
     wide = [batch for batch in batches if batch not in narrow]
@@ -241,13 +264,14 @@ def _narrow(n: int, features: Features) -> bool:
 def _batches(
     tasks: Sequence[HeadTask],
     splits: Sequence[npt.NDArray[np.bool_]],
+    n_folds: Sequence[int],
     sizes: Sequence[int],
     limit: int,
 ) -> Iterator[list[int]]:
     """Batch tasks of one shape, as indices, the largest first, so threads end together."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, (task, split) in enumerate(zip(tasks, splits, strict=True)):
-        key = (sizes[i], len(task.train), len(task.test), len(split), task.views)
+        key = (sizes[i], len(task.train), len(task.test), len(split), n_folds[i], task.views)
         groups.setdefault(key, []).append(i)
     for shape, members in sorted(groups.items(), reverse=True):
         step = max(1, limit // shape[0])
@@ -271,15 +295,17 @@ def _with_many(strata: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _inner_splits(
-    labels: npt.NDArray[np.int64], seed: int, views: int = 1
+    labels: npt.NDArray[np.int64], seed: int, views: int = 1, complete: bool = False
 ) -> npt.NDArray[np.bool_]:
     """Held-out rows of repeated stratified k-fold splits, bool [K, n].
 
     Few rows are split again and again and many rows only once or twice, until `_HELD_OUT` rows
-    have voted: the noise of the choice, and its cost, are about the same at every size.
+    have voted: the noise of the choice, and its cost, are about the same at every size. With
+    `complete` the last repeat is not cut short, so that every row is held out, and equally often.
     """
     if views > 1:
-        return np.tile(_inner_splits(labels[: len(labels) // views], seed), (1, views))
+        plain = _inner_splits(labels[: len(labels) // views], seed, complete=complete)
+        return np.tile(plain, (1, views))
     n = len(labels)
     counts = np.bincount(labels)
     folds = min(_FOLDS, int(counts[counts > 0].min()))
@@ -290,6 +316,8 @@ def _inner_splits(
     turn = np.argsort(np.argsort(first))[numbers]
     rng = np.random.default_rng(seed)
     wanted = min(_REPEATS * folds, -(-_HELD_OUT * folds // n))
+    if complete:
+        wanted = -(-wanted // folds) * folds
     held: list[npt.NDArray[np.bool_]] = []
     while len(held) < wanted:
         order = rng.permutation(n)

@@ -6,6 +6,7 @@ from importlib import import_module
 from pytest_datasize.curve.seeds import Purpose, seed_of
 from pytest_datasize.requirement.tasks import TASKS
 from pytest_datasize.trials.heads.head_batch import FittedHead
+from pytest_datasize.trials.operating_points import Flags
 from pytest_datasize.trials.tasks.head_data import Heads
 from pytest_datasize.trials.work import Ledger, Trials, Work
 
@@ -25,12 +26,12 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     trials = ledger.pending
     if not trials:
         return ledger.trials({})
-    heads = heads_of(work)
+    heads, flags = heads_of(work), Flags.of(work)
     start = time.perf_counter()
 
     def keep(i: int, head: FittedHead) -> None:
-        size, number, _ = trials[i]
-        ledger.add(size, number, head.probabilities)
+        size, number, repeat = trials[i]
+        ledger.add(size, number, flags.added(head.probabilities, repeat.order[:size], head.held))
 
     found = heads.fit(
         [

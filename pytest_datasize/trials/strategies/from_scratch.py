@@ -17,6 +17,7 @@ from pytest_datasize.embedding.views import views
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.trials.networks.activations import compute
 from pytest_datasize.trials.networks.training import Network, Rows, Trainer, split
+from pytest_datasize.trials.operating_points import Flags
 from pytest_datasize.trials.recipe import FROM_SCRATCH, Recipe
 from pytest_datasize.trials.work import (
     Ledger,
@@ -57,6 +58,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     )
     work.made["from_scratch"] = pixels
     seconds = {"decode": time.perf_counter() - start}
+    flags = Flags.of(work)
     trainer = Trainer(pixels, work.objective, recipe, work.device)
     lock = threading.Lock()
     n_features: list[int] = []  # the same in every trial
@@ -82,7 +84,10 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
             patience=recipe.patience,
             training_mode=True,
         )
-        return worker.probabilities(network, repeat.test)
+        predicted = worker.probabilities(network, repeat.test)
+        if not flags.points:
+            return predicted
+        return flags.added(predicted, watch, worker.probabilities(network, watch))
 
     start = time.perf_counter()
     done = ledger.resumed

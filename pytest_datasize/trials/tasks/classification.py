@@ -30,5 +30,11 @@ def _fit(
 ) -> list[FittedHead]:
     labels = torch.from_numpy(truth).to(work.device)
     return fit_heads(
-        features, labels, tasks, work.n_classes, on_progress=on_progress, on_head=on_head
+        features,
+        labels,
+        tasks,
+        work.n_classes,
+        on_progress=on_progress,
+        on_head=on_head,
+        out_of_fold=bool(work.options.get("operating_points")),
     )

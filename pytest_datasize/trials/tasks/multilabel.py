@@ -36,4 +36,5 @@ def _fit(
         on_progress=on_progress,
         on_head=on_head,
         strata=strata,
+        out_of_fold=bool(work.options.get("operating_points")),
     )

@@ -1,0 +1,87 @@
+"""Choose decision thresholds for one class against the rest.
+
+Each function takes ``(shown, scores, share)``: whether an image shows the class, bool of shape
+(n,); the probability that it does, by a model that was not trained on it; and what the threshold
+must give on these images. It returns a threshold; images with at least that score are *flagged*.
+It is infinite if no threshold is good enough: then nothing is flagged. The images are never the
+test images, whose flags are scored.
+
+With the notation of Fawcett 2006, "An introduction to ROC analysis", Pattern Recognition Letters
+27: precision is the share of flagged images that show the class, sensitivity (recall) the share of
+images of the class that are flagged, and specificity that of other images that are not.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROUNDING = 1e-9  # 0.9 of ten images is nine, whatever 0.9 * 10 is in floating point
+
+
+def lowest_with_precision(
+    shown: NDArray[np.bool_], scores: NDArray[np.floating], share: float
+) -> float:
+    """Return the lowest score at which the flagged images have at least that precision.
+
+    Examples
+    --------
+    >>> shown = np.array([True, True, False, True, False])
+    >>> scores = np.array([0.9, 0.8, 0.7, 0.6, 0.1])
+    >>> lowest_with_precision(shown, scores, 0.75), lowest_with_precision(shown, scores, 0.9)
+    (0.6, 0.8)
+    """
+    levels, found, flagged = _counts(shown, scores)
+    return _lowest(levels, found >= share * flagged - _ROUNDING)
+
+
+def lowest_with_specificity(
+    shown: NDArray[np.bool_], scores: NDArray[np.floating], share: float
+) -> float:
+    """Return the lowest score at which other images have at least that specificity.
+
+    Examples
+    --------
+    >>> shown = np.array([True, False, True, False, False])
+    >>> lowest_with_specificity(shown, np.array([0.9, 0.8, 0.7, 0.6, 0.5]), 0.6)
+    0.7
+    """
+    levels, found, flagged = _counts(shown, scores)
+    others = len(shown) - int(shown.sum())
+    return _lowest(levels, flagged - found <= (1.0 - share) * others + _ROUNDING)
+
+
+def highest_with_sensitivity(
+    shown: NDArray[np.bool_], scores: NDArray[np.floating], share: float
+) -> float:
+    """Return the highest score at which the class has at least that sensitivity.
+
+    Without an image of the class everything is flagged: minus infinity.
+
+    Examples
+    --------
+    >>> shown = np.array([True, False, True, True, False])
+    >>> highest_with_sensitivity(shown, np.array([0.9, 0.8, 0.7, 0.6, 0.5]), 0.6)
+    0.7
+    """
+    levels, found, _ = _counts(shown, scores)
+    if not shown.any():
+        return -math.inf
+    enough = found >= share * shown.sum() - _ROUNDING
+    return float(levels[np.flatnonzero(enough)[0]])
+
+
+def _counts(
+    shown: NDArray[np.bool_], scores: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the scores that occur, descending; images of the class, and all, from each score."""
+    levels, places = np.unique(-scores, return_inverse=True)
+    found = np.cumsum(np.bincount(places[shown], minlength=len(levels)))
+    flagged = np.cumsum(np.bincount(places, minlength=len(levels)))
+    return -levels, found, flagged
+
+
+def _lowest(levels: NDArray[np.floating], good: NDArray[np.bool_]) -> float:
+    """Return the lowest level that is good enough; infinity if none is."""
+    places = np.flatnonzero(good)
+    return float(levels[places[-1]]) if len(places) else math.inf
