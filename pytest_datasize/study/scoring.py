@@ -1,7 +1,7 @@
 """Train the trials of a plan, score them, and collect the evidence."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pytest_datasize.curve.advice.neighbours import agreement, sampled
 from pytest_datasize.curve.contributions import contributions
+from pytest_datasize.curve.metrics.operating_points import realised
 from pytest_datasize.curve.outcomes import Outcomes, bare, gather
 from pytest_datasize.embedding import device as devices
 from pytest_datasize.embedding.stages import last_layer
@@ -117,6 +118,7 @@ def measure(
         done = stop
         if until and until(result, stop / len(plan.repeats)):
             break
+    result = replace(result, notes=(*result.notes, *_at_thresholds(work, found)))
     if by_class and work.task == CLASSIFICATION:  # bare scores have no data on single images
         predicted, _ = separated(found, len(result.operating_points))
         result = replace(result, findings=_findings(work, predicted))
@@ -194,6 +196,29 @@ def _outcomes(
         outcomes[name] = point_outcomes(metric, evidence, index, flagged)
         by_class[name] = {point[CLASS]: outcomes[name]}
     return outcomes, by_class
+
+
+def _at_thresholds(work: Work, found: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """Yield what the thresholds from training images give on test images, at the largest size."""
+    points = work.options.get("operating_points") or {}
+    _, flags = separated(found, len(points))
+    membership = np.concatenate([part.membership for part in work.image_sets]) if points else None
+    for number, (name, point) in enumerate(points.items()):
+        assert membership is not None
+        given = TASKS[work.task].metrics[name].given
+        shown = membership[:, work.image_sets[0].names.index(point[CLASS])]
+        each = [
+            realised(given, shown[repeat.test], flagged[:, number] > 0)
+            for repeat, flagged in zip(work.plan.repeats, flags[-1], strict=False)
+        ]
+        known = [value for value in each if value is not None]
+        if not known:
+            yield f"{name}: no threshold flags any test image, so that nothing is found"
+            continue
+        yield (
+            f"{name}: thresholds are chosen on training images for a {given} of "
+            f"{point[given]:g}; on the test images it is {np.mean(known):.3f}"
+        )
 
 
 class Scored(NamedTuple):

@@ -63,7 +63,7 @@ def fit_heads(
     on_head: Callable[[int, FittedHead], None] | None = None,
     strata: npt.NDArray[np.int64] | None = None,
     logits: bool = False,
-    out_of_fold: bool = False,
+    fold_groups: npt.NDArray[np.int64] | None = None,
 ) -> list[FittedHead]:
     """Fit one regularised softmax head per task.
 
@@ -93,9 +93,10 @@ def fit_heads(
         Strata of the inner splits; needed with several labels, else the classes.
     logits : bool
         Whether to return logits instead of probabilities.
-    out_of_fold : bool
-        Whether to predict every training row, too, by heads of the chosen strength that are fitted
-        without the row's fold; in as many complete repeats as the choice of the strength needs.
+    fold_groups : ndarray of int64, shape [N], optional
+        Group of every row. If given, every training row is predicted, too, by heads of the chosen
+        strength that are fitted without its fold, in which all rows of its group are. The folds
+        are those of the choice of the strength, in complete repeats, if no two rows share a group.
 
     Returns
     -------
@@ -148,9 +149,15 @@ def fit_heads(
         for own in (truth[task.train],)
     ]
     folds = [
-        _inner_splits(_with_many(own) if several else own, task.seed, task.views, complete=True)
-        if out_of_fold
-        else None
+        None
+        if fold_groups is None
+        else _complete_splits(
+            _with_many(own) if several else own,
+            fold_groups[task.train],
+            task.seed,
+            task.views,
+            classes=not several,
+        )
         for task in tasks
         for own in (truth[task.train],)
     ]
@@ -204,7 +211,7 @@ def fit_heads(
             strengths=grid,
             strata=truth[rows],
             logits=logits,
-            out_of_fold=out_of_fold,
+            fold_groups=None if fold_groups is None else fold_groups[rows],
         )
 
     def fit_at_once(batch: list[int]) -> list[FittedHead]:
@@ -326,3 +333,49 @@ def _inner_splits(
         fold[order] = np.arange(n) % folds
         held += [fold == k for k in range(folds)]
     return np.stack(held[:wanted])
+
+
+def _complete_splits(
+    labels: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+    seed: int,
+    views: int = 1,
+    classes: bool = True,
+) -> npt.NDArray[np.bool_]:
+    """Held-out rows of repeated k-fold splits in which every row is held out once a repeat.
+
+    Rows of one group fall into one fold: groups are lined up class by class in random order, and
+    the line of each class is cut into k parts. There are as many folds as the class with the fewest
+    groups has, 5 at most; with less than 2 nothing can be held out. Strata of several labels
+    (`classes` is False) may be missing from a fold or from the rest: all groups are counted then.
+
+    Examples
+    --------
+    >>> one = _complete_splits(np.array([0, 0, 1, 1] * 30), np.arange(120) // 4, seed=0)
+    >>> one.sum(axis=0).tolist() == [2] * 120, len(set(one[0].reshape(30, 4).sum(axis=1).tolist()))
+    (True, 2)
+    """
+    if views > 1:
+        n = len(labels) // views
+        return np.tile(_complete_splits(labels[:n], groups[:n], seed, classes=classes), (1, views))
+    n = len(labels)
+    used, first, number = np.unique(groups, return_index=True, return_inverse=True)
+    if len(used) == n:
+        return _inner_splits(labels, seed, complete=True)
+    pairs = np.unique(np.stack([labels, number]), axis=1)[0]
+    fewest = int(np.unique(pairs, return_counts=True)[1].min()) if classes else len(used)
+    folds = min(_FOLDS, fewest)
+    if folds < 2:
+        return np.zeros((0, n), dtype=np.bool_)
+    sizes, label = np.bincount(number), labels[first]
+    rng = np.random.default_rng(seed)
+    held: list[npt.NDArray[np.bool_]] = []
+    for _ in range(min(_REPEATS, -(-_HELD_OUT // n))):
+        turn = np.lexsort((rng.permutation(len(used)), label))
+        before = np.cumsum(sizes[turn]) - sizes[turn]
+        of_class = np.bincount(label, weights=sizes)
+        starts = (np.cumsum(of_class) - of_class)[label[turn]]
+        fold = np.empty(len(used), dtype=np.int64)
+        fold[turn] = (folds * (before - starts) / of_class[label[turn]]).astype(np.int64)
+        held += [(fold == k)[number] for k in range(folds)]
+    return np.stack(held)

@@ -30,7 +30,7 @@ from pytest_datasize.trials.heads.heads import FittedHead
 from pytest_datasize.trials.networks.activations import Activations, compute
 from pytest_datasize.trials.networks.cut import Cut, cut, trained_parameters
 from pytest_datasize.trials.networks.memory import autocast
-from pytest_datasize.trials.networks.training import Network, Rows, Trainer, split
+from pytest_datasize.trials.networks.training import Network, Rows, Trainer
 from pytest_datasize.trials.operating_points import Flags
 from pytest_datasize.trials.recipe import FINE_TUNING, Recipe
 from pytest_datasize.trials.strategies.feature_extraction import heads_of
@@ -164,7 +164,7 @@ class TuningStudy:
         size, number, repeat = trial
         order = repeat.order[:size]
         generator = stream(self.work.seed, Purpose.VALIDATION_SPLIT, size, number)
-        train, validation = split(order, self.work.labels, self.recipe.validation, generator)
+        train, validation = self.flags.split(order, self.recipe.validation, generator)
         return Rows(train, validation, repeat.test)
 
     def heads(self, trials: Sequence[Trial]) -> None:
@@ -217,7 +217,7 @@ class TuningStudy:
         if not self.flags.points:
             return predicted
         watched = trainer.probabilities(network, rows.validation)
-        return self.flags.added(predicted, rows.validation, watched)
+        return self.flags.added(predicted, rows.validation, watched, rows.train)
 
     def _in_cycles(
         self,
@@ -254,7 +254,7 @@ class TuningStudy:
             if not helped:
                 break
             losses = now
-        return self.flags.added(best, rows.validation, watched)
+        return self.flags.added(best, rows.validation, watched, rows.train)
 
     def _start(self, head: nn.Linear, trial: Trial, rows: Rows, trainer: Trainer) -> None:
         """Train the head on frozen features."""

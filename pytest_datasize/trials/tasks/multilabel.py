@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pytest_datasize.embedding.features import Features
 from pytest_datasize.trials.heads.head_batch import FittedHead, HeadTask
 from pytest_datasize.trials.heads.heads import fit_heads
+from pytest_datasize.trials.operating_points import fold_groups
 from pytest_datasize.trials.tasks.head_data import HeadData, OnHead
 from pytest_datasize.trials.work import Work
 
@@ -36,5 +37,5 @@ def _fit(
         on_progress=on_progress,
         on_head=on_head,
         strata=strata,
-        out_of_fold=bool(work.options.get("operating_points")),
+        fold_groups=fold_groups(work, len(truth)),
     )
