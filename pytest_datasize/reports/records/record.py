@@ -249,7 +249,7 @@ def _guess(judged: "Judgement", result: "StudyResult") -> Guess | None:
         return None
     tested = result.findings.get("tested") if result.findings else None
     counts = dict(zip(result.class_counts, tested, strict=True)) if tested else result.class_counts
-    found = guessing(judged.metric, counts)
+    found = guessing(judged.metric, counts, tuple(judged.class_targets))
     return None if found is None else cast(Guess, asdict(found))
 
 
