@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pytest_datasize.curve.advice.neighbours import agreement, sampled
 from pytest_datasize.curve.contributions import contributions
-from pytest_datasize.curve.metrics.operating_points import realised
-from pytest_datasize.curve.outcomes import Outcomes, bare, gather
+from pytest_datasize.curve.metrics.operating_points import realised, threshold_influence
+from pytest_datasize.curve.outcomes import Outcomes, bare, gather, image_covariance
 from pytest_datasize.embedding import device as devices
 from pytest_datasize.embedding.stages import last_layer
 from pytest_datasize.errors import DatasetError
@@ -193,7 +193,7 @@ def _outcomes(
     for number, (name, point) in enumerate(points.items()):
         flagged = [[flag[:, number] for flag in repeats] for repeats in flags]
         metric, index = TASKS[work.task].metrics[name], names.index(point[CLASS])
-        outcomes[name] = point_outcomes(metric, evidence, index, flagged)
+        outcomes[name] = point_outcomes(metric, evidence, index, flagged, point[metric.given])
         by_class[name] = {point[CLASS]: outcomes[name]}
     return outcomes, by_class
 
@@ -315,12 +315,17 @@ def class_outcomes(metric: Metric, scored: Scored) -> list[Outcomes]:
 
 
 def point_outcomes(
-    metric: Metric, scored: Scored, label: int, flagged: Sequence[Sequence[NDArray[Any]]]
+    metric: Metric,
+    scored: Scored,
+    label: int,
+    flagged: Sequence[Sequence[NDArray[Any]]],
+    share: float,
 ) -> Outcomes:
     """Return the outcomes of an operating point: the share of its images that are flagged.
 
-    Every trial has a threshold of its own, chosen on its own training images, so that the spread
-    of the repeats holds the luck of this choice as well.
+    Every trial has a threshold of its own, chosen on its own training images. The luck of this
+    choice shows in the spread of the repeats as far as they have other images; what they share,
+    the luck of the pool, is added.
 
     Parameters
     ----------
@@ -332,13 +337,16 @@ def point_outcomes(
         Number of the class.
     flagged
         Per size, per repeat: 1 for each test image that is flagged, else 0, shape (m,).
+    share
+        What the threshold must give, such as a precision of 0.9.
 
     Raises
     ------
     DatasetError
         A test part has none of its images.
     """
-    own = scored.shown[:, label] == metric.members
+    shown = scored.shown[:, label]
+    own = shown == metric.members
     rows = [part[own[part]] for part in scored.tested]
     if not all(map(len, rows)):
         what = "with" if metric.members else "without"
@@ -351,7 +359,7 @@ def point_outcomes(
         [flags[some].astype(np.float64) for flags, some in zip(repeats, mine, strict=False)]
         for repeats in flagged
     ]
-    return gather(
+    found = gather(
         scored.sizes,
         values,
         rows,
@@ -361,6 +369,46 @@ def point_outcomes(
         metric.bounds,
         metric.lower,
     )
+    luck = _threshold_luck(metric, scored, shown, flagged, share)
+    return replace(found, test_covariance=found.test_covariance + luck)
+
+
+def _threshold_luck(
+    metric: Metric,
+    scored: Scored,
+    shown: NDArray[np.bool_],
+    flagged: Sequence[Sequence[NDArray[Any]]],
+    share: float,
+) -> NDArray[np.floating]:
+    """Return what the luck of the pool adds to the covariance of scores, through thresholds.
+
+    All repeats choose their thresholds on images of one pool, and its luck does not show in their
+    spread. It is measured on the test images: those of the pool, whose luck then moves thresholds
+    and scores together, or others like them.
+    """
+    own = shown == metric.members
+    direct, through = [], []
+    for repeats in flagged:
+        parts = list(zip(repeats, scored.tested, strict=False))
+        flags = np.concatenate([flags for flags, _ in parts]) > 0
+        rows = np.concatenate([part for _, part in parts])
+        moved = threshold_influence(metric.given, shown[rows], flags, share)
+        alone = np.where(own[rows], flags - flags[own[rows]].mean(), 0.0) / own[rows].mean()
+        ends = np.cumsum([len(part) for _, part in parts])[:-1]
+        through.append(np.split(moved, ends))
+        direct.append(np.split(alone, ends))
+    number = len(np.unique(np.concatenate(scored.tested)))
+    scale, apart = number / scored.pool, scored.tested[0].min() >= scored.pool
+    if apart:
+        return scale * image_covariance(through, scored.tested, scored.groups)
+    both = [
+        [one + other for one, other in zip(ones, others, strict=True)]
+        for ones, others in zip(direct, through, strict=True)
+    ]
+    covariances = [
+        image_covariance(values, scored.tested, scored.groups) for values in (both, direct)
+    ]
+    return scale * (covariances[0] - covariances[1])
 
 
 def function_of(metric: Metric) -> Callable[..., Any]:
