@@ -107,7 +107,7 @@ SPECIAL = {
 def test_intervals_hold_the_truth_of_thresholds_from_one_small_pool(name):
     """The score of a class is normal, so that the expected score of a threshold is known.
 
-    Without the luck of the pool, which all repeats share, 90 % intervals hold 65 to 80 % of truths.
+    Without the luck of the pool, which all repeats share, 90 % intervals hold less than 80 %.
     """
     choose, share = SPECIAL[name]
     metric = TASKS["classification"].metrics[name]
