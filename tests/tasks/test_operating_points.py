@@ -143,6 +143,32 @@ def test_intervals_hold_the_truth_of_thresholds_from_one_small_pool(name):
     assert 0.83 <= np.mean(held) <= 0.99
 
 
+def test_the_luck_of_thresholds_shrinks_with_the_pool_and_not_with_other_test_images():
+    choose, share = SPECIAL["sensitivity_at_specificity"]
+    metric = TASKS["classification"].metrics["sensitivity_at_specificity"]
+    rng = np.random.default_rng(0)
+    labels = np.arange(4000) % 2
+    scores = rng.standard_normal(4000) + D * labels
+    threshold = choose(labels == 1, scores, share)
+    shown = np.stack([labels == 0, labels == 1], axis=1)
+
+    def variance(pool, n_test, apart):
+        rows = (pool if apart else 0) + np.arange(n_test)
+        truth = np.resize(shown, (pool + n_test, 2))
+        flagged = [[(scores[rows % 4000] >= threshold) * 1.0]] * 2
+        scored = Scored((10, 20), labels, truth, truth[:, 1] * 1, [rows], [], pool)
+        return point_outcomes(metric, scored, 1, flagged, share).test_covariance[-1, -1]
+
+    tested = [variance(10**6, n, True) for n in (1000, 4000)]
+    assert tested[0] == pytest.approx(4 * tested[1], rel=0.1)  # only the test images count
+    chosen = [variance(pool, 4000, True) - tested[1] for pool in (200, 800)]
+    assert chosen[0] == pytest.approx(4 * chosen[1], rel=0.05)
+    slope = norm.pdf(threshold - D) / norm.pdf(threshold)  # of the ROC curve, here known
+    assert chosen[0] == pytest.approx(slope**2 * share * (1 - share) / 100, rel=0.2)
+    # tested on the pool: classes are tested and chosen on apart, so that variances add up
+    assert variance(4000, 4000, False) == pytest.approx(tested[1] + chosen[0] / 20, rel=0.05)
+
+
 def heads(labels, groups, n=160, **options):
     rng = np.random.default_rng(0)
     strata = labels if labels.ndim == 1 else labels @ [1, 2]
