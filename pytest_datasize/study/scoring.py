@@ -211,6 +211,12 @@ def _at_thresholds(work: Work, found: Sequence[Sequence[Any]]) -> Iterator[str]:
             realised(given, shown[repeat.test], flagged[:, number] > 0)
             for repeat, flagged in zip(work.plan.repeats, flags[-1], strict=False)
         ]
+        tested = np.concatenate([repeat.test for repeat in work.plan.repeats[: len(each)]])
+        if given == "precision" and (part := shown[tested].mean()) >= point[given]:
+            yield (
+                f"{name} proves nothing: {100 * part:.0f} % of the test images show "
+                f"{point[CLASS]!r}, so that flagging all of them has the required precision"
+            )
         known = [value for value in each if value is not None]
         if not known:
             yield f"{name}: no threshold flags any test image, so that nothing is found"

@@ -318,6 +318,18 @@ def test_a_gate_that_is_not_met_names_class_and_point(gate):
     assert "recall 0.99 of 'crack' at precision 0.9" in record["message"]
 
 
+def test_a_precision_that_flagging_everything_has_proves_nothing():
+    found = Study(
+        shapes(60),
+        backbone=torch.nn.Sequential(torch.nn.AvgPool2d((24, 6)), torch.nn.Flatten()),
+        image_size=24,
+        repeats=2,
+        device="cpu",
+        operating_points={"recall_at_precision": {"class": "1", "precision": 0.45}},
+    ).run()
+    assert any("proves nothing: 50 % of the test images show '1'" in one for one in found.notes)
+
+
 def test_other_metrics_have_the_numbers_that_they_have_without(gate, pytester):
     """Operating points add fits, and change none; targets without them have their old keys."""
     gate("accuracy=0.6", "--datasize-store=plain")
