@@ -23,6 +23,7 @@ strategies.py speed --images 60 --side 64 --repeats 2
 truth.py --quick
 features.py --quick
 second_opinion.py --quick
+operating_points.py --quick
 heads.py --quick
 tasks.py $folder --quick --task multilabel --task detection
 ladder.py --quick

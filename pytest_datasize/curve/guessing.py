@@ -23,7 +23,7 @@ class Guessing:
     chance: float
 
 
-def guessing(metric: str, counts: Mapping[str, int]) -> Guessing | None:
+def guessing(metric: str, counts: Mapping[str, int], judged: Sequence[str] = ()) -> Guessing | None:
     """Return what guessing scores; None for a metric that is not one of the built-in ones.
 
     Parameters
@@ -32,16 +32,23 @@ def guessing(metric: str, counts: Mapping[str, int]) -> Guessing | None:
         Name of the metric.
     counts
         Class name → number of scored images, at least one class with images.
+    judged
+        Classes that are judged, for a metric of single classes; empty for all.
 
     Examples
     --------
     >>> guessing("accuracy", {"good": 95, "rust": 5})
     Guessing(name='good', majority=0.95, chance=0.905)
+    >>> guessing("recall_per_class", {"good": 95, "rust": 5}, ["good"]).majority
+    1.0
     """
     name = max(counts, key=lambda one: counts[one])
     total = sum(counts.values())
     shares = [n / total for n in counts.values()]
     found = _scores(metric, shares)
+    if metric == "recall_per_class" and judged:
+        fewest = min(counts[one] for one in judged)
+        found = (1.0 if {*judged} == {name} else 0.0, fewest / total)
     return None if found is None else Guessing(name, *(round(score, 6) for score in found))
 
 

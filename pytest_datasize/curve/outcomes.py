@@ -146,16 +146,7 @@ def gather(
     low, high = (-bounds[1], -bounds[0]) if lower_is_better else bounds
     signed = [[sign * values for values in repeats] for repeats in contributions]
     shared = all(np.array_equal(part, tested[0]) for part in tested)
-    rows = np.unique(np.concatenate(tested))
-    places = [np.searchsorted(rows, part) for part in tested]
-    means = np.empty((len(sizes), len(rows)))
-    for mean, repeats in zip(means, signed, strict=True):
-        sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
-        # the whole pool with a fixed test set has one repeat, which tested all rows
-        for values, place in zip(repeats, places, strict=False):
-            sums[place] += values
-            counts[place] += 1
-        mean[:] = sums / counts
+    rows, means = _by_image(signed, tested)
     return Outcomes(
         sizes=sizes,
         scores=tuple(
@@ -174,6 +165,48 @@ def gather(
         bounds=(low, high),
         sign=sign,
     )
+
+
+def image_covariance(
+    contributions: Sequence[Sequence[NDArray[np.floating]]],
+    tested: Sequence[NDArray[np.int64]],
+    groups: NDArray[np.int64] | None = None,
+) -> NDArray[np.floating]:
+    """Return the covariance of the K mean scores from the sampling of images, (K, K).
+
+    Parameters
+    ----------
+    contributions, tested, groups
+        See :func:`gather`. Other than there, nothing is added for what few images cannot show.
+
+    Examples
+    --------
+    >>> image_covariance([[np.array([1.0, 0.0])], [np.array([1.0, 1.0])]], [np.arange(2)]).tolist()
+    [[0.125, 0.0], [0.0, 0.0]]
+    """
+    rows, means = _by_image(contributions, tested)
+    centred = means - means.mean(axis=1, keepdims=True)
+    if groups is not None:
+        centred, _ = _summed(centred, groups[rows])
+    found: NDArray[np.floating] = centred @ centred.T / len(rows) ** 2
+    return found
+
+
+def _by_image(
+    contributions: Sequence[Sequence[NDArray[np.floating]]], tested: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """Return the tested rows, (N,), and the mean contribution of each at every size, (K, N)."""
+    rows = np.unique(np.concatenate(tested))
+    places = [np.searchsorted(rows, part) for part in tested]
+    means = np.empty((len(contributions), len(rows)))
+    for mean, repeats in zip(means, contributions, strict=True):
+        sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
+        # the whole pool with a fixed test set has one repeat, which tested all rows
+        for values, place in zip(repeats, places, strict=False):
+            sums[place] += values
+            counts[place] += 1
+        mean[:] = sums / counts
+    return rows, means
 
 
 def bare(

@@ -7,15 +7,14 @@ required confidence is not reached either way).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from pytest_datasize.curve.counts import CLOSE, TELLABLE, count, percent
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.trend import Trend
-from pytest_datasize.requirement.options import shown
-from pytest_datasize.requirement.tasks import of_class
+from pytest_datasize.requirement.targets import in_words
 
 LEVEL = 0.9
 """Probability that an interval in a report contains the truth."""
@@ -46,7 +45,7 @@ class Judgement:
     Attributes
     ----------
     metric, target
-        Metric, and score to reach.
+        Metric, and score to reach: that of the class, where classes have targets of their own.
     class_name
         The class that decides, for a metric of single classes.
     status
@@ -80,6 +79,10 @@ class Judgement:
         Whether the measured scores rise, are flat, or fall.
     held_out
         What is held out of the images that are collected.
+    class_targets
+        Class name → its target, where classes have targets of their own; others are not judged.
+    at
+        Of an operating point: what its threshold must give, such as ``{"precision": 0.9}``.
     """
 
     metric: str
@@ -105,6 +108,8 @@ class Judgement:
     level: float
     trend: Trend
     held_out: HeldOut
+    class_targets: Mapping[str, float] = field(default_factory=dict)
+    at: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def extrapolated(self) -> bool:
@@ -114,9 +119,7 @@ class Judgement:
     @property
     def subject(self) -> str:
         """What is judged, such as ``accuracy 0.9`` or ``recall of 'rust' 0.7``."""
-        if self.class_name is not None:
-            return f"{of_class(self.metric)} of {shown(self.class_name)} {self.target:g}"
-        return f"{self.metric} {self.target:g}"
+        return in_words(self.metric, self.class_name, self.at, self.target)
 
     @property
     def images(self) -> int:
@@ -212,7 +215,7 @@ class Verdict:
 
 def judge(
     metric: str,
-    target: float,
+    target: float | Mapping[str, float],
     curves: Mapping[str | None, LearningCurve],
     available: int,
     confidence: float | None = None,
@@ -226,7 +229,7 @@ def judge(
     Parameters
     ----------
     metric, target
-        Metric, and score to reach, in (0, 1).
+        Metric, and score to reach; or class name → score to reach, for the classes to judge.
     curves
         Class name → learning curve, or ``{None: curve}`` for a metric of all classes.
     available
@@ -244,10 +247,13 @@ def judge(
         its own.
     """
     held_out = held_out or HeldOut()
+    goals: dict[str | None, float] = (
+        dict(target.items()) if isinstance(target, Mapping) else dict.fromkeys(curves, target)
+    )
     judgements = [
         _judge_one(
             metric,
-            sign * target,
+            sign * goals[name],
             name,
             curve,
             available,
@@ -257,9 +263,10 @@ def judge(
             held_out,
         )
         for name, curve in curves.items()
+        if name in goals
     ]
     order = list(Status)
-    worst = max(judgements, key=lambda j: (order.index(j.status), j.required, -j.score))
+    worst = max(judgements, key=lambda j: (order.index(j.status), j.required, j.target - j.score))
     return worst if sign > 0 else _negated(worst)
 
 

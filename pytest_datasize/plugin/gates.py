@@ -51,6 +51,7 @@ from pytest_datasize.requirement.settings import (
     read_yaml,
     resolve,
 )
+from pytest_datasize.requirement.targets import points_of
 from pytest_datasize.study.engines import Engines
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ class Gates:
         options = self._options(request, configured)
         key = session_key(options)
         if configured.confidence is not None:  # the number of repeats depends on the targets
-            key += (configured.confidence, *sorted(configured.requirement.targets.items()))
+            key += (configured.confidence, frozen(dict(configured.requirement.targets)))
         if key not in self._ladders:
             from pytest_datasize.study.ladder import Ladder
 
@@ -249,6 +250,8 @@ class Gates:
     ) -> dict[str, Any]:
         """Return the options of a requirement's study; its metrics may say what the labels are."""
         options = study_options(request, configured.settings, configured.yaml)
+        if points := points_of(configured.requirement.targets):
+            options["operating_points"] = {**(options["operating_points"] or {}), **points}
         if options["trainer"] is None:
             options["task"] = asked_task(
                 configured.requirement.targets, options["task"], configured.requirement.where
@@ -312,6 +315,7 @@ class Gates:
                 gate.records.append(self._plain_record(request.node, "skipped", nothing))
                 continue
             ladder = Ladder(self._study(options))
+            guarded(ladder.check, configured.requirement.targets)
             plans = guarded(lambda: list(ladder.plans()))  # noqa: B023 (called at once)
             targets = configured.requirement.targets
             gate.records.append(plan_record(request.node.nodeid, order, targets, plans))
@@ -327,6 +331,7 @@ class Gates:
             if key not in self._checks:
                 self._kept += options.values()
                 self._checks[key] = guarded(self._study(options).check)
+            guarded(self._study(options).context.check_targets, configured.requirement.targets)
             check = self._checks[key]
             gate.records.append(check_record(request.node.nodeid, order, check))
             errors += [line for finding in check.errors for line in in_full(finding)]

@@ -21,7 +21,10 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
     ----------
     **arguments
         Metric targets in (0, 1): ``accuracy``, ``balanced_accuracy``, ``f1_micro``,
-        ``f1_macro``, ``auc``, ``recall_per_class``; and options: ``dataset``,
+        ``f1_macro``, ``auc``, ``recall_per_class``, ...; metrics of single classes also take one
+        target for each class, such as ``{"crack": 0.95, "*": 0.8}``, and operating points a class
+        and two numbers, such as ``{"class": "crack", "precision": 0.9, "recall": 0.8}``; and
+        options: ``dataset``,
         ``test_dataset``, ``group``, ``checks``, ``allow_outside``, ``max_pixels``, ``backbone``,
         ``weights``, ``precision``, ``strategy``, ``augment``, ``unfreeze``, ``trainer``,
         ``preset``, ``budget``, ``direction``, ``bounds``, ``image_size``, ``sizes``, ``repeats``,

@@ -283,6 +283,19 @@ class StudyOptions(TypedDict, total=False):
             from_text=validators.pairs_from_text,
         ),
     ]
+    operating_points: Annotated[
+        Mapping[str, Mapping[str, Any]] | None,
+        Option(
+            Scope.TRIAL,
+            validators.operating_points,
+            "metric → class and what its threshold must give, such as "
+            "{'recall_at_precision': {'class': 'crack', 'precision': 0.9}}; as text "
+            "recall_at_precision=crack@0.9",
+            "operating points to measure beside those of the targets, whose threshold is chosen on "
+            "training images",
+            from_text=validators.points_from_text,
+        ),
+    ]
     image_size: Annotated[
         int | None,
         Option(
@@ -614,27 +627,6 @@ def names_of(*scopes: Scope) -> tuple[str, ...]:
     ('sizes', 'repeats')
     """
     return tuple(name for name, option in OPTIONS.items() if option.scope in scopes)
-
-
-TARGET = Option(
-    Scope.VERDICT,
-    validators.fraction(0.0, 1.0),
-    "a number above 0 and below 1, such as 0.9",
-    "target",
-)
-
-
-def target_within(bounds: tuple[float, float]) -> Option:
-    """Return an option that checks targets of a metric against its bounds."""
-    low, high = bounds
-    above = f" above {low:g}" if low > float("-inf") else ""
-    below = f" below {high:g}" if high < float("inf") else ""
-    return Option(
-        Scope.VERDICT,
-        validators.fraction(low, high),
-        f"a number{above}{' and' if above and below else ''}{below}",
-        "target",
-    )
 
 
 def nearest(word: str, allowed: Sequence[str]) -> str:

@@ -7,11 +7,10 @@ from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement.options import (
     CONDITIONS,
     OPTIONS,
-    TARGET,
     nearest,
     shown,
-    target_within,
 )
+from pytest_datasize.requirement.targets import Target, target_option
 from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION, METRICS, TASKS, ends, task_of
 
 
@@ -21,14 +20,15 @@ class Requirement(NamedTuple):
     Attributes
     ----------
     targets
-        Metric name → score to reach, within the bounds of the metric.
+        Metric name → target: a number, one for each class, or an operating point, see
+        :mod:`pytest_datasize.requirement.targets`.
     options
         The options that were given; the settings fill in the others.
     where
         Origin of the requirement for messages: a test id or a place in a file.
     """
 
-    targets: Mapping[str, float]
+    targets: Mapping[str, Target]
     options: Mapping[str, Any]
     where: str = ""
 
@@ -84,12 +84,11 @@ undecided, unfreeze, weights.
         }
         bounds = options.get("bounds") or {}
         declared = {**(options.get("direction") or {}), **bounds}
-        targets = {}
+        targets: dict[str, Target] = {}
         for name, value in arguments.items():
             if name in METRICS or name in declared:
                 known = ends(name) if name in METRICS else bounds.get(name, (0.0, 1.0))
-                option = TARGET if known == (0.0, 1.0) else target_within(known)
-                targets[name] = option.parse(name, value, where)
+                targets[name] = target_option(name, known).parse(name, value, where)
             elif name in OPTIONS:
                 continue
             else:
@@ -113,7 +112,7 @@ def no_target(where: str) -> RequirementError:
     )
 
 
-def asked_task(targets: Mapping[str, float], task: str, where: str) -> str:
+def asked_task(targets: Mapping[str, Target], task: str, where: str) -> str:
     """Return the task of a requirement: the one asked for, or the only one with its metrics.
 
     Raises

@@ -17,7 +17,8 @@ class Metric(NamedTuple):
     Attributes
     ----------
     function
-        ``module:function`` that computes the contribution of every test image.
+        ``module:function`` that computes the contribution of every test image; of an operating
+        point, that chooses its threshold.
     bounds
         Range of the score.
     lower
@@ -31,6 +32,10 @@ class Metric(NamedTuple):
         Whether it is biased on few test images, as a ratio of means is.
     more_than
         Least number of classes for which it says anything, less one.
+    given, reach
+        Of an operating point: what the threshold must give on training images, such as
+        "precision", and what is then measured on test images, such as "recall"; both are keys of
+        its target. Empty for other metrics.
     """
 
     function: str
@@ -40,6 +45,8 @@ class Metric(NamedTuple):
     members: bool = False
     ratio: bool = False
     more_than: int = 0
+    given: str = ""
+    reach: str = ""
 
 
 class Task(NamedTuple):
@@ -75,6 +82,27 @@ class Task(NamedTuple):
 CLASSIFICATION: Final = "classification"
 AUTO: Final = "auto"
 
+_POINTS: Final = {
+    "recall_at_precision": Metric(
+        "lowest_with_precision", of_class="recall", members=True, given="precision", reach="recall"
+    ),
+    "sensitivity_at_specificity": Metric(
+        "lowest_with_specificity",
+        of_class="sensitivity",
+        members=True,
+        given="specificity",
+        reach="sensitivity",
+    ),
+    "false_alarm_rate": Metric(
+        "highest_with_sensitivity",
+        lower=True,
+        of_class="false-alarm rate",
+        given="sensitivity",
+        reach="rate",
+    ),
+}
+"""Metrics of one class against the rest, with a threshold that is chosen on training images."""
+
 _ALL: Final = ("feature_extraction", "fine_tuning", "from_scratch", "own_training")
 _FROZEN: Final = ("feature_extraction", "own_training")
 _POSITIVE: Final = (0.0, math.inf)
@@ -101,7 +129,8 @@ TASKS: Final[dict[str, Task]] = {
             precision_per_class=Metric("", of_class="precision", ratio=True),
             top5_accuracy=Metric("", more_than=5),
             log_loss=Metric("", _POSITIVE, lower=True),
-        ),
+        )
+        | _in("operating_points", **_POINTS),
         _ALL,
         embeds_images=True,
         heads="pytest_datasize.trials.tasks.classification",
@@ -118,7 +147,8 @@ TASKS: Final[dict[str, Task]] = {
             subset_accuracy=Metric(""),
             recall_per_label=Metric("", of_class="recall", members=True),
             average_precision_per_label=Metric("", of_class="average precision", ratio=True),
-        ),
+        )
+        | _in("operating_points", **_POINTS),
         _ALL,
         embeds_images=True,
         heads="pytest_datasize.trials.tasks.multilabel",
@@ -194,6 +224,19 @@ def of_class(metric: str) -> str:
     """
     tasks = METRICS.get(metric)
     return TASKS[tasks[0]].metrics[metric].of_class if tasks else ""
+
+
+def point_of(metric: str) -> Metric | None:
+    """Return the operating point that a metric is measured at; None for any other metric.
+
+    Examples
+    --------
+    >>> point_of("recall_at_precision").given, point_of("accuracy")
+    ('precision', None)
+    """
+    tasks = METRICS.get(metric)
+    found = TASKS[tasks[0]].metrics[metric] if tasks else None
+    return found if found and found.given else None
 
 
 def lower_is_better(metric: str) -> bool:

@@ -8,9 +8,12 @@ pytest start.
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from pytest_datasize.requirement.tasks import METRICS, lower_is_better
+from pytest_datasize.requirement.tasks import METRICS, lower_is_better, point_of
+
+CLASS: Final = "class"
+"""Key of the class in an operating point."""
 
 
 def integer(low: int, high: int | None = None) -> Callable[[Any], int]:
@@ -191,6 +194,61 @@ def prices_from_text(text: str) -> Any:
         return float(text)
     pairs = (pair.rpartition("=") for pair in text.split(","))
     return {name.strip(): float(price) for name, _, price in pairs}
+
+
+def class_name(value: Any) -> str:
+    """Check the name of a class; YAML reads a name of digits as a number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r:.60} is no name of a class; write it as text, in quotes")
+    return value
+
+
+def named(name: Any, value: Any, check: Callable[[Any], float]) -> float:
+    """Check one number of several; the message says which is wrong."""
+    try:
+        return check(value)
+    except (TypeError, ValueError) as problem:
+        hint = f", {problem}" if str(problem) else ""
+        raise ValueError(f"{name!r:.60} is {value!r:.60}{hint}") from None
+
+
+def point(value: Any, *numbers: str) -> dict[str, Any]:
+    """Check a class and numbers between 0 and 1, such as a precision and a recall."""
+    if not isinstance(value, Mapping):
+        raise TypeError
+    names = (CLASS, *numbers)
+    if strange := [name for name in value if name not in names]:
+        raise ValueError(f"it has no {strange[0]!r:.60}")
+    if missing := [name for name in names if name not in value]:
+        raise ValueError(f"it lacks {' and '.join(missing)}")
+    share = fraction(0.0, 1.0)
+    found = {name: named(name, value[name], share) for name in numbers}
+    return {CLASS: class_name(value[CLASS]), **found}
+
+
+def operating_points(value: Any) -> dict[str, dict[str, Any]]:
+    """Check metric → its class and what the threshold must give."""
+    if not isinstance(value, Mapping) or not value:
+        raise TypeError
+    found = {}
+    for metric, given in sorted(value.items()):
+        if (known := point_of(metric)) is None:
+            raise ValueError(f"{metric!r:.60} has no threshold")
+        found[metric] = point(given, known.given)
+    return found
+
+
+def points_from_text(text: str) -> dict[str, Any]:
+    """Read ``recall_at_precision=crack@0.9``, several separated by commas."""
+    found = {}
+    for part in text.split(","):
+        metric, _, asked = part.strip().partition("=")
+        name, _, number = asked.rpartition("@")
+        known = point_of(metric)
+        found[metric] = {CLASS: name, known.given: float(number)} if known else asked
+    return found
 
 
 def augment(value: Any) -> Any:

@@ -25,6 +25,9 @@ EVIDENCE: Final = (*TRIAL, Scope.PLAN, Scope.EVIDENCE)
 
 _BY_CONTENT: Final = ("backbone", "weights", "trainer", "augment")
 
+_UNLESS_NONE: Final = ("operating_points",)
+"""Options without an effect while they are None: keys from before they existed stay valid."""
+
 UNNAMED: Final = "an object that another session cannot identify"
 """Replaces an option's value in a record where the value cannot be compared."""
 
@@ -55,7 +58,7 @@ def key_of_options(
     """
     if augmentation is None or model is None:
         return None
-    chosen = {name: options[name] for name in names_of(*scopes) if name not in _BY_CONTENT}
+    chosen = {name: options[name] for name in keyed(options, scopes) if name not in _BY_CONTENT}
     if Scope.TRIAL in scopes:
         chosen["augment"] = augmentation
         if options["trainer"] is not None:
@@ -64,6 +67,13 @@ def key_of_options(
                 return None
             chosen["packages"] = packages_of(options["trainer"])
     return key_of([evidence_versions(), chosen, model])
+
+
+def keyed(options: Mapping[str, Any], scopes: tuple[Scope, ...]) -> tuple[str, ...]:
+    """Return the names of the options that enter a key, in the order of the table."""
+    return tuple(
+        name for name in names_of(*scopes) if name not in _UNLESS_NONE or options[name] is not None
+    )
 
 
 def as_data(options: Mapping[str, Any], backbone: LazyBackbone) -> dict[str, Any]:

@@ -23,7 +23,9 @@ from pytest_datasize.requirement.registries import (
     EMBEDDING_STRATEGIES,
     LOCAL,
 )
-from pytest_datasize.requirement.tasks import CLASSIFICATION, TASKS
+from pytest_datasize.requirement.targets import Target, check_class, check_classes
+from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS
+from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.study import cache_keys
 from pytest_datasize.study.engines import Engines
@@ -245,6 +247,7 @@ class StudyContext:
                 f"preset={self.options['preset']!r} is a recipe for one class per image, not for "
                 f"task={self.task!r}."
             )
+        self._check_points()
         if self.embeds_images or strategy not in EMBEDDING_STRATEGIES:
             return
         names = self.pool.raw.images.names
@@ -260,6 +263,41 @@ class StudyContext:
                 f"augment is not built in for task={self.task!r}: boxes and masks would have to be "
                 "changed with the images. Leave it out, or give trainer=."
             )
+
+    def check_targets(self, targets: Mapping[str, Target]) -> None:
+        """Check that targets name classes of the images.
+
+        Raises
+        ------
+        RequirementError
+            A class is unknown; the message gives the nearest.
+        DatasetError
+            The data set cannot be read.
+        """
+        if any(isinstance(target, Mapping) for target in targets.values()):
+            check_classes(targets, self.pool.raw.images.names, self.task)
+
+    def _check_points(self) -> None:
+        """Refuse operating points whose threshold cannot be chosen, or whose class is unknown."""
+        points = self.options["operating_points"]
+        if not points:
+            return
+        metric = next(iter(points))
+        if self.options["trainer"] is not None:
+            raise RequirementError(
+                f"{metric} needs a threshold that is chosen on training images, and trainer= "
+                "returns predictions for the test images only. Choose the threshold in your "
+                "training, return its score under a name of your own for every test image, such "
+                "as {'found': [1, 0, ...]}, and require that: found=0.8, bounds={'found': (0, 1)}."
+            )
+        if strange := [name for name in points if name not in TASKS[self.task].metrics]:
+            raise RequirementError(
+                f"{strange[0]} is a metric of {' and '.join(METRICS[strange[0]])}, not of "
+                f"task={self.task!r}."
+            )
+        names = self.pool.raw.images.names
+        for metric, point in points.items():
+            check_class(metric, point[CLASS], names, TASKS[self.task].label)
 
     @property
     def embeds_images(self) -> bool:

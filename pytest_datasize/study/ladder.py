@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pytest_datasize.errors import BackboneError, DatasizeError
 from pytest_datasize.requirement.registries import AUTO
+from pytest_datasize.requirement.targets import Target
 from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS, lower_is_better
 from pytest_datasize.store import key_of
 from pytest_datasize.study import second_look as looking
@@ -193,9 +194,21 @@ class Ladder:
                 if rung.name in ("as asked", "full input"):
                     raise
 
+    def check(self, targets: Mapping[str, Target]) -> None:
+        """Check before anything is trained that targets name classes of the images.
+
+        Raises
+        ------
+        RequirementError
+            A class is unknown.
+        DatasetError
+            The data set cannot be read.
+        """
+        self.study.context.check_targets(targets)
+
     def climb(
         self,
-        targets: Mapping[str, float],
+        targets: Mapping[str, Target],
         confidence: float | None = None,
         trusted_range: float = 4.0,
         second_look: str | float = AUTO,
@@ -206,7 +219,7 @@ class Ladder:
         Parameters
         ----------
         targets
-            Metric → score to reach.
+            Metric → target.
         confidence, trusted_range
             See :meth:`pytest_datasize.study.result.StudyResult.verdict`.
         second_look
@@ -221,6 +234,7 @@ class Ladder:
         TrainingError
             The user's trainer does not score a metric.
         """
+        self.check(targets)
         attempts: list[Attempt] = []
         end = float("inf")
         for rung in self.rungs:
@@ -287,7 +301,7 @@ class Ladder:
     def _second_look(
         self,
         rung: Rung,
-        targets: Mapping[str, float],
+        targets: Mapping[str, Target],
         limit: float,
         out_of_budget: bool,
         tried: list[Attempt],

@@ -1,7 +1,7 @@
 """Data classes of a study's plan, data check and result; targets are judged from the result."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,9 @@ from pytest_datasize.curve.verdict import TRUSTED_RANGE, Judgement, Verdict, jud
 from pytest_datasize.errors import RequirementError, TrainingError
 from pytest_datasize.images.image_set import Finding
 from pytest_datasize.requirement.requirement import Requirement
-from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS
+from pytest_datasize.requirement.targets import Target, class_targets, points_of
+from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS, point_of
+from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.trials.plan import MOST_TESTED
 
 if TYPE_CHECKING:
@@ -167,6 +169,8 @@ class StudyResult:
         What the labels are, a name in :data:`pytest_datasize.requirement.tasks.TASKS`.
     amounts
         Class name → number of objects or pixels, where these are counted beside images.
+    operating_points
+        Operating points that were measured: metric → its class and what the threshold must give.
     """
 
     source: str
@@ -199,6 +203,7 @@ class StudyResult:
     splits: tuple[str, ...] = ()
     task: str = CLASSIFICATION
     amounts: Mapping[str, int] | None = None
+    operating_points: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return (
@@ -300,7 +305,7 @@ class StudyResult:
         confidence: float | None = None,
         trusted_range: float = TRUSTED_RANGE,
         earlier: int = 0,
-        **targets: float,
+        **targets: Target,
     ) -> Verdict:
         """Judge targets from this evidence.
 
@@ -314,12 +319,13 @@ class StudyResult:
             Number of other models that were tried before and fell short: this one must then be
             surer, see :func:`pytest_datasize.curve.verdict.level_after`.
         **targets
-            Metric → score to reach, in (0, 1).
+            Metric → target: a score to reach, one for each class, or an operating point.
 
         Raises
         ------
         RequirementError
-            Unknown metric, or a target outside its bounds.
+            Unknown metric or class, a target outside its bounds, or an operating point that was
+            not measured.
         TrainingError
             The user's trainer does not score the metric.
         """
@@ -331,22 +337,46 @@ class StudyResult:
             asked["bounds"] = bounds
         requirement = Requirement.parse((), {**targets, **asked}, "verdict")
         self.check(requirement.targets)
+        self._check_points(points_of(requirement.targets))
         return Verdict(
             tuple(
-                judge(
-                    metric,
-                    target,
-                    self._curves_of(metric),
-                    self.available,
-                    confidence,
-                    trusted_range,
-                    self.outcomes[metric].sign,
-                    earlier,
-                    self.held_out,
-                )
+                self._judged(metric, target, confidence, trusted_range, earlier)
                 for metric, target in requirement.targets.items()
             )
         )
+
+    def _judged(
+        self,
+        metric: str,
+        target: Target,
+        confidence: float | None,
+        trusted_range: float,
+        earlier: int,
+    ) -> Judgement:
+        curves = self._curves_of(metric)
+        names = tuple(self.class_counts)
+        goals = class_targets(metric, target, names, TASKS[self.task].label)
+        if goals and None in curves:
+            raise TrainingError(
+                f"{self.backbone} scored {metric} as one number, so that its classes cannot have "
+                "targets of their own. Return class probabilities, from which every metric can be "
+                "computed."
+            )
+        found = judge(
+            metric,
+            goals if isinstance(target, Mapping) else target,
+            curves,
+            self.available,
+            confidence,
+            trusted_range,
+            self.outcomes[metric].sign,
+            earlier,
+            self.held_out,
+        )
+        if metric not in self.operating_points:
+            return replace(found, class_targets=goals)
+        point = self.operating_points[metric]
+        return replace(found, at={name: point[name] for name in point if name != CLASS})
 
     def check(self, targets: Iterable[str]) -> None:
         """Check that the trials scored the given metrics.
@@ -358,6 +388,11 @@ class StudyResult:
         """
         missing = [metric for metric in targets if metric not in self.outcomes]
         task, own = TASKS[self.task], self.strategy == "own_training"
+        if missing and not own and missing[0] in task.metrics and point_of(missing[0]):
+            raise RequirementError(
+                f"{missing[0]} was not measured: its threshold is chosen while the models are "
+                f"trained. Give it to the study: operating_points={{{missing[0]!r}: ...}}."
+            )
         if missing and not own and missing[0] in task.metrics:
             more = task.metrics[missing[0]].more_than
             raise RequirementError(
@@ -376,6 +411,15 @@ class StudyResult:
                 f"{', '.join(missing)}. Return that score too, or return class probabilities, "
                 "from which every metric can be computed."
             )
+
+    def _check_points(self, asked: Mapping[str, Mapping[str, Any]]) -> None:
+        for metric, point in asked.items():
+            measured = dict(self.operating_points[metric])
+            if measured != point:
+                raise RequirementError(
+                    f"{metric}: what was measured is {measured}, not {point}. Give that to the "
+                    "study: operating_points=..."
+                )
 
     def advice(self, judgement: Judgement) -> Advice:
         """Return how far to trust a judgement, and what would decide it."""

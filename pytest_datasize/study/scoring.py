@@ -1,7 +1,7 @@
 """Train the trials of a plan, score them, and collect the evidence."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from pytest_datasize.curve.advice import bayes_error
 from pytest_datasize.curve.advice.neighbours import agreement, sampled
 from pytest_datasize.curve.contributions import contributions
-from pytest_datasize.curve.outcomes import Outcomes, bare, gather
+from pytest_datasize.curve.metrics.operating_points import realised, threshold_influence
+from pytest_datasize.curve.outcomes import Outcomes, bare, gather, image_covariance
 from pytest_datasize.embedding import device as devices
 from pytest_datasize.embedding.stages import last_layer
+from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.requirement.tasks import (
     CLASSIFICATION,
@@ -25,9 +27,11 @@ from pytest_datasize.requirement.tasks import (
     ends,
     lower_is_better,
 )
+from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.study.findings import findings
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.stopping import looks
+from pytest_datasize.trials.operating_points import separated
 from pytest_datasize.trials.parameters import parameters
 from pytest_datasize.trials.plan import MOST_TESTED, WITH_REPLACEMENT, Plan
 from pytest_datasize.trials.work import Trials, Work
@@ -110,12 +114,15 @@ def measure(
             own_test=bool(test),
             task=work.task,
             amounts=images.amounts,
+            operating_points=options.get("operating_points") or {},
         )
         done = stop
         if until and until(result, stop / len(plan.repeats)):
             break
+    result = replace(result, notes=(*result.notes, *_at_thresholds(work, found)))
     if by_class and work.task == CLASSIFICATION:  # bare scores have no data on single images
-        result = replace(result, findings=_findings(work, found))
+        predicted, _ = separated(found, len(result.operating_points))
+        result = replace(result, findings=_findings(work, predicted))
     return result
 
 
@@ -188,10 +195,11 @@ def _neighbour_errors(work: Work) -> dict[str, Any] | None:
 
 
 def _outcomes(
-    work: Work, predicted: Any
+    work: Work, found: Sequence[Sequence[Any]]
 ) -> tuple[dict[str, Outcomes], dict[str, dict[str, Outcomes]]]:
     """Return metric → outcomes, and metric of single classes → class name → outcomes."""
-    plan = work.plan
+    plan, points = work.plan, work.options.get("operating_points") or {}
+    predicted, flags = separated(found, len(points))
     evidence = Scored(
         sizes=plan.sizes,
         truth=work.truth,
@@ -206,13 +214,49 @@ def _outcomes(
     outcomes: dict[str, Outcomes] = {}
     by_class: dict[str, dict[str, Outcomes]] = {}
     for name, metric in TASKS[work.task].metrics.items():
+        if metric.given:
+            continue
         if metric.of_class:
-            found = dict(zip(names, class_outcomes(metric, evidence), strict=True))
-            outcomes[name] = min(found.values(), key=lambda o: float(np.mean(o.scores[-1])))
-            by_class[name] = found
+            classes = dict(zip(names, class_outcomes(metric, evidence), strict=True))
+            outcomes[name] = min(classes.values(), key=lambda o: float(np.mean(o.scores[-1])))
+            by_class[name] = classes
         elif len(names) > metric.more_than:
             outcomes[name] = metric_outcomes(metric, evidence)
+    for number, (name, point) in enumerate(points.items()):
+        flagged = [[flag[:, number] for flag in repeats] for repeats in flags]
+        metric, index = TASKS[work.task].metrics[name], names.index(point[CLASS])
+        outcomes[name] = point_outcomes(metric, evidence, index, flagged, point[metric.given])
+        by_class[name] = {point[CLASS]: outcomes[name]}
     return outcomes, by_class
+
+
+def _at_thresholds(work: Work, found: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """Yield what the thresholds from training images give on test images, at the largest size."""
+    points = work.options.get("operating_points") or {}
+    _, flags = separated(found, len(points))
+    membership = np.concatenate([part.membership for part in work.image_sets]) if points else None
+    for number, (name, point) in enumerate(points.items()):
+        assert membership is not None
+        given = TASKS[work.task].metrics[name].given
+        shown = membership[:, work.image_sets[0].names.index(point[CLASS])]
+        each = [
+            realised(given, shown[repeat.test], flagged[:, number] > 0)
+            for repeat, flagged in zip(work.plan.repeats, flags[-1], strict=False)
+        ]
+        tested = np.concatenate([repeat.test for repeat in work.plan.repeats[: len(each)]])
+        if given == "precision" and (part := shown[tested].mean()) >= point[given]:
+            yield (
+                f"{name} proves nothing: {100 * part:.0f} % of the test images show "
+                f"{point[CLASS]!r}, so that flagging all of them has the required precision"
+            )
+        known = [value for value in each if value is not None]
+        if not known:
+            yield f"{name}: no threshold flags any test image, so that nothing is found"
+            continue
+        yield (
+            f"{name}: thresholds are chosen on training images for a {given} of "
+            f"{point[given]:g}; on the test images it is {np.mean(known):.3f}"
+        )
 
 
 class Scored(NamedTuple):
@@ -306,6 +350,103 @@ def class_outcomes(metric: Metric, scored: Scored) -> list[Outcomes]:
         )
         for label, rows in enumerate(rows_of)
     ]
+
+
+def point_outcomes(
+    metric: Metric,
+    scored: Scored,
+    label: int,
+    flagged: Sequence[Sequence[NDArray[Any]]],
+    share: float,
+) -> Outcomes:
+    """Return the outcomes of an operating point: the share of its images that are flagged.
+
+    Every trial has a threshold of its own, chosen on its own training images. The luck of this
+    choice shows in the spread of the repeats as far as they have other images; what they share,
+    the luck of the pool, is added.
+
+    Parameters
+    ----------
+    metric
+        The metric; its images are those of the class (``members``), or all others.
+    scored
+        The truth, and which images were tested.
+    label
+        Number of the class.
+    flagged
+        Per size, per repeat: 1 for each test image that is flagged, else 0, shape (m,).
+    share
+        What the threshold must give, such as a precision of 0.9.
+
+    Raises
+    ------
+    DatasetError
+        A test part has none of its images.
+    """
+    shown = scored.shown[:, label]
+    own = shown == metric.members
+    rows = [part[own[part]] for part in scored.tested]
+    if not all(map(len, rows)):
+        what = "with" if metric.members else "without"
+        raise DatasetError(
+            f"some test parts have no image {what} the class, so that the {metric.of_class} is "
+            "not defined. Use more images, a larger test_fraction, or a test_dataset."
+        )
+    mine = [own[part] for part in scored.tested]
+    values = [
+        [flags[some].astype(np.float64) for flags, some in zip(repeats, mine, strict=False)]
+        for repeats in flagged
+    ]
+    found = gather(
+        scored.sizes,
+        values,
+        rows,
+        scored.pool,
+        scored.groups,
+        None if metric.members else scored.strata,
+        metric.bounds,
+        metric.lower,
+    )
+    luck = _threshold_luck(metric, scored, shown, flagged, share)
+    return replace(found, test_covariance=found.test_covariance + luck)
+
+
+def _threshold_luck(
+    metric: Metric,
+    scored: Scored,
+    shown: NDArray[np.bool_],
+    flagged: Sequence[Sequence[NDArray[Any]]],
+    share: float,
+) -> NDArray[np.floating]:
+    """Return what the luck of the pool adds to the covariance of scores, through thresholds.
+
+    All repeats choose their thresholds on images of one pool, and its luck does not show in their
+    spread. It is measured on the test images: those of the pool, whose luck then moves thresholds
+    and scores together, or others like them.
+    """
+    own = shown == metric.members
+    direct, through = [], []
+    for repeats in flagged:
+        parts = list(zip(repeats, scored.tested, strict=False))
+        flags = np.concatenate([flags for flags, _ in parts]) > 0
+        rows = np.concatenate([part for _, part in parts])
+        moved = threshold_influence(metric.given, shown[rows], flags, share)
+        alone = np.where(own[rows], flags - flags[own[rows]].mean(), 0.0) / own[rows].mean()
+        ends = np.cumsum([len(part) for _, part in parts])[:-1]
+        through.append(np.split(moved, ends))
+        direct.append(np.split(alone, ends))
+    number = len(np.unique(np.concatenate(scored.tested)))
+    scale, apart = number / scored.pool, scored.tested[0].min() >= scored.pool
+    if apart:
+        return scale * image_covariance(through, scored.tested, scored.groups)
+    both = [
+        [one + other for one, other in zip(ones, others, strict=True)]
+        for ones, others in zip(direct, through, strict=True)
+    ]
+    covariances = [
+        image_covariance(values, scored.tested, scored.groups) for values in (both, direct)
+    ]
+    return scale * (covariances[0] - covariances[1])
 
 
 def function_of(metric: Metric) -> Callable[..., Any]:

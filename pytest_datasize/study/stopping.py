@@ -12,7 +12,9 @@ calibration with few repeats.)
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pytest_datasize.requirement.targets import Target
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.verdict import Verdict
@@ -51,7 +53,7 @@ def level(confidence: float, share: float) -> float:
 class Certainty:
     """Stopping rule of a study, called with its result and the share of repeats done."""
 
-    targets: Mapping[str, float]
+    targets: Mapping[str, Target]
     confidence: float
 
     @property
@@ -65,8 +67,8 @@ class Certainty:
 
     def __call__(self, result: "StudyResult", share: float) -> bool:
         """Whether every target is decided at the level of this interim look."""
-        asked = level(self.confidence, share)
-        return decided(result.verdict(asked, earlier=0, **self.targets))
+        asked, targets = level(self.confidence, share), dict[str, Any](self.targets)
+        return decided(result.verdict(asked, earlier=0, **targets))
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,14 @@ class SecondLook:
     Attributes
     ----------
     targets
-        Metric → score to reach.
+        Metric → target.
     confidence
         Required confidence; None if the median decides.
     earlier
         Number of models that fell short before.
     """
 
-    targets: Mapping[str, float]
+    targets: Mapping[str, Target]
     confidence: float | None
     earlier: int
 
@@ -100,8 +102,8 @@ class SecondLook:
         """Whether every target is clearly met, or any is clearly missed."""
         from pytest_datasize.curve.verdict import level_after
 
-        sure = level(self.confidence or SURE, share)
-        verdict = result.verdict(earlier=0, **self.targets)
+        sure, targets = level(self.confidence or SURE, share), dict[str, Any](self.targets)
+        verdict = result.verdict(earlier=0, **targets)
         chances = [judged.probability for judged in verdict.judgements]
         return min(chances) >= level_after(self.earlier, sure) or min(chances) <= 1 - sure
 

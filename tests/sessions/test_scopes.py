@@ -71,6 +71,7 @@ CHANGES = {
     "budget": Change("10h"),
     "direction": Change("loss=lower"),
     "bounds": Change("loss=0..inf"),
+    "operating_points": Change("recall_at_precision=left@0.8"),
     "image_size": Change("32"),
     "sizes": Change("10,30,60"),
     "repeats": Change("3"),

@@ -95,16 +95,19 @@ def draw(task, generator, n, n_classes, skill):
     raise AssertionError(task)
 
 
-CASES = [(task, metric) for task in REFERENCE for metric in TASKS[task].metrics]
+CASES = [
+    (task, name)
+    for task in REFERENCE
+    for name, metric in TASKS[task].metrics.items()
+    if not metric.given  # tests/tasks/test_operating_points.py
+]
 AREA_CASES = [
     (task, metric) for task in ("segmentation", "detection") for metric in TASKS[task].metrics
 ]
 
 
 def test_every_metric_has_a_reference():
-    assert {task: set(metrics) for task, metrics in REFERENCE.items()} == {
-        task: set(TASKS[task].metrics) for task in REFERENCE
-    }
+    assert {(task, name) for task in REFERENCE for name in REFERENCE[task]} == set(CASES)
     assert set(AREAS) == {metric for _, metric in AREA_CASES}
 
 

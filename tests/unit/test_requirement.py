@@ -9,7 +9,8 @@ import pytest
 from pytest_datasize import RequirementError, datasize
 from pytest_datasize.requirement.options import OPTIONS
 from pytest_datasize.requirement.requirement import Requirement
-from pytest_datasize.requirement.tasks import METRICS, ends
+from pytest_datasize.requirement.targets import asked_in_words, class_targets, points_of
+from pytest_datasize.requirement.tasks import METRICS, ends, of_class, point_of
 
 RIGHT = {
     "task": ["auto", "classification", "multilabel", "detection"],
@@ -27,6 +28,13 @@ RIGHT = {
     "preset": ["keras-sample-size", "flowers-transfer"],
     "direction": [{"loss": "lower"}, {"dice": "higher", "accuracy": "higher"}],
     "bounds": [{"loss": (0, None)}, {"loss": [None, 3.5]}],
+    "operating_points": [
+        {"recall_at_precision": {"class": "crack", "precision": 0.9}},
+        {
+            "false_alarm_rate": {"class": "crack", "sensitivity": 0.9},
+            "sensitivity_at_specificity": {"class": "dent", "specificity": 0.95},
+        },
+    ],
     "budget": ["10m", "90s", "1h30m", 60, 2.5],
     "image_size": [16, 224],
     "sizes": [[10, 20, 40], (0.1, 0.5, 1.0), [40, 10, 20]],
@@ -73,6 +81,16 @@ WRONG = {
     "preset": ["keras", 1],
     "direction": ["lower", {"loss": "down"}, {"accuracy": "lower"}, {3: "lower"}],
     "bounds": [(0, 1), {"loss": 3}, {"loss": (1, 0)}, {"loss": "01"}, {"accuracy": (0, 2)}],
+    "operating_points": [
+        {},
+        0.9,
+        {"accuracy": {"class": "crack", "precision": 0.9}},
+        {"recall_at_precision": 0.9},
+        {"recall_at_precision": {"class": "crack", "precision": 0.9, "recall": 0.8}},
+        {"recall_at_precision": {"class": "crack"}},
+        {"recall_at_precision": {"class": "", "precision": 0.9}},
+        {"recall_at_precision": {"class": "crack", "precision": 90}},
+    ],
     "budget": ["10", "soon", 0, -5, True, "m", float("inf")],
     "image_size": [8, 224.0, "224", True],
     "sizes": [5, "10,20", [10, 20], [10, 10, 20], [0.1, 0.5, 2.0], [1, 0.5, 3], [0, 1, 2]],
@@ -130,11 +148,97 @@ def test_wrong_values_are_named_with_what_is_expected(name, value):
 @pytest.mark.parametrize("target", [0, 1, 1.5, -0.1, 90, "0.9", None, True, float("nan")])
 def test_targets_lie_within_the_bounds_of_their_metric(metric, target):
     low, high = ends(metric)
-    if type(target) in (int, float) and low < target < high:
+    if type(target) in (int, float) and low < target < high and not point_of(metric):
         assert datasize.requires(**{metric: target})
         return
     with pytest.raises(RequirementError, match=f"{metric}="):
         datasize.requires(**{metric: target})
+
+
+OF_CLASSES = [metric for metric in METRICS if of_class(metric) and not point_of(metric)]
+POINTS = {metric: point for metric in METRICS if (point := point_of(metric))}
+
+
+@pytest.mark.parametrize("metric", OF_CLASSES)
+def test_classes_have_targets_of_their_own(metric):
+    [target] = Requirement.parse((), {metric: {"rust": 0.9, 3: 0.5, "*": 0.7}}, "").targets.values()
+    assert class_targets(metric, target, ["good", "rust", "3"]) == {
+        "good": 0.7,
+        "rust": 0.9,
+        "3": 0.5,
+    }
+    assert class_targets(metric, {"rust": 0.9}, ["good", "rust"]) == {"rust": 0.9}
+
+
+def test_one_target_for_all_classes_is_a_number():
+    """Equal requirements have equal cache keys."""
+    assert Requirement.parse((), {"recall_per_class": {"*": 0.8}}, "").targets == {
+        "recall_per_class": 0.8
+    }
+    one, other = (
+        Requirement.parse((), {"recall_per_class": dict(pairs)}, "").targets
+        for pairs in ([("a", 0.5), ("b", 0.6)], [("b", 0.6), ("a", 0.5)])
+    )
+    assert str(one) == str(other)
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ({}, "names no class"),
+        ({"rust": 1.0}, "'rust' is 1.0"),
+        ({"rust": 90}, r"'rust' is 90, write 0\.9 for 90 %"),
+        ({"rust": "0.9"}, "'rust' is '0.9'"),
+        ({"rust": True}, "'rust' is True"),
+        ({"": 0.9}, "'' is no name of a class"),
+        ({True: 0.9}, "True is no name of a class; write it as text, in quotes"),
+        ([0.9], r"recall_per_class=\[0\.9\] is not allowed"),
+    ],
+)
+def test_a_wrong_target_of_a_class_is_named(target, says):
+    with pytest.raises(RequirementError, match=says):
+        datasize.requires(recall_per_class=target)
+
+
+def test_other_metrics_have_no_targets_for_classes():
+    with pytest.raises(RequirementError, match="of their own in recall_per_class, precision_per"):
+        datasize.requires(accuracy={"rust": 0.9})
+    with pytest.raises(RequirementError, match="classes have targets of their own in"):
+        datasize.requires(bounds={"loss": (0, None)}, loss={"rust": 0.9})
+
+
+def test_a_class_that_does_not_exist_gets_the_nearest():
+    with pytest.raises(RequirementError) as caught:
+        class_targets("recall_per_class", {"crak": 0.9}, ["good", "crack"])
+    assert str(caught.value) == (
+        "recall_per_class: no class is named 'crak'; did you mean 'crack'? Classes: 'good', "
+        "'crack'."
+    )
+    with pytest.raises(RequirementError, match=r"'c11' and 8 more\.$"):
+        class_targets("recall_per_class", {"x": 0.9}, [f"c{n}" for n in range(20)])
+
+
+@pytest.mark.parametrize("metric", POINTS)
+def test_an_operating_point_names_its_class_and_two_numbers(metric):
+    given, reach = POINTS[metric].given, POINTS[metric].reach
+    right = {"class": "crack", given: 0.9, reach: 0.8}
+    [target] = Requirement.parse((), {metric: dict(reversed(right.items()))}, "").targets.values()
+    assert list(target.items()) == list(right.items())
+    assert points_of({metric: target}) == {metric: {"class": "crack", given: 0.9}}
+    assert asked_in_words(metric, target).endswith(f" 0.8 of 'crack' at {given} 0.9")
+    wrong = {
+        rf"it lacks {given} and {reach}": {"class": "crack"},
+        r"it lacks class": {given: 0.9, reach: 0.8},
+        r"it has no 'threshold'": {**right, "threshold": 0.5},
+        rf"'{given}' is 1": {**right, given: 1},
+        rf"'{reach}' is 80, write 0\.8 for 80 %": {**right, reach: 80},
+        r"None is no name of a class": {**right, "class": None},
+        r"is not allowed\. Expected a class": 0.8,
+    }
+    for says, value in wrong.items():
+        with pytest.raises(RequirementError, match=says) as caught:
+            datasize.requires(**{metric: value})
+        assert f"such as {{'class': 'crack', '{given}': 0.9" in str(caught.value)
 
 
 def test_percentages_are_told_how_to_be_written():

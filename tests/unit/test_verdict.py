@@ -119,6 +119,18 @@ def test_of_several_classes_the_one_that_needs_most_decides():
     assert judge("recall_per_class", 0.86, both, 640).class_name == "second"
 
 
+def test_a_class_is_judged_by_its_own_target_and_one_without_is_not():
+    curves = {"good": curve(ceiling=0.95), "bad": curve(ceiling=0.88), "new": curve(ceiling=0.6)}
+    found = judge("recall_per_class", {"good": 0.9, "bad": 0.7}, curves, 640)
+    alone = {name: judge("recall_per_class", 0.9, {name: curves[name]}, 640) for name in curves}
+    assert (found.class_name, found.target) == ("good", 0.9)
+    assert found.required == alone["good"].required
+    assert found.subject == "recall of 'good' 0.9"
+    worst = judge("recall_per_class", {"good": 0.9, "bad": 0.87}, curves, 640)
+    assert (worst.class_name, worst.target) == ("bad", 0.87)
+    assert worst.required > found.required
+
+
 @given(st.integers(1, 10**9))
 def test_a_shown_number_is_never_too_small(n):
     text = count(n)

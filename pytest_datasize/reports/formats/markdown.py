@@ -102,6 +102,9 @@ def _remarks(met: list[GateRecord]) -> Iterator[str]:
     """Yield the remarks on requirements that are met."""
     copies: dict[tuple[str, str], None] = {}
     for record in met:
+        if text := explain.not_judged(record):
+            name = escaped(explain.subject(record))
+            yield f"\n{code(record['nodeid'])}, {name}: {escaped(text)}"
         if not (advice := record.get("advice")):
             continue
         if (found := advice.get("redundancy")) and found["number"]:
@@ -113,7 +116,7 @@ def _remarks(met: list[GateRecord]) -> Iterator[str]:
 def _judged(record: GateRecord) -> str:
     metric = escaped(record["metric"])
     if record["class"] is not None:
-        metric += f" {code(record['class'])}"
+        metric += f" {code(record['class'])}{escaped(explain.at(record))}"
     return _row(
         f"{_sign(record)} {record['verdict']}",
         escaped(explain.certainty(record)),

@@ -227,7 +227,7 @@ def _row(record: Record, wide: bool) -> tuple[str, ...]:
     return (
         "rose too far" if exceeded_only(gate) else gate["verdict"],
         explain.certainty(gate),
-        f"{metric} {gate['target']:g}",
+        f"{metric} {gate['target']:g}{explain.at(gate)}",
         score if wide else f"{gate['score_at_available']:.3f}",
         explain.needed_briefly(gate),
     )
@@ -321,6 +321,8 @@ def _passed(reporter: Any, requirements: Sequence[GateRecord]) -> None:
         guess = record.get("guessing")
         if guess and record["target"] <= guess["majority"]:
             _wrapped(reporter, "note: ", f"{name}: {explain.proves_nothing(record)}")
+        if text := explain.not_judged(record):
+            _wrapped(reporter, "note: ", f"{name}: {text}")
         if text := models_text.how_to_reach_it(record):
             _wrapped(reporter, "note: ", f"{name}: {text}")
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from pytest_datasize.curve.advice.collection_plan import (
     SCORES,
+    Combine,
     Route,
     plan_collection,
     within_budget,
@@ -223,7 +224,7 @@ def _collection(
     if not wanted:
         return None, None
     images = judged.held_out.training(judged.images + wanted) - judged.available
-    plan = plan_collection(curves, SCORES[judged.metric], max(images, 1), judged.target)
+    plan = plan_collection(curves, _combined(judged, curves), max(images, 1), judged.target)
     route = plan.by_class
     if route.score <= plan.proportional or not route.total:
         return None, "today's proportions are as good as any"
@@ -236,6 +237,19 @@ def _collection(
         "score_high": route.score_high,
         "proportional": plan.proportional,
     }, None
+
+
+def _combined(judged: "Judgement", curves: "ClassCurves") -> Combine:
+    """Return the score from the recalls of all classes.
+
+    Where classes have targets of their own it is the target of the class that decides, and what
+    the class that is furthest from its own target lacks, or has more.
+    """
+    if not judged.class_targets:
+        return SCORES[judged.metric]
+    places = [curves.names.index(name) for name in judged.class_targets]
+    goals = np.array([*judged.class_targets.values()])
+    return lambda recalls: (recalls[..., places] - goals).min(axis=-1) + judged.target
 
 
 def _shared_out(total: int, weights: Mapping[str, int]) -> dict[str, int]:
@@ -298,7 +312,7 @@ def _money(
             # of what is bought, a part is held out: a training image costs more
             share = 1.0 - judged.held_out.share
             dear = {name: cost / share for name, cost in prices.items()}
-            spent = within_budget(curves, SCORES[judged.metric], dear, budget)
+            spent = within_budget(curves, _combined(judged, curves), dear, budget)
             found["bought_by_class"] = _bought_by_class(spent, prices, share)
     return found
 

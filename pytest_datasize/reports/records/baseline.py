@@ -21,6 +21,8 @@ Key = tuple[str, int, str]
 _CONDITIONS = (
     "target",
     "class",
+    "class_targets",
+    "operating_point",
     "backbone",
     "strategy",
     "image_size",

@@ -147,11 +147,12 @@ def _classes(result: "StudyResult", judged: "Judgement") -> list[ClassRow]:
             "recall_low": low,
             "recall_high": high,
         }
-        if judged.class_name is not None:
-            curve = result.curves_by_class[judged.metric][name]
-            required = curve.required(judged.target)
-            low, high = curve.required_interval(judged.target, LEVEL)
-            row["required"] = _whole(required)
+        goal = judged.class_targets.get(name) if judged.class_targets else judged.target
+        curve = result.curves_by_class.get(judged.metric, {}).get(name)
+        if goal is not None and curve is not None:
+            goal *= result.outcomes[judged.metric].sign
+            low, high = curve.required_interval(goal, LEVEL)
+            row["required"] = _whole(curve.required(goal))
             row["required_low"], row["required_high"] = _whole(low), _whole(high)
         rows.append(row)
     return rows

@@ -92,6 +92,7 @@ def _kept(record: GateRecord) -> PastRecord:
         "metric": record["metric"],
         "class": record["class"],
         "target": record["target"],
+        "operating_point": record.get("operating_point"),
         "verdict": record["verdict"],
         "message": record["message"],
         "total": record["total"],

@@ -21,6 +21,7 @@ from pytest_datasize.reports.records.record_types import (
     SelfCheck,
 )
 from pytest_datasize.reports.records.text import each_text, sendable
+from pytest_datasize.requirement.targets import Target, asked_in_words
 from pytest_datasize.requirement.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not import study modules
@@ -90,12 +91,12 @@ def condition_record(
 def plan_record(
     nodeid: str,
     order: int,
-    targets: Mapping[str, float],
+    targets: Mapping[str, Target],
     plans: "Sequence[tuple[Name, StudyPlan]]",
 ) -> PlanRecord:
     """Return what would be trained for one requirement: each model, the cheapest first."""
     plan = next(plan for name, plan in plans if name in ("as asked", "full input"))
-    asked = ", ".join(f"{metric} {target:g}" for metric, target in targets.items())
+    asked = ", ".join(asked_in_words(metric, target) for metric, target in targets.items())
     planned: PlanRecord = {
         **plain_record(nodeid, "skipped", asked),
         "verdict": "planned",
@@ -166,6 +167,8 @@ def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
         "line": None,
         "metric": judged.metric,
         "class": judged.class_name,
+        "class_targets": dict(judged.class_targets) or None,
+        "operating_point": dict(judged.at) or None,
         "target": judged.target,
         "confidence": judged.confidence,
         "level": judged.level,
@@ -249,7 +252,7 @@ def _guess(judged: "Judgement", result: "StudyResult") -> Guess | None:
         return None
     tested = result.findings.get("tested") if result.findings else None
     counts = dict(zip(result.class_counts, tested, strict=True)) if tested else result.class_counts
-    found = guessing(judged.metric, counts)
+    found = guessing(judged.metric, counts, tuple(judged.class_targets))
     return None if found is None else cast(Guess, asdict(found))
 
 

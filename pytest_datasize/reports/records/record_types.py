@@ -550,6 +550,7 @@ class Projection(_ClassName, RequiredImages):
 
     metric: str
     target: float
+    operating_point: NotRequired[dict[str, float] | None]
     available: int
     score_at_available: float
     score_at_available_low: float
@@ -574,6 +575,7 @@ class _Head(TypedDict):
 class GateRecord(_Head, Projection, Evidence):
     """A judged requirement: one metric with its target, verdict, evidence and advice."""
 
+    class_targets: NotRequired[dict[str, float] | None]
     confidence: float | None
     level: NotRequired[float]
     required_sure: NotRequired[int | None]

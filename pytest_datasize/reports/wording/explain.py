@@ -14,10 +14,13 @@ from pytest_datasize.reports.records.record_types import (
 from pytest_datasize.reports.records.selection import exceeded_only, is_judged
 from pytest_datasize.reports.records.text import first_line, one_line
 from pytest_datasize.reports.wording import bound_text, models_text
-from pytest_datasize.requirement.tasks import of_class
+from pytest_datasize.requirement.targets import in_words
 
 _NAME = 30
 """Longest name of a class in a sentence; reports show the full name elsewhere."""
+
+_MOST_NAMED = 6
+"""Most classes that a sentence names."""
 
 sure = percent
 
@@ -44,17 +47,24 @@ def _all(record: Record) -> str:
 
 def subject(record: Projection) -> str:
     """Name what is judged, such as ``accuracy`` or ``recall of 'rust'``."""
+    return _in_words(record)
+
+
+def _in_words(record: Projection, target: float | None = None) -> str:
     name = record.get("class")
-    return (
-        record["metric"]
-        if name is None
-        else (f"{of_class(record['metric'])} of {one_line(name, _NAME)!r}")
-    )
+    short = None if name is None else one_line(name, _NAME)
+    return in_words(record["metric"], short, record.get("operating_point"), target)
+
+
+def at(record: Projection) -> str:
+    """Write for a table what the threshold of an operating point must give; else empty."""
+    found = record.get("operating_point") or {}
+    return "".join(f" at {name} {value:g}" for name, value in found.items())
 
 
 def headline(record: GateRecord) -> str:
     """Say the verdict with its certainty, such as ``NOT ENOUGH IMAGES for accuracy 0.9``."""
-    target = f"{subject(record)} {record['target']:g}"
+    target = _in_words(record, record["target"])
     probability = record["probability_sufficient"]
     close = ", too close to call" if record["derived"]["close"] else ""
     if exceeded_only(record):
@@ -87,6 +97,8 @@ def lines(record: GateRecord) -> list[tuple[str, str]]:
         found.append(("bound", opinion))
     if record["baseline"] and record["baseline"]["found"]:
         found.insert(2, ("before", record["baseline"]["text"]))
+    if text := classes(record):
+        found.append(("classes", text))
     return found
 
 
@@ -97,6 +109,31 @@ def second_opinion(record: GateRecord) -> list[tuple[str, str]]:
         return []
     said = [] if record["verdict"] == "unreachable" else [("bound", bound_text.opinion(record))]
     return [*said, ("evidence", bound_text.evidence(found))]
+
+
+def classes(record: GateRecord) -> str:
+    """List the classes that have targets of their own, and those that are not judged."""
+    goals = record.get("class_targets")
+    if not goals:
+        return ""
+    by_goal: dict[float, list[str]] = {}
+    for name, goal in goals.items():
+        by_goal.setdefault(goal, []).append(name)
+    text = "; ".join(f"{goal:g} for {_names(by_goal[goal])}" for goal in sorted(by_goal)[::-1])
+    return f"{text}; {left_out}" if (left_out := not_judged(record)) else text
+
+
+def not_judged(record: GateRecord) -> str:
+    """Name the classes without a target where others have one; empty if there are none."""
+    goals = record.get("class_targets")
+    rest = [name for name in record["class_counts"] if name not in goals] if goals else []
+    return f"not judged, as without a target: {_names(rest)}" if rest else ""
+
+
+def _names(names: Sequence[str]) -> str:
+    text = ", ".join(repr(one_line(name, _NAME)) for name in names[:_MOST_NAMED])
+    more = len(names) - _MOST_NAMED
+    return f"{text} and {more:,} more" if more > 0 else text
 
 
 def now(record: GateRecord) -> str:

@@ -17,7 +17,11 @@ from pytest_datasize.embedding.features import Features
 from pytest_datasize.trials.heads.label_strength import choose_strengths
 from pytest_datasize.trials.heads.principal_axes import PrincipalAxes, row_space
 from pytest_datasize.trials.heads.softmax_regression import Problem, minimise, probabilities
-from pytest_datasize.trials.heads.strength import choose_strength
+from pytest_datasize.trials.heads.strength import (
+    BYTES,
+    GPU_BYTES,
+    choose_strength,
+)
 
 DEFAULT_STRENGTH = 10.0
 """Strength where the rarest class has one training image, so that nothing can be held out."""
@@ -66,12 +70,16 @@ class FittedHead:
         Whether the gradient fell to the tolerance; False only after longer, stricter retries.
     iterations : int
         Iterations of the final fit, the search for the strength not counted.
+    held : ndarray of float32, shape [n, C], or None
+        The same as `probabilities` for the plain training rows, each the mean of heads that were
+        fitted without its fold; None where it is not asked for, or nothing can be held out.
     """
 
     probabilities: npt.NDArray[Any]
     strength: float
     converged: bool
     iterations: int
+    held: npt.NDArray[Any] | None = None
 
 
 def fit_batch(
@@ -84,8 +92,12 @@ def fit_batch(
     n_features: int,
     floor: float,
     logits: bool = False,
+    folds: Sequence[npt.NDArray[np.bool_] | None] = (),
 ) -> list[FittedHead]:
-    """Choose the strength of B trials of one shape, fit them and score their test rows."""
+    """Choose the strength of B trials of one shape, fit them and score their test rows.
+
+    With `folds`, splits that hold out every row equally often, their training rows are scored too.
+    """
     logistic = labels.ndim == 2
     device = labels.device
     train = torch.from_numpy(np.stack([task.train for task in tasks])).to(device)
@@ -154,8 +166,66 @@ def fit_batch(
         for row in index.tolist()
     ]
     converged = fit.converged.all(1).tolist()
-    outcome = zip(predicted, strengths, converged, used.tolist(), strict=True)
-    return [FittedHead(p, s, done, steps) for p, s, done, steps in outcome]
+    held_out: Sequence[npt.NDArray[Any] | None] = [None] * b
+    every = [fold for fold in folds if fold is not None and len(fold)]
+    if every:
+        without = torch.from_numpy(np.stack(every)).to(device)
+        plain = n // tasks[0].views
+        held_out = _out_of_fold(problem, without, penalty, logistic, plain)
+    outcome = zip(predicted, strengths, converged, used.tolist(), held_out, strict=True)
+    return [FittedHead(p, s, done, steps, own) for p, s, done, steps, own in outcome]
+
+
+def _out_of_fold(
+    problem: Problem, folds: Tensor, penalty: Tensor, logistic: bool, plain: int
+) -> list[npt.NDArray[Any]]:
+    """Score the first rows of B trials by fits without their folds, a few folds at a time.
+
+    The fits start at zero: the weights of all rows know the rows that are left out.
+
+    Parameters
+    ----------
+    problem
+        Rows of the trials.
+    folds
+        Rows that K fits leave out, bool [B, K, n]; every row as often as any other.
+    penalty
+        The chosen penalty, [B, 1, F, D]: F fits of one trial are its labels, or a single softmax.
+    logistic
+        Whether each label has a fit of its own.
+    plain
+        Rows to score: those without augmentation.
+    """
+    b, k, n = folds.shape
+    many, n_classes = penalty.shape[2], problem.target.shape[1]
+    limit = BYTES if folds.device.type == "cpu" else GPU_BYTES
+    step = max(1, limit // (4 * b * n * many * n_classes))
+    total = problem.rows.new_zeros(b, many if logistic else n_classes, n)
+    for first in range(0, k, step):
+        part = folds[:, first : first + step]
+        some = part.shape[1]
+        weight = functional.normalize((~part).to(total.dtype), p=1.0, dim=-1)
+        shape = b, 1, some * many, n
+        weights = weight[:, None, :, None].expand(-1, -1, -1, many, -1).reshape(shape)
+
+        def repeated(values: Tensor, times: int = some) -> Tensor:
+            wide = values[:, :, None].expand(-1, -1, times, -1, -1)
+            return wide.reshape(b, values.shape[1], times * many, values.shape[3])
+
+        target = repeated(problem.target) if logistic else problem.target
+        fit = minimise(
+            Problem(problem.rows, target, problem.second),
+            weights,
+            repeated(penalty),
+            *_FINAL,
+            logistic=logistic,
+        )
+        found = probabilities(fit.logits, logistic).view(b, -1, some, many, n)
+        held = part[:, None, :, None].to(found.dtype)
+        mean = (found * held).sum(2)  # [B, C, F, n]
+        total += mean[:, 0] if logistic else mean[:, :, 0]
+    total /= folds.sum(1)[:, None]
+    return list(total[..., :plain].transpose(1, 2).contiguous().cpu().numpy())
 
 
 def _mean_square(rows: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ def fit_heads(
     on_head: Callable[[int, FittedHead], None] | None = None,
     strata: npt.NDArray[np.int64] | None = None,
     logits: bool = False,
+    fold_groups: npt.NDArray[np.int64] | None = None,
 ) -> list[FittedHead]:
     """Fit one regularised softmax head per task.
 
@@ -92,6 +93,10 @@ def fit_heads(
         Strata of the inner splits; needed with several labels, else the classes.
     logits : bool
         Whether to return logits instead of probabilities.
+    fold_groups : ndarray of int64, shape [N], optional
+        Group of every row. If given, every training row is predicted, too, by heads of the chosen
+        strength that are fitted without its fold, in which all rows of its group are. The folds
+        are those of the choice of the strength, in complete repeats, if no two rows share a group.
 
     Returns
     -------
@@ -143,13 +148,28 @@ def fit_heads(
         for task in tasks
         for own in (truth[task.train],)
     ]
+    folds = [
+        None
+        if fold_groups is None
+        else _complete_splits(
+            _with_many(own) if several else own,
+            fold_groups[task.train],
+            task.seed,
+            task.views,
+            classes=not several,
+        )
+        for task in tasks
+        for own in (truth[task.train],)
+    ]
     n_fits = [max(1, len(split)) * len(grid) for split in splits]
     sizes = [
         4 * len(task.train) * (min(len(task.train), features.shape[1]) + 5 * n_classes * fits)
         for task, fits in zip(tasks, n_fits, strict=True)
     ]
     on_cpu = features.device.type == "cpu"
-    batches = list(_batches(tasks, splits, sizes, _CPU_BATCH_BYTES if on_cpu else GPU_BATCH_BYTES))
+    n_folds = [0 if fold is None else len(fold) for fold in folds]
+    limit = _CPU_BATCH_BYTES if on_cpu else GPU_BATCH_BYTES
+    batches = list(_batches(tasks, splits, n_folds, sizes, limit))
     # a running trial holds its rows and logits, and about three more of these
     of_logits = [12 * len(t.train) * n_classes * n for t, n in zip(tasks, n_fits, strict=True)]
     most = max(map(sum, zip(sizes, of_logits, strict=True)))
@@ -184,13 +204,23 @@ def fit_heads(
         part = features[torch.from_numpy(rows).to(features.device)].cpu()
         own = labels[torch.from_numpy(rows).to(labels.device)].cpu()
         return fit_heads(
-            part, own, [alone], n_classes, strengths=grid, strata=truth[rows], logits=logits
+            part,
+            own,
+            [alone],
+            n_classes,
+            strengths=grid,
+            strata=truth[rows],
+            logits=logits,
+            fold_groups=None if fold_groups is None else fold_groups[rows],
         )
 
     def fit_at_once(batch: list[int]) -> list[FittedHead]:
         chosen = [tasks[i] for i in batch], [splits[i] for i in batch]
         pool = features if _narrow(len(chosen[0][0].train), features) else axes.result()
-        return fit_batch(pool, labels, *chosen, grid, n_classes, features.shape[1], floor, logits)
+        every = [folds[i] for i in batch]
+        return fit_batch(
+            pool, labels, *chosen, grid, n_classes, features.shape[1], floor, logits, every
+        )
 
     narrow = [batch for batch in batches if _narrow(len(tasks[batch[0]].train), features)]
     wide = [batch for batch in batches if batch not in narrow]
@@ -241,13 +271,14 @@ def _narrow(n: int, features: Features) -> bool:
 def _batches(
     tasks: Sequence[HeadTask],
     splits: Sequence[npt.NDArray[np.bool_]],
+    n_folds: Sequence[int],
     sizes: Sequence[int],
     limit: int,
 ) -> Iterator[list[int]]:
     """Batch tasks of one shape, as indices, the largest first, so threads end together."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, (task, split) in enumerate(zip(tasks, splits, strict=True)):
-        key = (sizes[i], len(task.train), len(task.test), len(split), task.views)
+        key = (sizes[i], len(task.train), len(task.test), len(split), n_folds[i], task.views)
         groups.setdefault(key, []).append(i)
     for shape, members in sorted(groups.items(), reverse=True):
         step = max(1, limit // shape[0])
@@ -271,15 +302,17 @@ def _with_many(strata: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _inner_splits(
-    labels: npt.NDArray[np.int64], seed: int, views: int = 1
+    labels: npt.NDArray[np.int64], seed: int, views: int = 1, complete: bool = False
 ) -> npt.NDArray[np.bool_]:
     """Held-out rows of repeated stratified k-fold splits, bool [K, n].
 
     Few rows are split again and again and many rows only once or twice, until `_HELD_OUT` rows
-    have voted: the noise of the choice, and its cost, are about the same at every size.
+    have voted: the noise of the choice, and its cost, are about the same at every size. With
+    `complete` the last repeat is not cut short, so that every row is held out, and equally often.
     """
     if views > 1:
-        return np.tile(_inner_splits(labels[: len(labels) // views], seed), (1, views))
+        plain = _inner_splits(labels[: len(labels) // views], seed, complete=complete)
+        return np.tile(plain, (1, views))
     n = len(labels)
     counts = np.bincount(labels)
     folds = min(_FOLDS, int(counts[counts > 0].min()))
@@ -290,6 +323,8 @@ def _inner_splits(
     turn = np.argsort(np.argsort(first))[numbers]
     rng = np.random.default_rng(seed)
     wanted = min(_REPEATS * folds, -(-_HELD_OUT * folds // n))
+    if complete:
+        wanted = -(-wanted // folds) * folds
     held: list[npt.NDArray[np.bool_]] = []
     while len(held) < wanted:
         order = rng.permutation(n)
@@ -298,3 +333,49 @@ def _inner_splits(
         fold[order] = np.arange(n) % folds
         held += [fold == k for k in range(folds)]
     return np.stack(held[:wanted])
+
+
+def _complete_splits(
+    labels: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+    seed: int,
+    views: int = 1,
+    classes: bool = True,
+) -> npt.NDArray[np.bool_]:
+    """Held-out rows of repeated k-fold splits in which every row is held out once a repeat.
+
+    Rows of one group fall into one fold: groups are lined up class by class in random order, and
+    the line of each class is cut into k parts. There are as many folds as the class with the fewest
+    groups has, 5 at most; with less than 2 nothing can be held out. Strata of several labels
+    (`classes` is False) may be missing from a fold or from the rest: all groups are counted then.
+
+    Examples
+    --------
+    >>> one = _complete_splits(np.array([0, 0, 1, 1] * 30), np.arange(120) // 4, seed=0)
+    >>> one.sum(axis=0).tolist() == [2] * 120, len(set(one[0].reshape(30, 4).sum(axis=1).tolist()))
+    (True, 2)
+    """
+    if views > 1:
+        n = len(labels) // views
+        return np.tile(_complete_splits(labels[:n], groups[:n], seed, classes=classes), (1, views))
+    n = len(labels)
+    used, first, number = np.unique(groups, return_index=True, return_inverse=True)
+    if len(used) == n:
+        return _inner_splits(labels, seed, complete=True)
+    pairs = np.unique(np.stack([labels, number]), axis=1)[0]
+    fewest = int(np.unique(pairs, return_counts=True)[1].min()) if classes else len(used)
+    folds = min(_FOLDS, fewest)
+    if folds < 2:
+        return np.zeros((0, n), dtype=np.bool_)
+    sizes, label = np.bincount(number), labels[first]
+    rng = np.random.default_rng(seed)
+    held: list[npt.NDArray[np.bool_]] = []
+    for _ in range(min(_REPEATS, -(-_HELD_OUT // n))):
+        turn = np.lexsort((rng.permutation(len(used)), label))
+        before = np.cumsum(sizes[turn]) - sizes[turn]
+        of_class = np.bincount(label, weights=sizes)
+        starts = (np.cumsum(of_class) - of_class)[label[turn]]
+        fold = np.empty(len(used), dtype=np.int64)
+        fold[turn] = (folds * (before - starts) / of_class[label[turn]]).astype(np.int64)
+        held += [(fold == k)[number] for k in range(folds)]
+    return np.stack(held)

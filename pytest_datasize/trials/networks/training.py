@@ -318,3 +318,38 @@ def split(
         held.append(members[:count])
     watch = np.sort(np.concatenate(held))
     return rows[~np.isin(rows, watch)], watch
+
+
+def split_groups(
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    share: float,
+    generator: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split a training subsample as :func:`split` does, but into whole groups.
+
+    Groups are taken in random order while their class lacks images for early stopping. Every class
+    keeps a group to train on; one that has no other group has no image for early stopping.
+
+    Examples
+    --------
+    >>> rows, labels = np.arange(12), np.repeat([0, 1], 6)
+    >>> fit, watch = split_groups(rows, labels, rows // 2, 0.2, np.random.default_rng(0))
+    >>> len(fit), len(set(watch.tolist())), set(fit // 2) & set(watch // 2)
+    (8, 4, set())
+    """
+    found, place = np.unique(groups[rows], return_inverse=True)
+    n_classes = int(labels.max()) + 1
+    counts = np.zeros((len(found), n_classes), dtype=np.int64)
+    np.add.at(counts, (place, labels[rows]), 1)
+    left, held = counts.sum(axis=0), np.zeros(n_classes, dtype=np.int64)
+    wanted = np.where(left > 0, np.maximum(1, np.round(share * left)), 0)
+    chosen = np.zeros(len(found), dtype=np.bool_)
+    for group in generator.permutation(len(found)).tolist():
+        own = counts[group] > 0
+        if (held < wanted)[own].any() and (left > counts[group])[own].all():
+            chosen[group] = True
+            left = left - counts[group]
+            held = held + counts[group]
+    return rows[~chosen[place]], np.sort(rows[chosen[place]])

@@ -7,6 +7,7 @@ from importlib import import_module
 from pytest_datasize.curve.seeds import Purpose, seed_of
 from pytest_datasize.requirement.tasks import TASKS
 from pytest_datasize.trials.heads.head_batch import FittedHead
+from pytest_datasize.trials.operating_points import Flags
 from pytest_datasize.trials.tasks.head_data import Heads
 from pytest_datasize.trials.work import Ledger, Trials, Work
 
@@ -33,11 +34,12 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         prepared = heads.seconds
     if not trials:
         return ledger.trials({"decode_and_embed": prepared}, heads.notes, 0, heads.arithmetic)
+    flags = Flags.of(work)
     start = time.perf_counter()
 
     def keep(i: int, head: FittedHead) -> None:
-        size, number, _ = trials[i]
-        ledger.add(size, number, head.probabilities)
+        size, number, repeat = trials[i]
+        ledger.add(size, number, flags.added(head.probabilities, repeat.order[:size], head.held))
 
     found = heads.fit(
         [

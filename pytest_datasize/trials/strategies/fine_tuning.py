@@ -30,7 +30,8 @@ from pytest_datasize.trials.heads.heads import FittedHead
 from pytest_datasize.trials.networks.activations import Activations, compute
 from pytest_datasize.trials.networks.cut import Cut, cut, trained_parameters
 from pytest_datasize.trials.networks.memory import autocast
-from pytest_datasize.trials.networks.training import Network, Rows, Trainer, split
+from pytest_datasize.trials.networks.training import Network, Rows, Trainer
+from pytest_datasize.trials.operating_points import Flags
 from pytest_datasize.trials.recipe import FINE_TUNING, Recipe
 from pytest_datasize.trials.strategies.feature_extraction import heads_of
 from pytest_datasize.trials.tasks.head_data import Heads
@@ -122,6 +123,8 @@ class TuningStudy:
         Features of all stages, where a head on them is combined with the network.
     first
         Trial → that head, scored on the validation images, and on the test images.
+    flags
+        Operating points; their thresholds come from the validation images.
     lock
         Held while a traced module is copied.
     """
@@ -134,6 +137,7 @@ class TuningStudy:
     frozen: Activations | None
     head: Heads | None
     first: dict[Key, tuple[FittedHead, FittedHead]]
+    flags: Flags
     lock: threading.Lock
 
     @classmethod
@@ -152,14 +156,15 @@ class TuningStudy:
             width = found.top(activations.batch(np.arange(1), work.device)).shape[1]
         frozen = None if recipe.patience is None else _features(trainer, found.top)
         head = _of_stages(work) if recipe.patience is None else None
-        return cls(work, recipe, found, trainer, width, frozen, head, {}, threading.Lock())
+        flags, lock = Flags.of(work), threading.Lock()
+        return cls(work, recipe, found, trainer, width, frozen, head, {}, flags, lock)
 
     def rows(self, trial: Trial) -> Rows:
         """Split the trial's training subsample; the same split for every recipe."""
         size, number, repeat = trial
         order = repeat.order[:size]
         generator = stream(self.work.seed, Purpose.VALIDATION_SPLIT, size, number)
-        train, validation = split(order, self.work.labels, self.recipe.validation, generator)
+        train, validation = self.flags.split(order, self.recipe.validation, generator)
         return Rows(train, validation, repeat.test)
 
     def heads(self, trials: Sequence[Trial]) -> None:
@@ -183,11 +188,12 @@ class TuningStudy:
 
     def train(self, trial: Trial, stop: Stop) -> NDArray[np.floating]:
         """Train one trial and return the probabilities of its test images."""
-        size, number, _ = trial
+        size, number, repeat = trial
         rows, recipe = self.rows(trial), self.recipe
         held = len(rows.validation) / size
         if recipe.patience is None and held > _MOST_HELD_OUT * recipe.validation:
-            return self.first[size, number][1].probabilities
+            alone = self.first[size, number][1]
+            return self.flags.added(alone.probabilities, repeat.order[:size], alone.held)
         with self.lock:  # copying a traced module compiles it, which is not thread-safe
             top = copy.deepcopy(self.cut.top)
         network = Network(top, self.width, self.trainer.objective.outputs).to(self.work.device)
@@ -207,7 +213,11 @@ class TuningStudy:
             epochs=recipe.epochs,
             patience=recipe.patience,
         )
-        return trainer.probabilities(network, rows.test)
+        predicted = trainer.probabilities(network, rows.test)
+        if not self.flags.points:
+            return predicted
+        watched = trainer.probabilities(network, rows.validation)
+        return self.flags.added(predicted, rows.validation, watched, rows.train)
 
     def _in_cycles(
         self,
@@ -228,6 +238,7 @@ class TuningStudy:
         objective = trainer.objective
         losses = objective.outcome_losses(judged, rows.validation)
         best: NDArray[np.floating] = scored
+        watched: NDArray[np.floating] = judged  # the best model's predictions for validation images
         for cycle in range(self.recipe.cycles):
             epochs = self.recipe.epochs * 2**cycle
             trainer.cycle(network, parameters, rows.train, generator, epochs)
@@ -239,10 +250,11 @@ class TuningStudy:
             helped = float(gains.mean()) > float(gains.std()) / len(gains) ** 0.5
             if helped or cycle == 0:  # the weights of the first are cautious by themselves
                 best = objective.pooled(trainer.probabilities(network, rows.test), scored, weights)
+                watched = pooled
             if not helped:
                 break
             losses = now
-        return best
+        return self.flags.added(best, rows.validation, watched, rows.train)
 
     def _start(self, head: nn.Linear, trial: Trial, rows: Rows, trainer: Trainer) -> None:
         """Train the head on frozen features."""

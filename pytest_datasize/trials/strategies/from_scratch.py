@@ -16,7 +16,8 @@ from pytest_datasize.embedding.backbone import Backbone, Features, architecture
 from pytest_datasize.embedding.views import views
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.trials.networks.activations import compute
-from pytest_datasize.trials.networks.training import Network, Rows, Trainer, split
+from pytest_datasize.trials.networks.training import Network, Rows, Trainer
+from pytest_datasize.trials.operating_points import Flags
 from pytest_datasize.trials.recipe import FROM_SCRATCH, Recipe
 from pytest_datasize.trials.work import (
     Ledger,
@@ -57,6 +58,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     )
     work.made["from_scratch"] = pixels
     seconds = {"decode": time.perf_counter() - start}
+    flags = Flags.of(work)
     trainer = Trainer(pixels, work.objective, recipe, work.device)
     lock = threading.Lock()
     n_features: list[int] = []  # the same in every trial
@@ -64,7 +66,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     def train(trial: Trial, stop: Stop) -> NDArray[np.floating]:
         size, number, repeat = trial
         streams = [stream(work.seed, purpose, size, number) for purpose in _STREAMS]
-        fit, watch = split(repeat.order[:size], work.labels, recipe.validation, streams[0])
+        fit, watch = flags.split(repeat.order[:size], recipe.validation, streams[0])
         with lock:  # initial weights are drawn from torch's one generator
             model = untrained(work.backbone, int(streams[2].integers(2**63)))
             if not n_features:
@@ -82,7 +84,10 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
             patience=recipe.patience,
             training_mode=True,
         )
-        return worker.probabilities(network, repeat.test)
+        predicted = worker.probabilities(network, repeat.test)
+        if not flags.points:
+            return predicted
+        return flags.added(predicted, watch, worker.probabilities(network, watch), fit)
 
     start = time.perf_counter()
     done = ledger.resumed

@@ -4,6 +4,7 @@ import torch
 
 from pytest_datasize.trials.heads.head_batch import FittedHead
 from pytest_datasize.trials.heads.heads import fit_heads
+from pytest_datasize.trials.operating_points import fold_groups
 from pytest_datasize.trials.tasks.head_data import HeadData, HeadRows
 from pytest_datasize.trials.work import Work
 
@@ -22,4 +23,5 @@ def _fit(rows: HeadRows) -> list[FittedHead]:
         on_progress=rows.on_progress,
         on_head=rows.on_head,
         strata=rows.strata,
+        fold_groups=fold_groups(rows.work, len(rows.truth)),
     )
