@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from pytest_datasize.curve.counts import CLOSE, TELLABLE, count, percent
 from pytest_datasize.curve.held_out import HeldOut
@@ -37,6 +38,17 @@ class Status(StrEnum):
     UNDECIDED = "undecided"
     INSUFFICIENT = "insufficient"
     UNREACHABLE = "unreachable"
+
+
+class SliceName(NamedTuple):
+    """A slice of the images: those in which a factor has a value, such as site B."""
+
+    factor: str
+    value: str
+
+    def __str__(self) -> str:
+        """Return its name for messages, such as ``site 'B'``."""
+        return f"{self.factor} {shown(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,8 @@ class Judgement:
         Whether the measured scores rise, are flat, or fall.
     held_out
         What is held out of the images that are collected.
+    slice
+        The slice that decides, for a target of every slice.
     """
 
     metric: str
@@ -105,6 +119,7 @@ class Judgement:
     level: float
     trend: Trend
     held_out: HeldOut
+    slice: SliceName | None = None
 
     @property
     def extrapolated(self) -> bool:
@@ -116,6 +131,8 @@ class Judgement:
         """What is judged, such as ``accuracy 0.9`` or ``recall of 'rust' 0.7``."""
         if self.class_name is not None:
             return f"{of_class(self.metric)} of {shown(self.class_name)} {self.target:g}"
+        if self.slice is not None:
+            return f"{self.metric} of {self.slice} {self.target:g}"
         return f"{self.metric} {self.target:g}"
 
     @property
@@ -213,7 +230,7 @@ class Verdict:
 def judge(
     metric: str,
     target: float,
-    curves: Mapping[str | None, LearningCurve],
+    curves: Mapping[str | SliceName | None, LearningCurve],
     available: int,
     confidence: float | None = None,
     trusted_range: float = TRUSTED_RANGE,
@@ -221,14 +238,14 @@ def judge(
     earlier: int = 0,
     held_out: HeldOut | None = None,
 ) -> Judgement:
-    """Judge one metric; of several curves (one per class), the one that needs most images decides.
+    """Judge one metric; of several curves (of classes, slices) the one that needs most decides.
 
     Parameters
     ----------
     metric, target
         Metric, and score to reach, in (0, 1).
     curves
-        Class name → learning curve, or ``{None: curve}`` for a metric of all classes.
+        Class name, or slice → learning curve; ``{None: curve}`` for a metric of all classes.
     available
         Images that can be trained on.
     confidence
@@ -296,7 +313,7 @@ def _negated(judged: Judgement) -> Judgement:
 def _judge_one(
     metric: str,
     target: float,
-    class_name: str | None,
+    name: str | SliceName | None,
     curve: LearningCurve,
     available: int,
     confidence: float | None,
@@ -327,7 +344,8 @@ def _judge_one(
     return Judgement(
         metric=metric,
         target=target,
-        class_name=class_name,
+        class_name=None if isinstance(name, SliceName) else name,
+        slice=name if isinstance(name, SliceName) else None,
         status=status,
         required=required,
         required_low=required_low,

@@ -195,7 +195,7 @@ class Ladder:
 
     def climb(
         self,
-        targets: Mapping[str, float],
+        targets: Mapping[str, Any],
         confidence: float | None = None,
         trusted_range: float = 4.0,
         second_look: str | float = AUTO,
@@ -206,7 +206,7 @@ class Ladder:
         Parameters
         ----------
         targets
-            Metric → score to reach.
+            Metric → score to reach; ``min_slice`` → the same of every slice.
         confidence, trusted_range
             See :meth:`pytest_datasize.study.result.StudyResult.verdict`.
         second_look
@@ -287,7 +287,7 @@ class Ladder:
     def _second_look(
         self,
         rung: Rung,
-        targets: Mapping[str, float],
+        targets: Mapping[str, Any],
         limit: float,
         out_of_budget: bool,
         tried: list[Attempt],

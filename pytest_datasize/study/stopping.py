@@ -12,7 +12,7 @@ calibration with few repeats.)
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.verdict import Verdict
@@ -51,7 +51,7 @@ def level(confidence: float, share: float) -> float:
 class Certainty:
     """Stopping rule of a study, called with its result and the share of repeats done."""
 
-    targets: Mapping[str, float]
+    targets: Mapping[str, Any]
     confidence: float
 
     @property
@@ -83,7 +83,7 @@ class SecondLook:
         Number of models that fell short before.
     """
 
-    targets: Mapping[str, float]
+    targets: Mapping[str, Any]
     confidence: float | None
     earlier: int
 

@@ -39,11 +39,16 @@ def records(
 ) -> list[GateRecord]:
     """Return one record per metric of a judged requirement; a session adds its own data."""
     from pytest_datasize.reports.records.advice import advice
+    from pytest_datasize.reports.records.slice_rows import slices
 
     return [
         each_text(
             with_derived(
-                {**_judged(one, result), "advice": advice(one, result, prices, budget)},
+                {
+                    **_judged(one, result),
+                    **slices(one, result),
+                    "advice": advice(one, result, prices, budget),
+                },
             ),
             sendable,
         )
@@ -242,8 +247,8 @@ def _remedies(trust: "Trust") -> Remedies | None:
 def _guess(judged: "Judgement", result: "StudyResult") -> Guess | None:
     from pytest_datasize.curve.guessing import guessing
 
-    if result.task != CLASSIFICATION:
-        return None
+    if result.task != CLASSIFICATION or judged.slice is not None:
+        return None  # the shares of classes in a slice are not known
     tested = result.findings.get("tested") if result.findings else None
     counts = dict(zip(result.class_counts, tested, strict=True)) if tested else result.class_counts
     found = guessing(judged.metric, counts)

@@ -1,0 +1,278 @@
+"""Estimate the scores of slices: parts of the images that share a value of a factor.
+
+The worst of many slices looks worse than it is: among twenty slices that are equally hard, the one
+with the unluckiest test images lies far below the others. So the slices of a factor are estimated
+together (partial pooling, as :mod:`pytest_datasize.curve.advice.class_curves` does for classes):
+the deviations of slices from their common mean are drawn from a normal distribution whose spread
+is estimated from the data. A slice with many test images keeps its own scores, one with few borrows
+from all. The spread is a random variable, too, so that two slices do not pass for certain
+(Gelman et al., "Bayesian Data Analysis", 3rd ed., section 5.4).
+
+At K training sizes, the luck of test images and the true deviations of slices both have the
+correlations that the test images cause between sizes: a shrunk slice is then a fixed mixture of its
+own scores and the common ones. It is an :class:`Outcomes`, and its learning curve is fitted as
+that of all images.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_datasize.curve.laws import FloatArray
+from pytest_datasize.curve.outcomes import Outcomes, image_means, mean_covariance
+
+LEAST_IMAGES: Final = 30
+"""Test images of a slice below which it is named but not judged: one of them is 3 points."""
+
+LEAST_GROUPS: Final = 5
+"""The same for groups, such as patients: fewer do not show how much groups differ."""
+
+_SPREADS: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Deviations of slices from their mean, as multiples of the deviation of single images."""
+
+_STEEPEST: Final = 4.0
+"""Most that the luck of training is taken to be larger in a slice than in all images."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One value of a factor: its images and, if there are enough to test on, its scores.
+
+    Attributes
+    ----------
+    factor, value
+        Name of the factor, and its value in these images.
+    images
+        Images of the pool.
+    n_test, n_groups
+        Different test images behind its scores; groups that they belong to, None without groups.
+    measured
+        Metric → mean score at the largest training size, of its own test images alone.
+    outcomes
+        Metric → its scores at all sizes, with strength borrowed from the other slices; empty if it
+        has too few test images, see :data:`LEAST_IMAGES`.
+    """
+
+    factor: str
+    value: str
+    images: int
+    n_test: int
+    n_groups: int | None
+    measured: Mapping[str, float]
+    outcomes: Mapping[str, Outcomes]
+
+    @property
+    def too_small(self) -> bool:
+        """Whether it has too few test images, or groups of them, to be judged."""
+        few = self.n_groups is not None and self.n_groups < LEAST_GROUPS
+        return self.n_test < LEAST_IMAGES or few
+
+
+class FactorValues(NamedTuple):
+    """Values of one factor for N rows.
+
+    Attributes
+    ----------
+    name
+        Name of the factor.
+    values
+        Names of its values.
+    numbers
+        int64 array (N,): an index into them for every row.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    numbers: NDArray[np.int64]
+
+
+def slices_of(
+    factor: FactorValues,
+    pool: int,
+    scored: Mapping[str, tuple[Outcomes, Sequence[Sequence[NDArray[np.floating]]]]],
+    tested: Sequence[NDArray[np.int64]],
+    groups: NDArray[np.int64] | None = None,
+) -> list[Slice]:
+    """Return the slices of a factor with their scores.
+
+    Parameters
+    ----------
+    factor
+        The value of every row; the first `pool` rows are those of the pool.
+    pool
+        Number of images of the pool.
+    scored
+        Metric → its outcomes over all images, and the contributions they were gathered from, see
+        :func:`pytest_datasize.curve.outcomes.gather`: their mean over any images must be the score
+        of these.
+    tested, groups
+        See :func:`pytest_datasize.curve.outcomes.gather`.
+
+    Examples
+    --------
+    >>> from pytest_datasize.curve.outcomes import gather
+    >>> hits = (np.arange(80) % 4 > 0) * (np.arange(80) < 40) * 1.0  # 0.75 of the first 40, then 0
+    >>> rows = [np.arange(80)]
+    >>> outcomes = gather((10, 20, 40), [[hits]] * 3, rows, 80)
+    >>> site = FactorValues("site", ("A", "B"), np.arange(80) // 40)
+    >>> one, other = slices_of(site, 80, {"accuracy": (outcomes, [[hits]] * 3)}, rows)
+    >>> one.value, one.n_test, one.measured["accuracy"]
+    ('A', 40, 0.75)
+    >>> 0.7 < one.outcomes["accuracy"].scores[-1][0] < 0.75  # a little nearer to the other
+    True
+    """
+    rows = np.unique(np.concatenate(tested))
+    mine, numbers = factor.numbers[rows], np.arange(len(factor.values))
+    counts = np.bincount(mine, minlength=len(numbers))
+    images = np.bincount(factor.numbers[:pool], minlength=len(numbers))
+    units = (
+        None
+        if groups is None
+        else [len(np.unique(groups[rows[mine == number]])) for number in numbers]
+    )
+    found = [
+        Slice(factor.name, value, int(n), int(n_test), units[number] if units else None, {}, {})
+        for number, (value, n, n_test) in enumerate(zip(factor.values, images, counts, strict=True))
+        if n_test or n
+    ]
+    index = {value: number for number, value in enumerate(factor.values)}
+    large = [index[one.value] for one in found if not one.too_small]
+    for metric, (outcomes, contributions) in scored.items():
+        signed = [[outcomes.sign * values for values in repeats] for repeats in contributions]
+        means = image_means(signed, tested)[1]
+        borrowed = _borrowed(outcomes, means, mine, large, None if groups is None else groups[rows])
+        found = [
+            replace(
+                one,
+                measured={
+                    **one.measured,
+                    metric: outcomes.sign * float(means[-1, mine == index[one.value]].mean()),
+                },
+                outcomes={**one.outcomes, metric: borrowed[index[one.value]]}
+                if not one.too_small
+                else {},
+            )
+            if one.n_test
+            else one
+            for one in found
+        ]
+    return found
+
+
+def _borrowed(
+    outcomes: Outcomes,
+    means: NDArray[np.floating],
+    mine: NDArray[np.int64],
+    large: Sequence[int],
+    groups: NDArray[np.int64] | None,
+) -> dict[int, Outcomes]:
+    """Return the outcomes of each large slice, with strength borrowed from the others."""
+    if not large:
+        return {}
+    low, high = outcomes.bounds
+    parts = [mine == number for number in large]
+    own = np.stack([means[:, part].mean(axis=1) for part in parts])
+    luck = np.asarray(outcomes.test_covariance, dtype=np.float64)
+    units = [np.flatnonzero(part) if groups is None else np.unique(groups[part]) for part in parts]
+    everything = means.shape[1] if groups is None else len(np.unique(groups))
+    pooled = luck[-1, -1] * everything / np.array([len(one) for one in units])
+    alone = np.array(
+        [
+            mean_covariance(means[-1:, part], None if groups is None else groups[part], low, high)[
+                0, 0
+            ]
+            for part in parts
+        ]
+    )
+    common = means.mean(axis=1)
+    shape = luck / luck[-1, -1]
+    shrunk, covariances = _shrunk(own, alone, pooled, shape, np.sqrt(luck[-1, -1] * everything))
+    found = {}
+    for number, part, mean, covariance in zip(large, parts, shrunk, covariances, strict=True):
+        inside = np.clip(mean, low, high)
+        ratio = _steepness(inside, common, high)
+        scores = tuple(
+            tuple(
+                float(np.clip(centre + offset + steep * (score - average), low, high))
+                for score in repeats
+            )
+            for repeats, centre, offset, steep, average in zip(
+                outcomes.scores,
+                inside,
+                [np.mean(repeats) for repeats in outcomes.scores] - common,
+                ratio,
+                [np.mean(repeats) for repeats in outcomes.scores],
+                strict=True,
+            )
+        )
+        found[number] = replace(
+            outcomes,
+            scores=scores,
+            n_test=int(part.sum()),
+            test_covariance=covariance,
+            split_variance=np.asarray(outcomes.split_variance) * ratio**2,
+        )
+    return found
+
+
+def _steepness(mean: FloatArray, common: FloatArray, high: float) -> FloatArray:
+    """Return by how much the luck of training is larger in a slice: with its distance from best.
+
+    The repeats of a slice vary mostly by the luck of its few test images, so the luck of training
+    is taken from all images: as large relative to the error, which is what curves are fitted to.
+    """
+    if not np.isfinite(high):
+        return np.ones_like(mean)
+    errors = high - mean, high - common
+    ratio = errors[0] / np.maximum(errors[1], 1e-9)
+    return np.asarray(np.clip(ratio, 0.0, _STEEPEST))
+
+
+def _shrunk(
+    own: FloatArray, alone: FloatArray, pooled: FloatArray, shape: FloatArray, deviation: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return means and covariances of the true scores of S slices at K sizes.
+
+    Parameters
+    ----------
+    own
+        Mean scores of the slices, (S, K).
+    alone, pooled
+        Sampling variance of each at the largest size, from its own images and from all, (S,). That
+        of its own images is small where luck is good, which would give lucky slices more weight; so
+        it counts only as far as slices differ.
+    shape
+        Covariance between the sizes, one at the largest, (K, K).
+    deviation
+        Deviation of single images, or groups, from their mean.
+
+    Returns
+    -------
+    means, covariances
+        Arrays (S, K) and (S, K, K).
+    """
+    evidence, means, scales = [], [], []
+    for spread in deviation * np.array(_SPREADS):
+        kept = spread**2 / (spread**2 + pooled)
+        noise = kept * alone + (1.0 - kept) * pooled
+        total = noise + spread**2
+        weights = (1.0 / total) / (1.0 / total).sum()
+        centre = weights @ own
+        share = spread**2 / total
+        residual = own[:, -1] - centre[-1]
+        evidence.append(
+            -0.5 * float(np.log(total).sum() + np.log((1.0 / total).sum()))
+            - 0.5 * float((residual**2 / total).sum())
+        )
+        means.append(centre + share[:, None] * (own - centre))
+        scales.append(share * noise + (1.0 - share) ** 2 / (1.0 / total).sum())
+    belief = np.exp(np.array(evidence) - max(evidence))
+    belief /= belief.sum()
+    mean = np.einsum("g,gsk->sk", belief, np.stack(means))
+    away = np.stack(means) - mean
+    between = np.einsum("g,gsk,gsl->skl", belief, away, away)
+    within = np.einsum("g,gs->s", belief, np.stack(scales))
+    return mean, within[:, None, None] * shape + between
