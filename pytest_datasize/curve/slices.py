@@ -3,10 +3,11 @@
 The worst of many slices looks worse than it is: among twenty slices that are equally hard, the one
 with the unluckiest test images lies far below the others. So the slices of a factor are estimated
 together (partial pooling, as :mod:`pytest_datasize.curve.advice.class_curves` does for classes):
-the deviations of slices from their common mean are drawn from a normal distribution whose spread
-is estimated from the data. A slice with many test images keeps its own scores, one with few borrows
-from all. The spread is a random variable, too, so that two slices do not pass for certain
-(Gelman et al., "Bayesian Data Analysis", 3rd ed., section 5.4).
+the deviations of slices from their common mean are drawn from a distribution whose spread is
+estimated from the data. A slice with many test images keeps its own scores, one with few borrows
+from all. The distribution is a mixture of two normal ones, so that a single slice that is far worse
+than the others is not drawn to them (Gelman et al., "Bayesian Data Analysis", 3rd ed., sections 5.4
+and 17.2).
 
 At K training sizes, the luck of test images and the true deviations of slices both have the
 correlations that the test images cause between sizes: a shrunk slice is then a fixed mixture of its
@@ -27,11 +28,26 @@ from pytest_datasize.curve.outcomes import Outcomes, image_means, mean_covarianc
 LEAST_IMAGES: Final = 30
 """Test images of a slice below which it is named but not judged: one of them is 3 points."""
 
+MOST_VALUES: Final = 200
+"""A factor with more values, such as a serial number, has no slices."""
+
+LEAST_PER_VALUE: Final = 2.0
+"""The same with fewer images of a value on average: it is nearly a number of the image."""
+
 LEAST_GROUPS: Final = 5
 """The same for groups, such as patients: fewer do not show how much groups differ."""
 
 _SPREADS: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Deviations of slices from their mean, as multiples of the deviation of single images."""
+
+_ODD_SPREAD: Final = 0.5
+"""The same for a slice that is unlike the others: one bad site among many must not be hidden."""
+
+_PRIOR: Final = np.array([0.9, 0.1])
+"""Probability that a slice is like the others, and that it is not."""
+
+_ROUNDS: Final = 10
+"""Rounds of expectation maximisation for the common mean; it hardly moves after a few."""
 
 _STEEPEST: Final = 4.0
 """Most that the luck of training is taken to be larger in a slice than in all images."""
@@ -88,6 +104,12 @@ class FactorValues(NamedTuple):
     values: tuple[str, ...]
     numbers: NDArray[np.int64]
 
+    @property
+    def divides(self) -> bool:
+        """Whether it has so few values that they divide the rows into slices."""
+        few = len(self.values) <= MOST_VALUES
+        return few and len(self.values) * LEAST_PER_VALUE <= len(self.numbers)
+
 
 def slices_of(
     factor: FactorValues,
@@ -96,7 +118,7 @@ def slices_of(
     tested: Sequence[NDArray[np.int64]],
     groups: NDArray[np.int64] | None = None,
 ) -> list[Slice]:
-    """Return the slices of a factor with their scores.
+    """Return the slices of a factor with their scores; none if it does not divide the images.
 
     Parameters
     ----------
@@ -124,6 +146,8 @@ def slices_of(
     >>> 0.7 < one.outcomes["accuracy"].scores[-1][0] < 0.75  # a little nearer to the other
     True
     """
+    if not factor.divides:
+        return []
     rows = np.unique(np.concatenate(tested))
     mine, numbers = factor.numbers[rows], np.arange(len(factor.values))
     counts = np.bincount(mine, minlength=len(numbers))
@@ -255,24 +279,28 @@ def _shrunk(
         Arrays (S, K) and (S, K, K).
     """
     evidence, means, scales = [], [], []
-    for spread in deviation * np.array(_SPREADS):
+    for usual in deviation * np.array(_SPREADS):
+        # of each slice, whether it is one like the others (row 0) or an odd one (row 1)
+        spread = np.sqrt(usual**2 + np.array([[0.0], [(_ODD_SPREAD * deviation) ** 2]]))
         kept = spread**2 / (spread**2 + pooled)
         noise = kept * alone + (1.0 - kept) * pooled
         total = noise + spread**2
-        weights = (1.0 / total) / (1.0 / total).sum()
-        centre = weights @ own
+        weights = 1.0 / total[0]
+        for _ in range(_ROUNDS):
+            centre = weights @ own / weights.sum()
+            away = own[:, -1] - centre[-1]
+            likely = np.log(_PRIOR)[:, None] - 0.5 * (np.log(total) + away**2 / total)
+            fit = np.logaddexp(*likely)
+            belief = np.exp(likely - fit)
+            weights = (belief / total).sum(axis=0)
         share = spread**2 / total
-        residual = own[:, -1] - centre[-1]
-        evidence.append(
-            -0.5 * float(np.log(total).sum() + np.log((1.0 / total).sum()))
-            - 0.5 * float((residual**2 / total).sum())
-        )
-        means.append(centre + share[:, None] * (own - centre))
-        scales.append(share * noise + (1.0 - share) ** 2 / (1.0 / total).sum())
-    belief = np.exp(np.array(evidence) - max(evidence))
-    belief /= belief.sum()
-    mean = np.einsum("g,gsk->sk", belief, np.stack(means))
-    away = np.stack(means) - mean
-    between = np.einsum("g,gsk,gsl->skl", belief, away, away)
-    within = np.einsum("g,gs->s", belief, np.stack(scales))
+        evidence.append(fit.sum() - 0.5 * np.log(weights.sum()))
+        means.append(centre + share[:, :, None] * (own - centre))
+        scales.append((share * noise + (1.0 - share) ** 2 / weights.sum(), belief))
+    trust = np.exp(np.array(evidence) - max(evidence))
+    weight = np.stack([belief for _, belief in scales]) * (trust / trust.sum())[:, None, None]
+    mean = np.einsum("gcs,gcsk->sk", weight, np.stack(means))
+    apart = np.stack(means) - mean
+    between = np.einsum("gcs,gcsk,gcsl->skl", weight, apart, apart)
+    within = np.einsum("gcs,gcs->s", weight, np.stack([scale for scale, _ in scales]))
     return mean, within[:, None, None] * shape + between

@@ -14,7 +14,7 @@ from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.outcomes import Outcomes, Scores
 from pytest_datasize.curve.self_check import Advice, advise
-from pytest_datasize.curve.slices import LEAST_GROUPS, LEAST_IMAGES, Slice
+from pytest_datasize.curve.slices import LEAST_GROUPS, LEAST_IMAGES, MOST_VALUES, Slice
 from pytest_datasize.curve.verdict import TRUSTED_RANGE, Judgement, SliceName, Verdict, judge
 from pytest_datasize.errors import RequirementError, TrainingError
 from pytest_datasize.images.image_set import Finding
@@ -392,7 +392,10 @@ class StudyResult:
         if metric in self.slice_outcomes:
             return ""
         if not self.slices:
-            return "there are no slices; name the factors with slices="
+            return (
+                "there are no slices; name factors with slices= that have at most "
+                f"{MOST_VALUES} values, and not one for nearly every image"
+            )
         if not any(metric in one.measured for one in self.slices):
             return f"{metric} is no mean over images, so it has no score of a slice"
         largest = max(self.slices, key=lambda one: one.n_test)

@@ -9,8 +9,9 @@ tested together with Holm's method (1979), so that :data:`ERROR_RATE` is the cha
 them is found although none depends on the class.
 
 A large set of images makes any trifle significant. So a factor is a finding only if the class can
-be guessed from it, too: better by :data:`LEAST_GAIN` than from shuffled values. Every class counts
-alike there, since a rare class that was photographed at one site is the worst case.
+be guessed from it, too, much better than from shuffled values: by :data:`LEAST_GAIN` of what a
+factor with so many values could. Every class counts alike there, since a rare class that was
+photographed at one site is the worst case.
 """
 
 from collections.abc import Sequence
@@ -21,25 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.curve.seeds import Purpose, stream
+from pytest_datasize.curve.slices import LEAST_PER_VALUE, MOST_VALUES, FactorValues
 
 ERROR_RATE: Final = 0.01
 """Chance that any factor is found to tell the class if none does."""
 
-LEAST_GAIN: Final = 0.1
-"""Share of images by which guessing the class must be better than from shuffled values."""
+LEAST_GAIN: Final = 0.2
+"""Least gain of guessing from the factor, from 0 (shuffled values) to 1 (all that is possible)."""
 
 TABLES: Final = 9_999
 """Random tables of each test; of very large tables :data:`_FEWEST` are enough to find a leak."""
 
-MOST_VALUES: Final = 200
-"""A factor with more values is not tested: it names series or persons, which ``group`` is for."""
-
 _FEWEST: Final = 999
 _CELLS: Final = 10_000_000
 _BLOCK: Final = 1_000_000
-
-_IMAGES_PER_VALUE: Final = 2.0
-"""A factor with fewer images of a value on average is nearly a number of the image."""
 
 
 @dataclass(frozen=True)
@@ -51,38 +47,44 @@ class FactorFacts:
     name
         Its name.
     values, units
-        Different values, and images that have one; groups in place of images where images belong
-        to groups.
-    grouped
-        Whether groups were counted.
+        Different values, and the images that were counted; groups where images belong to groups.
     untested
         Why it was not tested; empty if it was.
     p_value
         Probability of so strong a dependence by chance, corrected for the number of factors.
-    guessed, shuffled
+    guessed, shuffled, possible
         Share of images, each class counting alike, whose class is guessed right from the factor,
-        and from shuffled values of it.
+        from shuffled values of it, and at best: each value can point to one class.
+    value, class_name
+        The value and the class that go together most; empty if nothing was tested.
+    share, share_of_others
+        Share of that class, and of all others, that has the value.
     """
 
     name: str
     values: int
     units: int
-    grouped: bool
     untested: str = ""
     p_value: float | None = None
-    guessed: float | None = None
-    shuffled: float | None = None
+    guessed: float = 0.0
+    shuffled: float = 0.0
+    possible: float = 0.0
+    value: str = ""
+    class_name: str = ""
+    share: float = 0.0
+    share_of_others: float = 0.0
 
     @property
     def tells(self) -> bool:
         """Whether the factor tells the class."""
-        if self.p_value is None or self.guessed is None or self.shuffled is None:
+        if self.p_value is None or self.p_value > ERROR_RATE:
             return False
-        return self.p_value <= ERROR_RATE and self.guessed - self.shuffled >= LEAST_GAIN
+        return self.guessed - self.shuffled >= LEAST_GAIN * (self.possible - self.shuffled)
 
 
 def factor_facts(
-    factors: Sequence[tuple[str, NDArray[np.int64]]],
+    factors: Sequence[FactorValues],
+    classes: Sequence[str],
     labels: NDArray[np.int64],
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
@@ -92,7 +94,9 @@ def factor_facts(
     Parameters
     ----------
     factors
-        Name of each factor, and the number of its value in every image, int64 (N,).
+        The factors, with a value for every image.
+    classes
+        Names of the classes.
     labels
         Class of every image, int64 (N,).
     groups
@@ -105,18 +109,28 @@ def factor_facts(
     --------
     >>> labels = np.arange(200) % 2
     >>> leaking, other = labels ^ (np.arange(200) % 20 == 0), np.arange(200) // 2 % 2
-    >>> one, two = factor_facts([("site", leaking), ("day", other)], labels)
+    >>> factors = [FactorValues(*one) for one in
+    ...     (("site", ("A", "B"), leaking), ("day", ("1", "2"), other))]
+    >>> one, two = factor_facts(factors, ["good", "rust"], labels)
     >>> one.tells, two.tells, one.guessed
     (True, False, 0.95)
     """
     found: list[FactorFacts] = []
-    for number, (name, values) in enumerate(factors):
-        own, classes = values, labels
+    for number, (name, values, numbers) in enumerate(factors):
+        own, of_class = numbers, labels
         if groups is not None:
-            own, classes = _most_frequent(values, groups), _most_frequent(labels, groups)
-        table = _table(own, classes)
-        facts = FactorFacts(name, len(table), int(table.sum()), groups is not None)
-        found.append(_tested(facts, table, stream(seed, Purpose.FACTORS, number)))
+            own, of_class = _most_frequent(numbers, groups), _most_frequent(labels, groups)
+        table = np.zeros((len(values), len(classes)), dtype=np.int64)
+        np.add.at(table, (own, of_class), 1)
+        rows, columns = (np.flatnonzero(table.sum(axis=axis)) for axis in (1, 0))
+        table = table[np.ix_(rows, columns)]
+        facts = FactorFacts(name, len(rows), int(table.sum()))
+        facts = _tested(facts, table, stream(seed, Purpose.FACTORS, number))
+        if not facts.untested:
+            facts = _with_example(
+                facts, table, [values[row] for row in rows], [classes[row] for row in columns]
+            )
+        found.append(facts)
     return _corrected(found)
 
 
@@ -144,6 +158,24 @@ def _tested(
         p_value=(1 + as_large) / (1 + number),
         guessed=round(float(_guessed(table)), 6),
         shuffled=round(guessed / number, 6),
+        possible=min(table.shape) / table.shape[1],
+    )
+
+
+def _with_example(
+    facts: FactorFacts, table: NDArray[np.int64], values: Sequence[str], classes: Sequence[str]
+) -> FactorFacts:
+    """Add the value and the class that go together most, of values that are more than chance."""
+    rest = table.sum() - table.sum(axis=0)
+    inside = table / table.sum(axis=0)
+    outside = (table.sum(axis=1, keepdims=True) - table) / np.maximum(rest, 1)
+    row, column = (int(n) for n in np.argwhere(inside - outside == (inside - outside).max())[0])
+    return replace(
+        facts,
+        value=values[row],
+        class_name=classes[column],
+        share=round(float(inside[row, column]), 6),
+        share_of_others=round(float(outside[row, column]), 6),
     )
 
 
@@ -152,9 +184,8 @@ def _untested(facts: FactorFacts, table: NDArray[np.int64]) -> str:
         return "it has one value"
     if table.shape[1] < 2:
         return "there is one class"
-    if facts.units < _IMAGES_PER_VALUE * facts.values:
-        what = "groups" if facts.grouped else "images"
-        return f"it has {facts.values:,} values for {facts.units:,} {what}, nearly one for each"
+    if facts.units < LEAST_PER_VALUE * facts.values:
+        return f"it has {facts.values:,} values for {facts.units:,} images, nearly one for each"
     if facts.values > MOST_VALUES:
         return f"it has {facts.values:,} values, more than {MOST_VALUES}"
     return ""
@@ -178,14 +209,6 @@ def _corrected(found: Sequence[FactorFacts]) -> tuple[FactorFacts, ...]:
         largest = max(largest, min(1.0, (len(tested) - place) * (facts[number].p_value or 0.0)))
         facts[number] = replace(facts[number], p_value=round(largest, 6))
     return tuple(facts)
-
-
-def _table(values: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count the images of each value and class; none of them is empty."""
-    rows, columns = (np.unique(one, return_inverse=True) for one in (values, classes))
-    found = np.zeros((len(rows[0]), len(columns[0])), dtype=np.int64)
-    np.add.at(found, (rows[1], columns[1]), 1)
-    return found
 
 
 def _most_frequent(values: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:

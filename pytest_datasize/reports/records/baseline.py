@@ -14,7 +14,7 @@ from pytest_datasize.reports.records.record_types import (
     Record,
     RequiredImages,
 )
-from pytest_datasize.reports.records.selection import judged
+from pytest_datasize.reports.records.selection import judged, measure_of
 
 Key = tuple[str, int, str]
 
@@ -87,7 +87,7 @@ class Baseline(NamedTuple):
 
 def key(record: GateRecord) -> Key:
     """Return the key that identifies a requirement across runs."""
-    return record["nodeid"], record.get("order", 0), str(record["metric"])
+    return record["nodeid"], record.get("order", 0), measure_of(record)
 
 
 def by_key(records: Iterable[Record]) -> dict[Key, GateRecord]:

@@ -543,16 +543,24 @@ class SliceRow(SliceName, RequiredImages):
 
 
 class FactorRow(TypedDict):
-    """One factor, and how well the class is guessed from it and from shuffled values."""
+    """One factor, and how well the class is guessed from it, from shuffled values, and at best.
+
+    `share` of the class `class_name` has the value `value`, and `share_of_others` of the others.
+    `units` counts images, or groups of them; `untested` is empty if the factor was tested.
+    """
 
     name: str
     values: int
     units: int
-    grouped: bool
     untested: str
     p_value: float | None
-    guessed: float | None
-    shuffled: float | None
+    guessed: float
+    shuffled: float
+    possible: float
+    value: str
+    class_name: str
+    share: float
+    share_of_others: float
     tells: bool
 
 

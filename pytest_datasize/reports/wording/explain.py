@@ -13,7 +13,7 @@ from pytest_datasize.reports.records.record_types import (
 )
 from pytest_datasize.reports.records.selection import exceeded_only, is_judged
 from pytest_datasize.reports.records.text import first_line, one_line
-from pytest_datasize.reports.wording import models_text
+from pytest_datasize.reports.wording import models_text, slices_text
 from pytest_datasize.requirement.tasks import of_class
 
 _NAME = 30
@@ -43,13 +43,14 @@ def _all(record: Record) -> str:
 
 
 def subject(record: Projection) -> str:
-    """Name what is judged, such as ``accuracy`` or ``recall of 'rust'``."""
-    name = record.get("class")
-    return (
-        record["metric"]
-        if name is None
-        else (f"{of_class(record['metric'])} of {one_line(name, _NAME)!r}")
-    )
+    """Name what is judged: ``accuracy``, ``recall of 'rust'``, ``accuracy of site 'B'``."""
+    name, part = record.get("class"), record.get("slice")
+    if part:
+        where = f"{one_line(part['factor'], _NAME)} {one_line(part['value'], _NAME)!r}"
+        return f"{record['metric']} of {where}"
+    if name is not None:
+        return f"{of_class(record['metric'])} of {one_line(name, _NAME)!r}"
+    return record["metric"]
 
 
 def headline(record: GateRecord) -> str:
@@ -82,6 +83,8 @@ def lines(record: GateRecord) -> list[tuple[str, str]]:
     found = [("now", now(record)), ("needed", needed(record)), ("best", best(record))]
     if record["baseline"] and record["baseline"]["found"]:
         found.insert(2, ("before", record["baseline"]["text"]))
+    if text := slices_text.summary(record):
+        found.append(("slices", text))
     return found
 
 
