@@ -275,9 +275,17 @@ def judge(
         )
         for name, curve in curves.items()
     ]
-    order = list(Status)
-    worst = max(judgements, key=lambda j: (order.index(j.status), j.required, -j.score))
+    worst = max(judgements, key=_badness)
     return worst if sign > 0 else _negated(worst)
+
+
+def _badness(judged: Judgement) -> tuple[int, float, float]:
+    """Return a key that is largest for the class or slice that decides.
+
+    Of slices that all reach their target, the one with the lowest score is shown.
+    """
+    met = judged.slice is not None and judged.status is Status.SUFFICIENT
+    return list(Status).index(judged.status), 0.0 if met else judged.required, -judged.score
 
 
 def level_after(earlier: int, confidence: float = 0.5) -> float:

@@ -128,7 +128,10 @@ def factor_facts(
         facts = _tested(facts, table, stream(seed, Purpose.FACTORS, number))
         if not facts.untested:
             facts = _with_example(
-                facts, table, [values[row] for row in rows], [classes[row] for row in columns]
+                facts,
+                table,
+                [values[row] for row in rows.tolist()],
+                [classes[column] for column in columns.tolist()],
             )
         found.append(facts)
     return _corrected(found)
@@ -169,7 +172,8 @@ def _with_example(
     rest = table.sum() - table.sum(axis=0)
     inside = table / table.sum(axis=0)
     outside = (table.sum(axis=1, keepdims=True) - table) / np.maximum(rest, 1)
-    row, column = (int(n) for n in np.argwhere(inside - outside == (inside - outside).max())[0])
+    most = (inside - outside + 1e-6 * inside).argmax()  # of equals, that of the larger share
+    row, column = map(int, np.unravel_index(most, table.shape))
     return replace(
         facts,
         value=values[row],

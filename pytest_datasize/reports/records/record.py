@@ -161,6 +161,13 @@ def check_record(nodeid: str, order: int, check: "StudyCheck") -> CheckRecord:
 
 def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
     trust = result.advice(judged)
+    distinct = result.n_test_distinct
+    n_test = result.n_test
+    if judged.slice is not None:  # test images of the slice; its share of those of a repeat
+        n_test, distinct = (
+            round(n_test * result.outcomes_of(judged).n_test / distinct),
+            result.outcomes_of(judged).n_test,
+        )
     drawn = evidence(judged, result)
     return {
         "nodeid": "",
@@ -198,8 +205,8 @@ def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
         "probability_sufficient": judged.probability,
         "extrapolated": judged.extrapolated,
         "tellable": judged.tellable,
-        "n_test": result.n_test,
-        "n_test_distinct": result.n_test_distinct,
+        "n_test": n_test,
+        "n_test_distinct": distinct,
         "test_margin": trust.test_margin,
         "test_images_to_tell": trust.test_images,
         "self_check": _self_check(trust),

@@ -92,7 +92,7 @@ def lines(record: GateRecord) -> list[str]:
         return []
     table = [HEADER, *(cells(row, record) for row in record.get("slices", []))]
     widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]
-    found = ["slices, with strength borrowed from each other; sure that the target is met today"]
+    found = ["slices (each borrows strength from the others); sure: that today's images are enough"]
     if reason := record.get("slices_reason"):
         found.append(f"  {one_line(reason)}")
     found += [
