@@ -197,7 +197,7 @@ def test_values_of_the_pool_only_are_refused_beside_test_images():
     data, test = (arrays(), np.arange(8) % 2), (arrays() + 100, np.arange(8) % 2)
     with pytest.raises(DatasetError, match="values for the images of the pool only"):
         load(data, test, Reading(slices={"day": np.arange(8)}))
-    both = load(data, test, Reading(slices={"last": lambda name: name.split()[1] > '3'}))
+    both = load(data, test, Reading(slices={"last": lambda name: name.split()[1] > "3"}))
     assert both.test.factors[0].values == ("False", "True")
 
 
