@@ -20,9 +20,9 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
     Parameters
     ----------
     **arguments
-        Metric targets in (0, 1): ``accuracy``, ``balanced_accuracy``, ``f1_micro``,
-        ``f1_macro``, ``auc``, ``recall_per_class``; and options: ``dataset``,
-        ``test_dataset``, ``group``, ``slices``, ``min_slice``, ``checks``, ``allow_outside``, ``max_pixels``, ``backbone``,
+        Metric targets in (0, 1): ``accuracy``, ``balanced_accuracy``, ``f1_micro``, ``f1_macro``,
+        ``auc``, ``recall_per_class``; and options: ``dataset``, ``test_dataset``, ``group``,
+        ``slices``, ``min_slice``, ``checks``, ``allow_outside``, ``max_pixels``, ``backbone``,
         ``weights``, ``precision``, ``strategy``, ``augment``, ``unfreeze``, ``trainer``,
         ``preset``, ``budget``, ``direction``, ``bounds``, ``image_size``, ``sizes``, ``repeats``,
         ``confidence``, ``second_look``, ``undecided``, ``trusted_range``, ``max_increase``,

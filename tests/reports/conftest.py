@@ -24,7 +24,16 @@ def odd_result():
     labels = np.array(ODD_NAMES)[kinds]
     backbone = torch.nn.Sequential(torch.nn.AvgPool2d((12, 8)), torch.nn.Flatten())
     pixels = (images * 255).astype(np.uint8)
-    return Study((pixels, labels), backbone=backbone, image_size=24, repeats=4, device="cpu").run()
+    parts = np.array(ODD_NAMES)[np.arange(240) // 3 % 3]
+    parts[:10] = "few"
+    return Study(
+        (pixels, labels),
+        backbone=backbone,
+        image_size=24,
+        repeats=4,
+        device="cpu",
+        slices={ODD_NAMES[1]: parts, "serial": np.arange(240)},
+    ).run()
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +43,7 @@ def odd_run(odd_result):
     asked = [
         ("test_met", {"accuracy": 0.5}, None),
         ("test_high", {"accuracy": 0.999, "recall_per_class": 0.99}, None),
+        ("test_slices", {"min_slice": {"accuracy": 0.97}}, None),
         ("test_open", {"f1_macro": round(odd_result.curves["f1_macro"].predict(192), 3)}, 0.99),
     ]
     for name, targets, confidence in asked:

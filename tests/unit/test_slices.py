@@ -248,3 +248,19 @@ def test_the_json_of_a_webdataset(tmp_path):
                 tar.addfile(member, io.BytesIO(content))
     images = load(str(tmp_path / "a.tar"), reading=Reading(slices={"site": "site"})).images
     assert images.factors[0].numbers.tolist() == [0] * 4 + [1] * 4
+
+
+def test_factors_change_the_key_of_the_evidence_but_not_of_a_trial():
+    import torch
+
+    from pytest_datasize import Study
+
+    data = (arrays(40), np.arange(40) % 2)
+    asked = [None, {"half": np.arange(40) // 20}, {"half": np.arange(40) % 2}]
+    contexts = [
+        Study(data, backbone=torch.nn.Flatten(), image_size=16, device="cpu", slices=one).context
+        for one in asked
+    ]
+    assert len({context.trials_key() for context in contexts}) == 1
+    assert len({context.evidence_key(context.family()) for context in contexts}) == 3
+    assert len({context.pool.fingerprint() for context in contexts}) == 1

@@ -21,6 +21,7 @@ Key = tuple[str, int, str]
 _CONDITIONS = (
     "target",
     "class",
+    "slice",
     "backbone",
     "strategy",
     "image_size",
