@@ -83,8 +83,7 @@ class Slice:
     @property
     def too_small(self) -> bool:
         """Whether it has too few test images, or groups of them, to be judged."""
-        few = self.n_groups is not None and self.n_groups < LEAST_GROUPS
-        return self.n_test < LEAST_IMAGES or few
+        return too_small(self.n_test, self.n_groups)
 
 
 class FactorValues(NamedTuple):
@@ -149,95 +148,106 @@ def slices_of(
     if not factor.divides:
         return []
     rows = np.unique(np.concatenate(tested))
-    mine, numbers = factor.numbers[rows], np.arange(len(factor.values))
-    counts = np.bincount(mine, minlength=len(numbers))
-    images = np.bincount(factor.numbers[:pool], minlength=len(numbers))
-    units = (
-        None
-        if groups is None
-        else [len(np.unique(groups[rows[mine == number]])) for number in numbers]
-    )
-    found = [
-        Slice(factor.name, value, int(n), int(n_test), units[number] if units else None, {}, {})
-        for number, (value, n, n_test) in enumerate(zip(factor.values, images, counts, strict=True))
-        if n_test or n
+    mine, unit = factor.numbers[rows], None if groups is None else groups[rows]
+    parts = [mine == number for number in range(len(factor.values))]
+    measured: list[dict[str, float]] = [{} for _ in parts]
+    outcomes: list[dict[str, Outcomes]] = [{} for _ in parts]
+    units = [_units(part, unit) for part in parts]
+    large = [
+        number
+        for number, part in enumerate(parts)
+        if not too_small(int(part.sum()), None if unit is None else units[number])
     ]
-    index = {value: number for number, value in enumerate(factor.values)}
-    large = [index[one.value] for one in found if not one.too_small]
-    for metric, (outcomes, contributions) in scored.items():
-        signed = [[outcomes.sign * values for values in repeats] for repeats in contributions]
+    for metric, (overall, contributions) in scored.items():
+        signed = [[overall.sign * values for values in repeats] for repeats in contributions]
         means = image_means(signed, tested)[1]
-        borrowed = _borrowed(outcomes, means, mine, large, None if groups is None else groups[rows])
-        found = [
-            replace(
-                one,
-                measured={
-                    **one.measured,
-                    metric: outcomes.sign * float(means[-1, mine == index[one.value]].mean()),
-                },
-                outcomes={**one.outcomes, metric: borrowed[index[one.value]]}
-                if not one.too_small
-                else {},
-            )
-            if one.n_test
-            else one
-            for one in found
-        ]
-    return found
+        for number, part in enumerate(parts):
+            if part.any():
+                measured[number][metric] = overall.sign * float(means[-1, part].mean())
+        borrowed = _borrowed(overall, means, [parts[number] for number in large], unit)
+        for number, one in zip(large, borrowed, strict=True):
+            outcomes[number][metric] = one
+    images = np.bincount(factor.numbers[:pool], minlength=len(parts)).tolist()
+    return [
+        Slice(
+            factor=factor.name,
+            value=value,
+            images=images[number],
+            n_test=int(part.sum()),
+            n_groups=None if unit is None else units[number],
+            measured=measured[number],
+            outcomes=outcomes[number],
+        )
+        for number, (value, part) in enumerate(zip(factor.values, parts, strict=True))
+        if part.any() or images[number]
+    ]
+
+
+def too_small(n_test: int, n_groups: int | None) -> bool:
+    """Return whether so many test images, of so many groups, are too few to judge."""
+    return n_test < LEAST_IMAGES or (n_groups is not None and n_groups < LEAST_GROUPS)
+
+
+def _units(part: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> int:
+    """Return the number of independent test images: groups, if images belong to groups."""
+    return int(part.sum()) if groups is None else len(np.unique(groups[part]))
 
 
 def _borrowed(
-    outcomes: Outcomes,
+    overall: Outcomes,
     means: NDArray[np.floating],
-    mine: NDArray[np.int64],
-    large: Sequence[int],
+    parts: Sequence[NDArray[np.bool_]],
     groups: NDArray[np.int64] | None,
-) -> dict[int, Outcomes]:
-    """Return the outcomes of each large slice, with strength borrowed from the others."""
-    if not large:
-        return {}
-    low, high = outcomes.bounds
-    parts = [mine == number for number in large]
-    own = np.stack([means[:, part].mean(axis=1) for part in parts])
-    luck = np.asarray(outcomes.test_covariance, dtype=np.float64)
-    units = [np.flatnonzero(part) if groups is None else np.unique(groups[part]) for part in parts]
-    everything = means.shape[1] if groups is None else len(np.unique(groups))
-    pooled = luck[-1, -1] * everything / np.array([len(one) for one in units])
-    alone = np.array(
-        [
-            mean_covariance(means[-1:, part], None if groups is None else groups[part], low, high)[
-                0, 0
-            ]
-            for part in parts
-        ]
+) -> list[Outcomes]:
+    """Return the outcomes of some slices, with strength borrowed from each other.
+
+    Parameters
+    ----------
+    overall
+        Outcomes of all images.
+    means
+        Mean contribution of every test image at K sizes, (K, n).
+    parts
+        Test images of each slice, bool (n,).
+    groups
+        Group of every test image, (n,), or None.
+    """
+    if not parts:
+        return []
+    low, high = overall.bounds
+    luck = np.asarray(overall.test_covariance, dtype=np.float64)
+    of_one = luck[-1, -1] * _units(np.ones(means.shape[1], dtype=np.bool_), groups)
+    alone = [
+        mean_covariance(means[-1:, part], None if groups is None else groups[part], low, high)
+        for part in parts
+    ]
+    shrunk, covariances = _shrunk(
+        own=np.stack([means[:, part].mean(axis=1) for part in parts]),
+        alone=np.array([one[0, 0] for one in alone]),
+        pooled=of_one / np.array([_units(part, groups) for part in parts]),
+        shape=luck / luck[-1, -1],
+        deviation=float(np.sqrt(of_one)),
     )
     common = means.mean(axis=1)
-    shape = luck / luck[-1, -1]
-    shrunk, covariances = _shrunk(own, alone, pooled, shape, np.sqrt(luck[-1, -1] * everything))
-    found = {}
-    for number, part, mean, covariance in zip(large, parts, shrunk, covariances, strict=True):
+    averages = np.array([np.mean(repeats) for repeats in overall.scores])
+    found = []
+    for part, mean, covariance in zip(parts, shrunk, covariances, strict=True):
         inside = np.clip(mean, low, high)
         ratio = _steepness(inside, common, high)
-        scores = tuple(
-            tuple(
-                float(np.clip(centre + offset + steep * (score - average), low, high))
-                for score in repeats
+        centres = inside + averages - common
+        found.append(
+            replace(
+                overall,
+                scores=tuple(
+                    tuple(np.clip(centre + steep * (repeats - average), low, high).tolist())
+                    for repeats, centre, steep, average in zip(
+                        map(np.asarray, overall.scores), centres, ratio, averages, strict=True
+                    )
+                ),
+                n_test=int(part.sum()),
+                test_covariance=covariance,
+                split_variance=np.asarray(overall.split_variance) * ratio**2,
             )
-            for repeats, centre, offset, steep, average in zip(
-                outcomes.scores,
-                inside,
-                [np.mean(repeats) for repeats in outcomes.scores] - common,
-                ratio,
-                [np.mean(repeats) for repeats in outcomes.scores],
-                strict=True,
-            )
-        )
-        found[number] = replace(
-            outcomes,
-            scores=scores,
-            n_test=int(part.sum()),
-            test_covariance=covariance,
-            split_variance=np.asarray(outcomes.split_variance) * ratio**2,
         )
     return found
 

@@ -268,4 +268,6 @@ def _moved(before: int, after: int) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):  # a slice
+        return " ".join(map(str, value.values()))
     return "none" if value is None else str(value)
