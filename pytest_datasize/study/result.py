@@ -397,6 +397,8 @@ class StudyResult:
                 f"{MOST_VALUES} values, and not one for nearly every image"
             )
         if not any(metric in one.measured for one in self.slices):
+            if metric not in METRICS:
+                return f"the trainer gives one number for {metric}, not one value per image"
             return f"{metric} is no mean over images, so it has no score of a slice"
         largest = max(self.slices, key=lambda one: one.n_test)
         return (

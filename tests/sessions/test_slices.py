@@ -258,3 +258,37 @@ def test_a_confidence_stops_early_on_slices_too(gate):
     result, [record] = gate(asked)
     result.assert_outcomes(passed=1)
     assert record["n_trials"] < record["n_trials_planned"]
+
+
+def test_a_plan_names_the_target_of_slices(gate):
+    result, [record] = gate("min_slice={'accuracy': 0.85}, slices='site'", "--datasize=plan")
+    result.assert_outcomes(skipped=1)
+    assert record["message"] == "accuracy of every slice 0.85"
+
+
+THEIRS = """
+import numpy as np
+
+def train(train, test, *, seed, device):
+    brightness = test.pixels(8).reshape(len(test), -1).mean(axis=1) / test.pixels(8).max()
+    return {"clear": (brightness < 0.37).astype(float).tolist()}
+"""
+
+
+def test_a_trainer_that_scores_each_image_has_slices(gate):
+    (gate.path / "theirs.py").write_text(THEIRS)
+    trainer = "trainer='theirs:train', bounds={'clear': (0, 1)}"
+    _, [record] = gate(f"min_slice={{'clear': 0.5}}, slices='site', {trainer}")
+    site = rows_of(record, "site")
+    assert record["slice"] == {"factor": "site", "value": "C"}
+    assert site["C"]["score"] < 0.4 < 0.7 < min(site["A"]["score"], site["B"]["score"])
+
+
+def test_a_trainer_that_scores_all_images_at_once_has_no_slices(gate):
+    (gate.path / "theirs.py").write_text(
+        "def train(train, test, *, seed, device):\n    return {'clear': 0.5 + len(train) / 1000}\n"
+    )
+    trainer = "trainer='theirs:train', bounds={'clear': (0, 1)}"
+    result, [record] = gate(f"min_slice={{'clear': 0.5}}, slices='site', {trainer}")
+    result.assert_outcomes(errors=1)
+    assert "the trainer gives one number for clear, not one value per image" in record["message"]
