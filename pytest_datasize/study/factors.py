@@ -30,8 +30,8 @@ def findings_of(facts: Sequence[FactorFacts]) -> tuple[Finding, ...]:
     ...     [FactorFacts("site", 2, 400, "", 0.0001, 0.93, 0.51, 1.0, "B", "rust", 0.95, 0.09)])
     >>> print(one.text)
     'site' tells the class: guessing the class from it is right for 93 % of images, each class \
-counting alike; from shuffled values 51 %. 95 % of 'rust' have 'B', of all others 9 %. A model may \
-learn it instead of the class (p = 0.0001; 1 % false alarms)
+counting alike; from shuffled values 51 % (p = 0.0001, tested at 1 %). 95 % of 'rust' have 'B', \
+and 9 % of all others. A model may learn it instead of the class
     """
     found = []
     for one in facts:
@@ -41,10 +41,10 @@ learn it instead of the class (p = 0.0001; 1 % false alarms)
             text = (
                 f"{name} tells the class: guessing the class from it is right for "
                 f"{100 * one.guessed:.0f} % of images{best}, each class counting alike; from "
-                f"shuffled values {100 * one.shuffled:.0f} %. {100 * one.share:.0f} % of "
-                f"{_shown(one.class_name)} have {_shown(one.value)}, of all others "
-                f"{100 * one.share_of_others:.0f} %. A model may learn it instead of the class "
-                f"(p = {one.p_value:.1g}; {100 * ERROR_RATE:.0f} % false alarms)"
+                f"shuffled values {100 * one.shuffled:.0f} % (p = {one.p_value:.1g}, tested at "
+                f"{100 * ERROR_RATE:.0f} %). {100 * one.share:.0f} % of {_shown(one.class_name)} "
+                f"have {_shown(one.value)}, and {100 * one.share_of_others:.0f} % of all others. A "
+                "model may learn it instead of the class"
             )
             found.append(Finding("factor_tells_class", text, one.units))
         elif one.untested:
