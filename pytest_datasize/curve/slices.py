@@ -26,7 +26,14 @@ from pytest_datasize.curve.laws import FloatArray
 from pytest_datasize.curve.outcomes import Outcomes, image_means, mean_covariance
 
 LEAST_IMAGES: Final = 30
-"""Test images of a slice below which it is named but not judged: one of them is 3 points."""
+"""Images of a slice to test on below which it is named but not judged: one of them is 3 points.
+
+Those count that some repeat may test, so that a model with fewer repeats is judged on the same
+slices; its intervals are wider.
+"""
+
+_LEAST_TESTED: Final = 5
+"""Images that must have been tested, however few the repeats are."""
 
 MOST_VALUES: Final = 200
 """A factor with more values, such as a serial number, has no slices."""
@@ -63,8 +70,11 @@ class Slice:
         Name of the factor, and its value in these images.
     images
         Images of the pool.
-    n_test, n_groups
-        Different test images behind its scores; groups that they belong to, None without groups.
+    n_test
+        Different test images behind its scores.
+    testable, n_groups
+        Images that may be tested: those of the pool, or of test images of their own; groups that
+        they belong to, None without groups.
     measured
         Metric → mean score at the largest training size, of its own test images alone.
     outcomes
@@ -76,6 +86,7 @@ class Slice:
     value: str
     images: int
     n_test: int
+    testable: int
     n_groups: int | None
     measured: Mapping[str, float]
     outcomes: Mapping[str, Outcomes]
@@ -83,7 +94,8 @@ class Slice:
     @property
     def too_small(self) -> bool:
         """Whether it has too few test images, or groups of them, to be judged."""
-        return too_small(self.n_test, self.n_groups)
+        few = self.n_groups is not None and self.n_groups < LEAST_GROUPS
+        return few or self.testable < LEAST_IMAGES or self.n_test < _LEAST_TESTED
 
 
 class FactorValues(NamedTuple):
@@ -150,42 +162,49 @@ def slices_of(
     rows = np.unique(np.concatenate(tested))
     mine, unit = factor.numbers[rows], None if groups is None else groups[rows]
     parts = [mine == number for number in range(len(factor.values))]
-    measured: list[dict[str, float]] = [{} for _ in parts]
-    outcomes: list[dict[str, Outcomes]] = [{} for _ in parts]
-    units = [_units(part, unit) for part in parts]
-    large = [
-        number
-        for number, part in enumerate(parts)
-        if not too_small(int(part.sum()), None if unit is None else units[number])
-    ]
+    found = _without_scores(factor, pool, parts, groups)
+    large = [number for number, one in enumerate(found) if not one.too_small]
     for metric, (overall, contributions) in scored.items():
         signed = [[overall.sign * values for values in repeats] for repeats in contributions]
         means = image_means(signed, tested)[1]
-        for number, part in enumerate(parts):
-            if part.any():
-                measured[number][metric] = overall.sign * float(means[-1, part].mean())
         borrowed = _borrowed(overall, means, [parts[number] for number in large], unit)
-        for number, one in zip(large, borrowed, strict=True):
-            outcomes[number][metric] = one
-    images = np.bincount(factor.numbers[:pool], minlength=len(parts)).tolist()
-    return [
-        Slice(
-            factor=factor.name,
-            value=value,
-            images=images[number],
-            n_test=int(part.sum()),
-            n_groups=None if unit is None else units[number],
-            measured=measured[number],
-            outcomes=outcomes[number],
+        outcomes = dict(zip(large, borrowed, strict=True))
+        for number, (one, part) in enumerate(zip(found, parts, strict=True)):
+            if part.any():
+                score = overall.sign * float(means[-1, part].mean())
+                found[number] = replace(one, measured={**one.measured, metric: score})
+            if number in outcomes:
+                found[number] = replace(
+                    found[number], outcomes={**one.outcomes, metric: outcomes[number]}
+                )
+    return [one for one in found if one.images or one.n_test]
+
+
+def _without_scores(
+    factor: FactorValues,
+    pool: int,
+    parts: Sequence[NDArray[np.bool_]],
+    groups: NDArray[np.int64] | None,
+) -> list[Slice]:
+    """Return the slices of a factor, one for each value, with their numbers of images only."""
+    # rows after the pool are test images of their own; without them, the pool is held out in turn
+    testable = np.arange(len(factor.numbers)) >= (pool if len(factor.numbers) > pool else 0)
+    found = []
+    for number, (value, part) in enumerate(zip(factor.values, parts, strict=True)):
+        own = factor.numbers == number
+        found.append(
+            Slice(
+                factor=factor.name,
+                value=value,
+                images=int(own[:pool].sum()),
+                n_test=int(part.sum()),
+                testable=int((own & testable).sum()),
+                n_groups=None if groups is None else _units(own & testable, groups),
+                measured={},
+                outcomes={},
+            )
         )
-        for number, (value, part) in enumerate(zip(factor.values, parts, strict=True))
-        if part.any() or images[number]
-    ]
-
-
-def too_small(n_test: int, n_groups: int | None) -> bool:
-    """Return whether so many test images, of so many groups, are too few to judge."""
-    return n_test < LEAST_IMAGES or (n_groups is not None and n_groups < LEAST_GROUPS)
+    return found
 
 
 def _units(part: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> int:

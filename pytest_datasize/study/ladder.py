@@ -19,7 +19,7 @@ from pytest_datasize.requirement.registries import AUTO
 from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS, lower_is_better
 from pytest_datasize.store import key_of
 from pytest_datasize.study import second_look as looking
-from pytest_datasize.study.stopping import Certainty, SecondLook
+from pytest_datasize.study.stopping import Certainty, SecondLook, unjudged
 from pytest_datasize.study.study import Study
 
 if TYPE_CHECKING:
@@ -315,6 +315,8 @@ class Ladder:
                 return _untried(rung, reason, needed)
         except DatasizeError as problem:
             return _untried(rung, str(problem))
+        if why := unjudged(result, targets):  # with its few repeats
+            return _untried(rung, why)
         self._looks[key] = result
         return _attempt(rung, result)
 

@@ -400,9 +400,9 @@ class StudyResult:
             if metric not in METRICS:
                 return f"the trainer gives one number for {metric}, not one value per image"
             return f"{metric} is no mean over images, so it has no score of a slice"
-        largest = max(self.slices, key=lambda one: one.n_test)
+        largest = max(self.slices, key=lambda one: one.testable)
         return (
-            f"every slice is too small to judge: {largest.n_test} test images where "
+            f"every slice is too small to judge: {largest.testable} test images where "
             f"{largest.factor} is {largest.value!r}, the largest; {LEAST_IMAGES} are needed, of "
             f"{LEAST_GROUPS} groups if images are grouped"
         )

@@ -65,6 +65,8 @@ class Certainty:
 
     def __call__(self, result: "StudyResult", share: float) -> bool:
         """Whether every target is decided at the level of this interim look."""
+        if unjudged(result, self.targets):
+            return False
         asked = level(self.confidence, share)
         return decided(result.verdict(asked, earlier=0, **self.targets))
 
@@ -100,10 +102,18 @@ class SecondLook:
         """Whether every target is clearly met, or any is clearly missed."""
         from pytest_datasize.curve.verdict import level_after
 
+        if unjudged(result, self.targets):
+            return False
         sure = level(self.confidence or SURE, share)
         verdict = result.verdict(earlier=0, **self.targets)
         chances = [judged.probability for judged in verdict.judgements]
         return min(chances) >= level_after(self.earlier, sure) or min(chances) <= 1 - sure
+
+
+def unjudged(result: "StudyResult", targets: Mapping[str, Any]) -> str:
+    """Return why slices cannot be judged, yet or at all; empty if they can, or need not."""
+    metrics = targets.get("min_slice", ())
+    return next((why for metric in metrics if (why := result.no_slices(metric))), "")
 
 
 SURE = 0.9

@@ -62,7 +62,7 @@ def test_every_drawing_has_words_and_every_table_headers(page):
     seen = Page(page)
     labels = [value for name, value in seen.attributes if name == "aria-label"]
     assert sum(label.startswith("Learning curve of") for label in labels) == seen.tags.count("svg")
-    assert seen.tags.count("svg") == 10
+    assert seen.tags.count("svg") == 8
     assert all("target" in label for label in labels if label.startswith("Learning"))
     assert 'scope="col"' in page
 

@@ -116,14 +116,14 @@ def test_a_factor_of_nearly_one_value_per_image_has_no_slices():
 # -- factors that tell the class ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", [2, 12])
+@pytest.mark.parametrize("values", [2, 8])
 @pytest.mark.parametrize("classes", [2, 5])
 def test_random_factors_are_found_as_often_as_is_stated(values, classes):
     """The p-values of single factors are those of chance; of 100 tested together none is found."""
     generator = np.random.default_rng(6)
     labels = generator.integers(0, classes, 150)
     names = [str(label) for label in range(classes)]
-    factors = [factor(generator.integers(0, values, 150), str(i)) for i in range(40)]
+    factors = [factor(generator.integers(0, values, 150), str(i)) for i in range(25)]
     alone = np.array([factor_facts([one], names, labels)[0].p_value for one in factors])
     assert (alone <= 0.1).mean() < 0.24  # 6 of 60 are expected; 14 or more happen in 0.2 %
     assert 0.3 < np.median(alone) < 0.7
@@ -264,3 +264,26 @@ def test_factors_change_the_key_of_the_evidence_but_not_of_a_trial():
     assert len({context.trials_key() for context in contexts}) == 1
     assert len({context.evidence_key(context.family()) for context in contexts}) == 3
     assert len({context.pool.fingerprint() for context in contexts}) == 1
+
+
+def few_repeats(tested, pool):
+    """The slices of 80 rows, of which some were tested, after a pool of some length."""
+    hits = [[(rows % 5 > 0) * 1.0 for rows in tested] for _ in SIZES]
+    outcomes = gather(SIZES, hits, tested, 80)
+    numbers = np.arange(80) % 2
+    return slices_of(factor(numbers), pool, {"accuracy": (outcomes, hits)}, tested)
+
+
+def test_slices_are_the_same_ones_after_few_repeats_with_wider_intervals():
+    few = few_repeats([np.arange(20)], 80)
+    many = few_repeats([np.arange(40), np.arange(40, 80)], 80)
+    assert [(one.n_test, one.testable) for one in few] == [(10, 40), (10, 40)]
+    assert not any(one.too_small for one in few)
+    assert all(last(one)[1] > 1.5 * last(other)[1] for one, other in zip(few, many, strict=True))
+    assert all(one.too_small for one in few_repeats([np.arange(8)], 80))
+
+
+def test_test_images_of_their_own_are_the_ones_that_count():
+    assert all(one.too_small for one in few_repeats([np.arange(40, 80)], 40))
+    [one, _] = few_repeats([np.arange(10, 80)], 10)
+    assert (one.images, one.n_test, one.testable, one.too_small) == (5, 35, 35, False)
