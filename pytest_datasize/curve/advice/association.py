@@ -34,6 +34,8 @@ TABLES: Final = 9_999
 """Random tables of each test; of very large tables :data:`_FEWEST` are enough to find a leak."""
 
 _FEWEST: Final = 999
+_FOR_EACH: Final = 200
+"""Least number of tables for each of several factors: their p-values are multiplied."""
 _CELLS: Final = 10_000_000
 _BLOCK: Final = 1_000_000
 
@@ -125,7 +127,8 @@ def factor_facts(
         rows, columns = (np.flatnonzero(table.sum(axis=axis)) for axis in (1, 0))
         table = table[np.ix_(rows, columns)]
         facts = FactorFacts(name, len(rows), int(table.sum()))
-        facts = _tested(facts, table, stream(seed, Purpose.FACTORS, number))
+        least = _FOR_EACH * len(factors)
+        facts = _tested(facts, table, stream(seed, Purpose.FACTORS, number), least)
         if not facts.untested:
             facts = _with_example(
                 facts,
@@ -138,7 +141,7 @@ def factor_facts(
 
 
 def _tested(
-    facts: FactorFacts, table: NDArray[np.int64], generator: np.random.Generator
+    facts: FactorFacts, table: NDArray[np.int64], generator: np.random.Generator, tables: int
 ) -> FactorFacts:
     if why := _untested(facts, table):
         return replace(facts, untested=why)
@@ -147,7 +150,7 @@ def _tested(
     rows, columns = table.sum(axis=1), table.sum(axis=0)
     expected = np.outer(rows, columns) / table.sum()
     least = (table**2 / expected).sum() * (1 - 1e-12)
-    number = min(TABLES, max(_FEWEST, _CELLS // table.size))
+    number = max(tables, min(TABLES, max(_FEWEST, _CELLS // table.size)))
     source = random_table(rows, columns)
     as_large, guessed = 0, 0.0
     for start in range(0, number, block := max(1, _BLOCK // table.size)):
