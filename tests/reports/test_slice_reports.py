@@ -3,15 +3,35 @@
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
-from support import ODD_NAMES, Terminal
+import torch
+from support import ODD_NAMES, Terminal, shapes
 
+from pytest_datasize import Study
 from pytest_datasize.plugin.junit import properties
 from pytest_datasize.reports.formats import html_page, markdown, openmetrics
 from pytest_datasize.reports.records import result_file
 from pytest_datasize.reports.records.baseline import change, key
 from pytest_datasize.reports.records.record import records
 from pytest_datasize.reports.wording import slices_text
+
+
+@pytest.fixture(scope="module")
+def odd_result():
+    """Evidence over two classes, and slices with the same odd names."""
+    pixels, labels = shapes(200)
+    parts = np.array(ODD_NAMES)[np.arange(200) // 2 % 3]
+    parts[:10] = "few"
+    return Study(
+        (pixels, labels),
+        backbone=torch.nn.Sequential(torch.nn.AvgPool2d((24, 6)), torch.nn.Flatten()),
+        image_size=24,
+        repeats=5,
+        sizes=[20, 60, 160],
+        device="cpu",
+        slices={ODD_NAMES[1]: parts, "serial": np.arange(200)},
+    ).run()
 
 
 @pytest.fixture(scope="module")

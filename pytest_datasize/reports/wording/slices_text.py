@@ -41,10 +41,7 @@ def summary(record: GateRecord) -> str:
     rows = judged(record)
     if not rows:
         return one_line(record.get("slices_reason", ""))
-    worst, best = rows[0], rows[-1]
-    parts = [f"{name(worst)} is worst: {_score(worst)}"]
-    if len(rows) > 1:
-        parts.append(f"{name(best)} best: {best['score']:.3f}")
+    parts = [f"{name(rows[0])} is worst: {_score(rows[0])}"]
     below = sum((row["probability"] or 0.0) < 0.5 for row in rows)
     parts.append(f"{below:,} of {len(rows):,} slices below {record['target']:g}")
     if small := too_small(record):
