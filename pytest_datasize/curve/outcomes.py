@@ -146,7 +146,7 @@ def gather(
     low, high = (-bounds[1], -bounds[0]) if lower_is_better else bounds
     signed = [[sign * values for values in repeats] for repeats in contributions]
     shared = all(np.array_equal(part, tested[0]) for part in tested)
-    rows, means = _by_image(signed, tested)
+    rows, means = image_means(signed, tested)
     return Outcomes(
         sizes=sizes,
         scores=tuple(
@@ -154,7 +154,7 @@ def gather(
             for repeats in signed
         ),
         n_test=len(rows),
-        test_covariance=_covariance(means, None if groups is None else groups[rows], low, high),
+        test_covariance=mean_covariance(means, None if groups is None else groups[rows], low, high),
         split_variance=np.array(
             [
                 0.0 if shared else _split_variance(repeats, tested, groups, strata)
@@ -184,29 +184,12 @@ def image_covariance(
     >>> image_covariance([[np.array([1.0, 0.0])], [np.array([1.0, 1.0])]], [np.arange(2)]).tolist()
     [[0.125, 0.0], [0.0, 0.0]]
     """
-    rows, means = _by_image(contributions, tested)
+    rows, means = image_means(contributions, tested)
     centred = means - means.mean(axis=1, keepdims=True)
     if groups is not None:
         centred, _ = _summed(centred, groups[rows])
     found: NDArray[np.floating] = centred @ centred.T / len(rows) ** 2
     return found
-
-
-def _by_image(
-    contributions: Sequence[Sequence[NDArray[np.floating]]], tested: Sequence[NDArray[np.int64]]
-) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
-    """Return the tested rows, (N,), and the mean contribution of each at every size, (K, N)."""
-    rows = np.unique(np.concatenate(tested))
-    places = [np.searchsorted(rows, part) for part in tested]
-    means = np.empty((len(contributions), len(rows)))
-    for mean, repeats in zip(means, contributions, strict=True):
-        sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
-        # the whole pool with a fixed test set has one repeat, which tested all rows
-        for values, place in zip(repeats, places, strict=False):
-            sums[place] += values
-            counts[place] += 1
-        mean[:] = sums / counts
-    return rows, means
 
 
 def bare(
@@ -263,7 +246,30 @@ def bare(
     return Outcomes(sizes, taken, n_test, covariance, split, pool, (low, high), sign)
 
 
-def _covariance(
+def image_means(
+    contributions: Sequence[Sequence[NDArray[np.floating]]], tested: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """Return the n rows that were tested, and each one's mean contribution at K sizes, (K, n).
+
+    Parameters
+    ----------
+    contributions, tested
+        See :func:`gather`.
+    """
+    rows = np.unique(np.concatenate(tested))
+    places = [np.searchsorted(rows, part) for part in tested]
+    means = np.empty((len(contributions), len(rows)))
+    for mean, repeats in zip(means, contributions, strict=True):
+        sums, counts = np.zeros(len(rows)), np.zeros(len(rows))
+        # the whole pool with a fixed test set has one repeat, which tested all rows
+        for values, place in zip(repeats, places, strict=False):
+            sums[place] += values
+            counts[place] += 1
+        mean[:] = sums / counts
+    return rows, means
+
+
+def mean_covariance(
     values: NDArray[np.floating], groups: NDArray[np.int64] | None, low: float, high: float
 ) -> NDArray[np.floating]:
     """Covariance between K mean scores over N images, (K, N) → (K, K), never exactly zero.

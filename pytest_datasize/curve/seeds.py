@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     PROMISES = 26
     TIES = 27
     REPLACEMENT = 28
+    FACTORS = 29
     BAYES_ERROR = 36
 
 

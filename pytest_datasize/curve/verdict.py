@@ -9,11 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from pytest_datasize.curve.counts import CLOSE, TELLABLE, count, percent
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.trend import Trend
+from pytest_datasize.requirement.options import shown
 from pytest_datasize.requirement.targets import in_words
 
 LEVEL = 0.9
@@ -36,6 +38,17 @@ class Status(StrEnum):
     UNDECIDED = "undecided"
     INSUFFICIENT = "insufficient"
     UNREACHABLE = "unreachable"
+
+
+class SliceName(NamedTuple):
+    """A slice of the images: those in which a factor has a value, such as site B."""
+
+    factor: str
+    value: str
+
+    def __str__(self) -> str:
+        """Return its name for messages, such as ``site 'B'``."""
+        return f"{self.factor} {shown(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,8 @@ class Judgement:
         Class name → its target, where classes have targets of their own; others are not judged.
     at
         Of an operating point: what its threshold must give, such as ``{"precision": 0.9}``.
+    slice
+        The slice that decides, for a target of every slice.
     """
 
     metric: str
@@ -110,6 +125,7 @@ class Judgement:
     held_out: HeldOut
     class_targets: Mapping[str, float] = field(default_factory=dict)
     at: Mapping[str, float] = field(default_factory=dict)
+    slice: SliceName | None = None
 
     @property
     def extrapolated(self) -> bool:
@@ -119,6 +135,8 @@ class Judgement:
     @property
     def subject(self) -> str:
         """What is judged, such as ``accuracy 0.9`` or ``recall of 'rust' 0.7``."""
+        if self.slice is not None:
+            return f"{self.metric} of {self.slice} {self.target:g}"
         return in_words(self.metric, self.class_name, self.at, self.target)
 
     @property
@@ -216,7 +234,7 @@ class Verdict:
 def judge(
     metric: str,
     target: float | Mapping[str, float],
-    curves: Mapping[str | None, LearningCurve],
+    curves: Mapping[str | SliceName | None, LearningCurve],
     available: int,
     confidence: float | None = None,
     trusted_range: float = TRUSTED_RANGE,
@@ -224,14 +242,14 @@ def judge(
     earlier: int = 0,
     held_out: HeldOut | None = None,
 ) -> Judgement:
-    """Judge one metric; of several curves (one per class), the one that needs most images decides.
+    """Judge one metric; of several curves (of classes, slices) the one that needs most decides.
 
     Parameters
     ----------
     metric, target
         Metric, and score to reach; or class name → score to reach, for the classes to judge.
     curves
-        Class name → learning curve, or ``{None: curve}`` for a metric of all classes.
+        Class name, or slice → learning curve; ``{None: curve}`` for a metric of all classes.
     available
         Images that can be trained on.
     confidence
@@ -247,9 +265,11 @@ def judge(
         its own.
     """
     held_out = held_out or HeldOut()
-    goals: dict[str | None, float] = (
-        dict(target.items()) if isinstance(target, Mapping) else dict.fromkeys(curves, target)
-    )
+    goals: dict[str | SliceName | None, float] = {}
+    if isinstance(target, Mapping):
+        goals.update(target)
+    else:
+        goals.update((name, target) for name in curves)
     judgements = [
         _judge_one(
             metric,
@@ -265,9 +285,17 @@ def judge(
         for name, curve in curves.items()
         if name in goals
     ]
-    order = list(Status)
-    worst = max(judgements, key=lambda j: (order.index(j.status), j.required, j.target - j.score))
+    worst = max(judgements, key=_badness)
     return worst if sign > 0 else _negated(worst)
+
+
+def _badness(judged: Judgement) -> tuple[int, float, float]:
+    """Return a key that is largest for the class or slice that decides.
+
+    Of slices that all reach their target, the one with the lowest score is shown.
+    """
+    met = judged.slice is not None and judged.status is Status.SUFFICIENT
+    return list(Status).index(judged.status), 0.0 if met else judged.required, -judged.score
 
 
 def level_after(earlier: int, confidence: float = 0.5) -> float:
@@ -303,7 +331,7 @@ def _negated(judged: Judgement) -> Judgement:
 def _judge_one(
     metric: str,
     target: float,
-    class_name: str | None,
+    name: str | SliceName | None,
     curve: LearningCurve,
     available: int,
     confidence: float | None,
@@ -334,7 +362,8 @@ def _judge_one(
     return Judgement(
         metric=metric,
         target=target,
-        class_name=class_name,
+        class_name=None if isinstance(name, SliceName) else name,
+        slice=name if isinstance(name, SliceName) else None,
         status=status,
         required=required,
         required_low=required_low,

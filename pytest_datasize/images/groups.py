@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, one_line
+from pytest_datasize.requirement.options import nearest
 
 
-def of_column(group: Any, columns: Sequence[str], source: str) -> str | None:
+def of_column(group: Any, columns: Sequence[str], source: str, option: str = "group") -> str | None:
     """Return the column that ``group`` names, or None when it is a pattern or a function.
 
     Raises
@@ -22,13 +23,19 @@ def of_column(group: Any, columns: Sequence[str], source: str) -> str | None:
     """
     if not isinstance(group, str) or group in columns:
         return group if isinstance(group, str) else None
-    if not set(group) & set("()[]\\^$.*+?|"):
+    if not is_pattern(group):
+        hint = nearest(group, columns) or "."
         raise DatasetError(
-            f"{source}: group={group!r} is not one of the columns "
-            f"{', '.join(map(one_line, columns))}. A regular expression over paths needs a group "
-            r"in brackets, such as 'patient_(\d+)'."
+            f"{source}: {option}={group!r} is not one of the columns "
+            f"{', '.join(map(one_line, columns))}{hint} A regular expression over paths needs a "
+            r"group in brackets, such as 'patient_(\d+)'."
         )
     return None
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text is a regular expression, not the name of a column."""
+    return bool(set(text) & set("()[]\\^$.*+?|"))
 
 
 def grouped(images: ImageSet, group: Any) -> ImageSet:
@@ -54,19 +61,51 @@ def grouped(images: ImageSet, group: Any) -> ImageSet:
     """
     if group is None or images.groups is not None:
         return images
+    values = values_of(group, images)
+    if isinstance(group, str) and None in values:
+        raise DatasetError(
+            f"{images.source}: group={group!r} does not match "
+            f"{one_line((images.key or images.name)(values.index(None)))}; every image needs a "
+            "group."
+        )
+    return with_groups(images, values)
+
+
+def values_of(given: Any, images: ImageSet, option: str = "group") -> list[Any]:
+    """Return the value of every image: by a pattern, a function, or as given.
+
+    Parameters
+    ----------
+    given
+        A regular expression over paths, a function of a path, or one value per image.
+    images
+        The images.
+    option
+        Name of the option, for messages.
+
+    Returns
+    -------
+    list
+        One value per image; None where the expression does not match.
+
+    Raises
+    ------
+    DatasetError
+        The function fails, the expression is none, or there is not one value per image.
+    """
     key = images.key or images.name
-    if callable(group):
-        return with_groups(images, [_called(group, key(row), images) for row in range(len(images))])
-    if isinstance(group, str):
-        return with_groups(images, _matched(group, key, images))
-    if isinstance(group, Collection) or hasattr(group, "__array__"):
-        values = np.asarray(group).tolist() if hasattr(group, "__array__") else list(group)
+    if callable(given):
+        return [_called(given, key(row), images, option) for row in range(len(images))]
+    if isinstance(given, str):
+        return _matched(given, key, images, option)
+    if isinstance(given, Collection) or hasattr(given, "__array__"):
+        values = np.asarray(given).tolist() if hasattr(given, "__array__") else list(given)
         if len(values) != len(images):
             raise DatasetError(
-                f"{images.source}: group= has {len(values)} values for {len(images)} images."
+                f"{images.source}: {option}= has {len(values)} values for {len(images)} images."
             )
-        return with_groups(images, values)
-    raise DatasetError(f"group={group!r} is not understood; {EXPECTED}.")
+        return values
+    raise DatasetError(f"{option}={given!r} is not understood; {EXPECTED}.")
 
 
 EXPECTED = (
@@ -145,29 +184,28 @@ def numbers(images: ImageSet, test: ImageSet | None = None) -> NDArray[np.int64]
     return joined
 
 
-def _called(group: Callable[[str], Any], key: str, images: ImageSet) -> Any:
+def _called(given: Callable[[str], Any], key: str, images: ImageSet, option: str) -> Any:
     try:
-        return group(key)
+        return given(key)
     except Exception as problem:
         raise DatasetError(
-            f"{images.source}: group= raised {type(problem).__name__} for {one_line(key)}: "
+            f"{images.source}: {option}= raised {type(problem).__name__} for {one_line(key)}: "
             f"{problem}"
         ) from problem
 
 
-def _matched(pattern: str, key: Callable[[int], str], images: ImageSet) -> list[str]:
+def _matched(
+    pattern: str, key: Callable[[int], str], images: ImageSet, option: str
+) -> list[str | None]:
     try:
         expression = re.compile(pattern)
     except re.error as problem:
-        raise DatasetError(f"group={pattern!r} is no regular expression: {problem}.") from None
-    found = []
+        raise DatasetError(f"{option}={pattern!r} is no regular expression: {problem}.") from None
+    found: list[str | None] = []
     for row in range(len(images)):
         match = expression.search(key(row))
-        if match is None:
-            raise DatasetError(
-                f"{images.source}: group={pattern!r} does not match {one_line(key(row))}; every "
-                "image needs a group."
-            )
-        parts = match.groups()
-        found.append(match[0] if not parts else "/".join(part or "" for part in parts))
+        parts = match.groups() if match else ()
+        found.append(
+            None if match is None else match[0] if not parts else "/".join(p or "" for p in parts)
+        )
     return found

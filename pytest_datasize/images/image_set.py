@@ -1,7 +1,7 @@
 """Define ImageSet, the common form of labelled images from every source."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -47,6 +47,24 @@ class Finding:
     names: tuple[str, ...] = ()
 
 
+class Factor(NamedTuple):
+    """What may differ between images beside their label, such as the site of a photograph.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    values
+        Names of its values.
+    numbers
+        int64 array (N,): an index into them for every image.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    numbers: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Reading:
     """Options for reading a data set.
@@ -57,6 +75,9 @@ class Reading:
         What images belong together (frames of a patient): the name of a column, a regular
         expression over paths, a function of a path, or one value per image; None when every
         image is its own group.
+    slices
+        Factors whose values divide the images into slices: name → column, regular expression over
+        paths, function of a path, or one value per image; None for no factors.
     allow_outside
         Whether links and paths that leave the data set's own folder may be followed.
     max_pixels
@@ -69,6 +90,7 @@ class Reading:
     """
 
     group: Any = None
+    slices: Mapping[str, Any] | None = None
     allow_outside: bool = False
     max_pixels: int = MAX_PIXELS
     task: str = AUTO
@@ -131,6 +153,8 @@ class ImageSet:
         by a split. None when every image is its own group.
     group_names
         Names of the groups; a group's number is an index into them.
+    factors
+        Factors of ``slices``, with a value for every image.
     near
         int64 array of shape (N,): images with the same number are near-duplicates. None if
         they were not searched.
@@ -153,6 +177,7 @@ class ImageSet:
     key: Callable[[int], str] | None = None
     groups: NDArray[np.int64] | None = None
     group_names: tuple[str, ...] = ()
+    factors: tuple[Factor, ...] = ()
     near: NDArray[np.int64] | None = None
     max_pixels: int = MAX_PIXELS
     depth: int = 16
@@ -210,6 +235,7 @@ class ImageSet:
             stamp=Chosen(self.stamp, chosen),
             key=None if self.key is None else Chosen(self.key, chosen),
             groups=None if self.groups is None else self.groups[chosen],
+            factors=tuple(one._replace(numbers=one.numbers[chosen]) for one in self.factors),
             near=None if self.near is None else self.near[chosen],
             digests=tuple(self.digests[row] for row in chosen) if self.digests else (),
             targets=None if self.targets is None else self.targets.part(chosen),

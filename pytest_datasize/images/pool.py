@@ -14,7 +14,7 @@ from pytest_datasize.images.sources import load as sources
 from pytest_datasize.requirement.checks import level_of, must_decode, parse_levels
 from pytest_datasize.store import Store, key_of
 
-_OF_THE_READING = ("group", "allow_outside", "max_pixels", "task")
+_OF_THE_READING = ("group", "slices", "allow_outside", "max_pixels", "task")
 
 
 class Pool:
@@ -128,6 +128,22 @@ class Pool:
                 ]
             )
         return self._fingerprint
+
+    def factors_fingerprint(self) -> str | None:
+        """Return a hash of the factors of all images; None without factors.
+
+        It is no part of :meth:`fingerprint`: factors change no split and no trial.
+        """
+        parts = [part for part in self.separated if part is not None]
+        if not parts[0].factors:
+            return None
+        return key_of(
+            [
+                [one.name, [one.values[number] for number in one.numbers.tolist()]]
+                for part in parts
+                for one in part.factors
+            ]
+        )
 
     def take_fingerprint(self, fingerprint: str) -> None:
         """Use the fingerprint that another process has computed for the same images."""

@@ -115,7 +115,13 @@ class Gates:
         found = []
         for requirement in merged_requirements(item):
             layer = Layer("marker", requirement.options, base)
-            found.append(ConfiguredRequirement(requirement, self.settings(layer, yaml), yaml))
+            settings = self.settings(layer, yaml)
+            if settings["min_slice"] and not settings["slices"]:
+                raise RequirementError(
+                    f"{requirement.where}: min_slice needs slices: name the factors whose values "
+                    "are judged, such as slices=['site', 'lighting']."
+                )
+            found.append(ConfiguredRequirement(requirement, settings, yaml))
         item.stash[_GATE] = Gate(tuple(found), markers, content)
         if found and EVIDENCE_FIXTURE not in item.fixturenames:
             # a list of its own: parametrised tests share one, and not all need carry the marker
@@ -189,7 +195,7 @@ class Gates:
             else:
                 for order, configured in enumerate(gate.requirements):
                     gate.conditions += self._conditions(request, order, configured)
-                    trains = bool(configured.requirement.targets)
+                    trains = bool(configured.targets)
                     gate.evidence.append(
                         self._gathered(request, order, configured) if trains else None
                     )
@@ -228,7 +234,7 @@ class Gates:
         options = self._options(request, configured)
         key = session_key(options)
         if configured.confidence is not None:  # the number of repeats depends on the targets
-            key += (configured.confidence, frozen(dict(configured.requirement.targets)))
+            key += (configured.confidence, frozen(configured.targets))
         if key not in self._ladders:
             from pytest_datasize.study.ladder import Ladder
 
@@ -254,7 +260,9 @@ class Gates:
             options["operating_points"] = {**(options["operating_points"] or {}), **points}
         if options["trainer"] is None:
             options["task"] = asked_task(
-                configured.requirement.targets, options["task"], configured.requirement.where
+                [*configured.requirement.targets, *configured.targets.get("min_slice", ())],
+                options["task"],
+                configured.requirement.where,
             )
         return options
 
@@ -310,14 +318,16 @@ class Gates:
 
         for order, configured in enumerate(gate.requirements):
             options = self._options(request, configured)
-            if not configured.requirement.targets:
+            if not configured.targets:
                 nothing = "--datasize=plan: this requirement trains nothing"
                 gate.records.append(self._plain_record(request.node, "skipped", nothing))
                 continue
             ladder = Ladder(self._study(options))
             guarded(ladder.check, configured.requirement.targets)
             plans = guarded(lambda: list(ladder.plans()))  # noqa: B023 (called at once)
-            targets = configured.requirement.targets
+            targets = dict(configured.requirement.targets)
+            for metric, target in configured.targets.get("min_slice", {}).items():
+                targets[f"{metric} of every slice"] = target
             gate.records.append(plan_record(request.node.nodeid, order, targets, plans))
 
     def _check(self, request: pytest.FixtureRequest, gate: Gate) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_datasize.reports.records.record_numbers import NUMBERS
 from pytest_datasize.reports.records.record_types import Record
-from pytest_datasize.reports.records.selection import is_judged
+from pytest_datasize.reports.records.selection import is_judged, measure_of
 from pytest_datasize.reports.records.text import one_line
 
 PREFIX = "datasize."
@@ -42,12 +42,14 @@ def properties(records: Sequence[Record]) -> Iterator[tuple[str, object]]:
             yield f"{PREFIX}verdict", record["verdict"]
             continue
         which = f"{record['order'] + 1}." if record["order"] else ""
-        start = f"{PREFIX}{which}{record['metric']}."
+        start = f"{PREFIX}{which}{measure_of(record)}."
         values: Mapping[str, object] = record
         for field in _FIELDS:
             value = values[field]
             yield f"{start}{field}", "none" if value is None else value
         if record["class"] is not None:
             yield f"{start}class", one_line(record["class"])
+        if part := record.get("slice"):
+            yield f"{start}slice", one_line(f"{part['factor']}={part['value']}")
         if record["baseline"]:
             yield f"{start}baseline", record["baseline"]["text"]

@@ -24,8 +24,8 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
         ``f1_macro``, ``auc``, ``recall_per_class``, ...; metrics of single classes also take one
         target for each class, such as ``{"crack": 0.95, "*": 0.8}``, and operating points a class
         and two numbers, such as ``{"class": "crack", "precision": 0.9, "recall": 0.8}``; and
-        options: ``dataset``,
-        ``test_dataset``, ``group``, ``checks``, ``allow_outside``, ``max_pixels``, ``backbone``,
+        options: ``dataset``, ``test_dataset``, ``group``, ``slices``, ``min_slice``, ``checks``,
+        ``allow_outside``, ``max_pixels``, ``backbone``,
         ``weights``, ``precision``, ``strategy``, ``augment``, ``unfreeze``, ``trainer``,
         ``preset``, ``budget``, ``direction``, ``bounds``, ``image_size``, ``sizes``, ``repeats``,
         ``confidence``, ``second_look``, ``undecided``, ``trusted_range``, ``max_increase``,

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.plugin.config import MARKER
-from pytest_datasize.requirement.options import CONDITIONS, OPTIONS, shown
+from pytest_datasize.requirement.options import CONDITIONS, OPTIONS, Scope, shown
 from pytest_datasize.requirement.requirement import Requirement, no_target
 
 
@@ -84,7 +84,8 @@ def may_have_target(child: Any) -> bool:
 
 
 def _is_option(name: str) -> bool:
-    return name in OPTIONS and name not in CONDITIONS
+    known = name in OPTIONS and name not in CONDITIONS
+    return known and OPTIONS[name].scope is not Scope.TARGET
 
 
 def _closer(outer: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,12 @@ class ConfiguredRequirement:
     locked: list[GateRecord] | None = None  # its records in the committed file
 
     @property
+    def targets(self) -> dict[str, Any]:
+        """Metric → score to reach, and ``min_slice`` → the scores that every slice must reach."""
+        beside = {name: self.settings[name] for name in names_of(Scope.TARGET)}
+        return {**self.requirement.targets, **{name: of for name, of in beside.items() if of}}
+
+    @property
     def confidence(self) -> float | None:
         """Required probability of the verdict."""
         confidence: float | None = self.settings["confidence"]
@@ -62,7 +68,7 @@ class ConfiguredRequirement:
         """The stopping rule; None to train all repeats."""
         if self.confidence is None:
             return None
-        return Certainty(self.requirement.targets, self.confidence)
+        return Certainty(self.targets, self.confidence)
 
     def verdict_key(self, evidence: str) -> str:
         """Return the cache key of a verdict: its evidence, targets and options."""
@@ -70,7 +76,7 @@ class ConfiguredRequirement:
         from pytest_datasize.store import key_of
 
         options = {name: self.settings[name] for name in names_of(*VERDICT_SCOPES)}
-        return key_of([SCHEMA, evidence, self.requirement.targets, options])
+        return key_of([SCHEMA, evidence, self.targets, options])
 
 
 class Evidence:
@@ -108,7 +114,7 @@ class Evidence:
             asked = self._configured
             self._climb = guarded(
                 self.ladder.climb,
-                asked.requirement.targets,
+                asked.targets,
                 asked.confidence,
                 asked.settings["trusted_range"],
                 asked.settings["second_look"],
@@ -166,7 +172,7 @@ def subject(configured: ConfiguredRequirement, evidence: Evidence) -> Subject:
         "images": found["images"],
         "options": found["options"],
         "asked": {
-            **configured.requirement.targets,
+            **configured.targets,
             **{name: configured.settings[name] for name in names_of(Scope.VERDICT)},
         },
     }

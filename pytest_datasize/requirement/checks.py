@@ -79,6 +79,14 @@ CHECKS: dict[str, Check] = {
         "images of the pool are nearly the same as others there",
         "kept on one side of every split",
     ),
+    "factor_tells_class": Check(
+        "warning",
+        "a factor of `slices` tells the class: all rust was photographed at one site",
+        "kept; the model may learn the factor in place of the class",
+    ),
+    "factor_not_tested": Check(
+        "note", "a factor of `slices` has one value, or nearly one for each image", "no test"
+    ),
     "one_class": Check("error", "there is one class only", "nothing to judge", settable=False),
     "too_few": Check(
         "error",

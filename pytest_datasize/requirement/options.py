@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement import validators
 from pytest_datasize.requirement.registries import AUTO, ENGINES, OPENVINO, STRATEGIES, TORCH
-from pytest_datasize.requirement.tasks import TASKS
+from pytest_datasize.requirement.tasks import BY_IMAGE, TASKS
 
 
 class Scope(Enum):
@@ -24,6 +24,7 @@ class Scope(Enum):
     TRIAL = "how a model is trained and scored"
     PLAN = "which trials there are"
     EVIDENCE = "what is computed from all trials together"
+    TARGET = "what is required of the scores beside the targets, and keyed with them"
     VERDICT = "how the evidence is judged"
     ADVICE = "what the report adds to the verdict"
     CONDITION = "what is checked without training"
@@ -109,6 +110,19 @@ class StudyOptions(TypedDict, total=False):
             "value per image",
             "images that belong together, such as frames of one patient: they never stand on both "
             "sides of a split",
+        ),
+    ]
+    slices: Annotated[
+        Any,
+        Option(
+            Scope.IMAGES,
+            validators.slices,
+            "names of columns, such as ['site', 'lighting'], a mapping of names to regular "
+            "expressions over paths, functions of a path or one value per image, or one of these; "
+            "as text site,lighting or site=site_(\\w+)",
+            "factors such as site or lighting: the score of every value is told, and whether a "
+            "factor tells the class",
+            from_text=validators.slices_from_text,
         ),
     ]
     checks: Annotated[
@@ -449,6 +463,17 @@ class GateOptions(StudyOptions, total=False):
             validators.dataset,
             _DATASET,
             "labelled images the gate speaks about",
+        ),
+    ]
+    min_slice: Annotated[
+        Mapping[str, float] | None,
+        Option(
+            Scope.TARGET,
+            validators.min_slice,
+            "metric → score that every slice must reach, such as {'accuracy': 0.85}; as text "
+            f"accuracy=0.85; metrics: {', '.join(BY_IMAGE)}, or a trainer's own",
+            "score that every slice must reach (needs slices)",
+            from_text=validators.numbers_from_text,
         ),
     ]
     confidence: Annotated[

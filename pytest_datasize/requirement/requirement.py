@@ -1,17 +1,27 @@
 """Parse and check the requirement of one marker or one YAML entry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement.options import (
     CONDITIONS,
     OPTIONS,
+    Scope,
+    names_of,
     nearest,
     shown,
 )
 from pytest_datasize.requirement.targets import Target, target_option
-from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION, METRICS, TASKS, ends, task_of
+from pytest_datasize.requirement.tasks import (
+    AUTO,
+    BY_IMAGE,
+    CLASSIFICATION,
+    METRICS,
+    TASKS,
+    ends,
+    task_of,
+)
 
 
 class Requirement(NamedTuple):
@@ -94,6 +104,13 @@ undecided, unfreeze, weights.
             else:
                 hint = nearest(name, (*METRICS, *OPTIONS)) or "."
                 raise RequirementError(f"{where}: unknown name {name!r}{hint} {_allowed_names()}")
+        unknown = [one for one in options.get("min_slice") or {} if one not in METRICS]
+        if unknown and unknown[0] not in declared:
+            hint = nearest(unknown[0], BY_IMAGE) or "."
+            raise RequirementError(
+                f"{where}: min_slice: unknown metric {unknown[0]!r}{hint} Metrics of slices: "
+                f"{', '.join(BY_IMAGE)}; a trainer's own are named in direction= or bounds=."
+            )
         requirement = cls(targets, options, where)
         if not part and not requirement.judges:
             raise no_target(where)
@@ -102,7 +119,8 @@ undecided, unfreeze, weights.
     @property
     def judges(self) -> bool:
         """Whether there is anything to judge: a target, or a condition without training."""
-        return bool(self.targets) or any(self.options.get(name) for name in CONDITIONS)
+        beside = (*CONDITIONS, *names_of(Scope.TARGET))
+        return bool(self.targets) or any(self.options.get(name) for name in beside)
 
 
 def no_target(where: str) -> RequirementError:
@@ -112,7 +130,7 @@ def no_target(where: str) -> RequirementError:
     )
 
 
-def asked_task(targets: Mapping[str, Target], task: str, where: str) -> str:
+def asked_task(targets: Iterable[str], task: str, where: str) -> str:
     """Return the task of a requirement: the one asked for, or the only one with its metrics.
 
     Raises

@@ -36,6 +36,9 @@ class Metric(NamedTuple):
         Of an operating point: what the threshold must give on training images, such as
         "precision", and what is then measured on test images, such as "recall"; both are keys of
         its target. Empty for other metrics.
+    by_image
+        Whether a contribution is the image's own score, so that the mean over any images, such as
+        those of a slice, is the score of these.
     """
 
     function: str
@@ -47,6 +50,7 @@ class Metric(NamedTuple):
     more_than: int = 0
     given: str = ""
     reach: str = ""
+    by_image: bool = False
 
 
 class Task(NamedTuple):
@@ -120,15 +124,15 @@ TASKS: Final[dict[str, Task]] = {
         "one class per image",
         _in(
             "classification",
-            accuracy=Metric(""),
+            accuracy=Metric("", by_image=True),
             balanced_accuracy=Metric(""),
-            f1_micro=Metric(""),
+            f1_micro=Metric("", by_image=True),
             f1_macro=Metric("", ratio=True),
             auc=Metric(""),
             recall_per_class=Metric("", of_class="recall", members=True),
             precision_per_class=Metric("", of_class="precision", ratio=True),
-            top5_accuracy=Metric("", more_than=5),
-            log_loss=Metric("", _POSITIVE, lower=True),
+            top5_accuracy=Metric("", more_than=5, by_image=True),
+            log_loss=Metric("", _POSITIVE, lower=True, by_image=True),
         )
         | _in("operating_points", **_POINTS),
         _ALL,
@@ -143,8 +147,8 @@ TASKS: Final[dict[str, Task]] = {
             auc=Metric(""),
             f1_macro=Metric("", ratio=True),
             f1_micro=Metric("", ratio=True),
-            f1_samples=Metric(""),
-            subset_accuracy=Metric(""),
+            f1_samples=Metric("", by_image=True),
+            subset_accuracy=Metric("", by_image=True),
             recall_per_label=Metric("", of_class="recall", members=True),
             average_precision_per_label=Metric("", of_class="average precision", ratio=True),
         )
@@ -159,7 +163,7 @@ TASKS: Final[dict[str, Task]] = {
         _in(
             "regression",
             r2=Metric("", (-math.inf, 1.0), ratio=True),
-            mae=Metric("", _POSITIVE, lower=True),
+            mae=Metric("", _POSITIVE, lower=True, by_image=True),
             rmse=Metric("", _POSITIVE, lower=True, ratio=True),
             pearson=Metric("", (-1.0, 1.0), ratio=True),
         ),
@@ -207,6 +211,14 @@ METRICS: Final[dict[str, tuple[str, ...]]] = {
     for metric in dict.fromkeys(metric for task in TASKS.values() for metric in task.metrics)
 }
 """Metric name → names of the tasks that have it."""
+
+
+BY_IMAGE: Final[tuple[str, ...]] = tuple(
+    dict.fromkeys(
+        name for task in TASKS.values() for name, metric in task.metrics.items() if metric.by_image
+    )
+)
+"""Names of the metrics that can be restricted to a slice in a task."""
 
 
 def ends(metric: str) -> tuple[float, float]:

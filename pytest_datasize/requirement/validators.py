@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from pytest_datasize.requirement.tasks import METRICS, lower_is_better, point_of
+from pytest_datasize.requirement.tasks import BY_IMAGE, METRICS, ends, lower_is_better, point_of
 
 CLASS: Final = "class"
 """Key of the class in an operating point."""
@@ -116,6 +116,58 @@ def group(value: Any) -> Any:
     if not (callable(value) or isinstance(value, Sequence) or hasattr(value, "__array__")):
         raise TypeError
     return value
+
+
+def slices(value: Any) -> dict[str, Any]:
+    """Return factor name → column, pattern, function or values: one form for all that is allowed.
+
+    Examples
+    --------
+    >>> slices("site"), slices(["site", "day"]), slices(str.lower)["lower"]
+    ({'site': 'site'}, {'site': 'site', 'day': 'day'}, <method 'lower' of 'str' objects>)
+    """
+    if isinstance(value, str):
+        found: dict[str, Any] = {value: value}
+    elif isinstance(value, Mapping):
+        found = dict(value)
+    elif callable(value):
+        found = {getattr(value, "__name__", "slice").strip("<>"): value}
+    elif isinstance(value, Sequence) and value and all(isinstance(one, str) for one in value):
+        found = {one: one for one in value}
+    else:
+        found = {"slice": value}
+    if not found or not all(isinstance(name, str) and name for name in found):
+        raise TypeError
+    return {name: group(one) for name, one in found.items()}
+
+
+def slices_from_text(text: str) -> Any:
+    """Read ``site,lighting`` or ``site=site_(.+?)/``."""
+    parts = [part.strip() for part in text.split(",")]
+    named = (part.partition("=") for part in parts)
+    return {name.strip(): pattern.strip() if equals else name for name, equals, pattern in named}
+
+
+def min_slice(value: Any) -> dict[str, float]:
+    """Check metric → score, for metrics that can be restricted to a slice; sorted by metric."""
+    if not isinstance(value, Mapping) or not value:
+        raise TypeError
+    found = {}
+    for metric, target in sorted(value.items()):
+        if metric in METRICS and metric not in BY_IMAGE:
+            raise ValueError(f"{metric} is no mean over images, so it has no score of a slice")
+        if isinstance(target, bool) or not isinstance(target, (int, float)):
+            raise TypeError
+        if metric in METRICS:
+            fraction(*ends(metric))(target)
+        found[metric] = float(target)
+    return found
+
+
+def numbers_from_text(text: str) -> dict[str, float]:
+    """Read ``accuracy=0.85``, several separated by commas."""
+    pairs = (pair.partition("=") for pair in text.split(","))
+    return {name.strip(): float(number) for name, _, number in pairs}
 
 
 def flag(value: Any) -> bool:
@@ -287,11 +339,11 @@ def bounds(value: Any) -> dict[str, tuple[float, float]]:
     if not isinstance(value, Mapping):
         raise TypeError
     found = {}
-    for metric, ends in value.items():
-        if not isinstance(metric, str) or isinstance(ends, str) or len(ends) != 2:
+    for metric, pair in value.items():
+        if not isinstance(metric, str) or isinstance(pair, str) or len(pair) != 2:
             raise ValueError
-        low = float("-inf") if ends[0] is None else float(ends[0])
-        high = float("inf") if ends[1] is None else float(ends[1])
+        low = float("-inf") if pair[0] is None else float(pair[0])
+        high = float("inf") if pair[1] is None else float(pair[1])
         if not low < high:
             raise ValueError
         if metric in METRICS and (low, high) != ends(metric):

@@ -167,7 +167,10 @@ class StudyContext:
 
     def evidence_key(self, family: str | None) -> str | None:
         """Return the cache key of the evidence; None without a family."""
-        return family and key_of([family, self.pool.fingerprint()])
+        if family is None:
+            return None
+        factors = self.pool.factors_fingerprint()
+        return key_of([family, self.pool.fingerprint(), *([factors] if factors else [])])
 
     def trials_key(self) -> str | None:
         """Return the cache key of a single trial; None if a part of it has no name."""
@@ -208,6 +211,8 @@ class StudyContext:
         """
         images, test = self.pool.once
         options = cache_keys.as_data(self.options, self.backbone)
+        if factors := self.pool.factors_fingerprint():
+            options["slices"] = {"names": list(self.options["slices"]), "values": factors}
         number = len(images) + (len(test) if test else 0)
         fingerprint = self.pool.fingerprint()
         return {"images": {"number": number, "fingerprint": fingerprint}, "options": options}

@@ -20,7 +20,7 @@ from pytest_datasize.requirement.targets import Target
 from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS, lower_is_better
 from pytest_datasize.store import key_of
 from pytest_datasize.study import second_look as looking
-from pytest_datasize.study.stopping import Certainty, SecondLook
+from pytest_datasize.study.stopping import Certainty, SecondLook, unjudged
 from pytest_datasize.study.study import Study
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class Ladder:
 
     def climb(
         self,
-        targets: Mapping[str, Target],
+        targets: Mapping[str, Any],
         confidence: float | None = None,
         trusted_range: float = 4.0,
         second_look: str | float = AUTO,
@@ -219,7 +219,7 @@ class Ladder:
         Parameters
         ----------
         targets
-            Metric → target.
+            Metric → score to reach; ``min_slice`` → the same of every slice.
         confidence, trusted_range
             See :meth:`pytest_datasize.study.result.StudyResult.verdict`.
         second_look
@@ -301,7 +301,7 @@ class Ladder:
     def _second_look(
         self,
         rung: Rung,
-        targets: Mapping[str, Target],
+        targets: Mapping[str, Any],
         limit: float,
         out_of_budget: bool,
         tried: list[Attempt],
@@ -329,6 +329,8 @@ class Ladder:
                 return _untried(rung, reason, needed)
         except DatasizeError as problem:
             return _untried(rung, str(problem))
+        if why := unjudged(result, targets):  # with its few repeats
+            return _untried(rung, why)
         self._looks[key] = result
         return _attempt(rung, result)
 

@@ -1,19 +1,21 @@
 """Data classes of a study's plan, data check and result; targets are judged from the result."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from pytest_datasize.curve import notebook
+from pytest_datasize.curve.advice.association import FactorFacts
 from pytest_datasize.curve.advice.class_curves import ClassCurves, fit_classes
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.outcomes import Outcomes, Scores
 from pytest_datasize.curve.self_check import Advice, advise
-from pytest_datasize.curve.verdict import TRUSTED_RANGE, Judgement, Verdict, judge
+from pytest_datasize.curve.slices import LEAST_GROUPS, LEAST_IMAGES, MOST_VALUES, Slice
+from pytest_datasize.curve.verdict import TRUSTED_RANGE, Judgement, SliceName, Verdict, judge
 from pytest_datasize.errors import RequirementError, TrainingError
 from pytest_datasize.images.image_set import Finding
 from pytest_datasize.requirement.requirement import Requirement
@@ -105,19 +107,22 @@ class StudyCheck:
         return tuple(finding for level, finding in self.findings if level == "error")
 
 
-class _Fitted(Mapping[str, LearningCurve]):
+_Name = TypeVar("_Name", bound=Hashable)
+
+
+class _Fitted(Mapping[_Name, LearningCurve]):
     """Learning curves, fitted on first access, since only a few are used."""
 
-    def __init__(self, outcomes: Mapping[str, Outcomes], law: str) -> None:
+    def __init__(self, outcomes: Mapping[_Name, Outcomes], law: str) -> None:
         self._outcomes, self._law = outcomes, law
-        self._curves: dict[str, LearningCurve] = {}
+        self._curves: dict[_Name, LearningCurve] = {}
 
-    def __getitem__(self, name: str) -> LearningCurve:
+    def __getitem__(self, name: _Name) -> LearningCurve:
         if name not in self._curves:
             self._curves[name] = self._outcomes[name].curve(self._law)
         return self._curves[name]
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[_Name]:
         return iter(self._outcomes)
 
     def __len__(self) -> int:
@@ -171,6 +176,10 @@ class StudyResult:
         Class name → number of objects or pixels, where these are counted beside images.
     operating_points
         Operating points that were measured: metric → its class and what the threshold must give.
+    slices
+        Every value of every factor of ``slices``, with its scores.
+    factors
+        What is known of these factors: whether they tell the class.
     """
 
     source: str
@@ -204,6 +213,8 @@ class StudyResult:
     task: str = CLASSIFICATION
     amounts: Mapping[str, int] | None = None
     operating_points: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    slices: tuple[Slice, ...] = ()
+    factors: tuple[FactorFacts, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -275,6 +286,20 @@ class StudyResult:
         return {name: _Fitted(found, self.law) for name, found in self.class_outcomes.items()}
 
     @cached_property
+    def curves_by_slice(self) -> Mapping[str, Mapping[SliceName, LearningCurve]]:
+        """Metric → slice → learning curve, of the slices that can be judged."""
+        return {name: _Fitted(found, self.law) for name, found in self.slice_outcomes.items()}
+
+    @cached_property
+    def slice_outcomes(self) -> Mapping[str, Mapping[SliceName, Outcomes]]:
+        """Metric → slice → its scores, of the slices that can be judged."""
+        found: dict[str, dict[SliceName, Outcomes]] = {}
+        for one in self.slices:
+            for metric, outcomes in one.outcomes.items():
+                found.setdefault(metric, {})[SliceName(one.factor, one.value)] = outcomes
+        return found
+
+    @cached_property
     def grown_classes(self) -> ClassCurves | None:
         """The recalls of all classes, fitted together; None if the result lacks data for it."""
         if not self.findings:
@@ -305,6 +330,7 @@ class StudyResult:
         confidence: float | None = None,
         trusted_range: float = TRUSTED_RANGE,
         earlier: int = 0,
+        min_slice: Mapping[str, float] | None = None,
         **targets: Target,
     ) -> Verdict:
         """Judge targets from this evidence.
@@ -318,14 +344,16 @@ class StudyResult:
         earlier
             Number of other models that were tried before and fell short: this one must then be
             surer, see :func:`pytest_datasize.curve.verdict.level_after`.
+        min_slice
+            Metric → score that every slice must reach; the worst decides.
         **targets
             Metric → target: a score to reach, one for each class, or an operating point.
 
         Raises
         ------
         RequirementError
-            Unknown metric or class, a target outside its bounds, or an operating point that was
-            not measured.
+            Unknown metric or class, a target outside its bounds, an operating point that was not
+            measured, or no slice that could be judged.
         TrainingError
             The user's trainer does not score the metric.
         """
@@ -335,13 +363,26 @@ class StudyResult:
         bounds = {name: o.given_bounds for name, o in self.outcomes.items() if name not in METRICS}
         if bounds:
             asked["bounds"] = bounds
+        if min_slice:
+            asked["min_slice"] = min_slice
         requirement = Requirement.parse((), {**targets, **asked}, "verdict")
-        self.check(requirement.targets)
+        of_slices: Mapping[str, float] = requirement.options.get("min_slice") or {}
+        self.check([*requirement.targets, *of_slices])
         self._check_points(points_of(requirement.targets))
+        for metric in of_slices:
+            if why := self.no_slices(metric):
+                raise RequirementError(f"min_slice: {why}.")
+        asked_of: list[tuple[str, Target, Mapping[Any, LearningCurve]]] = [
+            (metric, target, self._curves_of(metric))
+            for metric, target in requirement.targets.items()
+        ]
+        asked_of += [
+            (metric, target, self.curves_by_slice[metric]) for metric, target in of_slices.items()
+        ]
         return Verdict(
             tuple(
-                self._judged(metric, target, confidence, trusted_range, earlier)
-                for metric, target in requirement.targets.items()
+                self._judged(metric, target, curves, confidence, trusted_range, earlier)
+                for metric, target, curves in asked_of
             )
         )
 
@@ -349,11 +390,11 @@ class StudyResult:
         self,
         metric: str,
         target: Target,
+        curves: Mapping[Any, LearningCurve],
         confidence: float | None,
         trusted_range: float,
         earlier: int,
     ) -> Judgement:
-        curves = self._curves_of(metric)
         names = tuple(self.class_counts)
         goals = class_targets(metric, target, names, TASKS[self.task].label)
         if goals and None in curves:
@@ -377,6 +418,26 @@ class StudyResult:
             return replace(found, class_targets=goals)
         point = self.operating_points[metric]
         return replace(found, at={name: point[name] for name in point if name != CLASS})
+
+    def no_slices(self, metric: str) -> str:
+        """Return why no slice has a score of a metric; empty if one has."""
+        if metric in self.slice_outcomes:
+            return ""
+        if not self.slices:
+            return (
+                "there are no slices; name factors with slices= that have at most "
+                f"{MOST_VALUES} values, and not one for nearly every image"
+            )
+        if not any(metric in one.measured for one in self.slices):
+            if metric not in METRICS:
+                return f"the trainer gives one number for {metric}, not one value per image"
+            return f"{metric} is no mean over images, so it has no score of a slice"
+        largest = max(self.slices, key=lambda one: one.testable)
+        return (
+            f"every slice is too small to judge: {largest.testable} test images where "
+            f"{largest.factor} is {largest.value!r}, the largest; {LEAST_IMAGES} are needed, of "
+            f"{LEAST_GROUPS} groups if images are grouped"
+        )
 
     def check(self, targets: Iterable[str]) -> None:
         """Check that the trials scored the given metrics.
@@ -423,13 +484,25 @@ class StudyResult:
 
     def advice(self, judgement: Judgement) -> Advice:
         """Return how far to trust a judgement, and what would decide it."""
-        if judgement.class_name is None:
-            metric = judgement.metric
-            return advise(self.outcomes[metric], self.curves[metric], judgement)
-        metric, name = judgement.metric, judgement.class_name
-        return advise(
-            self.class_outcomes[metric][name], self.curves_by_class[metric][name], judgement
-        )
+        return advise(self.outcomes_of(judgement), self.curve_of(judgement), judgement)
+
+    def outcomes_of(self, judgement: Judgement) -> Outcomes:
+        """Return the scores that a judgement is about: of all images, a class or a slice."""
+        metric = judgement.metric
+        if judgement.slice is not None:
+            return self.slice_outcomes[metric][judgement.slice]
+        if judgement.class_name is not None:
+            return self.class_outcomes[metric][judgement.class_name]
+        return self.outcomes[metric]
+
+    def curve_of(self, judgement: Judgement) -> LearningCurve:
+        """Return the learning curve that a judgement is about."""
+        metric = judgement.metric
+        if judgement.slice is not None:
+            return self.curves_by_slice[metric][judgement.slice]
+        if judgement.class_name is not None:
+            return self.curves_by_class[metric][judgement.class_name]
+        return self.curves[metric]
 
     def _curves_of(self, metric: str) -> Mapping[Any, LearningCurve]:
         return self.curves_by_class.get(metric) or {None: self.curves[metric]}

@@ -12,11 +12,13 @@ import numpy as np
 from pytest_datasize.embedding.device import current, free_memory, waking
 from pytest_datasize.embedding.embed import Embeddings
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import ImageSet
+from pytest_datasize.images.findings import settle
+from pytest_datasize.images.image_set import ImageSet, Loaded
 from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.requirement.process_settings import own_settings
 from pytest_datasize.requirement.registries import STRATEGIES
 from pytest_datasize.store import key_of
+from pytest_datasize.study.factors import facts_of, findings_of
 from pytest_datasize.study.prepare import embedded, work_of
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.scoring import measure
@@ -129,6 +131,9 @@ def _measured(
         timings["decode_and_embed"] = embeddings.seconds
         space = embeddings.space
     images, test = images_to_split(context)
+    facts = facts_of(images)
+    new = settle(Loaded(replace(images, findings=findings_of(facts))), context.pool.levels)
+    images = replace(images, findings=(*images.findings, *new.images.findings))
     features = None
     if embeddings is not None:
         features = embeddings.of([*images.digests, *(test.digests if test else ())])
@@ -149,7 +154,7 @@ def _measured(
         work, notes = replace(work, plan=plan), (*notes, note) if note else notes
     result = measure(work, strategy, timings, notes, until)
     names = split_names(work.plan, sets, context.pool.fingerprint(), result.repeats)
-    result = replace(result, splits=names)
+    result = replace(result, splits=names, factors=facts)
     return _with_fit(result) if context.preset and context.preset.fits else result
 
 

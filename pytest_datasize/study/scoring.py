@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from pytest_datasize.curve.advice.neighbours import agreement, sampled
 from pytest_datasize.curve.contributions import contributions
 from pytest_datasize.curve.metrics.operating_points import realised, threshold_influence
 from pytest_datasize.curve.outcomes import Outcomes, bare, gather, image_covariance
+from pytest_datasize.curve.slices import FactorValues, Slice, slices_of
 from pytest_datasize.embedding import device as devices
 from pytest_datasize.embedding.stages import last_layer
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.factors import joined_factors
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.requirement.tasks import (
     CLASSIFICATION,
@@ -73,12 +75,15 @@ def measure(
         remarks += trials.notes
         unconverged += trials.unconverged
         start = time.perf_counter()
-        outcomes, by_class = (
-            (_bare_outcomes(work, found), {}) if trials.scores else _outcomes(work, found)
-        )
+        by_class: dict[str, dict[str, Outcomes]] = {}
+        if trials.scores:
+            outcomes, by_image = _bare_outcomes(work, found)
+        else:
+            outcomes, by_class, by_image = _outcomes(work, found)
         if options["sampling"] == WITH_REPLACEMENT:
             outcomes = _drawn_with_replacement(outcomes)
             by_class = {name: _drawn_with_replacement(found) for name, found in by_class.items()}
+        slices = _slices(work, {name: (outcomes[name], of) for name, of in by_image.items()})
         spent = {**trials.seconds, "outcomes": time.perf_counter() - start}
         for stage, seconds in spent.items():
             timings[stage] = timings.get(stage, 0.0) + seconds
@@ -115,6 +120,7 @@ def measure(
             task=work.task,
             amounts=images.amounts,
             operating_points=options.get("operating_points") or {},
+            slices=slices,
         )
         done = stop
         if until and until(result, stop / len(plan.repeats)):
@@ -194,10 +200,30 @@ def _neighbour_errors(work: Work) -> dict[str, Any] | None:
     }
 
 
+Contributions: TypeAlias = list[list[NDArray[np.floating]]]
+"""Per size, per repeat: one value per test image."""
+
+
+def _slices(work: Work, scored: dict[str, tuple[Outcomes, Contributions]]) -> tuple[Slice, ...]:
+    """Return the slices of all factors, with the scores of metrics that are means over images."""
+    plan, pool = work.plan, len(work.image_sets[0])
+    repeats = max((len(of[0]) for _, of in scored.values()), default=0)
+    tested = [repeat.test for repeat in plan.repeats[: max(repeats, 1)]]
+    groups = numbers(*work.image_sets)
+    return tuple(
+        one
+        for factor in joined_factors(work.image_sets)
+        for one in slices_of(FactorValues(*factor), pool, scored, tested, groups)
+    )
+
+
 def _outcomes(
     work: Work, found: Sequence[Sequence[Any]]
-) -> tuple[dict[str, Outcomes], dict[str, dict[str, Outcomes]]]:
-    """Return metric → outcomes, and metric of single classes → class name → outcomes."""
+) -> tuple[dict[str, Outcomes], dict[str, dict[str, Outcomes]], dict[str, Contributions]]:
+    """Return metric → outcomes, and metric of single classes → class name → outcomes.
+
+    With them, metric → contributions, for metrics whose contributions are the scores of images.
+    """
     plan, points = work.plan, work.options.get("operating_points") or {}
     predicted, flags = separated(found, len(points))
     evidence = Scored(
@@ -213,6 +239,7 @@ def _outcomes(
     names = work.image_sets[0].names
     outcomes: dict[str, Outcomes] = {}
     by_class: dict[str, dict[str, Outcomes]] = {}
+    by_image: dict[str, Contributions] = {}
     for name, metric in TASKS[work.task].metrics.items():
         if metric.given:
             continue
@@ -221,13 +248,16 @@ def _outcomes(
             outcomes[name] = min(classes.values(), key=lambda o: float(np.mean(o.scores[-1])))
             by_class[name] = classes
         elif len(names) > metric.more_than:
-            outcomes[name] = metric_outcomes(metric, evidence)
+            values = metric_values(metric, evidence)
+            outcomes[name] = metric_outcomes(metric, evidence, values)
+            if metric.by_image:
+                by_image[name] = values
     for number, (name, point) in enumerate(points.items()):
         flagged = [[flag[:, number] for flag in repeats] for repeats in flags]
         metric, index = TASKS[work.task].metrics[name], names.index(point[CLASS])
         outcomes[name] = point_outcomes(metric, evidence, index, flagged, point[metric.given])
         by_class[name] = {point[CLASS]: outcomes[name]}
-    return outcomes, by_class
+    return outcomes, by_class, by_image
 
 
 def _at_thresholds(work: Work, found: Sequence[Sequence[Any]]) -> Iterator[str]:
@@ -285,10 +315,10 @@ class Scored(NamedTuple):
     groups: NDArray[np.int64] | None = None
 
 
-def metric_outcomes(metric: Metric, scored: Scored) -> Outcomes:
-    """Return the outcomes of a metric over all classes."""
+def metric_values(metric: Metric, scored: Scored) -> Contributions:
+    """Return the contribution of every test image to a metric over all classes."""
     contribute = function_of(metric)
-    values = [
+    return [
         contributions(
             contribute,
             scored.truth,
@@ -300,9 +330,15 @@ def metric_outcomes(metric: Metric, scored: Scored) -> Outcomes:
         )
         for repeats in scored.predicted
     ]
+
+
+def metric_outcomes(
+    metric: Metric, scored: Scored, values: Contributions | None = None
+) -> Outcomes:
+    """Return the outcomes of a metric over all classes, from :func:`metric_values`."""
     return gather(
         scored.sizes,
-        values,
+        metric_values(metric, scored) if values is None else values,
         scored.tested,
         scored.pool,
         scored.groups,
@@ -456,12 +492,18 @@ def function_of(metric: Metric) -> Callable[..., Any]:
     return function
 
 
-def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
-    """Return the outcomes of a trainer that returns scores instead of predictions."""
+def _bare_outcomes(
+    work: Work, scores: list[list[Any]]
+) -> tuple[dict[str, Outcomes], dict[str, Contributions]]:
+    """Return the outcomes of a trainer that returns scores instead of predictions.
+
+    With them, the scores of images for each metric of which it returns these.
+    """
     plan, images, options = work.plan, work.image_sets[0], work.options
     tested = [repeat.test for repeat in plan.repeats[: max(map(len, scores))]]
     bounds, direction = options["bounds"] or {}, options["direction"] or {}
     found = {}
+    by_image: dict[str, Contributions] = {}
     for metric in sorted(scores[0][0]):
         known = metric in METRICS
         range_of = bounds.get(metric) or (ends(metric) if known else (0.0, 1.0))
@@ -470,13 +512,14 @@ def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
         if all(isinstance(value, list) for repeats in values for value in repeats):
             arrays = [[np.array(value) for value in repeats] for repeats in values]
             groups = numbers(*work.image_sets)
+            by_image[metric] = arrays
             found[metric] = gather(
                 plan.sizes, arrays, tested, len(images), groups, None, range_of, lower
             )
             continue
         means = [[float(np.mean(value)) for value in repeats] for repeats in values]
         found[metric] = bare(plan.sizes, means, tested, len(images), range_of, lower)
-    return found
+    return found, by_image
 
 
 def _drawn_with_replacement(outcomes: dict[str, Outcomes]) -> dict[str, Outcomes]:

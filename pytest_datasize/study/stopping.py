@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_datasize.requirement.targets import Target
-
 if TYPE_CHECKING:
     from pytest_datasize.curve.verdict import Verdict
     from pytest_datasize.study.result import StudyResult
@@ -53,7 +51,7 @@ def level(confidence: float, share: float) -> float:
 class Certainty:
     """Stopping rule of a study, called with its result and the share of repeats done."""
 
-    targets: Mapping[str, Target]
+    targets: Mapping[str, Any]
     confidence: float
 
     @property
@@ -67,8 +65,10 @@ class Certainty:
 
     def __call__(self, result: "StudyResult", share: float) -> bool:
         """Whether every target is decided at the level of this interim look."""
-        asked, targets = level(self.confidence, share), dict[str, Any](self.targets)
-        return decided(result.verdict(asked, earlier=0, **targets))
+        if unjudged(result, self.targets):
+            return False
+        asked = level(self.confidence, share)
+        return decided(result.verdict(asked, earlier=0, **self.targets))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class SecondLook:
         Number of models that fell short before.
     """
 
-    targets: Mapping[str, Target]
+    targets: Mapping[str, Any]
     confidence: float | None
     earlier: int
 
@@ -102,10 +102,18 @@ class SecondLook:
         """Whether every target is clearly met, or any is clearly missed."""
         from pytest_datasize.curve.verdict import level_after
 
-        sure, targets = level(self.confidence or SURE, share), dict[str, Any](self.targets)
-        verdict = result.verdict(earlier=0, **targets)
+        if unjudged(result, self.targets):
+            return False
+        sure = level(self.confidence or SURE, share)
+        verdict = result.verdict(earlier=0, **self.targets)
         chances = [judged.probability for judged in verdict.judgements]
         return min(chances) >= level_after(self.earlier, sure) or min(chances) <= 1 - sure
+
+
+def unjudged(result: "StudyResult", targets: Mapping[str, Any]) -> str:
+    """Return why slices cannot be judged, yet or at all; empty if they can, or need not."""
+    metrics = targets.get("min_slice", ())
+    return next((why for metric in metrics if (why := result.no_slices(metric))), "")
 
 
 SURE = 0.9

@@ -157,12 +157,14 @@ class Study:
         DatasetError
             The data set cannot be read at all.
         """
+        from pytest_datasize.study.factors import facts_of, findings_of
         from pytest_datasize.study.result import StudyCheck
 
         pool = self.context.pool
         all_noted = dict.fromkeys(CHECKS, "note")  # report every check, whatever its level
         images, test = pool.looked_at(all_noted)
-        findings = (*images.findings, *small_classes(images))
+        told = findings_of(facts_of(images))
+        findings = (*images.findings, *small_classes(images), *told)
         available = None
         try:
             available = self.context.draw(images, test).available

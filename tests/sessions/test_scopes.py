@@ -52,6 +52,7 @@ CHANGES = {
     "test_dataset": Change("{held}"),
     "task": Change("classification", same_images=True),
     "group": Change(r"(\d\d)\.png"),
+    "slices": Change(r"hundreds=0(\d)\d\d\.png"),
     "checks": Change("sizes=ignore"),
     "allow_outside": Change("true", same_images=True),
     "max_pixels": Change("1000", same_images=True),
@@ -85,6 +86,7 @@ CHANGES = {
     "ray_address": Change("local"),
     "ray_gpus": Change("0.5"),
     "ray_upload": Change("true"),
+    "min_slice": Change("accuracy=0.3", {"slices": r"hundreds=0(\d)\d\d\.png"}),
     "confidence": Change("0.9", {"confidence": "0.6"}),
     "second_look": Change("off"),
     "undecided": Change("warn"),
@@ -187,7 +189,7 @@ def expected(name: str) -> tuple[int, int]:
     scope, change = OPTIONS[name].scope, CHANGES[name]
     if scope in NEITHER or change.same_images:
         return 0, 0
-    if scope in VERDICT_SCOPES:
+    if scope in (*VERDICT_SCOPES, Scope.TARGET):
         return (1 if name in STOPS_EARLY else 0), 1
     return 1, 0  # of a study; a verdict is keyed by its evidence
 
@@ -202,7 +204,8 @@ def test_a_changed_option_makes_anew_what_depends_on_it_and_nothing_else(name, t
 
 def test_every_scope_is_accounted_for_once():
     keyed_by_content = (Scope.IMAGES,)
-    parts = [keyed_by_content, cache_keys.EVIDENCE, VERDICT_SCOPES, NEITHER]
+    keyed_as_targets = (Scope.TARGET,)
+    parts = [keyed_by_content, cache_keys.EVIDENCE, keyed_as_targets, VERDICT_SCOPES, NEITHER]
     assert sorted(scope.name for part in parts for scope in part) == sorted(Scope.__members__)
     assert set(cache_keys.TRIAL) < set(cache_keys.EVIDENCE) < set(STUDY_SCOPES)
     assert {option.scope for option in OPTIONS.values()} == set(Scope)

@@ -57,6 +57,15 @@ RIGHT = {
     "seed": [0, 4294967295],
     "device": ["auto", "cpu", "cuda", "cuda:3", "mps"],
     "group": ["patient", r"p(\d+)_", [1, 1, 2], str.lower, np.arange(3)],
+    "slices": [
+        "site",
+        ["site", "lighting"],
+        {"site": r"site_(\w+)", "day": str.lower, "light": [0, 1]},
+        str.lower,
+        np.arange(3),
+        [1, 1, 2],
+    ],
+    "min_slice": [{"accuracy": 0.85}, {"log_loss": 3, "mae": 2.5}],
     "checks": ["duplicates=error,sizes=ignore", {"sizes": "warning"}, "", "one_class=error"],
     "allow_outside": [True, False],
     "max_pixels": [1, 10**9],
@@ -114,6 +123,18 @@ WRONG = {
     "device": ["gpu", "cuda:x", 0],
     "features": ["all", 1, None],
     "group": [None, "", 3, True],
+    "slices": [None, "", 3, True, {}, {"": "site"}, {"site": None}, {3: "site"}],
+    "min_slice": [
+        None,
+        0.85,
+        "accuracy=0.85",
+        {},
+        {"accuracy": 85},
+        {"accuracy": "0.9"},
+        {"accuracy": True},
+        {"auc": 0.9},
+        {"recall_per_class": 0.9},
+    ],
     "checks": ["duplicate=error", "sizes=loud", {"sizes": 3}, "sizes", "one_class=note", 4],
     "allow_outside": [1, "true", None],
     "max_pixels": [0, 1.5, "9"],
@@ -252,6 +273,27 @@ def test_an_unknown_name_gets_the_nearest_and_all_allowed():
     text = str(caught.value)
     assert "'acuracy'; did you mean 'accuracy'?" in text
     assert all(name in text for name in (*METRICS, *OPTIONS))
+
+
+def test_a_metric_of_slices_gets_the_nearest_and_a_trainers_own_are_declared():
+    with pytest.raises(RequirementError, match=r"min_slice: unknown metric 'acuracy'; did you me"):
+        datasize.requires(min_slice={"acuracy": 0.9}, slices="site")
+    own = {"direction": {"loss": "lower"}, "bounds": {"loss": (0, None)}}
+    assert Requirement.parse((), {"min_slice": {"loss": 3.0}, **own}, "").judges
+
+
+def test_slices_and_their_targets_are_read_from_text():
+    slices, target = OPTIONS["slices"], OPTIONS["min_slice"]
+    assert slices.parse_text("slices", "site, day", "") == {"site": "site", "day": "day"}
+    assert slices.parse_text("slices", r"site=s(\d), day", "") == {"site": r"s(\d)", "day": "day"}
+    assert target.parse_text("min_slice", "accuracy=0.85", "") == {"accuracy": 0.85}
+    with pytest.raises(RequirementError, match=r"write 0\.85 for 85 %"):
+        target.parse_text("min_slice", "accuracy=85", "")
+
+
+def test_bounds_of_a_built_in_metric_may_be_repeated():
+    bounds = {"accuracy": (0, 1), "log_loss": (0, None)}
+    assert Requirement.parse((), {"accuracy": 0.9, "bounds": bounds}, "").options["bounds"]
 
 
 def test_a_wrong_choice_gets_the_nearest():

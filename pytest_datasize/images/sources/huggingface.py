@@ -11,6 +11,7 @@ import numpy as np
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.class_labels import is_missing
 from pytest_datasize.images.decode import decode_values
+from pytest_datasize.images.factors import factor_columns, with_factors
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import (
     Chosen,
@@ -98,6 +99,7 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
     image = _one([name for name in pictures if name != mask], "image", kinds, source)
     label = mask or _label_column(dataset.features, kinds, source)
     group = of_column(reading.group, tuple(kinds), source)
+    factors = factor_columns(reading.slices, tuple(kinds), source)
     plain = dataset.with_format(None)
     values: list[Any] = [*range(len(plain))] if mask else plain[label][:]
     names = getattr(dataset.features[label], "names", None)
@@ -138,10 +140,13 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
         findings=(*findings, *found.findings),
         stamp=Chosen(column.stamp, chosen),
     )
-    if group is None:
-        return images
-    of_rows = plain[group][:]  # once: a column that is not kept is read anew each time
-    return with_groups(images, [of_rows[row] for row in rows])
+
+    def column_of(name: str) -> list[Any]:
+        of_rows = plain[name][:]  # once: a column that is not kept is read anew each time
+        return [of_rows[row] for row in rows]
+
+    images = with_factors(images, {name: column_of(column) for name, column in factors.items()})
+    return images if group is None else with_groups(images, column_of(group))
 
 
 def _transform(dataset: Any, label: str, values: list[Any], source: str) -> tuple[Finding, ...]:

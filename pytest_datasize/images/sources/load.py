@@ -16,6 +16,7 @@ import numpy as np
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.bit_depth import with_depth
+from pytest_datasize.images.factors import sliced
 from pytest_datasize.images.findings import refuse
 from pytest_datasize.images.groups import grouped, without_shared_groups
 from pytest_datasize.images.image_set import (
@@ -85,13 +86,13 @@ def load(
             f"{images.source}: only one class ({images.classes[0]!r}); a score needs at least two. "
             f"{reasons}".rstrip()
         )
-    images = with_depth(grouped(settled(images), how.group))
+    images = with_depth(sliced(grouped(settled(images), how.group), how.slices))
     if test is None:
         return Loaded(_safe(images, how))
     test = replace(test, depth=images.depth)
     if isinstance(how.group, str) or callable(how.group):
         test = grouped(test, how.group)
-    test = aligned(test, images)
+    test = aligned(sliced(test, how.slices, test=True), images)
     images = replace(images, findings=(*images.findings, *test.findings))
     return without_shared_groups(Loaded(_safe(images, how), _safe(replace(test, findings=()), how)))
 

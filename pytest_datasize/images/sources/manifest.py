@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.class_labels import is_missing
+from pytest_datasize.images.factors import factor_columns, with_factors
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import Finding, Loaded, Reading, few, one_line
 from pytest_datasize.images.sources import tables
@@ -110,10 +111,11 @@ def _read(path: Path, root: Path, reading: Reading) -> Loaded:
     place = tables.column(table, tables.PATHS)
     split_column = tables.column(table, tables.SPLITS)
     group_column = of_column(reading.group, tuple(table), source)
+    factors = factor_columns(reading.slices, tuple(table), source)
     boundary = Boundary(root, reading.allow_outside)
     labels = None
     if place is not None:
-        others = {place, split_column, group_column}
+        others = {place, split_column, group_column, *factors.values()}
         labels = label_columns(table, place, others, reading.task, source)
     if place is None or labels is None:
         raise DatasetError(
@@ -152,6 +154,9 @@ def _read(path: Path, root: Path, reading: Reading) -> Loaded:
     )
     if group_column is not None:
         images = with_groups(images, [table[group_column][row] for row in rows])
+    images = with_factors(
+        images, {name: [table[column][row] for row in rows] for name, column in factors.items()}
+    )
     if split_column is None:
         return Loaded(images)
     return by_part(images, [table[split_column][row] for row in rows])

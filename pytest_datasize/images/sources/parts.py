@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.factors import joined_factors
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Raw, one_line
 
 TRAIN = ("train", "training")
@@ -132,6 +133,7 @@ def joined(sets: Sequence[ImageSet], source: str) -> ImageSet:
         key=row.key,
         groups=groups,
         group_names=group_names,
+        factors=joined_factors(sets),
     )
 
 

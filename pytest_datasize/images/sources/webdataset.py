@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.class_labels import is_missing
+from pytest_datasize.images.factors import factor_columns, with_factors
 from pytest_datasize.images.groups import of_column, with_groups
 from pytest_datasize.images.image_set import (
     ImageSet,
@@ -139,6 +140,7 @@ def _read(shards: list[Path], reading: Reading, source: str) -> ImageSet:
         )
     columns = tuple(dict.fromkeys(name for fact in facts for name in fact))
     group = of_column(reading.group, columns, source)
+    factors = factor_columns(reading.slices, columns, source)
     described_as = described(values, source, reading.task)
     stamps = {shard: file_stamp(shard) for shard in shards}
     placed = _Members(images, stamps)
@@ -150,6 +152,9 @@ def _read(shards: list[Path], reading: Reading, source: str) -> ImageSet:
         findings=(*findings, *described_as.findings),
         stamp=placed.stamp,
         key=placed.key,
+    )
+    found = with_factors(
+        found, {name: [fact.get(column) for fact in facts] for name, column in factors.items()}
     )
     return found if group is None else with_groups(found, [fact.get(group) for fact in facts])
 

@@ -36,7 +36,7 @@ def table(past: Sequence[Past]) -> str:
     for requirement in series(past):
         record = requirement[-1].record
         which = f", requirement {record['order'] + 1}" if record.get("order") else ""
-        lines += ["", f"{one_line(record['nodeid'])}: {record['metric']}{which}"]
+        lines += ["", f"{one_line(record['nodeid'])}: {subject(record)}{which}"]
         rows = [_HEADER, *_rows(requirement)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
         for row in rows:

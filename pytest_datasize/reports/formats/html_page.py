@@ -35,6 +35,7 @@ from pytest_datasize.reports.wording import (
     condition_text,
     explain,
     levers_text,
+    slices_text,
 )
 from pytest_datasize.reports.wording.overview import headline
 from pytest_datasize.requirement.options import OPTIONS
@@ -90,6 +91,7 @@ def draw(run: RunContent) -> str:
         explain=explain,
         levers_text=levers_text,
         advice_text=advice_text,
+        slices_text=slices_text,
         condition_text=condition_text,
         comparison_text=comparison_text,
         exceeded_only=exceeded_only,

@@ -20,6 +20,7 @@ from pytest_datasize.reports.wording import (
     comparison_text,
     explain,
     levers_text,
+    slices_text,
 )
 from pytest_datasize.reports.wording.overview import headline
 
@@ -100,6 +101,10 @@ def _blocks(run: RunContent) -> Iterator[str]:
 
 def _remarks(met: list[GateRecord]) -> Iterator[str]:
     """Yield the remarks on requirements that are met."""
+    for record in met:
+        if said := slices_text.summary(record):
+            name = f"{code(record['nodeid'])}, {escaped(explain.subject(record))}"
+            yield f"\nSlices, {name}: {escaped(said)}"
     copies: dict[tuple[str, str], None] = {}
     for record in met:
         if text := explain.not_judged(record):
@@ -117,6 +122,8 @@ def _judged(record: GateRecord) -> str:
     metric = escaped(record["metric"])
     if record["class"] is not None:
         metric += f" {code(record['class'])}{escaped(explain.at(record))}"
+    if part := record.get("slice"):
+        metric += f" of {escaped(part['factor'])} {code(part['value'])}"
     return _row(
         f"{_sign(record)} {record['verdict']}",
         escaped(explain.certainty(record)),
@@ -156,6 +163,7 @@ def _details(record: GateRecord) -> str:
     lines = [one_line(line) for line in explain.details(record)]
     lines += [f"  {name:<9}  {one_line(text)}" for name, text in advice_text.topics(record)]
     lines += [f"  {line}" for line in advice_text.steps(record)]
+    lines += [f"  {line}" for line in slices_text.lines(record)]
     text = html.escape("\n".join([*lines, "", *plot(record, 90, UNICODE)]), quote=False)
     title = f"{code(record['nodeid'])}, {escaped(explain.subject(record))}: evidence"
     return f"\n<details><summary>{title}</summary>\n\n<pre>\n{text}\n</pre>\n\n</details>"

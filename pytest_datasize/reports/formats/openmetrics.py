@@ -69,6 +69,8 @@ def _labels(record: GateRecord) -> str:
     }
     if record["class"] is not None:
         labels["class"] = record["class"]
+    if part := record.get("slice"):
+        labels["slice"] = f"{part['factor']}={part['value']}"
     return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
 
 

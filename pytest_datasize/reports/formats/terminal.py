@@ -34,6 +34,7 @@ from pytest_datasize.reports.wording import (
     explain,
     levers_text,
     models_text,
+    slices_text,
 )
 from pytest_datasize.reports.wording.overview import headline
 from pytest_datasize.requirement.tasks import of_class
@@ -223,6 +224,8 @@ def _row(record: Record, wide: bool) -> tuple[str, ...]:
     metric = gate["metric"]
     if gate["class"] is not None:
         metric = f"{of_class(gate['metric'])} {one_line(gate['class'], _NAME)!r}"
+    elif gate.get("slice"):
+        metric = explain.subject(gate)
     score = explain.interval(gate, "score_at_available")
     return (
         "rose too far" if exceeded_only(gate) else gate["verdict"],
@@ -285,6 +288,8 @@ def _sizes(reporter: Any, record: GateRecord) -> None:
     columns = (record["sizes"], record["measured"]["mean"], ranges["least"], ranges["most"])
     for size, mean, least, most in zip(*columns, strict=True):
         reporter.write_line(f"  {size:>9,}  {mean:.3f}  ({least:.3f} to {most:.3f})")
+    for line in slices_text.lines(record):
+        reporter.write_line(f"  {line}")
     for line in advice_text.more(record):
         reporter.write_line(line)
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in record["timings"].items())
@@ -323,6 +328,8 @@ def _passed(reporter: Any, requirements: Sequence[GateRecord]) -> None:
             _wrapped(reporter, "note: ", f"{name}: {explain.proves_nothing(record)}")
         if text := explain.not_judged(record):
             _wrapped(reporter, "note: ", f"{name}: {text}")
+        if text := slices_text.summary(record):
+            _wrapped(reporter, "slices: ", f"{name}: {text}")
         if text := models_text.how_to_reach_it(record):
             _wrapped(reporter, "note: ", f"{name}: {text}")
 

@@ -100,9 +100,8 @@ def _steps(
     judged: "Judgement", result: "StudyResult", prices: dict[str, float] | None
 ) -> list[Step]:
     """Return what more images bring: shares of today's images, and what is missing."""
-    name, sign = judged.class_name, -1 if result.outcomes[judged.metric].sign < 0 else 1
-    metric = judged.metric
-    curve = result.curves[metric] if name is None else result.curves_by_class[metric][name]
+    sign = -1 if result.outcomes[judged.metric].sign < 0 else 1
+    curve = result.curve_of(judged)
     price = None if prices is None else mean_price(prices, result.class_counts)
     wanted = {0, *(_two_digits(share * judged.images) for share in STEPS)}
     if judged.tellable and judged.missing > 0:
@@ -265,6 +264,8 @@ def _shared_out(total: int, weights: Mapping[str, int]) -> dict[str, int]:
 def _no_allocation(judged: "Judgement", curves: "ClassCurves", result: "StudyResult") -> str | None:
     if judged.status is Status.UNREACHABLE:
         return "the target lies above the ceiling, so that no images bring it"
+    if judged.slice is not None:
+        return "all slices are projected to grow alike; what more images of one bring is not known"
     if judged.metric not in SCORES:
         return (
             f"keep today's proportions: for {judged.metric}, plans by class that were carried out "
@@ -331,9 +332,7 @@ def _bought_by_class(route: Route, prices: Mapping[str, float], share: float) ->
 
 
 def _bought(judged: "Judgement", result: "StudyResult", images: int) -> Purchase:
-    name = judged.class_name
-    metric = judged.metric
-    curve = result.curves[metric] if name is None else result.curves_by_class[metric][name]
+    curve = result.curve_of(judged)
     total = judged.held_out.training(judged.images + images)
     low, high = curve.interval(total, LEVEL)
     return {

@@ -14,7 +14,7 @@ from pytest_datasize.reports.records.record_types import (
     Record,
     RequiredImages,
 )
-from pytest_datasize.reports.records.selection import judged
+from pytest_datasize.reports.records.selection import judged, measure_of
 
 Key = tuple[str, int, str]
 
@@ -23,6 +23,7 @@ _CONDITIONS = (
     "class",
     "class_targets",
     "operating_point",
+    "slice",
     "backbone",
     "strategy",
     "image_size",
@@ -89,7 +90,7 @@ class Baseline(NamedTuple):
 
 def key(record: GateRecord) -> Key:
     """Return the key that identifies a requirement across runs."""
-    return record["nodeid"], record.get("order", 0), str(record["metric"])
+    return record["nodeid"], record.get("order", 0), measure_of(record)
 
 
 def by_key(records: Iterable[Record]) -> dict[Key, GateRecord]:
@@ -269,4 +270,6 @@ def _moved(before: int, after: int) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict):  # a slice
+        return " ".join(map(str, value.values()))
     return "none" if value is None else str(value)

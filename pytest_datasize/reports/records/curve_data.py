@@ -31,11 +31,7 @@ _FURTHEST = 100.0
 
 def evidence(judged: "Judgement", result: "StudyResult") -> Evidence:
     """Return scores, their means, the curve and the data of its fit, for one judgement."""
-    if judged.class_name is None:
-        outcomes, curve = result.outcomes[judged.metric], result.curves[judged.metric]
-    else:
-        outcomes = result.class_outcomes[judged.metric][judged.class_name]
-        curve = result.curves_by_class[judged.metric][judged.class_name]
+    outcomes, curve = result.outcomes_of(judged), result.curve_of(judged)
     return {
         "sizes": list(outcomes.sizes),
         "scores": [list(repeats) for repeats in outcomes.given],

@@ -74,7 +74,7 @@ def _training(climb: "Climb") -> list[Lever]:
 
 def _promised(climb: "Climb", judged: "Judgement") -> list[Lever]:
     """Return the changes that gain; their trials score accuracy, whatever the target is of."""
-    comparable = judged.metric in LIKE_ACCURACY
+    comparable = judged.metric in LIKE_ACCURACY and judged.slice is None
     return [
         _lever(
             promise.change,
@@ -94,8 +94,8 @@ def _promised(climb: "Climb", judged: "Judgement") -> list[Lever]:
 def _labels(result: "StudyResult", judged: "Judgement", gap: float) -> list[Lever]:
     """Return the correction of doubtful labels: if half of them are wrong, half the bound."""
     labels = result.findings.get("labels") if result.findings else None
-    if not labels or not labels["number"] or judged.metric not in LIKE_ACCURACY:
-        return []
+    if not labels or not labels["number"] or judged.metric not in LIKE_ACCURACY or judged.slice:
+        return []  # labels are counted in all images, not in a slice
     bound = labels["number"] / labels["judged"]
     if bound > MOST_DOUBTFUL:
         return []
@@ -115,8 +115,7 @@ def _labels(result: "StudyResult", judged: "Judgement", gap: float) -> list[Leve
 
 def _collecting(result: "StudyResult", judged: "Judgement") -> list[Lever]:
     """Return collection: what the target needs, or as many images again, of the whole data set."""
-    name, metric = judged.class_name, judged.metric
-    curve = result.curves[metric] if name is None else result.curves_by_class[metric][name]
+    curve = result.curve_of(judged)
     reaches = judged.available < judged.required <= MOST_TIMES * judged.available
     images = int(judged.missing) if reaches else judged.images
     total = judged.held_out.training(judged.images + images)

@@ -14,7 +14,7 @@ from pytest_datasize.reports.records.record_types import (
     Record,
 )
 from pytest_datasize.reports.records.result_file import commit
-from pytest_datasize.reports.records.selection import is_judged, judged
+from pytest_datasize.reports.records.selection import is_judged, judged, measure_of
 from pytest_datasize.store import Store
 
 
@@ -77,15 +77,15 @@ def series(past: Sequence[Past]) -> list[list[Past]]:
     found: dict[tuple[str, int, str], list[Past]] = {}
     for run in sorted(past, key=lambda run: run.when):
         if is_judged(run.record):
-            key = (run.record["nodeid"], run.record.get("order", 0), run.record["metric"])
+            key = (run.record["nodeid"], run.record.get("order", 0), measure_of(run.record))
             found.setdefault(key, []).append(run)
     return [found[key] for key in sorted(found)]
 
 
 def _kept(record: GateRecord) -> PastRecord:
-    subject = record.get("subject")
+    subject, part = record.get("subject"), record.get("slice")
     nothing: HeldOutImages = {"share": 0.0, "images": 0}
-    return {
+    kept: PastRecord = {
         "held_out": record.get("held_out", nothing),
         "nodeid": record["nodeid"],
         "order": record["order"],
@@ -109,3 +109,6 @@ def _kept(record: GateRecord) -> PastRecord:
         "probability_sufficient": record["probability_sufficient"],
         "fingerprint": subject["images"]["fingerprint"] if subject else None,
     }
+    if part:
+        kept["slice"] = part
+    return kept

@@ -40,11 +40,16 @@ def records(
 ) -> list[GateRecord]:
     """Return one record per metric of a judged requirement; a session adds its own data."""
     from pytest_datasize.reports.records.advice import advice
+    from pytest_datasize.reports.records.slice_rows import slices
 
     return [
         each_text(
             with_derived(
-                {**_judged(one, result), "advice": advice(one, result, prices, budget)},
+                {
+                    **_judged(one, result),
+                    **slices(one, result),
+                    "advice": advice(one, result, prices, budget),
+                },
             ),
             sendable,
         )
@@ -159,6 +164,13 @@ def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
     from pytest_datasize.reports.records.neighbour_bound import neighbour_bound
 
     trust = result.advice(judged)
+    distinct = result.n_test_distinct
+    n_test = result.n_test
+    if judged.slice is not None:  # test images of the slice; its share of those of a repeat
+        n_test, distinct = (
+            round(n_test * result.outcomes_of(judged).n_test / distinct),
+            result.outcomes_of(judged).n_test,
+        )
     drawn = evidence(judged, result)
     return {
         "nodeid": "",
@@ -199,8 +211,8 @@ def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
         "probability_sufficient": judged.probability,
         "extrapolated": judged.extrapolated,
         "tellable": judged.tellable,
-        "n_test": result.n_test,
-        "n_test_distinct": result.n_test_distinct,
+        "n_test": n_test,
+        "n_test_distinct": distinct,
         "test_margin": trust.test_margin,
         "test_images_to_tell": trust.test_images,
         "self_check": _self_check(trust),
@@ -248,8 +260,8 @@ def _remedies(trust: "Trust") -> Remedies | None:
 def _guess(judged: "Judgement", result: "StudyResult") -> Guess | None:
     from pytest_datasize.curve.guessing import guessing
 
-    if result.task != CLASSIFICATION:
-        return None
+    if result.task != CLASSIFICATION or judged.slice is not None:
+        return None  # the shares of classes in a slice are not known
     tested = result.findings.get("tested") if result.findings else None
     counts = dict(zip(result.class_counts, tested, strict=True)) if tested else result.class_counts
     found = guessing(judged.metric, counts, tuple(judged.class_targets))

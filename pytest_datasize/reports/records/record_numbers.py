@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from pytest_datasize.reports.records.record_types import GateRecord
+from pytest_datasize.reports.records.selection import measure_of
 
 NUMBERS = (
     "required",
@@ -70,7 +71,7 @@ def title(record: GateRecord) -> str:
     """Name a requirement with characters that every tracker accepts."""
     which = f"_{record['order'] + 1}" if record["order"] else ""
     name = re.sub(r"[^\w./ -]+", "_", record["nodeid"].replace("::", "/"), flags=re.ASCII)
-    return f"datasize/{name.strip('_')[:150]}{which}/{record['metric']}"
+    return f"datasize/{name.strip('_')[:150]}{which}/{measure_of(record)}"
 
 
 def parameters(records: Iterable[GateRecord]) -> dict[str, str]:

@@ -545,8 +545,62 @@ class RequiredImages(TypedDict):
     required_high: int | None
 
 
+class SliceName(TypedDict):
+    """A slice: the images in which a factor has a value."""
+
+    factor: str
+    value: str
+
+
+class SliceRow(SliceName, RequiredImages):
+    """One slice and its score for the target of the record; None where it cannot be judged.
+
+    `images` are those of the pool, `n_test` the different test images behind its score, `measured`
+    the mean score of these alone at the largest size. `score` is projected with all images;
+    `required` counts the whole data set, `in_slice` the part of it in the slice if all slices grow
+    alike. A slice that is too small has no `score`; `decides` is the one that decides.
+    """
+
+    images: int
+    n_test: int
+    n_groups: int | None
+    measured: float | None
+    score: float | None
+    score_low: float | None
+    score_high: float | None
+    in_slice: int | None
+    in_slice_low: int | None
+    in_slice_high: int | None
+    probability: float | None
+    decides: bool
+
+
+class FactorRow(TypedDict):
+    """One factor, and how well the class is guessed from it, from shuffled values, and at best.
+
+    `share` of the class `class_name` has the value `value`, and `share_of_others` of the others.
+    `units` counts images, or groups of them; `untested` is empty if the factor was tested.
+    """
+
+    name: str
+    values: int
+    units: int
+    untested: str
+    p_value: float | None
+    guessed: float
+    shuffled: float
+    possible: float
+    value: str
+    class_name: str
+    share: float
+    share_of_others: float
+    tells: bool
+
+
 class Projection(_ClassName, RequiredImages):
     """The target, and the numbers of the learning curve for it."""
+
+    slice: NotRequired[SliceName | None]
 
     metric: str
     target: float
@@ -621,6 +675,9 @@ class GateRecord(_Head, Projection, Evidence):
     advice: NotRequired[Advice | None]
     derived: NotRequired[Derived]
     subject: NotRequired[Subject]
+    slices: NotRequired[list[SliceRow]]
+    slices_reason: NotRequired[str]
+    factors: NotRequired[list[FactorRow]]
 
 
 class _NoScores(_Head):

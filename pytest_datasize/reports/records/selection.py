@@ -23,6 +23,20 @@ def is_judged(record: Any) -> TypeGuard[GateRecord]:
     return record["metric"] is not None
 
 
+def measure_of(record: Mapping[str, Any]) -> str:
+    """Return what a target is of, which identifies it in its requirement: a metric, or of slices.
+
+    Examples
+    --------
+    >>> measure_of({"metric": "accuracy"}), measure_of({"metric": "accuracy", "slice": {}})
+    ('accuracy', 'accuracy')
+    >>> measure_of({"metric": "accuracy", "slice": {"factor": "site", "value": "B"}})
+    'min_slice.accuracy'
+    """
+    metric = str(record["metric"])
+    return f"min_slice.{metric}" if record.get("slice") else metric
+
+
 def is_planned(record: Record) -> TypeGuard[PlanRecord]:
     """Whether a record is a plan of training."""
     return record["verdict"] == "planned"

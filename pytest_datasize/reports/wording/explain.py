@@ -13,7 +13,7 @@ from pytest_datasize.reports.records.record_types import (
 )
 from pytest_datasize.reports.records.selection import exceeded_only, is_judged
 from pytest_datasize.reports.records.text import first_line, one_line
-from pytest_datasize.reports.wording import bound_text, models_text
+from pytest_datasize.reports.wording import bound_text, models_text, slices_text
 from pytest_datasize.requirement.targets import in_words
 
 _NAME = 30
@@ -46,12 +46,15 @@ def _all(record: Record) -> str:
 
 
 def subject(record: Projection) -> str:
-    """Name what is judged, such as ``accuracy`` or ``recall of 'rust'``."""
+    """Name what is judged: ``accuracy``, ``recall of 'rust'``, ``accuracy of site 'B'``."""
     return _in_words(record)
 
 
 def _in_words(record: Projection, target: float | None = None) -> str:
-    name = record.get("class")
+    name, part = record.get("class"), record.get("slice")
+    if part:
+        where = f"{one_line(part['factor'], _NAME)} {one_line(part['value'], _NAME)!r}"
+        return f"{record['metric']} of {where}" + ("" if target is None else f" {target:g}")
     short = None if name is None else one_line(name, _NAME)
     return in_words(record["metric"], short, record.get("operating_point"), target)
 
@@ -99,6 +102,8 @@ def lines(record: GateRecord) -> list[tuple[str, str]]:
         found.insert(2, ("before", record["baseline"]["text"]))
     if text := classes(record):
         found.append(("classes", text))
+    if text := slices_text.summary(record):
+        found.append(("slices", text))
     return found
 
 

@@ -66,7 +66,8 @@ def _what(lever: Lever, record: GateRecord) -> str:
     if kind == "labels":
         return f"Check {value:,} doubtful labels (listed with -v)"
     if kind == "collect":
-        return f"Collect about {count(int(value or 0))} more images"
+        alike = ", of every slice alike" if record.get("slice") else ""
+        return f"Collect about {count(int(value or 0))} more images{alike}"
     return f"Set {kind}={value!r}"
 
 

@@ -1,0 +1,116 @@
+"""Say what the scores of slices are, which are too small, and which factors tell the class."""
+
+from collections.abc import Sequence
+
+from pytest_datasize.curve.counts import TELLABLE, count, percent
+from pytest_datasize.reports.records.record_types import FactorRow, GateRecord, SliceRow
+from pytest_datasize.reports.records.text import one_line
+
+_NAME = 40
+_MOST_NAMED = 3
+
+HEADER = ("slice", "images", "test images", "measured", "projected", "sure", "images needed")
+"""Titles of :func:`cells`."""
+
+
+def name(row: SliceRow) -> str:
+    """Name a slice, such as ``site 'B'``."""
+    return f"{one_line(row['factor'], _NAME)} {one_line(row['value'], _NAME)!r}"
+
+
+def judged(record: GateRecord) -> list[SliceRow]:
+    """Return the slices that have a score, the lowest first."""
+    return [row for row in record.get("slices", []) if row["score"] is not None]
+
+
+def too_small(record: GateRecord) -> list[SliceRow]:
+    """Return the slices with too few test images; none if the metric has no score of a slice."""
+    if not judged(record) and not _small_only(record):
+        return []
+    return [row for row in record.get("slices", []) if row["score"] is None]
+
+
+def _small_only(record: GateRecord) -> bool:
+    return any(row["measured"] is not None for row in record.get("slices", []))
+
+
+def summary(record: GateRecord) -> str:
+    """Say in a line which slice is worst, how many miss the target, and which are too small."""
+    if not record.get("slices"):
+        return ""
+    rows = judged(record)
+    if not rows:
+        return one_line(record.get("slices_reason", ""))
+    parts = [f"{name(rows[0])} is worst: {_score(rows[0])}"]
+    below = sum((row["probability"] or 0.0) < 0.5 for row in rows)
+    parts.append(f"{below:,} of {len(rows):,} slices below {record['target']:g}")
+    if small := too_small(record):
+        parts.append(f"too small to judge: {_named(small)}")
+    return "; ".join(parts)
+
+
+def _named(rows: Sequence[SliceRow]) -> str:
+    most = sorted(rows, key=lambda row: -row["n_test"])
+    shown = [f"{name(row)} ({row['n_test']:,} test images)" for row in most[:_MOST_NAMED]]
+    rest = len(rows) - len(shown)
+    return ", ".join(shown) + (f" and {rest:,} more" if rest else "")
+
+
+def _score(row: SliceRow) -> str:
+    return f"{row['score']:.3f} ({row['score_low']:.3f} to {row['score_high']:.3f})"
+
+
+def cells(row: SliceRow, record: GateRecord) -> tuple[str, ...]:
+    """Return the cells of a slice in a table, below :data:`HEADER`."""
+    measured = "" if row["measured"] is None else f"{row['measured']:.3f}"
+    start = (name(row), f"{row['images']:,}", f"{row['n_test']:,}", measured)
+    if row["score"] is None:
+        groups = "" if row["n_groups"] is None else f" of {row['n_groups']:,} groups"
+        return (*start, f"too small to judge{groups}" if measured else "not judged", "", "")
+    return (*start, _score(row), percent(row["probability"] or 0.0), needed(row, record))
+
+
+def needed(row: SliceRow, record: GateRecord) -> str:
+    """Say how many images the target needs in all, and how many of them are in the slice."""
+    today = record["derived"]["data_set"]["images"]
+    required, low = row["required"], row["required_low"]
+    if required is None or required > TELLABLE * today:
+        if low is not None and today < low <= TELLABLE * today:
+            return f"cannot be told, at least {count(low)}"
+        return "cannot be told"
+    high = row["required_high"]
+    least = f"{count(low or 0)} {'or more' if high is None else f'to {count(high)}'}"
+    return f"{count(required)} ({least}), {count(row['in_slice'] or 0)} of this slice"
+
+
+def lines(record: GateRecord) -> list[str]:
+    """Return a line for every slice and factor, for details."""
+    if not record.get("slices") and not record.get("factors"):
+        return []
+    table = [HEADER, *(cells(row, record) for row in record.get("slices", []))]
+    widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]
+    found = ["slices (each borrows strength from the others); sure: that today's images are enough"]
+    if reason := record.get("slices_reason"):
+        found.append(f"  {one_line(reason)}")
+    found += [
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    return [*found, *(f"  {factor(one)}" for one in record.get("factors", []))]
+
+
+def factor(row: FactorRow) -> str:
+    """Say whether a factor tells the class, with numbers."""
+    title = one_line(row["name"], _NAME)
+    start = f"{title!r}, {row['values']:,} values in {row['units']:,} images: "
+    if row["p_value"] is None:
+        return f"{start}not tested for telling the class, {one_line(row['untested'])}"
+    said = "TELLS THE CLASS" if row["tells"] else "does not tell the class"
+    class_name, value = one_line(row["class_name"], _NAME), one_line(row["value"], _NAME)
+    return (
+        f"{start}{said}: guessed right for {100 * row['guessed']:.0f} % (shuffled "
+        f"{100 * row['shuffled']:.0f} %, at best {100 * row['possible']:.0f} %), p = "
+        f"{row['p_value']:.2g}; {100 * row['share']:.0f} % of {class_name!r} have {value!r}, of "
+        f"all others {100 * row['share_of_others']:.0f} %"
+    )

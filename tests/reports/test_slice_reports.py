@@ -1,0 +1,93 @@
+"""Slices in every report, with names of factors and values that break careless reports."""
+
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from support import ODD_NAMES, Terminal, shapes
+
+from pytest_datasize import Study
+from pytest_datasize.plugin.junit import properties
+from pytest_datasize.reports.formats import html_page, markdown, openmetrics
+from pytest_datasize.reports.records import result_file
+from pytest_datasize.reports.records.baseline import change, key
+from pytest_datasize.reports.records.record import records
+from pytest_datasize.reports.wording import slices_text
+
+
+@pytest.fixture(scope="module")
+def odd_result():
+    """Evidence over two classes, and slices with the same odd names."""
+    pixels, labels = shapes(200)
+    parts = np.array(ODD_NAMES)[np.arange(200) // 2 % 3]
+    parts[:10] = "few"
+    return Study(
+        (pixels, labels),
+        backbone=torch.nn.Sequential(torch.nn.AvgPool2d((24, 6)), torch.nn.Flatten()),
+        image_size=24,
+        repeats=5,
+        sizes=[20, 60, 160],
+        device="cpu",
+        slices={ODD_NAMES[1]: parts, "serial": np.arange(200)},
+    ).run()
+
+
+@pytest.fixture(scope="module")
+def found(odd_result):
+    """The records of a target of all images and one of every slice, of accuracy both."""
+    verdict = odd_result.verdict(accuracy=0.9, min_slice={"accuracy": 0.97})
+    place = {"nodeid": "tests/test_a.py::test_a", "settings": {"seed": 0}}
+    return [{**record, **place} for record in records(verdict, odd_result)]
+
+
+@pytest.fixture(scope="module")
+def run(found):
+    """A whole run of these."""
+    return result_file.content(found, 1, Path(__file__).parent)
+
+
+def test_the_run_keeps_the_published_schema(run):
+    jsonschema.validate(run, result_file.schema())
+    whole, worst = run["requirements"]
+    assert whole["slice"] is None
+    assert worst["slice"]["factor"] == ODD_NAMES[1]
+    assert [row["decides"] for row in worst["slices"]].count(True) == 1
+    few = next(row for row in worst["slices"] if row["value"] == "few")
+    assert (few["n_test"], few["score"]) == (10, None)
+    assert worst["n_test_distinct"] == worst["fit"]["n_test"] < whole["n_test_distinct"]
+
+
+def test_odd_names_stay_text(run, found):
+    page = html_page.draw(run)
+    assert "<script>" not in page
+    assert "(decides)" in page
+    assert "Factors and classes" in page
+    text = markdown.draw(run)
+    assert "<script>" not in text
+    assert "\n::error::" not in text
+    assert "too small to judge" in text
+    shown = Terminal(verbosity=1).shown(found)
+    assert "\n::error::" not in shown
+    assert "\x1b[31m\n" not in shown
+    assert "borrows strength" in shown
+    assert "was not tested" in shown
+
+
+def test_two_targets_of_one_metric_are_told_apart(run, found):
+    whole, worst = found
+    assert key(whole) != key(worst)
+    assert change(worst, worst, None, None)["found"]
+    names = [name for name, _ in properties(found)]
+    assert len(names) == len(set(names))
+    assert "datasize.min_slice.accuracy.verdict" in names
+    lines = [line for line in openmetrics.draw(run).splitlines() if line.startswith("datasize_")]
+    assert len({line.rpartition(" ")[0] for line in lines}) == len(lines)
+
+
+def test_a_record_without_slices_says_nothing_of_them(found):
+    plain = {name: value for name, value in found[0].items() if "slice" not in name}
+    del plain["factors"]
+    assert slices_text.summary(plain) == ""
+    assert slices_text.lines(plain) == []
