@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pytest_datasize.embedding.lazy_backbone import LazyBackbone
 from pytest_datasize.embedding.weights import WORDS
-from pytest_datasize.requirement.options import Scope, names_of
+from pytest_datasize.requirement.options import Scope, keyed
 from pytest_datasize.requirement.user_code import code_of, content_of, named, packages_of
 from pytest_datasize.requirement.versions import evidence_versions
 from pytest_datasize.store import key_of
@@ -55,7 +55,9 @@ def key_of_options(
     """
     if augmentation is None or model is None:
         return None
-    chosen = {name: options[name] for name in names_of(*scopes) if name not in _BY_CONTENT}
+    chosen = {
+        name: value for name, value in keyed(options, *scopes).items() if name not in _BY_CONTENT
+    }
     if Scope.TRIAL in scopes:
         chosen["augment"] = augmentation
         if options["trainer"] is not None:
@@ -84,7 +86,11 @@ def as_data(options: Mapping[str, Any], backbone: LazyBackbone) -> dict[str, Any
     BackboneError
         The file of weights cannot be read.
     """
-    found = {name: plain(options[name]) for name in names_of(*EVIDENCE) if name not in _BY_CONTENT}
+    found = {
+        name: plain(value)
+        for name, value in keyed(options, *EVIDENCE).items()
+        if name not in _BY_CONTENT
+    }
     found["backbone"] = backbone.asked or UNNAMED
     for name in ("trainer", "augment"):
         value = options[name]

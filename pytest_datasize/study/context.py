@@ -22,6 +22,7 @@ from pytest_datasize.requirement.registries import (
     EMBEDDING_STRATEGIES,
     LOCAL,
 )
+from pytest_datasize.requirement.requirement import check_units
 from pytest_datasize.requirement.tasks import CLASSIFICATION, TASKS
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.study import cache_keys
@@ -122,6 +123,7 @@ class StudyContext:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
         if self.options["strategy"] == AUTO:  # one model; a Ladder tries several
             self.options["strategy"] = DEFAULT_STRATEGY
+        check_units(self.options, "Study")
         _settle_training(self.options, asked if trained else values["strategy"])
         _settle_features(self.options, named)
         self.store = store if isinstance(store, Store) else Store(Path(store) if store else None)

@@ -18,6 +18,7 @@ from pytest_datasize.errors import RequirementError, TrainingError
 from pytest_datasize.images.image_set import Finding
 from pytest_datasize.requirement.requirement import Requirement
 from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS
+from pytest_datasize.requirement.units import GROUP, IMAGE, plural
 from pytest_datasize.trials.plan import MOST_TESTED
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class StudyPlan:
     class_counts
         Class name → number of images.
     total, available, n_test
-        Images in all; available for training; test images behind one score.
+        Images in all; images (or groups) available for training; test images behind one score.
     sizes, repeats, n_trials
-        Training sizes, repeats per size, models to train.
+        Training sizes in images (or groups), repeats per size, models to train.
     backbone, strategy, device, image_size
         Model, strategy, device, and side of the input in pixels.
     seconds
@@ -48,6 +49,8 @@ class StudyPlan:
         Bytes of embeddings or activations to store.
     shed
         What is left out to stay within a budget; empty if nothing is.
+    unit
+        What sizes and ``available`` count: ``image`` or ``group``.
     """
 
     source: str
@@ -67,6 +70,7 @@ class StudyPlan:
     backwards: int = 0
     stored: int = 0
     shed: str = ""
+    unit: str = IMAGE
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class StudyCheck:
     total
         Images in all.
     available
-        Images available for training; None if no split can be made.
+        Images (or groups) available for training; None if no split can be made.
     findings
         (level, finding) pairs, see :mod:`pytest_datasize.requirement.checks`.
     task
@@ -133,11 +137,11 @@ class StudyResult:
     class_counts
         Class name → number of images.
     total, available
-        Images in all; images available for training, without the test images.
+        Images in all; images (or groups) available for training, without those held out.
     n_test
         Test images behind one score.
     sizes
-        Training sizes, ascending.
+        Training sizes in images (or groups), ascending.
     repeats, sampling, test_source
         Repeats that were run, how subsamples were drawn, where the test images come from.
     n_trials, n_trials_planned
@@ -167,6 +171,10 @@ class StudyResult:
         What the labels are, a name in :data:`pytest_datasize.requirement.tasks.TASKS`.
     amounts
         Class name → number of objects or pixels, where these are counted beside images.
+    unit
+        What sizes, ``available`` and required numbers count: ``image`` or ``group``.
+    groups
+        ``number`` of the pool's groups, and of their ``images``; None without the option ``group``.
     """
 
     source: str
@@ -199,10 +207,13 @@ class StudyResult:
     splits: tuple[str, ...] = ()
     task: str = CLASSIFICATION
     amounts: Mapping[str, int] | None = None
+    unit: str = IMAGE
+    groups: Mapping[str, int] | None = None
 
     def __repr__(self) -> str:
         return (
-            f"<StudyResult: {self.source}, {self.available} of {self.total} images available, "
+            f"<StudyResult: {self.source}, {self.available} of {self.units} {plural(self.unit)} "
+            "available, "
             f"{self.n_trials} trials of {self.strategy} with {self.backbone}>"
         )
 
@@ -282,13 +293,25 @@ class StudyResult:
         )
 
     @property
+    def units(self) -> int:
+        """Images in all, or groups of the pool where these are counted."""
+        return self.groups["number"] if self.unit == GROUP and self.groups else self.total
+
+    @property
+    def images_each(self) -> float:
+        """Images of one unit: 1, or the mean of the groups."""
+        if self.unit == IMAGE or not self.groups:
+            return 1.0
+        return self.groups["images"] / self.groups["number"]
+
+    @property
     def held_out(self) -> HeldOut:
-        """What is held out of the images that are collected."""
+        """What is held out of the images (or groups) that are collected."""
         if self.own_test:
             return HeldOut()
         if self.n_test >= MOST_TESTED - len(self.class_counts):  # no more are ever held out
-            return HeldOut(images=self.total - self.available)
-        return HeldOut(share=1.0 - self.available / self.total)
+            return HeldOut(images=self.units - self.available)
+        return HeldOut(share=1.0 - self.available / self.units)
 
     @property
     def n_test_distinct(self) -> int:
@@ -343,6 +366,7 @@ class StudyResult:
                     self.outcomes[metric].sign,
                     earlier,
                     self.held_out,
+                    self.unit,
                 )
                 for metric, target in requirement.targets.items()
             )

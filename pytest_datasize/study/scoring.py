@@ -16,6 +16,7 @@ from pytest_datasize.curve.outcomes import Outcomes, bare, gather
 from pytest_datasize.embedding import device as devices
 from pytest_datasize.embedding.stages import last_layer
 from pytest_datasize.images.groups import numbers
+from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.requirement.tasks import (
     CLASSIFICATION,
     METRICS,
@@ -24,11 +25,13 @@ from pytest_datasize.requirement.tasks import (
     ends,
     lower_is_better,
 )
+from pytest_datasize.requirement.units import GROUP
 from pytest_datasize.study.findings import findings
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.stopping import looks
+from pytest_datasize.trials.order import WITH_REPLACEMENT
 from pytest_datasize.trials.parameters import parameters
-from pytest_datasize.trials.plan import MOST_TESTED, WITH_REPLACEMENT, Plan
+from pytest_datasize.trials.plan import MOST_TESTED, Plan
 from pytest_datasize.trials.work import Trials, Work
 
 
@@ -109,6 +112,8 @@ def measure(
             own_test=bool(test),
             task=work.task,
             amounts=images.amounts,
+            unit=plan.unit,
+            groups=_groups(images) if options["group"] is not None else None,
         )
         done = stop
         if until and until(result, stop / len(plan.repeats)):
@@ -116,6 +121,20 @@ def measure(
     if by_class and work.task == CLASSIFICATION:  # bare scores have no data on single images
         result = replace(result, findings=_findings(work, found))
     return result
+
+
+def _groups(images: ImageSet) -> dict[str, int] | None:
+    """Count the groups of a pool and their images."""
+    if images.groups is None:
+        return None
+    return {"number": len(np.unique(images.groups)), "images": len(images)}
+
+
+def _pool(work: Work) -> int:
+    """Return the number of images or groups that all repeats are drawn from."""
+    images = work.image_sets[0]
+    found = _groups(images) if work.plan.unit == GROUP else None
+    return found["number"] if found else len(images)
 
 
 def _looks(until: Callable[..., bool] | None, repeats: int) -> tuple[int, ...]:
@@ -167,7 +186,7 @@ def _outcomes(
         strata=work.labels,
         tested=[repeat.test for repeat in plan.repeats[: max(map(len, predicted))]],
         predicted=predicted,
-        pool=len(work.image_sets[0]),
+        pool=_pool(work),
         groups=numbers(*work.image_sets),
     )
     names = work.image_sets[0].names
@@ -285,8 +304,9 @@ def function_of(metric: Metric) -> Callable[..., Any]:
 
 def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
     """Return the outcomes of a trainer that returns scores instead of predictions."""
-    plan, images, options = work.plan, work.image_sets[0], work.options
+    plan, options = work.plan, work.options
     tested = [repeat.test for repeat in plan.repeats[: max(map(len, scores))]]
+    pool, groups = _pool(work), numbers(*work.image_sets)
     bounds, direction = options["bounds"] or {}, options["direction"] or {}
     found = {}
     for metric in sorted(scores[0][0]):
@@ -296,13 +316,11 @@ def _bare_outcomes(work: Work, scores: list[list[Any]]) -> dict[str, Outcomes]:
         values = [[repeat[metric] for repeat in repeats] for repeats in scores]
         if all(isinstance(value, list) for repeats in values for value in repeats):
             arrays = [[np.array(value) for value in repeats] for repeats in values]
-            groups = numbers(*work.image_sets)
-            found[metric] = gather(
-                plan.sizes, arrays, tested, len(images), groups, None, range_of, lower
-            )
+            found[metric] = gather(plan.sizes, arrays, tested, pool, groups, None, range_of, lower)
             continue
         means = [[float(np.mean(value)) for value in repeats] for repeats in values]
-        found[metric] = bare(plan.sizes, means, tested, len(images), range_of, lower)
+        whole = groups if plan.unit == GROUP else None
+        found[metric] = bare(plan.sizes, means, tested, pool, range_of, lower, whole)
     return found
 
 

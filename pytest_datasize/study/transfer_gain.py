@@ -54,7 +54,7 @@ def _key(context: "StudyContext", strategy: str) -> str | None:
     if strategy not in EMBEDDING_STRATEGIES:
         options["features"] = "last"
     known = cache_keys.as_data(options, context.backbone)
-    asked = {name: known[name] for name in names_of(*cache_keys.TRIAL)}
+    asked = {name: known[name] for name in names_of(*cache_keys.TRIAL) if name in known}
     if cache_keys.UNNAMED in asked.values():
         return None
     return key_of([asked, evidence_versions(), context.pool.fingerprint()])

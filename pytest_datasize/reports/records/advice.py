@@ -25,6 +25,7 @@ from pytest_datasize.reports.records.record_types import (
     Spent,
     Step,
 )
+from pytest_datasize.requirement.units import GROUP, IMAGE
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.advice.class_curves import ClassCurves
@@ -58,7 +59,11 @@ _OTHERS = "*"
 
 
 def advice(
-    judged: "Judgement", result: "StudyResult", prices: Prices, budget: float | None
+    judged: "Judgement",
+    result: "StudyResult",
+    prices: Prices,
+    budget: float | None,
+    group_price: float | None = None,
 ) -> Advice | None:
     """Return the advice; None if the evidence lacks the data for it.
 
@@ -72,6 +77,8 @@ def advice(
         Price of one image; class name → price (``*`` for all others); None.
     budget
         Money for more images.
+    group_price
+        Price of one group, besides that of its images, where groups are counted.
     """
     curves = result.grown_classes
     if curves is None:
@@ -82,7 +89,7 @@ def advice(
         "classes": _classes(curves),
         "collection": plan,
         "collection_reason": why_not,
-        "money": _money(judged, result, curves, by_class, budget),
+        "money": _money(judged, result, curves, by_class, budget, group_price),
         "money_reason": _unpriced(prices, curves.names),
         "rule": _rule(judged, result),
         "transfer": None,  # filled in by a session that has other strategies' scores
@@ -90,19 +97,22 @@ def advice(
         "labels": result.findings["labels"],
         "redundancy": result.findings.get("redundancy"),
         "parameters": _parameters(judged, result),
-        "steps": _steps(judged, result, by_class),
+        "steps": _steps(judged, result, by_class, group_price),
         "without_interval": dict(WITHOUT_INTERVAL),
     }
 
 
 def _steps(
-    judged: "Judgement", result: "StudyResult", prices: dict[str, float] | None
+    judged: "Judgement",
+    result: "StudyResult",
+    prices: dict[str, float] | None,
+    group_price: float | None,
 ) -> list[Step]:
     """Return what more images bring: shares of today's images, and what is missing."""
     name, sign = judged.class_name, -1 if result.outcomes[judged.metric].sign < 0 else 1
     metric = judged.metric
     curve = result.curves[metric] if name is None else result.curves_by_class[metric][name]
-    price = None if prices is None else mean_price(prices, result.class_counts)
+    price = _price(result, prices, result.class_counts, group_price)
     wanted = {0, *(_two_digits(share * judged.images) for share in STEPS)}
     if judged.tellable and judged.missing > 0:
         wanted.add(_two_digits(judged.missing))
@@ -148,6 +158,30 @@ def _unpriced(prices: Prices, names: tuple[str, ...]) -> str | None:
     if lacking:
         return f"cost_per_image has no price of {lacking[0]!r}; give one, or '*' for all others"
     return None
+
+
+def _price(
+    result: "StudyResult",
+    prices: dict[str, float] | None,
+    counts: Mapping[str, float],
+    group_price: float | None,
+) -> float | None:
+    """Return the price of one image; of one group with its images, where groups are counted."""
+    image = None if prices is None else mean_price(prices, counts)
+    if result.unit == IMAGE or (image is None and group_price is None):
+        return image
+    return price_of_group(image, group_price, result.images_each)
+
+
+def price_of_group(image: float | None, group: float | None, per_group: float) -> float:
+    """Return the price of one group: its own, and that of its images.
+
+    Examples
+    --------
+    >>> price_of_group(0.5, 100.0, 12.0), price_of_group(None, 100.0, 12.0)
+    (106.0, 100.0)
+    """
+    return (image or 0.0) * per_group + (group or 0.0)
 
 
 def mean_price(prices: float | Mapping[str, float], counts: Mapping[str, float]) -> float:
@@ -251,6 +285,8 @@ def _shared_out(total: int, weights: Mapping[str, int]) -> dict[str, int]:
 def _no_allocation(judged: "Judgement", curves: "ClassCurves", result: "StudyResult") -> str | None:
     if judged.status is Status.UNREACHABLE:
         return "the target lies above the ceiling, so that no images bring it"
+    if result.unit == GROUP:
+        return "a new group brings its own classes"
     if judged.metric not in SCORES:
         return (
             f"keep today's proportions: for {judged.metric}, plans by class that were carried out "
@@ -269,14 +305,16 @@ def _money(
     curves: "ClassCurves",
     prices: dict[str, float] | None,
     budget: float | None,
+    group_price: float | None,
 ) -> Money | None:
     """Return the cost of the missing images in current proportions, and what a budget buys.
 
     Images are those of the data set: a test image costs as much as one to train on.
     """
-    if prices is None:
+    counts = dict(zip(curves.names, curves.images.tolist(), strict=True))
+    price = _price(result, prices, counts, group_price)
+    if price is None:
         return None
-    price = mean_price(prices, dict(zip(curves.names, curves.images.tolist(), strict=True)))
 
     def cost(images: float) -> float | None:
         if math.isinf(images):
@@ -294,7 +332,7 @@ def _money(
     }
     if budget is not None and price > 0:
         found["buys"] = _bought(judged, result, math.floor(budget / price + 1e-9))
-        if _no_allocation(judged, curves, result) is None:
+        if prices is not None and _no_allocation(judged, curves, result) is None:
             # of what is bought, a part is held out: a training image costs more
             share = 1.0 - judged.held_out.share
             dear = {name: cost / share for name, cost in prices.items()}
@@ -339,7 +377,7 @@ def _parameters(judged: "Judgement", result: "StudyResult") -> Parameters | None
     return {
         "trained": found["trained"],
         "in_all": found["in_all"],
-        "per_image": round(found["trained"] / judged.available, 4),
+        "per_image": round(found["trained"] / (judged.available * result.images_each), 4),
         "reason": PARAMETERS_DO_NOT_DECIDE,
     }
 

@@ -34,7 +34,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
 
     found = heads.fit(
         [
-            (repeat.order[:size], repeat.test, seed_of(work.seed, Purpose.HEAD_FOLDS, number))
+            (repeat.training(size), repeat.test, seed_of(work.seed, Purpose.HEAD_FOLDS, number))
             for size, number, repeat in trials
         ],
         keep,

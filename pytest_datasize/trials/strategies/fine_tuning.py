@@ -157,7 +157,7 @@ class TuningStudy:
     def rows(self, trial: Trial) -> Rows:
         """Split the trial's training subsample; the same split for every recipe."""
         size, number, repeat = trial
-        order = repeat.order[:size]
+        order = repeat.training(size)
         generator = stream(self.work.seed, Purpose.VALIDATION_SPLIT, size, number)
         train, validation = split(order, self.work.labels, self.recipe.validation, generator)
         return Rows(train, validation, repeat.test)
@@ -176,7 +176,7 @@ class TuningStudy:
             rows = self.rows(trial)
             seed = seed_of(self.work.seed, Purpose.HEAD_FOLDS, number)
             asked.append((rows.train, rows.validation, seed))
-            asked.append((repeat.order[:size], repeat.test, seed))
+            asked.append((repeat.training(size), repeat.test, seed))
         found = self.head.fit(asked)
         for trial, *pair in zip(trials, found[::2], found[1::2], strict=True):
             self.first[trial[:2]] = pair[0], pair[1]
@@ -185,7 +185,7 @@ class TuningStudy:
         """Train one trial and return the probabilities of its test images."""
         size, number, _ = trial
         rows, recipe = self.rows(trial), self.recipe
-        held = len(rows.validation) / size
+        held = len(rows.validation) / (len(rows.train) + len(rows.validation))
         if recipe.patience is None and held > _MOST_HELD_OUT * recipe.validation:
             return self.first[size, number][1].probabilities
         with self.lock:  # copying a traced module compiles it, which is not thread-safe
