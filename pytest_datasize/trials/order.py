@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.curve.seeds import Purpose
+from pytest_datasize.images.groups import main_class
 from pytest_datasize.images.image_set import ImageSet
-from pytest_datasize.trials.shuffle import Keys, Shuffle, as_shares, in_order
+from pytest_datasize.trials.shuffle import Shuffle, as_shares, in_order
 
 LEAST_PER_CLASS = 2
 
@@ -82,9 +83,9 @@ def groups_ordered(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Shuffle the groups of a pool such that every prefix has about the requested class shares.
 
-    A group counts for the class of most of its images. The groups that show every class in two
-    images come first, so that no trial lacks a class; each of them is the next in the order that
-    shows a class which is still lacking.
+    A group counts for the class of most of its images. The groups that show every class twice (or
+    once, if only one has it) come first, so that no trial lacks a class; each of them is the next
+    in the order that shows a class which is still lacking.
 
     Parameters
     ----------
@@ -104,42 +105,32 @@ def groups_ordered(
     ends
         Number of images in the first 1, 2, ... groups.
     least
-        Number of groups that show every class.
+        Number of groups that show every class twice.
     """
     _, numbers = np.unique(groups, return_inverse=True)
     sizes = np.bincount(numbers)
     keys = shuffle.keys(Purpose.ORDER, repeat)
-    of_class = _main_class(images.labels, numbers, keys)
+    of_class = main_class(images.labels, numbers, keys)
     parts = [np.flatnonzero(of_class == label) for label in range(len(images.classes))]
     tested = np.unique(numbers[held_out])
     order = ordered(parts, tested, sampling, shuffle.of_groups(numbers), repeat)
     rows, names = np.nonzero(images.membership)
-    shown = np.zeros((len(sizes), len(images.names)), dtype=np.int32)
-    np.add.at(shown, (numbers[rows], names), 1)
+    shown = np.zeros((len(sizes), len(images.names)), dtype=np.bool_)
+    shown[numbers[rows], names] = True
     order, least = _classes_first(order, shown)
     by_group = np.split(np.lexsort((keys, numbers)), np.cumsum(sizes)[:-1])
     return np.concatenate([by_group[group] for group in order]), np.cumsum(sizes[order]), least
 
 
-def _main_class(
-    labels: NDArray[np.int64], numbers: NDArray[np.int64], keys: Keys
-) -> NDArray[np.int64]:
-    """Return the class of most images of every group; the keys decide between equals."""
-    pairs = numbers * (int(labels.max()) + 1) + labels
-    _, pair, counts = np.unique(pairs, return_inverse=True, return_counts=True)
-    order = np.lexsort((keys, -counts[pair], numbers))
-    _, first = np.unique(numbers[order], return_index=True)
-    return labels[order[first]]
-
-
 def _classes_first(
-    order: NDArray[np.int64], shown: NDArray[np.int32]
+    order: NDArray[np.int64], shown: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], int]:
     """Move groups to the front such that they show every class; return how many they are."""
+    wanted = np.minimum(shown[order].sum(axis=0), LEAST_PER_CLASS)
     counts = np.zeros(shown.shape[1], dtype=np.int64)
     front = []
     for place, group in enumerate(order.tolist()):
-        lacking = counts < LEAST_PER_CLASS
+        lacking = counts < wanted
         if not lacking.any():
             break
         if shown[group, lacking].any():

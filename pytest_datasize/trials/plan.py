@@ -293,10 +293,10 @@ def _sizes_in_groups(
             raise DatasetError(
                 f"{images.source}: {available} groups to train on, beside those that are held out, "
                 f"are too few for a learning curve over numbers of groups; at least {least + 2} "
-                f"are needed: {least} show every {label}, and two larger sizes."
+                f"are needed: {least} show every {label} twice, and two larger sizes."
             )
         return found
-    why = f"the groups that show every {label}"
+    why = f"the groups that show every {label} twice"
     return _asked(asked, least, why, available, f"all groups of {images.source}")
 
 

@@ -19,6 +19,7 @@ from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.requirement.tasks import CLASSIFICATION
+from pytest_datasize.requirement.units import GROUP
 from pytest_datasize.store import Store
 from pytest_datasize.trials.networks.objective import Objective, objective_of
 from pytest_datasize.trials.plan import Plan, Repeat
@@ -112,6 +113,11 @@ class Work:
         if self.task == CLASSIFICATION:
             return self.labels
         return np.concatenate([images.truth for images in self.image_sets])
+
+    def groups_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Return the groups of images to train on; None where groups are not the unit."""
+        groups = self.image_sets[0].groups
+        return groups[rows] if self.plan.unit == GROUP and groups is not None else None
 
     @property
     def objective(self) -> Objective:

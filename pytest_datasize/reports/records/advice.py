@@ -13,6 +13,7 @@ from pytest_datasize.curve.advice.collection_plan import (
     within_budget,
 )
 from pytest_datasize.curve.advice.rules import WORD, rule_of, short_classes
+from pytest_datasize.curve.counts import two_digits
 from pytest_datasize.curve.verdict import LEVEL, Status
 from pytest_datasize.reports.records.record_types import (
     Advice,
@@ -113,9 +114,9 @@ def _steps(
     metric = judged.metric
     curve = result.curves[metric] if name is None else result.curves_by_class[metric][name]
     price = _price(result, prices, result.class_counts, group_price)
-    wanted = {0, *(_two_digits(share * judged.images) for share in STEPS)}
+    wanted = {0, *(two_digits(share * judged.images) for share in STEPS)}
     if judged.tellable and judged.missing > 0:
-        wanted.add(_two_digits(judged.missing))
+        wanted.add(two_digits(judged.missing))
     found: list[Step] = []
     for more in sorted(wanted):
         training = max(judged.held_out.training(judged.images + more), 1)
@@ -131,12 +132,6 @@ def _steps(
             }
         )
     return found
-
-
-def _two_digits(images: float) -> int:
-    """Round a number of images up to two digits, as all reports write them."""
-    step = 10 ** max(0, len(str(math.ceil(images))) - 2)
-    return int(math.ceil(images / step) * step)
 
 
 def _prices(prices: Prices, names: tuple[str, ...]) -> dict[str, float] | None:
@@ -286,7 +281,7 @@ def _no_allocation(judged: "Judgement", curves: "ClassCurves", result: "StudyRes
     if judged.status is Status.UNREACHABLE:
         return "the target lies above the ceiling, so that no images bring it"
     if result.unit == GROUP:
-        return "a new group brings its own classes"
+        return "keep today's mix: a new group brings its own classes"
     if judged.metric not in SCORES:
         return (
             f"keep today's proportions: for {judged.metric}, plans by class that were carried out "

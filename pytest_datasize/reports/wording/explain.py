@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pytest_datasize.curve.counts import TELLABLE, count, percent
+from pytest_datasize.curve.counts import TELLABLE, count, percent, two_digits
 from pytest_datasize.reports.records.baseline import images_needed
 from pytest_datasize.reports.records.record_types import (
     Converted,
@@ -157,10 +157,9 @@ def _images_of(record: GateRecord, number: float) -> str:
     other = _as_images(record)
     if other is None:
         return _objects(record, number)
-    each_has = (
-        f"about {count(number * other['per_group'])} images at {each(other['per_group'])} each"
-    )
-    return f", {each_has}{_objects(record, number * other['per_group'])}"
+    images = two_digits(number) * other["per_group"]
+    said = f", about {count(images)} images at {each(other['per_group'])} each"
+    return said + _objects(record, images)
 
 
 def in_groups(record: GateRecord) -> str:
@@ -244,16 +243,17 @@ def _at_least(found: DataSet) -> str:
 def needed_briefly(record: GateRecord) -> str:
     """Write the needed images for a table: one number, or words where no number is known."""
     found = record["derived"]["data_set"]
+    counted = " groups" if unit_of(record) == GROUP else ""  # a table counts images
     if record["verdict"] == "unreachable":
         return "out of reach"
     if record["verdict"] == "sufficient":
-        return f"{count(found['required'] or 0)} of {found['images']:,}"
+        return f"{count(found['required'] or 0)} of {found['images']:,}{counted}"
     if found["missing"] is None or not record["tellable"] or shape(record):
         least = _at_least(found).removeprefix(", ")
-        return f"{least} more" if least else "cannot be told"
+        return f"{least} more{counted}" if least else "cannot be told"
     if record["verdict"] == "undecided" and not found["missing"]:
         return "more certainty"
-    return f"{count(found['missing'])} more"
+    return f"{count(found['missing'])} more{counted}"
 
 
 def best(record: GateRecord) -> str:

@@ -105,6 +105,7 @@ class HeadData:
                 scored,
                 seed=seed,
                 views=len(self.firsts),
+                groups=work.groups_of(train),
             )
             for train, scored, seed in asked
         ]
