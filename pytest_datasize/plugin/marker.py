@@ -25,8 +25,8 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
         ``test_dataset``, ``group``, ``unit``, ``checks``, ``allow_outside``, ``max_pixels``,
         ``backbone``, ``weights``, ``precision``, ``strategy``, ``augment``, ``unfreeze``,
         ``trainer``, ``preset``, ``budget``, ``direction``, ``bounds``, ``image_size``, ``sizes``,
-        ``repeats``, ``confidence``, ``second_look``, ``undecided``, ``trusted_range``, ``max_increase``,
-        ``law``, ``test_fraction``, ``sampling``, ``seed``, ``device``, ``cost_per_image``,
+        ``repeats``, ``confidence``, ``second_look``, ``undecided``, ``trusted_range``,
+        ``max_increase``, ``law``, ``test_fraction``, ``sampling``, ``seed``, ``device``, ``cost_per_image``,
         ``cost_per_group``, ``image_budget``; ``images_per_class`` (a number, or
         ``"rule-of-thumb"``) alone or with targets. Options without a target are defaults for the
         tests of a module or class.
