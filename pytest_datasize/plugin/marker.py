@@ -26,9 +26,9 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
         ``backbone``, ``weights``, ``precision``, ``strategy``, ``augment``, ``unfreeze``,
         ``trainer``, ``preset``, ``budget``, ``direction``, ``bounds``, ``image_size``, ``sizes``,
         ``repeats``, ``confidence``, ``second_look``, ``undecided``, ``trusted_range``,
-        ``max_increase``, ``law``, ``test_fraction``, ``sampling``, ``seed``, ``device``, ``cost_per_image``,
-        ``cost_per_group``, ``image_budget``; ``images_per_class`` (a number, or
-        ``"rule-of-thumb"``) alone or with targets. Options without a target are defaults for the
+        ``max_increase``, ``law``, ``test_fraction``, ``sampling``, ``seed``, ``device``,
+        ``cost_per_image``, ``cost_per_group``, ``image_budget``; ``images_per_class`` (a number,
+        or ``"rule-of-thumb"``) alone or with targets. Options without a target are defaults for the
         tests of a module or class.
         ``stack=True``: a requirement of its own, judged besides that of the other markers.
 
