@@ -132,9 +132,8 @@ def _groups(images: ImageSet) -> dict[str, int] | None:
 
 def _pool(work: Work) -> int:
     """Return the number of images or groups that all repeats are drawn from."""
-    images = work.image_sets[0]
-    found = _groups(images) if work.plan.unit == GROUP else None
-    return found["number"] if found else len(images)
+    groups = work.plan.groups
+    return len(work.image_sets[0]) if groups is None else len(np.unique(groups))
 
 
 def _looks(until: Callable[..., bool] | None, repeats: int) -> tuple[int, ...]:

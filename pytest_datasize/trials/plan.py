@@ -90,8 +90,9 @@ class Plan:
     whole_differs
         Whether the largest training set of every repeat is another one: each holds other images
         out, or draws with replacement.
-    unit
-        What sizes and ``available`` count, one of :data:`pytest_datasize.requirement.units.UNITS`.
+    groups
+        Group of every image of the pool, (N,), where sizes and ``available`` count groups; None
+        where they count images.
     """
 
     sizes: tuple[int, ...]
@@ -99,7 +100,12 @@ class Plan:
     available: int
     n_test: int
     whole_differs: bool
-    unit: str = IMAGE
+    groups: NDArray[np.int64] | None = None
+
+    @property
+    def unit(self) -> str:
+        """What is counted, one of :data:`pytest_datasize.requirement.units.UNITS`."""
+        return IMAGE if self.groups is None else GROUP
 
     def trials(self, start: int = 0, stop: int | None = None) -> list[tuple[int, int, Repeat]]:
         """Every model to train, as (size, number of the repeat, repeat), the smallest first.
@@ -253,7 +259,8 @@ def _grouped(
     drawn = [repeat.up_to(available if unit == IMAGE else chosen[-1]) for repeat in drawn]
     n_test = sum(len(repeat.test) for repeat in drawn) // len(drawn)
     differs = not n_fixed_test or sampling == WITH_REPLACEMENT
-    return Plan(chosen, tuple(drawn), available, n_test, differs, unit)
+    counted = groups if unit == GROUP else None
+    return Plan(chosen, tuple(drawn), available, n_test, differs, counted)
 
 
 def _of_sets(images: ImageSet) -> bool:

@@ -19,7 +19,6 @@ from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.requirement.tasks import CLASSIFICATION
-from pytest_datasize.requirement.units import GROUP
 from pytest_datasize.store import Store
 from pytest_datasize.trials.networks.objective import Objective, objective_of
 from pytest_datasize.trials.plan import Plan, Repeat
@@ -116,8 +115,7 @@ class Work:
 
     def groups_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Return the groups of images to train on; None where groups are not the unit."""
-        groups = self.image_sets[0].groups
-        return groups[rows] if self.plan.unit == GROUP and groups is not None else None
+        return None if self.plan.groups is None else self.plan.groups[rows]
 
     @property
     def objective(self) -> Objective:

@@ -287,7 +287,9 @@ def _inner_splits(
         plain = labels[: len(labels) // views]
         return np.tile(_inner_splits(plain, seed, 1, groups), (1, views))
     if groups is not None:
-        numbers = np.unique(groups, return_inverse=True)[1]
+        # groups are numbered by their names; here they count in the order of their first image
+        _, first, numbers = np.unique(groups, return_index=True, return_inverse=True)
+        numbers = np.argsort(np.argsort(first))[numbers]
         main = main_class(labels, numbers, np.arange(len(labels)))
         rarest = np.unique(main, return_counts=True)[1].min()
         return _inner_splits(_with_many(main) if rarest < 2 else main, seed)[:, numbers]
