@@ -153,6 +153,17 @@ def test_neither_names_nor_their_order_decide_which_groups_are_drawn(copies):
     assert found[0] == found[1]
 
 
+def test_names_of_groups_change_no_score():
+    images, labels, groups = patients(24, 2)
+    backbone = torch.nn.Sequential(torch.nn.AvgPool2d(6), torch.nn.Flatten())
+    options = {"backbone": backbone, "image_size": 24, "repeats": 2, "device": "cpu"}
+    one, other = (
+        Study((images, labels), group=names, unit="group", **options).run().scores["accuracy"]
+        for names in (groups, (groups * 7 + 3) % 24)
+    )
+    assert one == other
+
+
 @pytest.mark.parametrize(
     ("groups", "options", "says"),
     [
