@@ -118,6 +118,7 @@ KINDS = {
     "tested_apart": {"test_dataset": leaked(), "checks": NO_WARNING},
     "own_tested_apart": {"test_dataset": leaked(), "checks": NO_WARNING, "trainer": columns},
     "groups": {"group": list(np.arange(100) // 4)},
+    "whole_groups": {"group": list(np.arange(100) // 4), "unit": "group", "sizes": (4, 8, 12)},
     "until": {"repeats": 10, "until": Certainty({"accuracy": 0.2}, 0.8)},
     "bfloat16": {"precision": "bfloat16"},
     "openvino": {"runtime": "openvino", "augment": True},

@@ -17,9 +17,20 @@ def count(images: float) -> str:
     >>> count(3127), count(96), count(12_345_678), count(104)
     ('3,200', '96', '13 million', '110')
     """
-    step = 10 ** max(0, len(str(math.ceil(images))) - 2)
-    rounded = math.ceil(images / step) * step
+    rounded = two_digits(images)
     return f"{rounded / 1e6:g} million" if rounded >= 1_000_000 else f"{rounded:,}"
+
+
+def two_digits(images: float) -> int:
+    """Round a number of images up to two digits, as all reports write them.
+
+    Examples
+    --------
+    >>> two_digits(3127), two_digits(96)
+    (3200, 96)
+    """
+    step = 10 ** max(0, len(str(math.ceil(images))) - 2)
+    return int(math.ceil(images / step) * step)
 
 
 def percent(probability: float) -> str:

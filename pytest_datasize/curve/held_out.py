@@ -1,4 +1,7 @@
-"""Convert training images to images of the data set, a share of which is held out to test."""
+"""Convert training images to images of the data set, a share of which is held out to test.
+
+Where groups are counted, all numbers are of groups.
+"""
 
 import math
 from dataclasses import dataclass

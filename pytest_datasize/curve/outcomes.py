@@ -36,7 +36,7 @@ class Outcomes:
         Part of the variance between repeats due to their different test images, (K,); zeros if all
         share one test set.
     pool
-        Images that all repeats are drawn from.
+        Images that all repeats are drawn from; groups, where sizes count groups.
     bounds
         Range of the scores.
     sign
@@ -199,6 +199,7 @@ def bare(
     pool: int,
     bounds: tuple[float, float] = (0.0, 1.0),
     lower_is_better: bool = False,
+    groups: NDArray[np.int64] | None = None,
 ) -> Outcomes:
     """Return outcomes for scores without the outcomes of single images.
 
@@ -221,6 +222,10 @@ def bare(
         Range of the metric with its own sign; infinite for an open end.
     lower_is_better
         Whether the metric falls as models get better.
+    groups
+        Group of every row, if test images of one group may all be right or all wrong: groups are
+        counted instead of images, unequal ones by Kish's effective number, (sum m)^2 / sum m^2
+        (Kish 1965, "Survey Sampling").
 
     Examples
     --------
@@ -233,17 +238,28 @@ def bare(
     sign = -1 if lower_is_better else 1
     low, high = (-bounds[1], -bounds[0]) if lower_is_better else bounds
     taken = tuple(tuple(sign * float(score) for score in repeats) for repeats in scores)
-    n_test = len(np.unique(np.concatenate(tested)))
+    rows = np.unique(np.concatenate(tested))
+    n_test = len(rows)
+    independent = _independent(rows, groups)
     covariance, split = np.zeros((len(sizes), len(sizes))), np.zeros(len(sizes))
     if np.isfinite(high - low):
         means = np.array([np.mean(repeats) for repeats in taken])
         # half an image right and half an image wrong, as for measured outcomes
-        share = ((high - means) / (high - low) * n_test + 0.5) / (n_test + 1.0)
+        share = ((high - means) / (high - low) * independent + 0.5) / (independent + 1.0)
         small, large = np.minimum.outer(share, share), np.maximum.outer(share, share)
-        covariance = (high - low) ** 2 * small * (1.0 - large) / n_test
+        covariance = (high - low) ** 2 * small * (1.0 - large) / independent
         if not all(np.array_equal(part, tested[0]) for part in tested):
-            split = np.diag(covariance) * n_test / np.mean([len(part) for part in tested])
+            each = np.mean([_independent(part, groups) for part in tested])
+            split = np.diag(covariance) * independent / each
     return Outcomes(sizes, taken, n_test, covariance, split, pool, (low, high), sign)
+
+
+def _independent(rows: NDArray[np.int64], groups: NDArray[np.int64] | None) -> float:
+    """Return the number of independent images among some rows, at least."""
+    if groups is None:
+        return len(rows)
+    counts = np.unique(groups[rows], return_counts=True)[1]
+    return float(counts.sum() ** 2 / (counts**2).sum())
 
 
 def image_means(

@@ -17,6 +17,7 @@ from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.trend import Trend
 from pytest_datasize.requirement.options import shown
 from pytest_datasize.requirement.targets import in_words
+from pytest_datasize.requirement.units import IMAGE, plural
 
 LEVEL = 0.9
 """Probability that an interval in a report contains the truth."""
@@ -64,7 +65,7 @@ class Judgement:
     status
         The answer.
     required, required_low, required_high
-        Training images that the target needs, whole numbers, and their 90 % interval;
+        Training images (or groups) that the target needs, whole numbers, and their 90 % interval;
         ``math.inf`` if no number suffices.
     required_sure
         Training images with which the target is met with a probability of 90 %.
@@ -98,6 +99,8 @@ class Judgement:
         Of an operating point: what its threshold must give, such as ``{"precision": 0.9}``.
     slice
         The slice that decides, for a target of every slice.
+    unit
+        What every number of images counts: ``image`` or ``group``.
     """
 
     metric: str
@@ -126,6 +129,7 @@ class Judgement:
     class_targets: Mapping[str, float] = field(default_factory=dict)
     at: Mapping[str, float] = field(default_factory=dict)
     slice: SliceName | None = None
+    unit: str = IMAGE
 
     @property
     def extrapolated(self) -> bool:
@@ -166,11 +170,11 @@ class Judgement:
     @property
     def summary(self) -> str:
         """One short line, complete by itself, with the number first."""
-        now = f"now {self.score:.3f}"
+        now, units = f"now {self.score:.3f}", plural(self.unit)
         if self.status is Status.UNREACHABLE:
             return (
                 f"{self.subject} is out of reach: about {self.ceiling:.3f} "
-                f"({self.ceiling_low:.3f} to {self.ceiling_high:.3f}) with any number of images; "
+                f"({self.ceiling_low:.3f} to {self.ceiling_high:.3f}) with any number of {units}; "
                 f"{now}"
             )
         if self.status is Status.SUFFICIENT:
@@ -178,19 +182,21 @@ class Judgement:
         if self.status is Status.UNDECIDED or self.required <= self.available:
             return (
                 f"{self.subject} is not certain enough: {percent(self.probability)} sure that "
-                f"these {self.images:,} images suffice, {percent(self.level)} is required; {now}"
+                f"these {self.images:,} {units} suffice, {percent(self.level)} is required; {now}"
             )
         if self.trend.direction != "rising" and not self.tellable:
             return (
-                f"too few images for {self.subject}: {now}, {self.trend.direction} from "
-                f"{self.trend.first:,} to {self.trend.last:,} training images"
+                f"too few {units} for {self.subject}: {now}, {self.trend.direction} from "
+                f"{self.trend.first:,} to {self.trend.last:,} training {units}"
             )
         if not self.tellable:
             least = self.more(self.required_low)
             known = f", at least {count(least)}" if 0 < least <= TELLABLE * self.images else ""
-            return f"too few images for {self.subject} ({now}): how many more cannot be told{known}"
+            return (
+                f"too few {units} for {self.subject} ({now}): how many more cannot be told{known}"
+            )
         return (
-            f"about {count(self.missing)} images short of {self.subject} ({now}, "
+            f"about {count(self.missing)} {units} short of {self.subject} ({now}, "
             f"{self._sure(1 - self.probability)})"
         )
 
@@ -241,6 +247,7 @@ def judge(
     sign: int = 1,
     earlier: int = 0,
     held_out: HeldOut | None = None,
+    unit: str = IMAGE,
 ) -> Judgement:
     """Judge one metric; of several curves (of classes, slices) the one that needs most decides.
 
@@ -263,6 +270,8 @@ def judge(
     held_out
         What is held out of the images that are collected; None: nothing, as with a test set of
         its own.
+    unit
+        What the sizes of the curves and ``available`` count.
     """
     held_out = held_out or HeldOut()
     goals: dict[str | SliceName | None, float] = {}
@@ -281,6 +290,7 @@ def judge(
             trusted_range,
             earlier,
             held_out,
+            unit,
         )
         for name, curve in curves.items()
         if name in goals
@@ -338,6 +348,7 @@ def _judge_one(
     trusted_range: float,
     earlier: int,
     held_out: HeldOut,
+    unit: str,
 ) -> Judgement:
     low, high = curve.interval(available, LEVEL)
     level = level_after(earlier) if confidence is None else level_after(earlier, confidence)
@@ -384,4 +395,5 @@ def _judge_one(
         level=level,
         trend=curve.trend,
         held_out=held_out,
+        unit=unit,
     )

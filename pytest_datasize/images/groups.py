@@ -162,6 +162,28 @@ def without_shared_groups(loaded: Loaded) -> Loaded:
     return Loaded(replace(images, findings=(*images.findings, found)), kept)
 
 
+def main_class(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], keys: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Return the class of most images of every group; of equals, that of the image of least key.
+
+    Parameters
+    ----------
+    labels, groups, keys
+        Class, group and key of each image, (N,); groups are numbered 0 to G - 1.
+
+    Examples
+    --------
+    >>> main_class(np.array([1, 0, 1, 2]), np.array([0, 0, 0, 1]), np.arange(4)).tolist()
+    [1, 2]
+    """
+    pairs = groups * (int(labels.max()) + 1) + labels
+    _, pair, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+    order = np.lexsort((keys, -counts[pair], groups))
+    _, first = np.unique(groups[order], return_index=True)
+    return labels[order[first]]
+
+
 def numbers(images: ImageSet, test: ImageSet | None = None) -> NDArray[np.int64] | None:
     """Return the group of every image of the pool and, after them, of the test images.
 

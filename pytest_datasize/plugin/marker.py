@@ -24,14 +24,15 @@ def requires(*args: Any, **arguments: Any) -> pytest.MarkDecorator:
         ``f1_macro``, ``auc``, ``recall_per_class``, ...; metrics of single classes also take one
         target for each class, such as ``{"crack": 0.95, "*": 0.8}``, and operating points a class
         and two numbers, such as ``{"class": "crack", "precision": 0.9, "recall": 0.8}``; and
-        options: ``dataset``, ``test_dataset``, ``group``, ``slices``, ``min_slice``, ``checks``,
-        ``allow_outside``, ``max_pixels``, ``backbone``,
-        ``weights``, ``precision``, ``strategy``, ``augment``, ``unfreeze``, ``trainer``,
-        ``preset``, ``budget``, ``direction``, ``bounds``, ``image_size``, ``sizes``, ``repeats``,
-        ``confidence``, ``second_look``, ``undecided``, ``trusted_range``, ``max_increase``,
-        ``law``, ``test_fraction``, ``sampling``, ``seed``, ``device``, ``cost_per_image``,
-        ``image_budget``; ``images_per_class`` (a number, or ``"rule-of-thumb"``) alone or with
-        targets. Options without a target are defaults for the tests of a module or class.
+        options: ``dataset``, ``test_dataset``, ``group``, ``unit``, ``slices``, ``min_slice``,
+        ``checks``, ``allow_outside``, ``max_pixels``, ``backbone``, ``weights``, ``precision``,
+        ``strategy``, ``augment``, ``unfreeze``, ``trainer``, ``preset``, ``budget``,
+        ``direction``, ``bounds``, ``image_size``, ``sizes``, ``repeats``, ``confidence``,
+        ``second_look``, ``undecided``, ``trusted_range``, ``max_increase``, ``law``,
+        ``test_fraction``, ``sampling``, ``seed``, ``device``, ``cost_per_image``,
+        ``cost_per_group``, ``image_budget``; ``images_per_class`` (a number, or
+        ``"rule-of-thumb"``) alone or with targets. Options without a target are defaults for the
+        tests of a module or class.
         ``stack=True``: a requirement of its own, judged besides that of the other markers.
 
     Returns

@@ -27,7 +27,7 @@ from pytest_datasize.reports.records.record_types import (
     TransferGain,
 )
 from pytest_datasize.reports.records.text import each_text, sendable
-from pytest_datasize.requirement.options import Scope, names_of
+from pytest_datasize.requirement.options import Scope, keyed, names_of
 from pytest_datasize.requirement.requirement import Requirement
 from pytest_datasize.requirement.settings import Settings, YamlConfig
 from pytest_datasize.study.stopping import Certainty
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 VERDICT_SCOPES = (Scope.VERDICT, Scope.ADVICE)
 """Scopes that a cached verdict depends on, beside its evidence and targets."""
+
+
+MONEY = ("cost_per_image", "image_budget", "cost_per_group")
+"""Options of the advice on money."""
 
 
 @dataclass
@@ -75,7 +79,7 @@ class ConfiguredRequirement:
         from pytest_datasize.reports.records.result_file import SCHEMA
         from pytest_datasize.store import key_of
 
-        options = {name: self.settings[name] for name in names_of(*VERDICT_SCOPES)}
+        options = keyed(self.settings.values, *VERDICT_SCOPES)
         return key_of([SCHEMA, evidence, self.targets, options])
 
 
@@ -173,7 +177,7 @@ def subject(configured: ConfiguredRequirement, evidence: Evidence) -> Subject:
         "options": found["options"],
         "asked": {
             **configured.targets,
-            **{name: configured.settings[name] for name in names_of(Scope.VERDICT)},
+            **keyed(configured.settings.values, Scope.VERDICT),
         },
     }
 
@@ -194,7 +198,7 @@ def verdict_of(
 
     climb = evidence.climb
     about = subject(configured, evidence)
-    money = configured.settings["cost_per_image"], configured.settings["image_budget"]
+    money = [configured.settings[name] for name in MONEY]
     found: list[GateRecord] = []
     for index, one in enumerate(records(climb.verdict, climb.result, *money)):
         one["models"], one["levers"] = models(climb, index), levers(climb, index)

@@ -13,6 +13,7 @@ from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement import validators
 from pytest_datasize.requirement.registries import AUTO, ENGINES, OPENVINO, STRATEGIES, TORCH
 from pytest_datasize.requirement.tasks import BY_IMAGE, TASKS
+from pytest_datasize.requirement.units import IMAGE, UNITS
 
 
 class Scope(Enum):
@@ -33,7 +34,11 @@ class Scope(Enum):
 
 
 class Option(NamedTuple):
-    """One option: its scope, how its value is checked, and what it means."""
+    """One option: its scope, how its value is checked, and what it means.
+
+    The default of an option that was `added` after results were stored enters no cache key, so that
+    earlier results stay valid.
+    """
 
     scope: Scope
     check: Callable[[Any], Any]
@@ -42,6 +47,7 @@ class Option(NamedTuple):
     default: Any = None
     from_text: Callable[[str], Any] = str
     choices: tuple[str, ...] = ()
+    added: bool = False
 
     def parse(self, name: str, value: Any, where: str) -> Any:
         """Return the checked value; raise :class:`RequirementError` that says what is allowed."""
@@ -110,6 +116,18 @@ class StudyOptions(TypedDict, total=False):
             "value per image",
             "images that belong together, such as frames of one patient: they never stand on both "
             "sides of a split",
+        ),
+    ]
+    unit: Annotated[
+        str | None,
+        Option(
+            Scope.DRAW,
+            validators.choice(*UNITS),
+            f"one of: {', '.join(UNITS)}",
+            "what is counted, drawn and required: images, or whole groups (needs group)",
+            IMAGE,
+            choices=UNITS,
+            added=True,
         ),
     ]
     slices: Annotated[
@@ -308,6 +326,7 @@ class StudyOptions(TypedDict, total=False):
             "operating points to measure beside those of the targets, whose threshold is chosen on "
             "training images",
             from_text=validators.points_from_text,
+            added=True,
         ),
     ]
     image_size: Annotated[
@@ -554,13 +573,26 @@ class GateOptions(StudyOptions, total=False):
             from_text=validators.prices_from_text,
         ),
     ]
+    cost_per_group: Annotated[
+        float | None,
+        Option(
+            Scope.ADVICE,
+            validators.number_from(0.0),
+            "a number from 0",
+            "price of one more group, besides cost_per_image for each of its images "
+            "(needs unit=group)",
+            from_text=float,
+            added=True,
+        ),
+    ]
     image_budget: Annotated[
         float | None,
         Option(
             Scope.ADVICE,
             validators.number_from(0.0),
             "a number from 0",
-            "money for more images (with cost_per_image): the report says what it buys",
+            "money for more images (with cost_per_image or cost_per_group): the report says what "
+            "it buys",
             from_text=float,
         ),
     ]
@@ -641,6 +673,15 @@ STUDY_SCOPES = (
 
 CONDITIONS = ("images_per_class", "represents")
 """Options that are a condition by themselves, without a target and without training."""
+
+
+def keyed(options: Mapping[str, Any], *scopes: Scope) -> dict[str, Any]:
+    """Return the options of some scopes that enter a cache key; see :class:`Option`."""
+    return {
+        name: options[name]
+        for name in names_of(*scopes)
+        if not (OPTIONS[name].added and options[name] == OPTIONS[name].default)
+    }
 
 
 def names_of(*scopes: Scope) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from pytest_datasize.requirement.tasks import (
     ends,
     task_of,
 )
+from pytest_datasize.requirement.units import GROUP
 
 
 class Requirement(NamedTuple):
@@ -128,6 +129,34 @@ def no_target(where: str) -> RequirementError:
     return RequirementError(
         f"{where}: no target; give at least one metric, such as accuracy=0.9. {_allowed_names()}"
     )
+
+
+def check_units(options: Mapping[str, Any], where: str) -> None:
+    """Check the options that count groups.
+
+    Raises
+    ------
+    RequirementError
+        Groups are counted, or have a price, but nothing says what a group is.
+
+    Examples
+    --------
+    >>> check_units({"unit": "group", "group": None}, "here")
+    Traceback (most recent call last):
+        ...
+    pytest_datasize.errors.RequirementError: here: unit='group' needs group=, which says what \
+images belong together: a column, a pattern of paths, a function of a path or one value per image.
+    """
+    if options["unit"] == GROUP and options["group"] is None:
+        raise RequirementError(
+            f"{where}: unit='group' needs group=, which says what images belong together: a "
+            "column, a pattern of paths, a function of a path or one value per image."
+        )
+    if options["unit"] != GROUP and options.get("cost_per_group") is not None:
+        raise RequirementError(
+            f"{where}: cost_per_group needs unit='group'; where images are counted, give "
+            "cost_per_image."
+        )
 
 
 def asked_task(targets: Iterable[str], task: str, where: str) -> str:

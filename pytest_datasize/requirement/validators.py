@@ -80,7 +80,7 @@ def sizes(value: Any) -> tuple[int | float, ...]:
         raise TypeError
     for size in value:
         if isinstance(size, bool) or not isinstance(size, (int, float)) or not size > 0:
-            raise ValueError(f"{size!r} is neither a number of images nor a share of the pool")
+            raise ValueError(f"{size!r} is neither a whole number nor a share of the pool")
         if isinstance(size, float) and size > 1:
             raise ValueError(f"{size!r}: a share of the pool is at most 1.0")
     if len({type(size) for size in value}) > 1:

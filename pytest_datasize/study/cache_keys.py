@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pytest_datasize.embedding.lazy_backbone import LazyBackbone
 from pytest_datasize.embedding.weights import WORDS
-from pytest_datasize.requirement.options import Scope, names_of
+from pytest_datasize.requirement.options import Scope, keyed
 from pytest_datasize.requirement.user_code import code_of, content_of, named, packages_of
 from pytest_datasize.requirement.versions import evidence_versions
 from pytest_datasize.store import key_of
@@ -24,9 +24,6 @@ EVIDENCE: Final = (*TRIAL, Scope.PLAN, Scope.EVIDENCE)
 """Scopes that the evidence of a study depends on."""
 
 _BY_CONTENT: Final = ("backbone", "weights", "trainer", "augment")
-
-_UNLESS_NONE: Final = ("operating_points",)
-"""Options without an effect while they are None: keys from before they existed stay valid."""
 
 UNNAMED: Final = "an object that another session cannot identify"
 """Replaces an option's value in a record where the value cannot be compared."""
@@ -58,7 +55,9 @@ def key_of_options(
     """
     if augmentation is None or model is None:
         return None
-    chosen = {name: options[name] for name in keyed(options, scopes) if name not in _BY_CONTENT}
+    chosen = {
+        name: value for name, value in keyed(options, *scopes).items() if name not in _BY_CONTENT
+    }
     if Scope.TRIAL in scopes:
         chosen["augment"] = augmentation
         if options["trainer"] is not None:
@@ -67,13 +66,6 @@ def key_of_options(
                 return None
             chosen["packages"] = packages_of(options["trainer"])
     return key_of([evidence_versions(), chosen, model])
-
-
-def keyed(options: Mapping[str, Any], scopes: tuple[Scope, ...]) -> tuple[str, ...]:
-    """Return the names of the options that enter a key, in the order of the table."""
-    return tuple(
-        name for name in names_of(*scopes) if name not in _UNLESS_NONE or options[name] is not None
-    )
 
 
 def as_data(options: Mapping[str, Any], backbone: LazyBackbone) -> dict[str, Any]:
@@ -94,7 +86,11 @@ def as_data(options: Mapping[str, Any], backbone: LazyBackbone) -> dict[str, Any
     BackboneError
         The file of weights cannot be read.
     """
-    found = {name: plain(options[name]) for name in names_of(*EVIDENCE) if name not in _BY_CONTENT}
+    found = {
+        name: plain(value)
+        for name, value in keyed(options, *EVIDENCE).items()
+        if name not in _BY_CONTENT
+    }
     found["backbone"] = backbone.asked or UNNAMED
     for name in ("trainer", "augment"):
         value = options[name]

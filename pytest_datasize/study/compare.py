@@ -12,6 +12,7 @@ from pytest_datasize.curve.verdict import LEVEL
 from pytest_datasize.errors import DatasetError, RequirementError
 from pytest_datasize.requirement.options import nearest
 from pytest_datasize.requirement.registries import STRATEGIES
+from pytest_datasize.requirement.units import IMAGE, plural
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.splits import same_splits
 
@@ -65,6 +66,8 @@ class Worth:
     times, low, high
         Multiple of the available images that the other needs for the same score, and the 90 %
         interval; infinite if no number suffices.
+    unit
+        What is counted: ``image`` or ``group``.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Worth:
     times: float
     low: float
     high: float
+    unit: str = IMAGE
 
     def __str__(self) -> str:
         if math.isinf(self.times):
@@ -79,7 +83,7 @@ class Worth:
         end = "or more" if math.isinf(self.high) else f"to {self.high:.2g}"
         return (
             f"{self.name} scores what {self.against} reaches with {self.times:.2g} times the "
-            f"images ({self.low:.2g} {end})"
+            f"{plural(self.unit)} ({self.low:.2g} {end})"
         )
 
 
@@ -104,6 +108,11 @@ class Comparison:
     available: int
     source: str
     results: Mapping[str, StudyResult]
+
+    @property
+    def unit(self) -> str:
+        """What all numbers count: ``image`` or ``group``."""
+        return next(iter(self.results.values())).unit
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -148,7 +157,7 @@ class Comparison:
             for level in _QUANTILES
         ]
         low, middle, high = np.quantile(times, [0.05, 0.5, 0.95], method="nearest")
-        return Worth(name, against, float(middle), float(low), float(high))
+        return Worth(name, against, float(middle), float(low), float(high), self.unit)
 
     def _curve(self, name: str) -> LearningCurve:
         return self.results[name].curves[self.metric]
@@ -170,7 +179,14 @@ class Comparison:
     def __str__(self) -> str:
         shares = [f"lost with {share:.0%}" for share in SHARES[1:]]
         table = [
-            ("strategy", "now", f"images for {self.target:g}", "best", "seconds", *shares),
+            (
+                "strategy",
+                "now",
+                f"{plural(self.unit)} for {self.target:g}",
+                "best",
+                "seconds",
+                *shares,
+            ),
         ]
         held_out = next(iter(self.results.values())).held_out
         for row in self.rows:
@@ -196,8 +212,8 @@ class Comparison:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in table
         ]
-        images = int(held_out.data_set(self.available))
-        title = f"{self.metric} with {images:,} images of {self.source}"
+        number = int(held_out.data_set(self.available))
+        title = f"{self.metric} with {number:,} {plural(self.unit)} of {self.source}"
         return "\n".join([title, *lines, *map(str, self.worth)])
 
 

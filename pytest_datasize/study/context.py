@@ -23,6 +23,7 @@ from pytest_datasize.requirement.registries import (
     EMBEDDING_STRATEGIES,
     LOCAL,
 )
+from pytest_datasize.requirement.requirement import check_units
 from pytest_datasize.requirement.targets import Target, check_class, check_classes
 from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS
 from pytest_datasize.requirement.validators import CLASS
@@ -126,6 +127,7 @@ class StudyContext:
             raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
         if self.options["strategy"] == AUTO:  # one model; a Ladder tries several
             self.options["strategy"] = DEFAULT_STRATEGY
+        check_units(self.options, "Study")
         _settle_training(self.options, asked if trained else values["strategy"])
         _settle_features(self.options, named)
         self.store = store if isinstance(store, Store) else Store(Path(store) if store else None)

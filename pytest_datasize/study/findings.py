@@ -45,7 +45,7 @@ def findings(
     last = probabilities[-1]
     tested = [repeat.test for repeat, _ in zip(repeats, last, strict=False)]
     sizes = [
-        np.mean([np.bincount(labels[r.order[:n]], minlength=classes) for r in repeats], axis=0)
+        np.mean([np.bincount(labels[r.training(n)], minlength=classes) for r in repeats], axis=0)
         for n in plan.sizes
     ]
     rows = np.concatenate(tested)

@@ -21,6 +21,7 @@ from pytest_datasize.images.image_set import Finding
 from pytest_datasize.requirement.requirement import Requirement
 from pytest_datasize.requirement.targets import Target, class_targets, points_of
 from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS, point_of
+from pytest_datasize.requirement.units import GROUP, IMAGE, plural
 from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.trials.plan import MOST_TESTED
 
@@ -39,9 +40,9 @@ class StudyPlan:
     class_counts
         Class name → number of images.
     total, available, n_test
-        Images in all; available for training; test images behind one score.
+        Images in all; images (or groups) available for training; test images behind one score.
     sizes, repeats, n_trials
-        Training sizes, repeats per size, models to train.
+        Training sizes in images (or groups), repeats per size, models to train.
     backbone, strategy, device, image_size
         Model, strategy, device, and side of the input in pixels.
     seconds
@@ -52,6 +53,8 @@ class StudyPlan:
         Bytes of embeddings or activations to store.
     shed
         What is left out to stay within a budget; empty if nothing is.
+    unit
+        What sizes and ``available`` count: ``image`` or ``group``.
     """
 
     source: str
@@ -71,6 +74,7 @@ class StudyPlan:
     backwards: int = 0
     stored: int = 0
     shed: str = ""
+    unit: str = IMAGE
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class StudyCheck:
     total
         Images in all.
     available
-        Images available for training; None if no split can be made.
+        Images (or groups) available for training; None if no split can be made.
     findings
         (level, finding) pairs, see :mod:`pytest_datasize.requirement.checks`.
     task
@@ -140,11 +144,11 @@ class StudyResult:
     class_counts
         Class name → number of images.
     total, available
-        Images in all; images available for training, without the test images.
+        Images in all; images (or groups) available for training, without those held out.
     n_test
         Test images behind one score.
     sizes
-        Training sizes, ascending.
+        Training sizes in images (or groups), ascending.
     repeats, sampling, test_source
         Repeats that were run, how subsamples were drawn, where the test images come from.
     n_trials, n_trials_planned
@@ -180,6 +184,10 @@ class StudyResult:
         Every value of every factor of ``slices``, with its scores.
     factors
         What is known of these factors: whether they tell the class.
+    unit
+        What sizes, ``available`` and required numbers count: ``image`` or ``group``.
+    groups
+        ``number`` of the pool's groups, and of their ``images``; None without the option ``group``.
     """
 
     source: str
@@ -215,10 +223,13 @@ class StudyResult:
     operating_points: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     slices: tuple[Slice, ...] = ()
     factors: tuple[FactorFacts, ...] = ()
+    unit: str = IMAGE
+    groups: Mapping[str, int] | None = None
 
     def __repr__(self) -> str:
         return (
-            f"<StudyResult: {self.source}, {self.available} of {self.total} images available, "
+            f"<StudyResult: {self.source}, {self.available} of {self.units} {plural(self.unit)} "
+            "available, "
             f"{self.n_trials} trials of {self.strategy} with {self.backbone}>"
         )
 
@@ -312,13 +323,25 @@ class StudyResult:
         )
 
     @property
+    def units(self) -> int:
+        """Images in all, or groups of the pool where these are counted."""
+        return self.groups["number"] if self.unit == GROUP and self.groups else self.total
+
+    @property
+    def images_each(self) -> float:
+        """Images of one unit: 1, or the mean of the groups."""
+        if self.unit == IMAGE or not self.groups:
+            return 1.0
+        return self.groups["images"] / self.groups["number"]
+
+    @property
     def held_out(self) -> HeldOut:
-        """What is held out of the images that are collected."""
+        """What is held out of the images (or groups) that are collected."""
         if self.own_test:
             return HeldOut()
         if self.n_test >= MOST_TESTED - len(self.class_counts):  # no more are ever held out
-            return HeldOut(images=self.total - self.available)
-        return HeldOut(share=1.0 - self.available / self.total)
+            return HeldOut(images=self.units - self.available)
+        return HeldOut(share=1.0 - self.available / self.units)
 
     @property
     def n_test_distinct(self) -> int:
@@ -413,6 +436,7 @@ class StudyResult:
             self.outcomes[metric].sign,
             earlier,
             self.held_out,
+            self.unit,
         )
         if metric not in self.operating_points:
             return replace(found, class_targets=goals)

@@ -21,6 +21,7 @@ from pytest_datasize.embedding.stages import last_layer
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.factors import joined_factors
 from pytest_datasize.images.groups import numbers
+from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.requirement.tasks import (
     CLASSIFICATION,
     METRICS,
@@ -29,13 +30,15 @@ from pytest_datasize.requirement.tasks import (
     ends,
     lower_is_better,
 )
+from pytest_datasize.requirement.units import GROUP
 from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.study.findings import findings
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.stopping import looks
 from pytest_datasize.trials.operating_points import separated
+from pytest_datasize.trials.order import WITH_REPLACEMENT
 from pytest_datasize.trials.parameters import parameters
-from pytest_datasize.trials.plan import MOST_TESTED, WITH_REPLACEMENT, Plan
+from pytest_datasize.trials.plan import MOST_TESTED, Plan
 from pytest_datasize.trials.work import Trials, Work
 
 
@@ -121,6 +124,8 @@ def measure(
             amounts=images.amounts,
             operating_points=options.get("operating_points") or {},
             slices=slices,
+            unit=plan.unit,
+            groups=_groups(images) if options["group"] is not None else None,
         )
         done = stop
         if until and until(result, stop / len(plan.repeats)):
@@ -130,6 +135,19 @@ def measure(
         predicted, _ = separated(found, len(result.operating_points))
         result = replace(result, findings=_findings(work, predicted))
     return result
+
+
+def _groups(images: ImageSet) -> dict[str, int] | None:
+    """Count the groups of a pool and their images."""
+    if images.groups is None:
+        return None
+    return {"number": len(np.unique(images.groups)), "images": len(images)}
+
+
+def _pool(work: Work) -> int:
+    """Return the number of images or groups that all repeats are drawn from."""
+    groups = work.plan.groups
+    return len(work.image_sets[0]) if groups is None else len(np.unique(groups))
 
 
 def _looks(until: Callable[..., bool] | None, repeats: int) -> tuple[int, ...]:
@@ -233,7 +251,7 @@ def _outcomes(
         strata=work.labels,
         tested=[repeat.test for repeat in plan.repeats[: max(map(len, predicted))]],
         predicted=predicted,
-        pool=len(work.image_sets[0]),
+        pool=_pool(work),
         groups=numbers(*work.image_sets),
     )
     names = work.image_sets[0].names
@@ -499,8 +517,9 @@ def _bare_outcomes(
 
     With them, the scores of images for each metric of which it returns these.
     """
-    plan, images, options = work.plan, work.image_sets[0], work.options
+    plan, options = work.plan, work.options
     tested = [repeat.test for repeat in plan.repeats[: max(map(len, scores))]]
+    pool, groups = _pool(work), numbers(*work.image_sets)
     bounds, direction = options["bounds"] or {}, options["direction"] or {}
     found = {}
     by_image: dict[str, Contributions] = {}
@@ -511,14 +530,12 @@ def _bare_outcomes(
         values = [[repeat[metric] for repeat in repeats] for repeats in scores]
         if all(isinstance(value, list) for repeats in values for value in repeats):
             arrays = [[np.array(value) for value in repeats] for repeats in values]
-            groups = numbers(*work.image_sets)
             by_image[metric] = arrays
-            found[metric] = gather(
-                plan.sizes, arrays, tested, len(images), groups, None, range_of, lower
-            )
+            found[metric] = gather(plan.sizes, arrays, tested, pool, groups, None, range_of, lower)
             continue
         means = [[float(np.mean(value)) for value in repeats] for repeats in values]
-        found[metric] = bare(plan.sizes, means, tested, len(images), range_of, lower)
+        whole = groups if plan.unit == GROUP else None
+        found[metric] = bare(plan.sizes, means, tested, pool, range_of, lower, whole)
     return found, by_image
 
 

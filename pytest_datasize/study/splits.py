@@ -7,6 +7,7 @@ import numpy as np
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded
+from pytest_datasize.requirement.units import GROUP
 from pytest_datasize.store import key_of
 from pytest_datasize.study.context import StudyContext
 from pytest_datasize.trials.plan import Plan
@@ -26,6 +27,8 @@ def images_to_split(context: StudyContext) -> Loaded:
     plain, separated = context.pool.once, context.pool.separated
     if separated is plain:
         return plain
+    if context.options["unit"] == GROUP:
+        separated = _with_joined(separated, plain)
     try:
         context.draw(*separated)
     except DatasetError as problem:
@@ -35,6 +38,22 @@ def images_to_split(context: StudyContext) -> Loaded:
         near = separated.images.near
         return Loaded(replace(plain.images, findings=findings, near=near), plain.test)
     return separated
+
+
+def _with_joined(separated: Loaded, plain: Loaded) -> Loaded:
+    """Say how many groups count as one with another, since near-duplicates link them."""
+    images, before = separated.images, plain.images
+    if images.groups is None or before.groups is None:
+        return separated
+    numbers = [len(np.unique(groups)) for groups in (before.groups, images.groups)]
+    if numbers[0] == numbers[1]:
+        return separated
+    text = (
+        f"near-duplicates link groups: the {numbers[0]:,} groups count as {numbers[1]:,} "
+        "independent ones"
+    )
+    finding = Finding("alike", text, numbers[0] - numbers[1])
+    return separated._replace(images=replace(images, findings=(*images.findings, finding)))
 
 
 def split_names(

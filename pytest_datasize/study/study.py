@@ -147,6 +147,7 @@ class Study:
             backwards=cost.backwards(plan),
             stored=cost.stored,
             shed=left_out,
+            unit=plan.unit,
         )
 
     def check(self) -> "StudyCheck":

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pytest_datasize.requirement.options import names_of
 from pytest_datasize.requirement.registries import EMBEDDING_STRATEGIES
 from pytest_datasize.requirement.versions import evidence_versions
 from pytest_datasize.store import key_of
@@ -53,7 +54,7 @@ def _key(context: "StudyContext", strategy: str) -> str | None:
     if strategy not in EMBEDDING_STRATEGIES:
         options["features"] = "last"
     known = cache_keys.as_data(options, context.backbone)
-    asked = {name: known[name] for name in cache_keys.keyed(options, cache_keys.TRIAL)}
+    asked = {name: known[name] for name in names_of(*cache_keys.TRIAL) if name in known}
     if cache_keys.UNNAMED in asked.values():
         return None
     return key_of([asked, evidence_versions(), context.pool.fingerprint()])

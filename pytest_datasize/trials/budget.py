@@ -46,18 +46,24 @@ class Cost:
 
     def backwards(self, plan: Plan) -> int:
         """Gradients of images in a whole plan."""
-        return round(sum(self._learnt(size) for size, _, _ in plan.trials()))
+        return round(sum(self._learnt(repeat.images(size)) for size, _, repeat in plan.trials()))
 
     def seconds(self, plan: Plan, known: Container[tuple[int, int]] = ()) -> float:
         """Seconds of a whole plan, without the trials that are known."""
-        left = [size for size, number, _ in plan.trials() if (size, number) not in known]
-        return sum(self._trial(size, plan.n_test) for size in left) + (self.once if left else 0.0)
+        left = [
+            repeat.images(size)
+            for size, number, repeat in plan.trials()
+            if (size, number) not in known
+        ]
+        return sum(self._trial(images, plan.n_test) for images in left) + (
+            self.once if left else 0.0
+        )
 
-    def _learnt(self, size: int) -> float:
+    def _learnt(self, images: int) -> float:
         """Gradients of one trial; few images are passed several times an epoch."""
         if self.recipe is None:
             return 0.0
-        fit = max(1, round(size * (1 - self.recipe.validation)))
+        fit = max(1, round(images * (1 - self.recipe.validation)))
         batch = min(self.recipe.batch, fit)
         passes = max(1, -(-self.recipe.least_steps * batch // fit))
         return self._epochs(self.recipe) * passes * fit
@@ -68,14 +74,14 @@ class Cost:
             return recipe.epochs * (CYCLES_RUN if recipe.cycles > 1 else 1.0)
         return recipe.epochs * STOPPED_AFTER
 
-    def _trial(self, size: int, n_test: int) -> float:
+    def _trial(self, images: int, n_test: int) -> float:
         if self.recipe is None:
             return 0.0
         epochs = self._epochs(self.recipe)
         looks = 1.0 if self.recipe.patience is None else epochs
-        scored = looks * size * self.recipe.validation + n_test
+        scored = looks * images * self.recipe.validation + n_test
         # a gradient takes about as long as three forward passes
-        return self.step * (self._learnt(size) + scored / 3) + self.epoch * (looks - 1)
+        return self.step * (self._learnt(images) + scored / 3) + self.epoch * (looks - 1)
 
 
 def trim_to_budget(plan: Plan, cost: Cost, budget: float | None) -> tuple[Plan, str]:

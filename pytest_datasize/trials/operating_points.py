@@ -18,7 +18,7 @@ from pytest_datasize.images.groups import numbers
 from pytest_datasize.requirement.tasks import TASKS
 from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.trials.networks.training import split, split_groups
-from pytest_datasize.trials.plan import WITH_REPLACEMENT
+from pytest_datasize.trials.order import WITH_REPLACEMENT
 from pytest_datasize.trials.work import Work
 
 

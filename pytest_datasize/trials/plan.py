@@ -16,18 +16,23 @@ from pytest_datasize.curve.seeds import Purpose
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.requirement.tasks import TASKS
+from pytest_datasize.requirement.units import GROUP, IMAGE
 from pytest_datasize.trials.group_splits import GroupSplits
-from pytest_datasize.trials.shuffle import Shuffle, as_shares, in_order
+from pytest_datasize.trials.order import (
+    LEAST_PER_CLASS,
+    WITH_REPLACEMENT,
+    all_shown_first,
+    groups_ordered,
+    ordered,
+)
+from pytest_datasize.trials.shuffle import Shuffle, in_order
 
 N_SIZES = 8
 FEW_PER_CLASS = 5  # the smallest default size; two per class is the least a size may have
-LEAST_PER_CLASS = 2
+LEAST_GROUPS = 2  # a single one would say nothing of others
 
 MOST_TRAINED = 100_000
 """Largest default size: of a larger pool the curve is extrapolated to the full pool."""
-
-WITH_REPLACEMENT = "replacement"
-"""Sampling by independent draws, in which an image can occur several times."""
 
 MOST_TESTED = 20_000
 """Most test images of a repeat: the standard error of a share is then at most 0.4 points."""
@@ -40,15 +45,31 @@ class Repeat:
     Attributes
     ----------
     order
-        int64 array of shape (largest size,): rows of the pool; the subsample of size n is the
-        prefix of length n, so that subsamples are nested. No image comes twice unless it is drawn
-        with replacement.
+        int64 array of shape (images of the largest size,): rows of the pool; every subsample is a
+        prefix, so that they are nested. No image comes twice unless it is drawn with replacement.
     test
         int64 array of shape (n_test,): rows that score every trial of this repeat.
+    ends
+        Number of images in the first 1, 2, ... groups of the order, where sizes count groups; None
+        where they count images.
     """
 
     order: NDArray[np.int64]
     test: NDArray[np.int64]
+    ends: NDArray[np.int64] | None = None
+
+    def images(self, size: int) -> int:
+        """Return the number of images of the subsample of a size."""
+        return size if self.ends is None else int(self.ends[size - 1])
+
+    def training(self, size: int) -> NDArray[np.int64]:
+        """Return the rows of the subsample of a size."""
+        return self.order[: self.images(size)]
+
+    def up_to(self, size: int) -> "Repeat":
+        """Return the repeat without what subsamples up to a size do not use."""
+        ends = None if self.ends is None else self.ends[:size].copy()
+        return Repeat(self.training(size).copy(), self.test, ends)
 
 
 @dataclass(frozen=True)
@@ -58,17 +79,20 @@ class Plan:
     Attributes
     ----------
     sizes
-        Training sizes, ascending; the largest is at most ``available``.
+        Training sizes in images, or in whole groups; ascending, the largest at most ``available``.
     repeats
         The seeded permutations with their test images.
     available
-        Number of images that may be trained on, once the test images are set aside; where groups
-        make the repeats differ, in the repeat that has the fewest.
+        Number of images (or groups) that may be trained on, once the test images are set aside;
+        where groups make the repeats differ, in the repeat that has the fewest.
     n_test
         Test images behind one score; where groups make the repeats differ, rounded down.
     whole_differs
         Whether the largest training set of every repeat is another one: each holds other images
         out, or draws with replacement.
+    groups
+        Group of every image of the pool, (N,), where sizes and ``available`` count groups; None
+        where they count images.
     """
 
     sizes: tuple[int, ...]
@@ -76,6 +100,12 @@ class Plan:
     available: int
     n_test: int
     whole_differs: bool
+    groups: NDArray[np.int64] | None = None
+
+    @property
+    def unit(self) -> str:
+        """What is counted, one of :data:`pytest_datasize.requirement.units.UNITS`."""
+        return IMAGE if self.groups is None else GROUP
 
     def trials(self, start: int = 0, stop: int | None = None) -> list[tuple[int, int, Repeat]]:
         """Every model to train, as (size, number of the repeat, repeat), the smallest first.
@@ -101,6 +131,7 @@ def draw(
     test_fraction: float = 0.2,
     sampling: str = "stratified",
     seed: int = 0,
+    unit: str = IMAGE,
 ) -> Plan:
     """Draw the plan.
 
@@ -132,16 +163,20 @@ def draw(
         several times and a rare class may be missing).
     seed
         Seed of all random streams.
+    unit
+        What sizes count: images, or groups (``images.groups`` must be known).
 
     Raises
     ------
     DatasetError
-        A class has too few images, or a size is not possible with the pool.
+        A class has too few images or groups, or a size is not possible with the pool.
     """
     test_fraction = min(test_fraction, MOST_TESTED / max(len(images), 1))
     if images.groups is not None or _of_sets(images):
         groups = np.arange(len(images)) if images.groups is None else images.groups
-        return _grouped(images, groups, n_fixed_test, sizes, repeats, test_fraction, sampling, seed)
+        return _grouped(
+            images, groups, n_fixed_test, sizes, repeats, test_fraction, sampling, seed, unit
+        )
     labels = images.labels
     used = [*range(len(images.classes))]
     if images.targets is not None:  # of whose strata some may have no images
@@ -166,7 +201,7 @@ def draw(
             if n_fixed_test
             else _test_rows(parts, held_out, test_fraction, repeat, shuffle)
         )
-        order = _order(parts, rows, sampling, shuffle, repeat)
+        order = ordered(parts, rows, sampling, shuffle, repeat)
         if chosen[-1] < available:  # of a huge pool, do not keep rows that no trial uses
             order = order[: chosen[-1]].copy()
         drawn.append(Repeat(order, rows))
@@ -184,6 +219,7 @@ def _grouped(
     test_fraction: float,
     sampling: str,
     seed: int,
+    unit: str,
 ) -> Plan:
     """Draw the plan with whole groups on either side of every split.
 
@@ -196,7 +232,7 @@ def _grouped(
     rows = np.arange(len(labels), len(labels) + n_fixed_test)
     shuffle = Shuffle(images, seed)
     splits = GroupSplits(images, groups, test_fraction, shuffle) if not n_fixed_test else None
-    drawn = []
+    drawn, fewest = [], LEAST_GROUPS
     for repeat in range(repeats):
         test = splits.test(repeat) if splits else rows
         left = shown.sum(axis=0) - (shown[test].sum(axis=0) if splits else 0)
@@ -209,14 +245,26 @@ def _grouped(
                     f"needed. Collect more {whole.removeprefix('whole ')} of it, or set a smaller "
                     "test_fraction."
                 )
-        order = _order(parts, test, sampling, shuffle, repeat, groups)
-        drawn.append(Repeat(_all_shown_first(order, shown) if sets else order, test))
-    available = min(len(repeat.order) for repeat in drawn)
-    drawn = [Repeat(repeat.order[:available], repeat.test) for repeat in drawn]
-    chosen = _sizes(sizes, available, len(images.names), images.source)
+        if unit == GROUP:
+            held_out = test if splits else rows[:0]
+            order, ends, least = groups_ordered(images, groups, held_out, sampling, shuffle, repeat)
+            drawn.append(Repeat(order, test, ends))
+            fewest = max(fewest, least)
+            continue
+        order = ordered(parts, test, sampling, shuffle, repeat, groups)
+        drawn.append(Repeat(all_shown_first(order, shown) if sets else order, test))
+    if unit == GROUP:
+        available = min(len(repeat.ends) for repeat in drawn if repeat.ends is not None)
+        per_group = len(images) / len(np.unique(groups))
+        chosen = _sizes_in_groups(sizes, available, fewest, per_group, images)
+    else:
+        available = min(len(repeat.order) for repeat in drawn)
+        chosen = _sizes(sizes, available, len(images.names), images.source)
+    drawn = [repeat.up_to(available if unit == IMAGE else chosen[-1]) for repeat in drawn]
     n_test = sum(len(repeat.test) for repeat in drawn) // len(drawn)
     differs = not n_fixed_test or sampling == WITH_REPLACEMENT
-    return Plan(chosen, tuple(drawn), available, n_test, differs)
+    counted = groups if unit == GROUP else None
+    return Plan(chosen, tuple(drawn), available, n_test, differs, counted)
 
 
 def _of_sets(images: ImageSet) -> bool:
@@ -224,43 +272,64 @@ def _of_sets(images: ImageSet) -> bool:
     return images.targets is not None and bool((images.membership.sum(axis=1) != 1).any())
 
 
-def _all_shown_first(order: NDArray[np.int64], shown: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Move images to the front such that every name is shown by two of them, the rarest first."""
-    ordered = shown[order]
-    chosen: dict[int, None] = {}
-    counts = np.zeros(shown.shape[1], dtype=np.int64)
-    for name in np.argsort(ordered.sum(axis=0), kind="stable").tolist():
-        for place in np.flatnonzero(ordered[:, name]).tolist():
-            if counts[name] >= LEAST_PER_CLASS:
-                break
-            if place not in chosen:
-                chosen[place] = None
-                counts += ordered[place]
-    front = np.sort(np.array([*chosen], dtype=np.int64))
-    return np.concatenate([order[front], np.delete(order, front)])
-
-
 def _sizes(
     asked: Sequence[int | float] | None, available: int, n_classes: int, source: str
 ) -> tuple[int, ...]:
     least = LEAST_PER_CLASS * n_classes
     if asked is None:
-        first = max(least, min(FEW_PER_CLASS * n_classes, available // N_SIZES))
-        last = min(available, max(MOST_TRAINED, least * N_SIZES))
-        found = tuple(sorted({round(n) for n in np.geomspace(first, last, N_SIZES)}))
-        if first > last or len(found) < 3:  # labels overlap: there may be more than images
+        found = _geometric(least, n_classes, available, MOST_TRAINED)
+        if len(found) < 3:  # labels overlap: there may be more than images
             raise DatasetError(
                 f"{source}: {available} images to train on are too few for a learning curve "
                 f"over {n_classes} classes; at least {least + 2} are needed."
             )
         return found
+    why = f"{LEAST_PER_CLASS} per class"
+    return _asked(asked, least, why, available, f"all images of {source}")
+
+
+def _sizes_in_groups(
+    asked: Sequence[int | float] | None,
+    available: int,
+    least: int,
+    per_group: float,
+    images: ImageSet,
+) -> tuple[int, ...]:
+    """Return the training sizes in groups; at least as many groups as show every class."""
+    label = TASKS[images.task].label
+    if asked is None:
+        most = int(MOST_TRAINED / per_group)
+        found = _geometric(least, len(images.names), available, most)
+        if len(found) < 3:
+            raise DatasetError(
+                f"{images.source}: {available} groups to train on, beside those that are held out, "
+                f"are too few for a learning curve over numbers of groups; at least {least + 2} "
+                f"are needed: {least} show every {label} twice, and two larger sizes."
+            )
+        return found
+    why = f"the groups that show every {label} twice"
+    return _asked(asked, least, why, available, f"all groups of {images.source}")
+
+
+def _geometric(least: int, n_classes: int, available: int, most: int) -> tuple[int, ...]:
+    """Return about eight sizes from the first to the last; fewer than 3 where there are none."""
+    first = max(least, min(FEW_PER_CLASS * n_classes, available // N_SIZES))
+    last = min(available, max(most, least * N_SIZES))
+    if first > last:
+        return ()
+    return tuple(sorted({round(n) for n in np.geomspace(first, last, N_SIZES)}))
+
+
+def _asked(
+    asked: Sequence[int | float], least: int, why: str, available: int, everything: str
+) -> tuple[int, ...]:
+    """Return the sizes that were asked for, shares converted; all must be possible."""
     sizes = sorted({round(n * available) if isinstance(n, float) else n for n in asked})
     wrong = [n for n in sizes if not least <= n <= available]
     if wrong or len(sizes) < 3:
         what = f"{wrong[0]} is outside" if wrong else f"{sizes} are fewer than 3 sizes within"
         raise DatasetError(
-            f"sizes: {what} {least} ({LEAST_PER_CLASS} per class) to {available} (all images of "
-            f"{source} that can be trained on)."
+            f"sizes: {what} {least} ({why}) to {available} ({everything} that can be trained on)."
         )
     return tuple(sizes)
 
@@ -281,51 +350,3 @@ def _test_rows(
         shuffled = in_order(part, keys)
         chosen.append(np.take(shuffled, np.arange(fold * size, (fold + 1) * size), mode="wrap"))
     return np.sort(np.concatenate(chosen))
-
-
-def _order(
-    parts: Sequence[NDArray[np.int64]],
-    test: NDArray[np.int64],
-    sampling: str,
-    shuffle: Shuffle,
-    repeat: int,
-    groups: NDArray[np.int64] | None = None,
-) -> NDArray[np.int64]:
-    """Shuffle the pool such that every prefix has the requested class shares.
-
-    Each image gets a position in [0, 1): the r-th of its class's m images stands at
-    (r + 1/2) / m when stratified, at r when balanced; ties are broken at random. The first
-    two of every class come before all others, so that no trial lacks a class.
-
-    With groups, the images of a class follow group after group, and all classes take the groups
-    in one order: a prefix then holds as few groups as its images can come from.
-    """
-    keys = shuffle.keys(Purpose.ORDER, repeat)
-    ties = shuffle.keys(Purpose.TIES, repeat)
-    if sampling == WITH_REPLACEMENT:
-        everything = np.setdiff1d(np.concatenate(parts), test, assume_unique=True)
-        return _with_replacement(in_order(everything, keys), shuffle, repeat)
-    rows, positions = [], []
-    if groups is not None:
-        turn = shuffle.of_groups(groups).keys(Purpose.ORDER, repeat)
-    for part in parts:
-        pool = in_order(np.setdiff1d(part, test, assume_unique=True), keys)
-        if groups is not None:
-            pool = pool[np.argsort(turn[groups[pool]], kind="stable")]
-        rank = np.arange(len(pool), dtype=np.float64)
-        if sampling == "balanced":
-            position = rank
-        else:
-            position = (rank + 0.5) / len(pool)
-            position[:LEAST_PER_CLASS] = rank[:LEAST_PER_CLASS] * 1e-9
-        rows.append(pool)
-        positions.append(position)
-    joined = np.concatenate(rows)
-    return joined[np.lexsort((ties[joined], np.concatenate(positions)))].astype(np.int64)
-
-
-def _with_replacement(pool: NDArray[np.int64], shuffle: Shuffle, repeat: int) -> NDArray[np.int64]:
-    """Draw as many images as there are, each independently of all others."""
-    shares = as_shares(shuffle.keys(Purpose.REPLACEMENT, repeat))[pool]
-    drawn: NDArray[np.int64] = pool[(shares * len(pool)).astype(np.int64)]
-    return drawn

@@ -47,11 +47,14 @@ class Change(NamedTuple):
 
 _FIELD = {"test_dataset": "{held}", "deployment": "{field}"}
 
+_GROUPS = {"group": r"(\d\d)\.png", "unit": "group", "sizes": "10,16,24"}
+
 CHANGES = {
     "dataset": Change("{more}"),
     "test_dataset": Change("{held}"),
     "task": Change("classification", same_images=True),
     "group": Change(r"(\d\d)\.png"),
+    "unit": Change("group", {**_GROUPS, "unit": "image"}),
     "slices": Change(r"hundreds=0(\d)\d\d\.png"),
     "checks": Change("sizes=ignore"),
     "allow_outside": Change("true", same_images=True),
@@ -94,6 +97,7 @@ CHANGES = {
     "trusted_range": Change("2"),
     "max_increase": Change("0.2"),
     "cost_per_image": Change("2"),
+    "cost_per_group": Change("2", _GROUPS),
     "image_budget": Change("500", {"cost_per_image": "1"}),
     "images_per_class": Change("5"),
     "represents": Change("true", _FIELD),

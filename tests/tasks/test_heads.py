@@ -98,6 +98,26 @@ def test_an_image_is_left_out_with_all_its_views():
     assert other.probabilities == pytest.approx(one.probabilities, abs=1e-4)
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_groups_of_copies_are_left_out_as_a_whole(views):
+    """Three copies of every image, known as a group, choose the strength that one of each does."""
+    features, scores, generator = planted(120, 24, 1)
+    numbers = scores + 8 * generator.standard_normal(scores.shape)
+    rows, test = np.arange(100), np.arange(100, 120)
+    [one] = fit_ridge(torch.from_numpy(features), numbers, [HeadTask(rows, test, seed=0)])
+    thrice = np.concatenate([rows] * 3)
+    twice = torch.from_numpy(np.concatenate([features] * views))
+    train = np.concatenate([thrice + 120 * view for view in range(views)])
+    known = HeadTask(train, test, seed=0, views=views, groups=thrice)
+    blind = HeadTask(train, test, seed=0, views=views)
+    [other], [wrong] = (
+        fit_ridge(twice, np.concatenate([numbers] * views), [task]) for task in (known, blind)
+    )
+    assert other.strength == pytest.approx(one.strength, rel=1e-6)
+    assert other.probabilities == pytest.approx(one.probabilities, abs=1e-4)
+    assert wrong.strength < one.strength / 2
+
+
 def test_logits_of_maps_are_those_of_their_places():
     """Interpolating logits is the same as a linear model of interpolated features."""
     generator = torch.Generator().manual_seed(0)

@@ -1,5 +1,8 @@
 """Images that belong together: never on both sides of a split, and counted as what they are."""
 
+from dataclasses import replace
+from hashlib import sha256
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_datasize import DatasetError, Study
-from pytest_datasize.curve.outcomes import gather
+from pytest_datasize.curve.outcomes import bare, gather
 from pytest_datasize.images.groups import numbers, with_groups, without_shared_groups
 from pytest_datasize.images.image_set import ImageSet, Loaded
 from pytest_datasize.trials.plan import draw
@@ -55,6 +58,135 @@ def test_subsamples_take_group_after_group(images, seed):
             rows = repeat.order[images.labels[repeat.order] == label]
             changes = np.flatnonzero(np.diff(images.groups[rows])) + 1
             assert len(changes) + 1 == len(set(images.groups[rows]))
+
+
+@given(
+    grouped_sets(),
+    st.integers(0, 3),
+    st.sampled_from([0.2, 0.3]),
+    st.sampled_from(["stratified", "balanced"]),
+)
+def test_with_groups_as_the_unit_every_subsample_is_a_number_of_whole_groups(
+    images, seed, fraction, sampling
+):
+    options = {"seed": seed, "test_fraction": fraction, "sampling": sampling, "unit": "group"}
+    plan = draw(images, repeats=4, **options)
+    sizes = np.bincount(images.groups)
+    for repeat in plan.repeats:
+        tested = set(images.groups[repeat.test])
+        assert len(tested) + plan.available <= len(set(images.groups))
+        before: set[int] = set()
+        for size in plan.sizes:
+            rows = repeat.training(size)
+            drawn = set(images.groups[rows])
+            assert len(drawn) == size
+            assert not drawn & tested
+            assert before <= drawn
+            assert len(rows) == len(set(rows)) == sizes[list(drawn)].sum() == repeat.images(size)
+            counts = np.bincount(images.labels[rows], minlength=len(images.classes))
+            assert counts.min() >= 2
+            before = drawn
+    again, more = draw(images, repeats=4, **options), draw(images, repeats=7, **options)
+    for one, same, other in zip(plan.repeats, again.repeats, more.repeats, strict=False):
+        assert (one.order == same.order).all()
+        shared = min(len(one.order), len(other.order))
+        assert (one.order[:shared] == other.order[:shared]).all()
+
+
+@given(st.integers(2, 4), st.integers(0, 3), st.sampled_from(["stratified", "balanced"]))
+def test_copies_change_no_number_of_groups(copies, seed, sampling):
+    """k images of every group: the sizes, the groups drawn and tested are those of one image."""
+    labels = np.arange(60) % 3
+    one = draw(image_set(labels, range(60)), seed=seed, sampling=sampling)
+    many = image_set(labels.repeat(copies), np.arange(60).repeat(copies))
+    plan = draw(many, seed=seed, sampling=sampling, unit="group")
+    assert (plan.sizes, plan.available, plan.n_test) == (
+        one.sizes,
+        one.available,
+        one.n_test * copies,
+    )
+
+
+def test_stratified_groups_keep_the_class_shares():
+    groups = np.arange(90).repeat(3)
+    labels = (np.arange(90) % 3 == 0).astype(int).repeat(3)
+    plan = draw(image_set(labels, groups), unit="group")
+    for size, _, repeat in plan.trials():
+        rare = labels[repeat.training(size)].sum() / 3
+        assert abs(rare - size / 3) <= 2
+
+
+def test_a_class_that_is_rare_in_every_group_stands_in_the_smallest_subsample():
+    """30 groups of ten images; five of them show a second class in a single image."""
+    labels = np.zeros(300, dtype=int)
+    labels[[0, 10, 20, 30, 40, 50, 60]] = 1
+    plan = draw(image_set(labels, np.arange(300) // 10), unit="group", repeats=5)
+    for repeat in plan.repeats:
+        assert labels[repeat.training(plan.sizes[0])].sum() >= 2
+
+
+def test_groups_drawn_with_replacement_come_several_times():
+    images = image_set(np.arange(60) % 2, np.arange(60) // 2 * 2 + np.arange(60) % 2)
+    plan = draw(images, unit="group", sampling="replacement", n_fixed_test=10, repeats=3)
+    assert plan.sizes[-1] == plan.available == 60
+    for repeat in plan.repeats:
+        rows = repeat.training(plan.available)
+        assert len(set(rows)) < len(rows)
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_neither_names_nor_their_order_decide_which_groups_are_drawn(copies):
+    kinds, groups = (np.arange(48) % 3).repeat(copies), np.arange(48).repeat(copies)
+    digests = tuple(sha256(f"{row}".encode()).hexdigest() for row in range(len(kinds)))
+    found = []
+    for renamed in ((0, 1, 2), (2, 0, 1)):
+        rows = np.random.default_rng(renamed[0]).permutation(len(kinds))
+        images = image_set(np.array(renamed)[kinds][rows], (groups[rows] + renamed[0]) % 48)
+        images = replace(images, digests=tuple(digests[row] for row in rows))
+        plan = draw(images, unit="group", seed=1)
+        found.append(
+            [
+                [images.digests[row] for row in repeat.training(size)]
+                for size, _, repeat in plan.trials()
+            ]
+        )
+    assert found[0] == found[1]
+
+
+def test_names_of_groups_change_no_score():
+    images, labels, groups = patients(24, 2)
+    backbone = torch.nn.Sequential(torch.nn.AvgPool2d(6), torch.nn.Flatten())
+    options = {"backbone": backbone, "image_size": 24, "repeats": 2, "device": "cpu"}
+    one, other = (
+        Study((images, labels), group=names, unit="group", **options).run().scores["accuracy"]
+        for names in (groups, (groups * 7 + 3) % 24)
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("groups", "options", "says"),
+    [
+        (4, {}, "3 groups to train on, beside those that are held out, are too few .* at least 4"),
+        (40, {"sizes": (1, 8, 16)}, r"1 is outside 2 \(the groups .* twice\) to 32"),
+        (40, {"sizes": (8, 16, 40)}, r"40 is outside 2 .* to 32 \(all groups of test"),
+    ],
+)
+def test_too_few_groups_are_told_how_many_are_needed(groups, options, says):
+    labels = np.arange(groups * 6) % 2  # every group has both classes
+    images = image_set(labels, np.arange(groups * 6) // 6)
+    with pytest.raises(DatasetError, match=says):
+        draw(images, unit="group", **options)
+
+
+def test_bare_scores_count_groups_by_their_effective_number():
+    """All images of a group may be right or wrong together: 4 equal groups are 4 images."""
+    scores, rows = [[0.5], [0.5], [0.5]], [np.arange(40)]
+    four = bare((1, 2, 3), [[0.5]] * 3, [np.arange(4)], 9)
+    equal = bare((1, 2, 3), scores, rows, 9, groups=np.arange(40) // 10)
+    assert equal.test_covariance == pytest.approx(four.test_covariance)
+    unequal = bare((1, 2, 3), scores, rows, 9, groups=np.maximum(np.arange(40) - 36, 0))
+    assert unequal.test_covariance[0, 0] > 2 * four.test_covariance[0, 0]
 
 
 def test_parts_are_near_the_share_and_disjoint_over_a_block():

@@ -320,6 +320,27 @@ def test_views_of_an_image_never_straddle_an_inner_split():
         assert (tiled[:, 40 * view : 40 * (view + 1)] == plain).all()
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_images_of_a_group_never_straddle_an_inner_split(views):
+    generator = np.random.default_rng(0)
+    groups = generator.permutation(np.arange(60) % 12)
+    labels = (groups % 3 == 0).astype(int)
+    held = _inner_splits(np.tile(labels, views), 3, views, groups)
+    renamed = _inner_splits(np.tile(labels, views), 3, views, (groups * 5 + 2) % 12)
+    assert (held == renamed).all()  # names of groups decide nothing
+    assert held.shape[1] == 60 * views
+    for split in held:
+        out = set(np.tile(groups, views)[split])
+        assert out
+        assert not out & set(np.tile(groups, views)[~split])
+        assert set(np.tile(labels, views)[~split]) == {0, 1}
+
+
+def test_a_single_group_of_a_class_is_no_reason_not_to_choose_a_strength():
+    labels, groups = np.array([0] * 4 + [1] * 16), np.arange(20) // 4
+    assert _inner_splits(labels, 0, 1, groups).any()
+
+
 def test_copies_as_views_change_neither_strength_nor_head():
     """Views that equal their image add nothing: the same strength, the same probabilities."""
     generator = torch.Generator().manual_seed(1)

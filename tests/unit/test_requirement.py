@@ -46,6 +46,7 @@ RIGHT = {
     "trusted_range": [1, 4, 10.5],
     "max_increase": [0.1, 1.5],
     "cost_per_image": [0, 0.35, {"rust": 2, "*": 0.5}],
+    "cost_per_group": [0, 120.5],
     "image_budget": [0, 1000],
     "images_per_class": [1, 1000, "rule-of-thumb"],
     "represents": [True, False],
@@ -57,6 +58,7 @@ RIGHT = {
     "seed": [0, 4294967295],
     "device": ["auto", "cpu", "cuda", "cuda:3", "mps"],
     "group": ["patient", r"p(\d+)_", [1, 1, 2], str.lower, np.arange(3)],
+    "unit": ["image", "group"],
     "slices": [
         "site",
         ["site", "lighting"],
@@ -111,6 +113,7 @@ WRONG = {
     "trusted_range": [0.5, "4", True, float("inf"), float("nan")],
     "max_increase": [-0.1, "0.1", True],
     "cost_per_image": [-1, "2", {}, {"rust": -1}, {3: 1}, True],
+    "cost_per_group": [-1, "2", {"rust": 2}, True],
     "image_budget": [-1, "10", float("inf")],
     "images_per_class": [0, 2.5, "rule", True],
     "represents": ["data/field", 1],
@@ -123,6 +126,7 @@ WRONG = {
     "device": ["gpu", "cuda:x", 0],
     "features": ["all", 1, None],
     "group": [None, "", 3, True],
+    "unit": ["groups", "patient", 1, None],
     "slices": [None, "", 3, True, {}, {"": "site"}, {"site": None}, {3: "site"}],
     "min_slice": [
         None,

@@ -11,9 +11,10 @@ from pytest_datasize.errors import ReportError, RequirementError
 from pytest_datasize.reports.records import result_file
 from pytest_datasize.reports.records.derived import held_out_of
 from pytest_datasize.reports.records.record_types import GateRecord
-from pytest_datasize.reports.records.selection import judged
+from pytest_datasize.reports.records.selection import judged, unit_of, units
 from pytest_datasize.reports.wording.explain import subject
 from pytest_datasize.requirement.options import OPTIONS
+from pytest_datasize.requirement.units import GROUP
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.learning_curve import LearningCurve
@@ -27,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("result", type=Path, metavar="RESULT.json")
     parser.add_argument("--target", type=_share, metavar="SCORE", help="images for this score?")
     parser.add_argument("--images", type=_images, metavar="N", help="score with N images in all?")
+    parser.add_argument(
+        "--groups", type=_images, metavar="N", help="score with N groups in all? (unit=group)"
+    )
     parser.add_argument(
         "--test", metavar="TEXT", default="", help="only tests whose id contains this text"
     )
@@ -49,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     """Print the answers for every matching requirement."""
-    if options.target is None and options.images is None:
+    if options.target is None and options.images is None and options.groups is None:
         raise ReportError("nothing is asked; give --target 0.95, --images 5000, or both.")
     known = judged(result_file.read(options.result)["requirements"])
     meant = [
@@ -74,12 +78,13 @@ def answers(record: GateRecord, options: argparse.Namespace) -> list[str]:
     curve = fitted(record)
     cost = _cost(record, options.cost_per_image)
     lines = []
-    if options.images is not None:
-        training = max(held_out_of(record).training(options.images), 1)
+    number = _number(record, options)
+    if number is not None:
+        training = max(held_out_of(record).training(number), 1)
         low, high = curve.interval(training, options.level)
         lines.append(
-            f"with {options.images:,} images: {curve.predict(training):.3f} "
-            f"({low:.3f} to {high:.3f}){_cost_of(options.images, record, cost)}"
+            f"with {number:,} {units(record)}: {curve.predict(training):.3f} "
+            f"({low:.3f} to {high:.3f}){_cost_of(number, record, cost)}"
         )
         if options.target is not None:
             probability = curve.probability(training, options.target)
@@ -89,6 +94,24 @@ def answers(record: GateRecord, options: argparse.Namespace) -> list[str]:
     if options.target is not None:
         lines += _for_target(curve, record, options, cost)
     return lines
+
+
+def _number(record: GateRecord, options: argparse.Namespace) -> int | None:
+    """Return the number that is asked about, in what the record counts.
+
+    Raises
+    ------
+    ReportError
+        It is a number of the other kind.
+    """
+    grouped = unit_of(record) == GROUP
+    asked, other = (options.groups, options.images)[:: 1 if grouped else -1]
+    if other is not None and asked is None:
+        raise ReportError(
+            f"{record['nodeid']}: this gate counts {units(record)}; ask with --{units(record)}."
+        )
+    found: int | None = asked
+    return found
 
 
 def fitted(record: GateRecord) -> "LearningCurve":
@@ -126,8 +149,8 @@ def fitted(record: GateRecord) -> "LearningCurve":
     if abs(again - known) > 0.002:
         raise ReportError(
             f"{record['nodeid']}: this version projects {again:.3f} with {record['available']:,} "
-            f"images, the file says {known:.3f}. Use the version that wrote it, or run the gate "
-            "again."
+            f"{units(record)}, the file says {known:.3f}. Use the version that wrote it, or run "
+            "the gate again."
         )
     return curve
 
@@ -144,12 +167,12 @@ def _for_target(
         if math.isinf(low):
             return [f"for {target:g}: out of reach; {held}"]
         least = count(held_out_of(record).data_set(low))
-        return [f"for {target:g}: cannot be told, at least {least} images; {held}"]
+        return [f"for {target:g}: cannot be told, at least {least} {units(record)}; {held}"]
     found = held_out_of(record)
     wanted, low, high = (found.data_set(n) for n in (required, low, high))
     end = "or more" if math.isinf(high) else f"to {count(high)}"
     lines = [
-        f"for {target:g}: about {count(wanted)} images ({count(low)} {end})"
+        f"for {target:g}: about {count(wanted)} {units(record)} ({count(low)} {end})"
         f"{_cost_of(wanted, record, cost)}"
     ]
     if far := _far(required, record):
@@ -168,24 +191,29 @@ def _cost_of(images: float, record: GateRecord, cost: float | None) -> str:
 
 
 def _cost(record: GateRecord, asked: "Prices") -> float | None:
-    """Return the price of one image in the current class proportions.
+    """Return the price of one image in the current class proportions, or of one group.
 
     Raises
     ------
     ReportError
         A class has no price, or a price has no class.
     """
-    from pytest_datasize.reports.records.advice import mean_price
+    from pytest_datasize.reports.records.advice import mean_price, price_of_group
 
     advice = record.get("advice")
     if asked is None and advice and advice["money"]:
         return advice["money"]["price"]
     given = record["settings"].get(PRICE)
     prices = _checked(given) if asked is None and given is not None else asked
-    if prices is None:
-        return None
+    groups, of_group = record.get("groups"), record["settings"].get("cost_per_group")
     try:
-        return mean_price(prices, record["class_counts"])
+        image = None if prices is None else mean_price(prices, record["class_counts"])
+        if unit_of(record) != GROUP or not groups:
+            return image
+        known = float(of_group) if isinstance(of_group, (int, float)) else None
+        if image is None and known is None:
+            return None
+        return price_of_group(image, known, groups["images"] / groups["number"])
     except ValueError as problem:
         raise ReportError(f"{record['nodeid']}: {problem}.") from None
 

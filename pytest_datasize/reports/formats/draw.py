@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_datasize.curve.counts import count
 from pytest_datasize.reports.records.curve_data import score_bounds
 from pytest_datasize.reports.records.record_types import GateRecord
+from pytest_datasize.reports.records.selection import units
 from pytest_datasize.requirement.tasks import of_class
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _frame(axes: "Axes", record: GateRecord, colours: dict[str, str], logarithmi
     room = 0.08 * max(high - low, 0.02)
     least, greatest = score_bounds(record)
     axes.set_ylim(max(low - room, least - 0.1 * room), min(high + 2 * room, greatest + 0.2 * room))
-    axes.set_xlabel("training images")
+    axes.set_xlabel(f"training {units(record)}")
     axes.set_ylabel(of_class(record["metric"]) if record["class"] is not None else record["metric"])
     axes.grid(color=colours["faint"], linewidth=0.7)
     axes.set_axisbelow(True)

@@ -12,6 +12,7 @@ from pytest_datasize.reports.records.derived import in_all
 from pytest_datasize.reports.records.past_runs import Past, series
 from pytest_datasize.reports.records.record_numbers import number
 from pytest_datasize.reports.records.record_types import PastRecord
+from pytest_datasize.reports.records.selection import unit_of, units
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording.explain import interval, subject
 
@@ -51,7 +52,7 @@ _HEADER = (
     "images",
     "target",
     "score with all",
-    "images required",
+    "required",
     "available",
     "verdict",
 )
@@ -65,7 +66,7 @@ def _rows(runs: Sequence[Past]) -> list[tuple[str, ...]]:
             one_line(run.fingerprint or "-")[:8],
             f"{run.record['target']:g}",
             interval(run.record, "score_at_available"),
-            images_needed(in_all(run.record)),
+            images_needed(in_all(run.record), unit_of(run.record)),
             f"{run.record['available']:,}",
             run.record["verdict"],
         )
@@ -103,7 +104,9 @@ def svg(runs: Sequence[Past]) -> str:
             linestyle="--",
             label="target",
         )
-        upper.set_ylabel(f"{subject(records[-1])} with all images".replace("$", r"\$"))
+        upper.set_ylabel(
+            f"{subject(records[-1])} with all {units(records[-1])}".replace("$", r"\$")
+        )
         known = [(i, record) for i, record in enumerate(records) if record["required"] is not None]
         if known:
             where, found = [i for i, _ in known], [record for _, record in known]
@@ -111,7 +114,7 @@ def svg(runs: Sequence[Past]) -> str:
         available = [record["available"] for record in records]
         lower.plot(places, available, color=LIGHT["available"], marker="s", label="available")
         lower.set_yscale("log")
-        lower.set_ylabel("training images")
+        lower.set_ylabel(f"training {units(records[-1])}")
         names = [f"{run.when[:10]}\n{(run.commit or '')[:7]}" for run in runs]
         lower.set_xticks(places, names, fontsize=8, rotation=0 if len(runs) < 9 else 90)
         for axes in (upper, lower):

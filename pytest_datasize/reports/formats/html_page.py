@@ -25,6 +25,7 @@ from pytest_datasize.reports.records.selection import (
     failures,
     is_condition,
     judged,
+    units,
     unscored,
     weakest,
 )
@@ -95,6 +96,7 @@ def draw(run: RunContent) -> str:
         condition_text=condition_text,
         comparison_text=comparison_text,
         exceeded_only=exceeded_only,
+        units=units,
     )
     environment.filters["code"] = _breakable
     environment.tests["picture"] = _is_picture
@@ -121,6 +123,7 @@ def draw(run: RunContent) -> str:
         classes=[weakest(record, MOST_CLASSES) for record in records],
         most_classes=MOST_CLASSES,
         most_doubtful=MOST_DOUBTFUL,
+        overview_units=" or ".join(sorted({units(record) for record in records}, reverse=True)),
     )
     return page.rstrip() + "\n"
 

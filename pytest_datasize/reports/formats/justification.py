@@ -356,7 +356,7 @@ def _result(gate: GateRecord) -> Iterator[Block]:
         ("Probability that the images suffice", explain.sure(gate["probability_sufficient"]))
     )
     if found := gate["self_check"]:
-        facts.append(("Self-check", explain.check(found)))
+        facts.append(("Self-check", explain.check(gate)))
     if guess := gate.get("guessing"):
         facts.append(
             (
@@ -411,7 +411,7 @@ def _of_projection(gates: Sequence[GateRecord]) -> Iterator[str]:
             yield f"Requirement {number}: the required number of images cannot be told."
         check = gate["self_check"]
         if check and not check["low"] <= check["measured"] <= check["high"]:
-            yield f"Requirement {number}: {explain.check(check)}."
+            yield f"Requirement {number}: {explain.check(gate)}."
         if gate["verdict"] == "sufficient" and gate["confidence"] is None:
             yield (
                 f"Requirement {number}: no certainty was required; the median decided, with a "

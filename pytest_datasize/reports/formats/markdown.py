@@ -13,7 +13,7 @@ from pytest_datasize.reports.records.record_types import (
     Record,
     RunContent,
 )
-from pytest_datasize.reports.records.selection import failures, judged, unscored
+from pytest_datasize.reports.records.selection import failures, judged, units, unscored
 from pytest_datasize.reports.records.text import first_line, one_line
 from pytest_datasize.reports.wording import (
     advice_text,
@@ -172,7 +172,7 @@ def _details(record: GateRecord) -> str:
 def _compared(one: ComparisonRecord) -> str:
     """Return the table of a comparison of strategies."""
     rows = [
-        _row("strategy", "now", f"images for {one['target']:g}", "best", "seconds"),
+        _row("strategy", "now", f"{units(one)} for {one['target']:g}", "best", "seconds"),
         "| --- | ---: | ---: | ---: | ---: |",
         *(_row(*map(escaped, cells)) for cells in comparison_text.cells(one)),
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from pytest_datasize.reports.records.files import write_text
 from pytest_datasize.reports.records.record_numbers import number
 from pytest_datasize.reports.records.record_types import GateRecord, RunContent
-from pytest_datasize.reports.records.selection import judged
+from pytest_datasize.reports.records.selection import judged, units
 from pytest_datasize.reports.records.text import one_line
 
 _GAUGES = {
@@ -48,10 +48,20 @@ def draw(run: RunContent) -> str:
 
 def _lines(records: list[GateRecord]) -> Iterator[str]:
     for name, (field, meaning) in _GAUGES.items():
-        yield f"# TYPE datasize_{name} gauge"
-        yield f"# HELP datasize_{name} {meaning}"
-        for record in records:
-            yield f"datasize_{name}{{{_labels(record)}}} {_number(_value(record, field))}"
+        counts = "images" in name
+        yield from _gauge(
+            name, field, meaning, [one for one in records if not counts or units(one) == "images"]
+        )
+        if counts and (others := [one for one in records if units(one) != "images"]):
+            in_groups = meaning.replace("images", "groups").replace("Images", "Groups")
+            yield from _gauge(name.replace("images", "groups"), field, in_groups, others)
+
+
+def _gauge(name: str, field: str, meaning: str, records: list[GateRecord]) -> Iterator[str]:
+    yield f"# TYPE datasize_{name} gauge"
+    yield f"# HELP datasize_{name} {meaning}"
+    for record in records:
+        yield f"datasize_{name}{{{_labels(record)}}} {_number(_value(record, field))}"
 
 
 def _value(record: GateRecord, field: str) -> float | None:

@@ -25,6 +25,7 @@ from pytest_datasize.reports.records.selection import (
     is_planned,
     judged,
     planned,
+    unit_of,
     unscored,
 )
 from pytest_datasize.reports.records.text import first_line, one_line, printable
@@ -38,6 +39,7 @@ from pytest_datasize.reports.wording import (
 )
 from pytest_datasize.reports.wording.overview import headline
 from pytest_datasize.requirement.tasks import of_class
+from pytest_datasize.requirement.units import GROUP
 
 _COLOURS = {"sufficient": "green", "met": "green", "planned": "cyan", "skipped": "yellow"}
 _NAME = 40
@@ -239,13 +241,15 @@ def _row(record: Record, wide: bool) -> tuple[str, ...]:
 def _plan(reporter: Any, plan: PlanRecord) -> None:
     sizes = ", ".join(f"{size:,}" for size in plan["sizes"])
     counts = ", ".join(f"{one_line(name, _NAME)} {n:,}" for name, n in plan["class_counts"].items())
+    groups, images = (" groups", " images") if unit_of(plan) == GROUP else ("", "")
     reporter.write_line(f"{one_line(plan['nodeid'])}: {plan['message']}")
     reporter.write_line(f"  images   {plan['total']:,} from {one_line(plan['source'])} ({counts})")
     reporter.write_line(
-        f"  split    {plan['available']:,} to train on, {plan['n_test']:,} to test each repeat"
+        f"  split    {plan['available']:,}{groups} to train on, {plan['n_test']:,}{images} to test "
+        "each repeat"
     )
     reporter.write_line(
-        f"  trials   {plan['n_trials']:,}: sizes {sizes}, {plan['repeats']} repeats each"
+        f"  trials   {plan['n_trials']:,}: sizes {sizes}{groups}, {plan['repeats']} repeats each"
     )
     reporter.write_line(
         f"  model    {plan['strategy']} with {plan['backbone']} at {plan['image_size']} pixels "
@@ -283,7 +287,8 @@ def _cost(plan: PlanRecord) -> str:
 
 
 def _sizes(reporter: Any, record: GateRecord) -> None:
-    reporter.write_line(f"  {record['metric']} by training size")
+    counted = ", in groups" if unit_of(record) == GROUP else ""
+    reporter.write_line(f"  {record['metric']} by training size{counted}")
     ranges = record["derived"]["repeats"]
     columns = (record["sizes"], record["measured"]["mean"], ranges["least"], ranges["most"])
     for size, mean, least, most in zip(*columns, strict=True):

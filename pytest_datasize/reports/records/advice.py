@@ -14,6 +14,7 @@ from pytest_datasize.curve.advice.collection_plan import (
     within_budget,
 )
 from pytest_datasize.curve.advice.rules import WORD, rule_of, short_classes
+from pytest_datasize.curve.counts import two_digits
 from pytest_datasize.curve.verdict import LEVEL, Status
 from pytest_datasize.reports.records.record_types import (
     Advice,
@@ -26,6 +27,7 @@ from pytest_datasize.reports.records.record_types import (
     Spent,
     Step,
 )
+from pytest_datasize.requirement.units import GROUP, IMAGE
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.advice.class_curves import ClassCurves
@@ -59,7 +61,11 @@ _OTHERS = "*"
 
 
 def advice(
-    judged: "Judgement", result: "StudyResult", prices: Prices, budget: float | None
+    judged: "Judgement",
+    result: "StudyResult",
+    prices: Prices,
+    budget: float | None,
+    group_price: float | None = None,
 ) -> Advice | None:
     """Return the advice; None if the evidence lacks the data for it.
 
@@ -73,6 +79,8 @@ def advice(
         Price of one image; class name → price (``*`` for all others); None.
     budget
         Money for more images.
+    group_price
+        Price of one group, besides that of its images, where groups are counted.
     """
     curves = result.grown_classes
     if curves is None:
@@ -83,7 +91,7 @@ def advice(
         "classes": _classes(curves),
         "collection": plan,
         "collection_reason": why_not,
-        "money": _money(judged, result, curves, by_class, budget),
+        "money": _money(judged, result, curves, by_class, budget, group_price),
         "money_reason": _unpriced(prices, curves.names),
         "rule": _rule(judged, result),
         "transfer": None,  # filled in by a session that has other strategies' scores
@@ -91,21 +99,24 @@ def advice(
         "labels": result.findings["labels"],
         "redundancy": result.findings.get("redundancy"),
         "parameters": _parameters(judged, result),
-        "steps": _steps(judged, result, by_class),
+        "steps": _steps(judged, result, by_class, group_price),
         "without_interval": dict(WITHOUT_INTERVAL),
     }
 
 
 def _steps(
-    judged: "Judgement", result: "StudyResult", prices: dict[str, float] | None
+    judged: "Judgement",
+    result: "StudyResult",
+    prices: dict[str, float] | None,
+    group_price: float | None,
 ) -> list[Step]:
     """Return what more images bring: shares of today's images, and what is missing."""
     sign = -1 if result.outcomes[judged.metric].sign < 0 else 1
     curve = result.curve_of(judged)
-    price = None if prices is None else mean_price(prices, result.class_counts)
-    wanted = {0, *(_two_digits(share * judged.images) for share in STEPS)}
+    price = _price(result, prices, result.class_counts, group_price)
+    wanted = {0, *(two_digits(share * judged.images) for share in STEPS)}
     if judged.tellable and judged.missing > 0:
-        wanted.add(_two_digits(judged.missing))
+        wanted.add(two_digits(judged.missing))
     found: list[Step] = []
     for more in sorted(wanted):
         training = max(judged.held_out.training(judged.images + more), 1)
@@ -121,12 +132,6 @@ def _steps(
             }
         )
     return found
-
-
-def _two_digits(images: float) -> int:
-    """Round a number of images up to two digits, as all reports write them."""
-    step = 10 ** max(0, len(str(math.ceil(images))) - 2)
-    return int(math.ceil(images / step) * step)
 
 
 def _prices(prices: Prices, names: tuple[str, ...]) -> dict[str, float] | None:
@@ -148,6 +153,30 @@ def _unpriced(prices: Prices, names: tuple[str, ...]) -> str | None:
     if lacking:
         return f"cost_per_image has no price of {lacking[0]!r}; give one, or '*' for all others"
     return None
+
+
+def _price(
+    result: "StudyResult",
+    prices: dict[str, float] | None,
+    counts: Mapping[str, float],
+    group_price: float | None,
+) -> float | None:
+    """Return the price of one image; of one group with its images, where groups are counted."""
+    image = None if prices is None else mean_price(prices, counts)
+    if result.unit == IMAGE or (image is None and group_price is None):
+        return image
+    return price_of_group(image, group_price, result.images_each)
+
+
+def price_of_group(image: float | None, group: float | None, per_group: float) -> float:
+    """Return the price of one group: its own, and that of its images.
+
+    Examples
+    --------
+    >>> price_of_group(0.5, 100.0, 12.0), price_of_group(None, 100.0, 12.0)
+    (106.0, 100.0)
+    """
+    return (image or 0.0) * per_group + (group or 0.0)
 
 
 def mean_price(prices: float | Mapping[str, float], counts: Mapping[str, float]) -> float:
@@ -266,6 +295,8 @@ def _no_allocation(judged: "Judgement", curves: "ClassCurves", result: "StudyRes
         return "the target lies above the ceiling, so that no images bring it"
     if judged.slice is not None:
         return "all slices are projected to grow alike; what more images of one bring is not known"
+    if result.unit == GROUP:
+        return "keep today's mix: a new group brings its own classes"
     if judged.metric not in SCORES:
         return (
             f"keep today's proportions: for {judged.metric}, plans by class that were carried out "
@@ -284,14 +315,16 @@ def _money(
     curves: "ClassCurves",
     prices: dict[str, float] | None,
     budget: float | None,
+    group_price: float | None,
 ) -> Money | None:
     """Return the cost of the missing images in current proportions, and what a budget buys.
 
     Images are those of the data set: a test image costs as much as one to train on.
     """
-    if prices is None:
+    counts = dict(zip(curves.names, curves.images.tolist(), strict=True))
+    price = _price(result, prices, counts, group_price)
+    if price is None:
         return None
-    price = mean_price(prices, dict(zip(curves.names, curves.images.tolist(), strict=True)))
 
     def cost(images: float) -> float | None:
         if math.isinf(images):
@@ -309,7 +342,7 @@ def _money(
     }
     if budget is not None and price > 0:
         found["buys"] = _bought(judged, result, math.floor(budget / price + 1e-9))
-        if _no_allocation(judged, curves, result) is None:
+        if prices is not None and _no_allocation(judged, curves, result) is None:
             # of what is bought, a part is held out: a training image costs more
             share = 1.0 - judged.held_out.share
             dear = {name: cost / share for name, cost in prices.items()}
@@ -352,7 +385,7 @@ def _parameters(judged: "Judgement", result: "StudyResult") -> Parameters | None
     return {
         "trained": found["trained"],
         "in_all": found["in_all"],
-        "per_image": round(found["trained"] / judged.available, 4),
+        "per_image": round(found["trained"] / (judged.available * result.images_each), 4),
         "reason": PARAMETERS_DO_NOT_DECIDE,
     }
 

@@ -14,7 +14,8 @@ from pytest_datasize.reports.records.record_types import (
     Record,
     RequiredImages,
 )
-from pytest_datasize.reports.records.selection import judged, measure_of
+from pytest_datasize.reports.records.selection import judged, measure_of, unit_of, units
+from pytest_datasize.requirement.units import IMAGE, plural
 
 Key = tuple[str, int, str]
 
@@ -72,9 +73,12 @@ class Baseline(NamedTuple):
     ) -> BaselineChange:
         """Compare a record with the one of the same requirement, see :func:`change`."""
         old = self.records.get(key(record))
-        if old is None:
+        if old is None or unit_of(old) != unit_of(record):
             text = (
-                "new: the baseline has no such requirement"
+                f"nothing to compare with: the baseline counts {units(old)}, this run "
+                f"{units(record)}"
+                if old
+                else "new: the baseline has no such requirement"
                 if self.exists
                 else f"nothing to compare with yet: {self.path.name} was not there"
             )
@@ -130,10 +134,13 @@ def change(
     """
     lines = [_required(old, new)]
     noise = _distance_of_required(_images(old), _images(new))
-    for name, title in (("score_at_available", "score with all images"), ("ceiling", "ceiling")):
+    for name, title in (
+        ("score_at_available", f"score with all {units(new)}"),
+        ("ceiling", "ceiling"),
+    ):
         lines += _score(old, new, name, title)
     if old["available"] != new["available"]:
-        lines.append(f"available images {_moved(old['available'], new['available'])}")
+        lines.append(f"available {units(new)} {_moved(old['available'], new['available'])}")
     if old["verdict"] != new["verdict"]:
         lines.append(f"verdict changed from {old['verdict']} to {new['verdict']}")
     then: Mapping[str, object] = old
@@ -166,7 +173,8 @@ def change(
 
 
 def _required(old: GateRecord, new: GateRecord) -> str:
-    then, now = images_needed(in_all(old)), images_needed(in_all(new))
+    unit = unit_of(new)
+    then, now = images_needed(in_all(old), unit), images_needed(in_all(new), unit)
     if old["required"] == new["required"]:
         return f"still {now}" if new["required"] is None else f"required: unchanged, {now}"
     beyond = abs(_distance_of_required(_images(old), _images(new))) > _HALF
@@ -177,8 +185,8 @@ def _change(beyond: bool) -> str:
     return "a clear change" if beyond else "no clear change"
 
 
-def images_needed(record: RequiredImages) -> str:
-    """Write a required number with its interval, in digits that are known.
+def images_needed(record: RequiredImages, unit: str = IMAGE) -> str:
+    """Write a required number of images or groups with its interval, in digits that are known.
 
     Examples
     --------
@@ -187,9 +195,9 @@ def images_needed(record: RequiredImages) -> str:
     """
     low, high = record["required_low"], record["required_high"]
     if record["required"] is None:
-        return "out of reach" if low is None else f"{count(low)} images or more"
+        return "out of reach" if low is None else f"{count(low)} {plural(unit)} or more"
     end = "or more" if high is None else f"to {count(high)}"
-    return f"{count(record['required'])} images ({count(low or 0)} {end})"
+    return f"{count(record['required'])} {plural(unit)} ({count(low or 0)} {end})"
 
 
 class _Images(NamedTuple):

@@ -1,7 +1,7 @@
 """Build the record of a comparison of strategies as plain data."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 from pytest_datasize.reports.records.record_types import ComparisonRecord
 from pytest_datasize.reports.records.text import each_text, sendable
@@ -26,6 +26,7 @@ def comparison_record(found: "Comparison", nodeid: str) -> ComparisonRecord:
         "target": found.target,
         "source": found.source,
         "images": int(held_out.data_set(found.available)),
+        "unit": cast(Literal["image", "group"], found.unit),
         "fewest": found.fewest,
         "strategies": [
             {

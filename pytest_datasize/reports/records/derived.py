@@ -1,17 +1,20 @@
 """Compute the numbers that follow from the rest of a judged record, once for all reports."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from pytest_datasize.curve.counts import CLOSE
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.reports.records.record_types import (
+    Converted,
     DataSet,
     Derived,
     GateRecord,
     Missing,
     RequiredImages,
 )
+from pytest_datasize.requirement.units import GROUP, IMAGE
 
 
 def with_derived(record: GateRecord) -> GateRecord:
@@ -27,7 +30,8 @@ def derive(record: GateRecord) -> Derived:
     parameters = advice.get("parameters") if advice else None
     return {
         "missing": missing(record),
-        "data_set": data_set(record),
+        "data_set": (found := data_set(record)),
+        "converted": converted(record, found),
         "close": record["confidence"] is None
         and CLOSE[0] <= record["probability_sufficient"] <= CLOSE[1],
         "times_measured": None if required is None else required / record["sizes"][-1],
@@ -39,6 +43,27 @@ def derive(record: GateRecord) -> Derived:
         "class_images": {"least": min(counts), "most": max(counts)},
         "label_gain": labels["number"] / labels["judged"] if labels and labels["judged"] else None,
         "frozen_parameters": parameters["in_all"] - parameters["trained"] if parameters else None,
+    }
+
+
+def converted(record: GateRecord, found: DataSet) -> Converted | None:
+    """Convert images to groups, or groups to images; None if no groups are known."""
+    groups = record.get("groups")
+    if not groups:
+        return None
+    per_group = groups["images"] / groups["number"]
+    counted = record.get("unit", IMAGE)
+    factor = per_group if counted == GROUP else 1.0 / per_group
+
+    def other(number: int | None) -> int | None:
+        return None if number is None else math.ceil(number * factor - 1e-9)
+
+    return {
+        "unit": "image" if counted == GROUP else "group",
+        "per_group": per_group,
+        "today": groups["images"] if counted == GROUP else groups["number"],
+        "required": other(found["required"]),
+        "missing": other(found["missing"]),
     }
 
 

@@ -130,7 +130,7 @@ def _collecting(result: "StudyResult", judged: "Judgement") -> list[Lever]:
             max(low - now, 0.0),
             high - now,
             reaches=reaches,
-            effort=COLLECT_SECONDS * images,
+            effort=COLLECT_SECONDS * images * result.images_each,
         )
     ]
 

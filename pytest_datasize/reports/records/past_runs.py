@@ -14,7 +14,7 @@ from pytest_datasize.reports.records.record_types import (
     Record,
 )
 from pytest_datasize.reports.records.result_file import commit
-from pytest_datasize.reports.records.selection import is_judged, judged, measure_of
+from pytest_datasize.reports.records.selection import is_judged, judged, measure_of, unit_of
 from pytest_datasize.store import Store
 
 
@@ -74,10 +74,11 @@ def past(store: Store) -> list[Past]:
 
 def series(past: Sequence[Past]) -> list[list[Past]]:
     """Group runs by requirement and sort each group by time; runs not judged are left out."""
-    found: dict[tuple[str, int, str], list[Past]] = {}
+    found: dict[tuple[str, ...], list[Past]] = {}
     for run in sorted(past, key=lambda run: run.when):
         if is_judged(run.record):
-            key = (run.record["nodeid"], run.record.get("order", 0), measure_of(run.record))
+            order = f"{run.record.get('order', 0):06}"
+            key = run.record["nodeid"], order, measure_of(run.record), unit_of(run.record)
             found.setdefault(key, []).append(run)
     return [found[key] for key in sorted(found)]
 
@@ -87,6 +88,7 @@ def _kept(record: GateRecord) -> PastRecord:
     nothing: HeldOutImages = {"share": 0.0, "images": 0}
     kept: PastRecord = {
         "held_out": record.get("held_out", nothing),
+        "unit": record.get("unit", "image"),
         "nodeid": record["nodeid"],
         "order": record["order"],
         "metric": record["metric"],

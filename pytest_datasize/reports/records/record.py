@@ -12,6 +12,7 @@ from pytest_datasize.reports.records.record_types import (
     ConditionRecord,
     DataCheck,
     GateRecord,
+    Groups,
     Guess,
     ImagesPerClass,
     PlainRecord,
@@ -37,6 +38,7 @@ def records(
     result: "StudyResult",
     prices: "Prices" = None,
     budget: float | None = None,
+    group_price: float | None = None,
 ) -> list[GateRecord]:
     """Return one record per metric of a judged requirement; a session adds its own data."""
     from pytest_datasize.reports.records.advice import advice
@@ -48,7 +50,7 @@ def records(
                 {
                     **_judged(one, result),
                     **slices(one, result),
-                    "advice": advice(one, result, prices, budget),
+                    "advice": advice(one, result, prices, budget, group_price),
                 },
             ),
             sendable,
@@ -123,6 +125,7 @@ def plan_record(
         "backwards": plan.backwards,
         "stored_bytes": plan.stored,
         "shed": plan.shed,
+        "unit": cast(Literal["image", "group"], plan.unit),
         "models": [
             {
                 "name": name,
@@ -187,6 +190,8 @@ def _judged(judged: "Judgement", result: "StudyResult") -> GateRecord:
         "required_sure": _whole(judged.required_sure),
         "score_sure": judged.score_sure,
         "held_out": {"share": judged.held_out.share, "images": judged.held_out.images},
+        "unit": cast(Literal["image", "group"], result.unit),
+        "groups": None if result.groups is None else cast(Groups, dict(result.groups)),
         "guessing": _guess(judged, result),
         "trend": {
             "direction": judged.trend.direction,

@@ -160,6 +160,26 @@ class BaselineChange(TypedDict):
     ceiling: NotRequired[list[float]]
 
 
+class Groups(TypedDict):
+    """Number of the pool's groups, and of their images; near-duplicates join groups."""
+
+    number: int
+    images: int
+
+
+class Converted(TypedDict):
+    """The numbers of the data set in the other unit, at today's `per_group` images in a group.
+
+    From images to groups it is rough: groups were not the unit of the measurement.
+    """
+
+    unit: Literal["image", "group"]
+    per_group: float
+    today: int
+    required: int | None
+    missing: int | None
+
+
 class Missing(TypedDict):
     """Missing images beyond those available, and the 90 % interval; `high` None: no upper end."""
 
@@ -192,8 +212,9 @@ class HeldOutImages(TypedDict):
 class DataSet(TypedDict):
     """Counts in images of the data set, those held out included; None: no number suffices.
 
-    `images` are those of today; `required` is their number for the target with its 90 % interval,
-    `sure` the number that suffices with a probability of 90 %. `missing` are those to add.
+    Groups are counted in place of images where they are the `unit` of the record. `images` are
+    those of today; `required` is their number for the target with its 90 % interval, `sure` the
+    number that suffices with a probability of 90 %. `missing` are those to add.
     """
 
     images: int
@@ -259,11 +280,13 @@ class MeasuredTrend(TypedDict):
 class Derived(TypedDict):
     """Numbers that follow from the rest of a record, so that no report computes them.
 
-    `missing` counts training images; `data_set` counts all images that are collected.
+    `missing` counts training images; `data_set` counts all images that are collected; `converted`
+    is there where groups are known.
     """
 
     missing: Missing | None
     data_set: DataSet
+    converted: NotRequired[Converted | None]
     close: bool
     times_measured: float | None
     probability_insufficient: float
@@ -627,7 +650,11 @@ class _Head(TypedDict):
 
 
 class GateRecord(_Head, Projection, Evidence):
-    """A judged requirement: one metric with its target, verdict, evidence and advice."""
+    """A judged requirement: one metric with its target, verdict, evidence and advice.
+
+    `unit` is what `available`, `required`, `sizes`, the curve and `derived` count (`image` if it is
+    missing). `total`, `n_test` and `class_counts` are always images.
+    """
 
     class_targets: NotRequired[dict[str, float] | None]
     confidence: float | None
@@ -635,6 +662,8 @@ class GateRecord(_Head, Projection, Evidence):
     required_sure: NotRequired[int | None]
     score_sure: NotRequired[float]
     held_out: NotRequired[HeldOutImages]
+    unit: NotRequired[Literal["image", "group"]]
+    groups: NotRequired[Groups | None]
     guessing: NotRequired[Guess | None]
     trend: NotRequired[MeasuredTrend]
     neighbour_bound: NotRequired[NeighbourBound | None]
@@ -718,6 +747,7 @@ class PlanRecord(_NoScores):
     backwards: NotRequired[int]
     stored_bytes: NotRequired[int]
     shed: NotRequired[str]
+    unit: NotRequired[Literal["image", "group"]]
     models: NotRequired[list[PlannedModel]]
 
 
@@ -791,6 +821,7 @@ class ComparisonRecord(TypedDict):
     target: float
     source: str
     images: int
+    unit: NotRequired[Literal["image", "group"]]
     fewest: str | None
     strategies: list[ComparedStrategy]
     worth: list[StrategyWorth]
@@ -830,6 +861,7 @@ class PastRecord(Projection):
     message: str
     total: int
     held_out: NotRequired[HeldOutImages]
+    unit: NotRequired[Literal["image", "group"]]
     fingerprint: str | None
 
 

@@ -13,9 +13,20 @@ from pytest_datasize.reports.records.record_types import (
     Record,
 )
 from pytest_datasize.requirement.checks import LEVELS
+from pytest_datasize.requirement.units import IMAGE, plural
 
 MOST_DOUBTFUL = 0.3
 """If the model contradicts a larger share of the labels, it is the model that is wrong."""
+
+
+def unit_of(record: Mapping[str, Any]) -> str:
+    """Return what the numbers of a record count: ``image`` or ``group``."""
+    return str(record.get("unit", IMAGE))
+
+
+def units(record: Mapping[str, Any]) -> str:
+    """Return the same in the plural, for sentences."""
+    return plural(unit_of(record))
 
 
 def is_judged(record: Any) -> TypeGuard[GateRecord]:

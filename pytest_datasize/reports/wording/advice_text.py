@@ -14,7 +14,7 @@ from pytest_datasize.reports.records.record_types import (
     RuleOfThumb,
     TransferGain,
 )
-from pytest_datasize.reports.records.selection import MOST_DOUBTFUL
+from pytest_datasize.reports.records.selection import MOST_DOUBTFUL, units
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording.levers_text import shares
 from pytest_datasize.reports.wording.models_text import how_to_reach_it
@@ -46,12 +46,12 @@ def _topics(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:
     if found and found["number"]:
         yield "copies", copies(found)
     if record["verdict"] != "sufficient":
-        yield from _domain(advice)
+        yield from _domain(record, advice)
 
 
-def _domain(advice: Advice) -> Iterator[tuple[str, str]]:
+def _domain(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:
     if gain := advice.get("transfer"):
-        yield "domain", transfer(gain)
+        yield "domain", transfer(gain, units(record))
     elif advice["neighbours"]:
         yield "domain", domain(advice["neighbours"])
 
@@ -72,7 +72,7 @@ def _facts(record: GateRecord, advice: Advice) -> Iterator[tuple[str, str]]:
     elif not found["number"]:
         yield "copies", copies(found)
     if record["verdict"] == "sufficient":
-        yield from _domain(advice)
+        yield from _domain(record, advice)
     if number := advice.get("parameters"):
         yield "weights", parameters(record, number)
     if reasons := advice.get("without_interval"):
@@ -91,20 +91,20 @@ def collection(record: GateRecord, plan: Collection) -> str:
 
 def money(record: GateRecord, found: Money) -> str:
     """Say what the missing images cost, and what a budget buys."""
-    parts = []
+    parts, counted = [], units(record)
     images = record["derived"]["data_set"]
     if images["missing"] is None or not record["tellable"]:
         parts.append("no sum can be named that reaches the target")
     elif not images["missing"] or found["shortfall"] is None:
-        parts.append("no more images are needed")
+        parts.append(f"no more {counted} are needed")
     else:
         least = f"at least {found['shortfall_low']:,.2f}" if found["shortfall_low"] else ""
         most = f"at most {found['shortfall_high']:,.2f}" if found["shortfall_high"] else ""
         span = ", ".join(end for end in (least, most) if end) or "no limits can be told"
-        parts.append(f"the missing images cost about {found['shortfall']:,.2f} ({span})")
+        parts.append(f"the missing {counted} cost about {found['shortfall']:,.2f} ({span})")
     if buys := found["buys"]:
         parts.append(
-            f"a budget of {found['budget']:,.2f} buys {buys['images']:,} images and a score of "
+            f"a budget of {found['budget']:,.2f} buys {buys['images']:,} {counted} and a score of "
             f"{buys['score']:.3f} ({buys['score_low']:.3f} to {buys['score_high']:.3f})"
         )
     if spent := found["bought_by_class"]:
@@ -159,7 +159,7 @@ def domain(found: Neighbours) -> str:
     )
 
 
-def transfer(found: TransferGain) -> str:
+def transfer(found: TransferGain, counted: str = "images") -> str:
     """Say what transfer adds, measured on these images.
 
     Examples
@@ -170,6 +170,7 @@ def transfer(found: TransferGain) -> str:
 the same network from scratch 0.600, 21.0 points (17.0 to 25.0) less'
     """
     gain, low, high = found["gain"], found["low"], found["high"]
+    of = " of them" if counted == "images" else f" {counted}"
     if low is None or high is None:
         said, span = "transfer against training from scratch", " (no interval: one repeat)"
     else:
@@ -180,7 +181,7 @@ the same network from scratch 0.600, 21.0 points (17.0 to 25.0) less'
         if low > 0:
             said = f"transfer {'helps' if gain >= 0 else 'does harm'} on these images"
     return (
-        f"{said}: with {found['images']:,} of them, frozen features reach an accuracy of "
+        f"{said}: with {found['images']:,}{of}, frozen features reach an accuracy of "
         f"{found['frozen']:.3f}, the same network from scratch {found['scratch']:.3f}, "
         f"{100 * abs(gain):.1f} points{span} {'less' if gain >= 0 else 'more'}"
     )
@@ -228,7 +229,7 @@ def steps(record: GateRecord) -> list[str]:
     advice = record.get("advice")
     found = advice.get("steps", []) if advice else []
     return [
-        f"{one['more']:>9,} more images"
+        f"{one['more']:>9,} more {units(record)}"
         + ("" if one["cost"] is None else f" for {one['cost']:,.2f}")
         + f": {one['score']:.3f} ({one['score_low']:.3f} to {one['score_high']:.3f}), "
         f"chance of the target {percent(one['probability'])}"

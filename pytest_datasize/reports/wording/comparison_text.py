@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pytest_datasize.reports.records.baseline import images_needed
 from pytest_datasize.reports.records.record_types import ComparisonRecord
+from pytest_datasize.reports.records.selection import unit_of, units
 from pytest_datasize.reports.wording.explain import interval
 
 
@@ -13,7 +14,7 @@ def cells(record: ComparisonRecord) -> Iterator[tuple[str, ...]]:
         yield (
             one["name"],
             interval(one, "score"),
-            images_needed(one),
+            images_needed(one, unit_of(record)),
             interval(one, "best"),
             f"{one['seconds']:.0f}",
         )
@@ -29,8 +30,8 @@ def worth(record: ComparisonRecord) -> list[str]:
         end = "or more" if one["high"] is None else f"to {one['high']:.2g}"
         found.append(
             f"{one['name']} scores what {one['against']} reaches with {one['times']:.2g} times the "
-            f"images ({one['low']:.2g} {end})"
+            f"{units(record)} ({one['low']:.2g} {end})"
         )
     fewest = record["fewest"]
     said = "cannot be told: the intervals overlap" if fewest is None else fewest
-    return [*found, f"fewest images for {record['target']:g}: {said}"]
+    return [*found, f"fewest {units(record)} for {record['target']:g}: {said}"]

@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
-from pytest_datasize.curve.counts import TELLABLE, count, percent
+from pytest_datasize.curve.counts import TELLABLE, count, percent, two_digits
 from pytest_datasize.reports.records.baseline import images_needed
 from pytest_datasize.reports.records.record_types import (
+    Converted,
     DataSet,
     GateRecord,
     Projection,
     Record,
-    SelfCheck,
 )
-from pytest_datasize.reports.records.selection import exceeded_only, is_judged
+from pytest_datasize.reports.records.selection import exceeded_only, is_judged, unit_of, units
 from pytest_datasize.reports.records.text import first_line, one_line
 from pytest_datasize.reports.wording import bound_text, models_text, slices_text
 from pytest_datasize.requirement.targets import in_words
+from pytest_datasize.requirement.units import GROUP, IMAGE, each
 
 _NAME = 30
 """Longest name of a class in a sentence; reports show the full name elsewhere."""
@@ -70,19 +71,20 @@ def headline(record: GateRecord) -> str:
     target = _in_words(record, record["target"])
     probability = record["probability_sufficient"]
     close = ", too close to call" if record["derived"]["close"] else ""
+    counted = units(record).upper()
     if exceeded_only(record):
-        return f"MORE IMAGES NEEDED THAN BEFORE for {target}"
+        return f"MORE {counted} NEEDED THAN BEFORE for {target}"
     if record["verdict"] == "sufficient":
-        return f"ENOUGH IMAGES for {target} ({sure(probability)} sure{close})"
+        return f"ENOUGH {counted} for {target} ({sure(probability)} sure{close})"
     if record["verdict"] == "unreachable":
         return f"OUT OF REACH: {target} (more than 95 % sure)"
     if record["verdict"] == "undecided" or not_certain(record):
         return (
             f"{'UNDECIDED' if record['verdict'] == 'undecided' else 'NOT CERTAIN ENOUGH'} for "
-            f"{target} ({sure(probability)} sure that the images suffice, "
+            f"{target} ({sure(probability)} sure that the {units(record)} suffice, "
             f"{confidence(record)} is required)"
         )
-    return f"NOT ENOUGH IMAGES for {target} ({sure(1 - probability)} sure{close})"
+    return f"NOT ENOUGH {counted} for {target} ({sure(1 - probability)} sure{close})"
 
 
 def not_certain(record: GateRecord) -> bool:
@@ -96,6 +98,8 @@ def lines(record: GateRecord) -> list[tuple[str, str]]:
     Where the target is out of reach, also what nearest neighbours say to that.
     """
     found = [("now", now(record)), ("needed", needed(record)), ("best", best(record))]
+    if text := in_groups(record):
+        found.insert(2, ("groups", text))
     if record["verdict"] == "unreachable" and (opinion := bound_text.opinion(record)):
         found.append(("bound", opinion))
     if record["baseline"] and record["baseline"]["found"]:
@@ -143,8 +147,10 @@ def _names(names: Sequence[str]) -> str:
 
 def now(record: GateRecord) -> str:
     """Write the score with all images, beside that of guessing."""
-    images = record["derived"]["data_set"]["images"]
-    text = f"{interval(record, 'score_at_available')} with your {images:,} images"
+    number = record["derived"]["data_set"]["images"]
+    text = f"{interval(record, 'score_at_available')} with your {number:,} {units(record)}"
+    if other := _as_images(record):
+        text += f" ({other['today']:,} images)"
     guess = record.get("guessing")
     if guess is None:
         return text
@@ -179,7 +185,7 @@ def needed(record: GateRecord) -> str:
     """Write how many images of the data set are needed beyond those of today."""
     verdict, found = record["verdict"], record["derived"]["data_set"]
     if verdict == "unreachable":
-        return "no number of images is enough for this model"
+        return f"no number of {units(record)} is enough for this model"
     if verdict == "sufficient":
         return enough(record)
     if verdict == "undecided":
@@ -188,11 +194,44 @@ def needed(record: GateRecord) -> str:
         return flat
     missing = found["missing"]
     if missing is None or not record["tellable"]:
-        return f"more images than the curve can tell{_at_least(found)}"
+        return f"more {units(record)} than the curve can tell{_at_least(found)}"
     if not_certain(record):
-        return f"about {count(missing)} more images to be as sure as is required"
+        return f"about {count(missing)} more {units(record)} to be as sure as is required"
     far = "; extrapolated" if record["extrapolated"] else ""
-    return f"about {count(missing)} more images{_objects(record, missing)} ({_range(found)}{far})"
+    also = _images_of(record, missing)
+    return f"about {count(missing)} more {units(record)}{also} ({_range(found)}{far})"
+
+
+def _as_images(record: GateRecord) -> Converted | None:
+    """Return the numbers in images, where groups are counted."""
+    found = record["derived"].get("converted")
+    return found if found and found["unit"] == IMAGE else None
+
+
+def _images_of(record: GateRecord, number: float) -> str:
+    """Say how many images so many groups have, and how many objects they show; else empty."""
+    other = _as_images(record)
+    if other is None:
+        return _objects(record, number)
+    images = two_digits(number) * other["per_group"]
+    said = f", about {count(images)} images at {each(other['per_group'])} each"
+    return said + _objects(record, images)
+
+
+def in_groups(record: GateRecord) -> str:
+    """Say roughly how many groups are needed, where images are counted and groups known."""
+    other = record["derived"].get("converted")
+    if not other or other["unit"] != GROUP or other["required"] is None or not record["tellable"]:
+        return ""
+    met = record["verdict"] == "sufficient"
+    number = other["required"] if met else other["missing"]
+    if not number or record["verdict"] == "unreachable" or shape(record):
+        return ""
+    said = f"{count(number)} of {other['today']:,}" if met else f"{count(number)} more"
+    return (
+        f"roughly {said} groups, if each has {each(other['per_group'])} images as today; "
+        "unit='group' measures it"
+    )
 
 
 def _objects(record: GateRecord, images: float) -> str:
@@ -209,21 +248,21 @@ def shape(record: GateRecord) -> str:
     if trend is None or trend["direction"] == "rising" or record["tellable"]:
         return ""
     return (
-        f"more images do not help this model: its score is {trend['direction']} from "
-        f"{trend['first']:,} to {trend['last']:,} training images"
+        f"more {units(record)} do not help this model: its score is {trend['direction']} from "
+        f"{trend['first']:,} to {trend['last']:,} training {units(record)}"
     )
 
 
 def enough(record: GateRecord) -> str:
     """Write how many of the images are enough, and the highest target that they carry."""
     found = record["derived"]["data_set"]
-    text = f"about {count(found['required'] or 0)} images are enough"
+    text = f"about {count(found['required'] or 0)} {units(record)} are enough"
     if found["sure"] is not None and found["sure"] > (found["required"] or 0):
         text += f" (90 % sure with {count(found['sure'])})"
     carried = record.get("score_sure")
     if carried is None:
         return text
-    return f"{text}; these images carry a target of {carried:.3f} with 90 %"
+    return f"{text}; these {units(record)} carry a target of {carried:.3f} with 90 %"
 
 
 def deciding(record: GateRecord) -> str:
@@ -234,9 +273,10 @@ def deciding(record: GateRecord) -> str:
         held = record["derived"]["data_set"]["images"] / max(record["available"], 1)
         if more := found["training_images"]:
             images = max(more - record["available"], 1) * held
-            ways.append(f"add about {count(images)} images")
+            ways.append(f"add about {count(images)} {units(record)}")
         if found["test_images"]:
-            ways.append(f"test on about {count(found['test_images'])} images")
+            others = " of other groups" if unit_of(record) == GROUP else ""
+            ways.append(f"test on about {count(found['test_images'])} images{others}")
         if found["repeats"]:
             ways.append(f"run {found['repeats']:,} repeats")
     said = ", or ".join(ways) or "try a model with a better score"
@@ -259,21 +299,22 @@ def _at_least(found: DataSet) -> str:
 def needed_briefly(record: GateRecord) -> str:
     """Write the needed images for a table: one number, or words where no number is known."""
     found = record["derived"]["data_set"]
+    counted = " groups" if unit_of(record) == GROUP else ""  # a table counts images
     if record["verdict"] == "unreachable":
         return "out of reach"
     if record["verdict"] == "sufficient":
-        return f"{count(found['required'] or 0)} of {found['images']:,}"
+        return f"{count(found['required'] or 0)} of {found['images']:,}{counted}"
     if found["missing"] is None or not record["tellable"] or shape(record):
         least = _at_least(found).removeprefix(", ")
-        return f"{least} more" if least else "cannot be told"
+        return f"{least} more{counted}" if least else "cannot be told"
     if record["verdict"] == "undecided" and not found["missing"]:
         return "more certainty"
-    return f"{count(found['missing'])} more"
+    return f"{count(found['missing'])} more{counted}"
 
 
 def best(record: GateRecord) -> str:
     """Write the score with any number of images, and whether the target lies below it."""
-    text = f"{interval(record, 'ceiling')} with unlimited images"
+    text = f"{interval(record, 'ceiling')} with unlimited {units(record)}"
     if record["verdict"] == "sufficient":
         return text
     sign = -1 if record["fit"]["sign"] < 0 else 1
@@ -324,12 +365,12 @@ def details(record: GateRecord) -> list[str]:
     found = [
         f"{headline(record)}; ranges in parentheses are 90 % intervals",
         *(f"  {label:<9}  {text}" for label, text in lines(record)),
-        f"  measured   {per_size[0]:.3f} with {smallest:,} training images, "
+        f"  measured   {per_size[0]:.3f} with {smallest:,} training {units(record)}, "
         f"{per_size[-1]:.3f} with {largest:,} ({trained})",
         f"  images     {images(record)}",
         f"  test set   {test_set(record)}",
         *(f"  {label:<9}  {text}" for label, text in second_opinion(record)),
-        f"  check      {check(record['self_check'])}" if record["self_check"] else "",
+        f"  check      {check(record)}" if record["self_check"] else "",
         f"  guessing   always {one_line(guess['name'], 30)!r}: {guess['majority']:.3f}; by chance: "
         f"{guess['chance']:.3f}"
         if guess
@@ -345,10 +386,14 @@ def images(record: GateRecord) -> str:
     """Say how many images are trained on and held out, and the required training images."""
     held = record.get("held_out")
     share = 100 * held["share"] if held else 0.0
-    text = f"{record['available']:,} to train on of {record['total']:,}"
+    other, total = _as_images(record), f"{record['total']:,}"
+    if other:
+        number = record["derived"]["data_set"]["images"]
+        total = f"{number:,} groups with {other['today']:,} images"
+    text = f"{record['available']:,} to train on of {total}"
     if share:
         text += f"; {share:.0f} % of all are held out to test"
-    text += f"; required to train on: {images_needed(record)}"
+    text += f"; required to train on: {images_needed(record, unit_of(record))}"
     return text + (f"; {extrapolation(record)}" if record["extrapolated"] else "")
 
 
@@ -382,9 +427,10 @@ def in_points(record: GateRecord) -> bool:
 
 def test_set(record: GateRecord) -> str:
     """Say how far the sampling of test images moves the score, and how many would suffice."""
+    others = " of groups that were not trained on" if unit_of(record) == GROUP else ""
     text = (
         f"each score is of {record['n_test']:,} images ({record['n_test_distinct']:,} different "
-        "ones over all repeats), so that chance moves it by "
+        f"ones over all repeats){others}, so that chance moves it by "
         + (
             f"±{100 * record['test_margin']:.1f} points"
             if in_points(record)
@@ -396,14 +442,17 @@ def test_set(record: GateRecord) -> str:
     return text
 
 
-def check(found: SelfCheck) -> str:
+def check(record: GateRecord) -> str:
     """Say what the curve without its largest sizes predicts, and what was measured."""
+    found = record["self_check"]
+    assert found is not None
     sizes = "its largest size" if found["left_out"] == 1 else "its two largest sizes"
     held = found["low"] <= found["measured"] <= found["high"]
     return (
         f"fitted without {sizes}, the curve predicts {found['predicted']:.3f} "
-        f"({found['low']:.3f} to {found['high']:.3f}) at {found['size']:,} training images; "
-        f"measured: {found['measured']:.3f}, {'inside' if held else 'OUTSIDE: trust it less'}"
+        f"({found['low']:.3f} to {found['high']:.3f}) at {found['size']:,} training "
+        f"{units(record)}; measured: {found['measured']:.3f}, "
+        f"{'inside' if held else 'OUTSIDE: trust it less'}"
     )
 
 

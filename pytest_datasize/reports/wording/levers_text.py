@@ -2,7 +2,7 @@
 
 from pytest_datasize.curve.counts import count
 from pytest_datasize.reports.records.record_types import Collection, GateRecord, Lever
-from pytest_datasize.reports.records.selection import exceeded_only, largest
+from pytest_datasize.reports.records.selection import exceeded_only, largest, units
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording.explain import in_points
 from pytest_datasize.reports.wording.models_text import second_look
@@ -41,8 +41,8 @@ def _said(lever: Lever, record: GateRecord) -> str:
         return second_look(record) or "Fine-tune the backbone: not tried yet"
     if lever["kind"] == "collect" and (plan := _plan(record)):
         return (
-            f"Collect about {count(plan['total'])} more images and run again{shares(record)}: "
-            f"{plan['score']:.3f} is expected"
+            f"Collect about {count(plan['total'])} more {units(record)} and run again"
+            f"{shares(record)}: {plan['score']:.3f} is expected"
         )
     what = _what(lever, record)
     if lever["gain"] is None or lever["gain_low"] is None or lever["gain_high"] is None:
@@ -67,7 +67,7 @@ def _what(lever: Lever, record: GateRecord) -> str:
         return f"Check {value:,} doubtful labels (listed with -v)"
     if kind == "collect":
         alike = ", of every slice alike" if record.get("slice") else ""
-        return f"Collect about {count(int(value or 0))} more images{alike}"
+        return f"Collect about {count(int(value or 0))} more {units(record)}{alike}"
     return f"Set {kind}={value!r}"
 
 

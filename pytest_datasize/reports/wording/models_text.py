@@ -3,6 +3,7 @@
 import math
 
 from pytest_datasize.reports.records.record_types import GateRecord, Model
+from pytest_datasize.reports.records.selection import units
 from pytest_datasize.reports.records.text import one_line
 
 _REASON = 160
@@ -53,7 +54,8 @@ def second_look(record: GateRecord) -> str:
         return ""  # see how_to_reach_it
     if asked is not None and asked["strategy"] == "feature_extraction":
         return (
-            "Train better first: strategy='auto' or 'fine_tuning' may need fewer images (not tried)"
+            "Train better first: strategy='auto' or 'fine_tuning' may need fewer "
+            f"{units(record)} (not tried)"
         )
     if look is None or not look["reason"]:
         return ""
@@ -74,6 +76,6 @@ def how_to_reach_it(record: GateRecord) -> str:
         return ""
     best = max(short, key=lambda model: model["score"] or 0.0)
     return (
-        f"The images suffice if the backbone is fine-tuned (strategy='fine_tuning'): a head on the "
-        f"frozen backbone falls short with {best['score']:.3f}."
+        f"The {units(record)} suffice if the backbone is fine-tuned (strategy='fine_tuning'): a "
+        f"head on the frozen backbone falls short with {best['score']:.3f}."
     )

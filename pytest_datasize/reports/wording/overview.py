@@ -8,6 +8,7 @@ from pytest_datasize.reports.records.selection import (
     conditions,
     exceeded_only,
     judged,
+    units,
     unscored,
     warned,
 )
@@ -49,14 +50,14 @@ def headline(records: Sequence[Record]) -> str:
     said += [f"{skipped} skipped"] * bool(skipped)
     wrong = [one for one in records if one["failed"]]
     if not said:
-        return f"Enough images: {_gates(met)} met" if met else "No gate was judged"
+        return f"Enough {_counted(gates)}: {_gates(met)} met" if met else "No gate was judged"
     warning = sum(map(warned, records))
     said += [f"{met} met"] * bool(met)
     said += [f"{_gates(warning)} would fail (level=warning)"] * bool(warning)
     if not wrong:
         title = "No gate failed"
     elif short or failed:
-        title = "Not enough images"
+        title = f"Not enough {_counted(short)}"
     else:
         title = "Target out of reach" if len(unmet) == 1 and not errors else "Not met"
         title = "Not judged" if errors and not unmet else title
@@ -68,11 +69,23 @@ def _gates(number: int) -> str:
 
 
 def _more(short: Sequence[Record]) -> str:
-    """Write the largest number of missing images per data set, summed; empty if untellable."""
-    most: dict[str, int] = {}
+    """Write the largest number of missing images per data set, summed; empty if untellable.
+
+    Groups are counted apart.
+    """
+    most: dict[tuple[str, str], int] = {}
     for record in judged(short):
         missing = record["derived"]["data_set"]["missing"]
         if missing is None or not record["tellable"]:
             return ""
-        most[record["source"]] = max(most.get(record["source"], 0), missing)
-    return f" (about {count(sum(most.values()))} more images)"
+        key = units(record), record["source"]
+        most[key] = max(most.get(key, 0), missing)
+    sums = {unit: sum(n for (one, _), n in most.items() if one == unit) for unit, _ in most}
+    said = " and ".join(f"{count(number)} more {unit}" for unit, number in sums.items())
+    return f" (about {said})"
+
+
+def _counted(records: Sequence[Record]) -> str:
+    """Return what all of some requirements count; images, if they differ."""
+    found = {units(record) for record in judged(records)}
+    return found.pop() if len(found) == 1 else "images"

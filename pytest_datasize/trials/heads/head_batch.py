@@ -46,12 +46,16 @@ class HeadTask:
         Views of every training image: `train` holds the plain rows of all images first, then as
         many rows of a further view of the same images in the same order, and so on. All views of
         an image fall on one side of every inner split, and only plain rows vote on the strength.
+    groups : ndarray of int64, shape [n / views], optional
+        Group of every image: those of one group fall on one side of every inner split. Without
+        them near-copies would vote for a penalty that is too weak.
     """
 
     train: npt.NDArray[np.int64]
     test: npt.NDArray[np.int64]
     seed: int
     views: int = 1
+    groups: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, eq=False)

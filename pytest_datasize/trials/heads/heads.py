@@ -33,6 +33,7 @@ from torch import Tensor
 
 from pytest_datasize.embedding.device import free_memory, out_of_memory
 from pytest_datasize.embedding.features import Features
+from pytest_datasize.images.groups import main_class
 from pytest_datasize.trials.heads.head_batch import GPU_BATCH_BYTES, FittedHead, HeadTask, fit_batch
 from pytest_datasize.trials.heads.principal_axes import PrincipalAxes, sample
 
@@ -144,7 +145,7 @@ def fit_heads(
     if not tasks:
         return []
     splits = [
-        _inner_splits(_with_many(own) if several else own, task.seed, task.views)
+        _inner_splits(_with_many(own) if several else own, task.seed, task.views, task.groups)
         for task in tasks
         for own in (truth[task.train],)
     ]
@@ -302,17 +303,31 @@ def _with_many(strata: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _inner_splits(
-    labels: npt.NDArray[np.int64], seed: int, views: int = 1, complete: bool = False
+    labels: npt.NDArray[np.int64],
+    seed: int,
+    views: int = 1,
+    groups: npt.NDArray[np.int64] | None = None,
+    complete: bool = False,
 ) -> npt.NDArray[np.bool_]:
     """Held-out rows of repeated stratified k-fold splits, bool [K, n].
 
     Few rows are split again and again and many rows only once or twice, until `_HELD_OUT` rows
     have voted: the noise of the choice, and its cost, are about the same at every size. With
     `complete` the last repeat is not cut short, so that every row is held out, and equally often.
+    With groups, these are split and counted in place of rows, each in the class of most of its
+    rows.
     """
     if views > 1:
-        plain = _inner_splits(labels[: len(labels) // views], seed, complete=complete)
-        return np.tile(plain, (1, views))
+        plain = labels[: len(labels) // views]
+        return np.tile(_inner_splits(plain, seed, 1, groups, complete), (1, views))
+    if groups is not None:
+        # groups are numbered by their names; here they count in the order of their first image
+        _, first, numbers = np.unique(groups, return_index=True, return_inverse=True)
+        numbers = np.argsort(np.argsort(first))[numbers]
+        main = main_class(labels, numbers, np.arange(len(labels)))
+        rarest = np.unique(main, return_counts=True)[1].min()
+        main = _with_many(main) if rarest < 2 else main
+        return _inner_splits(main, seed, complete=complete)[:, numbers]
     n = len(labels)
     counts = np.bincount(labels)
     folds = min(_FOLDS, int(counts[counts > 0].min()))

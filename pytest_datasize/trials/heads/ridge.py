@@ -4,10 +4,12 @@ For squared errors the prediction of an image by a model trained on all others f
 model trained on all: its error is divided by one less its own weight in the prediction (Allen 1974,
 "The relationship between variable selection and data augmentation and a method for prediction").
 So every strength is judged by as many models as there are images, at the price of one
-decomposition. With augmented views an image is left out with all its views.
+decomposition. With augmented views an image is left out with all its views, and with groups a whole
+group at a time.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -104,7 +106,8 @@ def _fitted(
     variance = float(values.sum()) / n / rows.shape[1]
     pull = turned.T @ own  # [r, K]
     penalties = torch.from_numpy(grid) * (n * max(variance, 1e-300))
-    losses = torch.stack([_left_out(turned, own, values, pull, p, task.views) for p in penalties])
+    left_out = _left_out if task.groups is None else partial(_groups_left_out, groups=task.groups)
+    losses = torch.stack([left_out(turned, own, values, pull, p, task.views) for p in penalties])
     index = losses.argmin(0)  # [K]; of equal ones the strongest
     weights = pull / (values[:, None] + penalties[index])
     others = _rows(features, task.test) - centre
@@ -130,3 +133,27 @@ def _left_out(
     left: Tensor = torch.linalg.solve(rest, error.view(views, -1, error.shape[1]).transpose(0, 1))
     loss: Tensor = left[:, 0].square().mean(0)  # only views without augmentation count
     return loss
+
+
+def _groups_left_out(
+    turned: Tensor,
+    own: Tensor,
+    values: Tensor,
+    pull: Tensor,
+    penalty: Tensor,
+    views: int,
+    groups: NDArray[np.int64],
+) -> Tensor:
+    """Return the same for whole groups that are left out with all views of their images."""
+    n, images = len(turned), len(groups)
+    error = own - turned @ (pull / (values + penalty)[:, None])  # [n, K]
+    weighted = turned / (values + penalty)
+    total = torch.zeros(own.shape[1], dtype=own.dtype)
+    for group in np.unique(groups):
+        plain = np.flatnonzero(groups == group)
+        rows = torch.from_numpy(np.concatenate([plain + images * view for view in range(views)]))
+        weight = weighted[rows] @ turned[rows].T + 1.0 / n
+        rest = torch.eye(len(rows), dtype=weight.dtype) * (1.0 + 1e-9) - weight
+        left = torch.linalg.solve(rest, error[rows])
+        total += left[: len(plain)].square().sum(0)
+    return total / images

@@ -39,11 +39,11 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
 
     def keep(i: int, head: FittedHead) -> None:
         size, number, repeat = trials[i]
-        ledger.add(size, number, flags.added(head.probabilities, repeat.order[:size], head.held))
+        ledger.add(size, number, flags.added(head.probabilities, repeat.training(size), head.held))
 
     found = heads.fit(
         [
-            (repeat.order[:size], repeat.test, seed_of(work.seed, Purpose.HEAD_FOLDS, number))
+            (repeat.training(size), repeat.test, seed_of(work.seed, Purpose.HEAD_FOLDS, number))
             for size, number, repeat in trials
         ],
         keep,

@@ -162,7 +162,7 @@ class TuningStudy:
     def rows(self, trial: Trial) -> Rows:
         """Split the trial's training subsample; the same split for every recipe."""
         size, number, repeat = trial
-        order = repeat.order[:size]
+        order = repeat.training(size)
         generator = stream(self.work.seed, Purpose.VALIDATION_SPLIT, size, number)
         train, validation = self.flags.split(order, self.recipe.validation, generator)
         return Rows(train, validation, repeat.test)
@@ -181,7 +181,7 @@ class TuningStudy:
             rows = self.rows(trial)
             seed = seed_of(self.work.seed, Purpose.HEAD_FOLDS, number)
             asked.append((rows.train, rows.validation, seed))
-            asked.append((repeat.order[:size], repeat.test, seed))
+            asked.append((repeat.training(size), repeat.test, seed))
         found = self.head.fit(asked)
         for trial, *pair in zip(trials, found[::2], found[1::2], strict=True):
             self.first[trial[:2]] = pair[0], pair[1]
@@ -190,10 +190,10 @@ class TuningStudy:
         """Train one trial and return the probabilities of its test images."""
         size, number, repeat = trial
         rows, recipe = self.rows(trial), self.recipe
-        held = len(rows.validation) / size
+        held = len(rows.validation) / (len(rows.train) + len(rows.validation))
         if recipe.patience is None and held > _MOST_HELD_OUT * recipe.validation:
             alone = self.first[size, number][1]
-            return self.flags.added(alone.probabilities, repeat.order[:size], alone.held)
+            return self.flags.added(alone.probabilities, repeat.training(size), alone.held)
         with self.lock:  # copying a traced module compiles it, which is not thread-safe
             top = copy.deepcopy(self.cut.top)
         network = Network(top, self.width, self.trainer.objective.outputs).to(self.work.device)

@@ -66,7 +66,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
     def train(trial: Trial, stop: Stop) -> NDArray[np.floating]:
         size, number, repeat = trial
         streams = [stream(work.seed, purpose, size, number) for purpose in _STREAMS]
-        fit, watch = flags.split(repeat.order[:size], recipe.validation, streams[0])
+        fit, watch = flags.split(repeat.training(size), recipe.validation, streams[0])
         with lock:  # initial weights are drawn from torch's one generator
             model = untrained(work.backbone, int(streams[2].integers(2**63)))
             if not n_features:

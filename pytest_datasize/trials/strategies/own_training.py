@@ -15,6 +15,7 @@ from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.errors import DatasizeError, TrainingError
 from pytest_datasize.requirement.process_settings import given_settings
 from pytest_datasize.requirement.tasks import METRICS, ends
+from pytest_datasize.requirement.units import plural
 from pytest_datasize.requirement.user_code import named, resolved
 from pytest_datasize.trials.strategies.predictions import outcome_of
 from pytest_datasize.trials.strategies.trial_images import Pictures, TrialImages
@@ -80,9 +81,10 @@ def _train(
     labels = truth[:, 0] if work.task == "regression" and truth.shape[1] == 1 else truth
     train, test = (
         TrialImages(labels[rows], names, pictures, rows)
-        for rows in (repeat.order[:size], repeat.test)
+        for rows in (repeat.training(size), repeat.test)
     )
-    where = f"{named(work.options['trainer'])}, trial with {size} images, repeat {number}"
+    counted = f"{size} {plural(work.plan.unit)}"
+    where = f"{named(work.options['trainer'])}, trial with {counted}, repeat {number}"
     try:
         with given_settings(), _seeded(seed, torch.device(work.device)):
             found = trainer(train, test, seed=seed, device=work.device)

@@ -99,7 +99,12 @@ class CropHeads:
         """Fit heads; their outcomes are objects (true, predicted, both), (m, C, 3)."""
         boxes = self.boxes
         tasks = [
-            HeadTask(boxes.objects(train), boxes.objects(scored), seed=seed)
+            HeadTask(
+                boxes.objects(train),
+                boxes.objects(scored),
+                seed=seed,
+                groups=self.work.groups_of(boxes.image_of[boxes.objects(train)]),
+            )
             for train, scored, seed in asked
         ]
 

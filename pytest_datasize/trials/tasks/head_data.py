@@ -130,6 +130,7 @@ class HeadData:
                 scored,
                 seed=seed,
                 views=len(self.firsts),
+                groups=work.groups_of(train),
             )
             for train, scored, seed in asked
         ]

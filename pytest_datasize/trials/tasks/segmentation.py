@@ -139,7 +139,7 @@ class MaskHeads:
         for train, _, seed in asked:
             some = train[(self.labels[train] != VOID).all(axis=1)]
             trained = (np.arange(PLACES)[:, None] * rows + some).reshape(-1)
-            tasks.append(HeadTask(trained, probes, seed=seed, views=PLACES))
+            tasks.append(HeadTask(trained, probes, seed, PLACES, self.work.groups_of(some)))
         strata = np.zeros(len(columns), dtype=np.int64)
         padded = np.concatenate([np.maximum(labels, 0), np.zeros(width + 1, dtype=np.int64)])
         n_classes = self.areas.shape[3]
