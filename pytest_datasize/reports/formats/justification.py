@@ -355,7 +355,7 @@ def _result(gate: GateRecord) -> Iterator[Block]:
     facts.append(
         ("Probability that the images suffice", explain.sure(gate["probability_sufficient"]))
     )
-    if found := gate["self_check"]:
+    if gate["self_check"]:
         facts.append(("Self-check", explain.check(gate)))
     if guess := gate.get("guessing"):
         facts.append(
