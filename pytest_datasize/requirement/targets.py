@@ -174,7 +174,8 @@ def check_classes(targets: Mapping[str, Target], names: Sequence[str], task: str
         A name is unknown; the message gives the nearest.
     """
     for metric, target in targets.items():
-        class_targets(metric, target, names, TASKS[task].label)
+        if metric in TASKS[task].metrics:  # min_slice names metrics, not classes
+            class_targets(metric, target, names, TASKS[task].label)
 
 
 def asked_in_words(metric: str, target: Target) -> str:
