@@ -68,6 +68,10 @@ class Imported:
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self):
         """Record the modules when a session ends."""
+        self.record()
+
+    def record(self) -> None:
+        """Record the modules that are imported now."""
         for name, module in list(sys.modules.items()):
             known = getattr(module, "__dict__", {})  # some modules answer to every attribute
             places = [known.get("__file__"), *known.get("__path__", ())]
@@ -100,7 +104,8 @@ def pytester(imported, pytester, monkeypatch):
             imported.restore()
 
     monkeypatch.setattr(pytester, "inline_run", inline_run)
-    return pytester
+    yield pytester
+    imported.record()  # also what the test imported outside of a session
 
 
 @pytest.fixture
