@@ -161,7 +161,8 @@ def test_a_baseline_says_which_targets_differ(gate):
         "recall_per_class={'left': 0.4, 'right': 0.3}", "--datasize-baseline=base.json"
     )
     result.assert_outcomes(passed=1)
-    assert any("class_targets {'left': 0.4} → {" in line for line in record["baseline"]["lines"])
+    changed = "class_targets 'left' 0.4 → 'left' 0.4, 'right' 0.3"
+    assert any(changed in line for line in record["baseline"]["lines"])
 
 
 def test_certainty_is_judged_for_the_classes_that_are_asked(gate):

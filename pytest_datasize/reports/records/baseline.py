@@ -15,6 +15,7 @@ from pytest_datasize.reports.records.record_types import (
     RequiredImages,
 )
 from pytest_datasize.reports.records.selection import judged, measure_of, unit_of, units
+from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.requirement.units import IMAGE, plural
 
 Key = tuple[str, int, str]
@@ -278,6 +279,8 @@ def _moved(before: int, after: int) -> str:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, dict):  # a slice
-        return " ".join(map(str, value.values()))
+    if isinstance(value, dict) and set(value) == {"factor", "value"}:  # a slice
+        return f"{value['factor']} {value['value']}"
+    if isinstance(value, dict):
+        return ", ".join(f"{one_line(name)!r} {of:g}" for name, of in value.items())
     return "none" if value is None else str(value)
