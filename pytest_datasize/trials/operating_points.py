@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pytest_datasize.images.groups import numbers
 from pytest_datasize.requirement.tasks import TASKS
+from pytest_datasize.requirement.units import GROUP
 from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.trials.networks.training import split, split_groups
 from pytest_datasize.trials.order import WITH_REPLACEMENT
@@ -39,7 +40,8 @@ class Flags:
     labels
         Classes, or strata, of all images.
     groups
-        Group of every image; None if each is a group of its own, or without operating points.
+        Group of every image; None if each is a group of its own, or if neither operating points
+        nor whole groups are asked for.
     """
 
     points: Mapping[str, Mapping[str, Any]]
@@ -54,7 +56,7 @@ class Flags:
         """Return the operating points of some work; there may be none."""
         points = work.options.get("operating_points") or {}
         names, task, labels = work.image_sets[0].names, work.task, work.labels
-        if not points:
+        if not points and work.plan.unit != GROUP:
             return cls(points, names, np.empty(0), task, labels, None)
         drawn_again = work.options["sampling"] == WITH_REPLACEMENT
         groups = numbers(*work.image_sets)
@@ -67,8 +69,8 @@ class Flags:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Split a training subsample into images to train on, and images to hold out.
 
-        For operating points whole groups are held out: a threshold from images of patients that
-        the network was trained on would be too optimistic.
+        For operating points, and where groups are the unit, whole groups are held out: images of
+        patients that the network was trained on would be too optimistic.
         """
         if self.groups is None:
             return split(rows, self.labels, share, generator)

@@ -13,6 +13,7 @@ from pytest_datasize import RequirementError, Study, datasize
 from pytest_datasize.__main__ import main
 from pytest_datasize.curve.counts import count
 from pytest_datasize.reports.records import result_file
+from pytest_datasize.trials.networks.training import split_groups
 
 
 def patients(number: int, copies: int, seed: int = 0, noise: float = 0.6):
@@ -282,7 +283,14 @@ def test_a_trainer_gets_whole_groups_and_its_scores_are_of_groups(gate, reposito
 
 
 @pytest.mark.parametrize("strategy", ["fine_tuning", "from_scratch"])
-def test_networks_train_on_whole_groups(strategy):
+def test_networks_train_and_stop_early_on_whole_groups(strategy, monkeypatch):
+    parts = []
+
+    def watched(*arguments):
+        parts.append(split_groups(*arguments))
+        return parts[-1]
+
+    monkeypatch.setattr("pytest_datasize.trials.operating_points.split_groups", watched)
     images, labels, groups = patients(16, 2)
     study = Study(
         (images, labels),
@@ -299,6 +307,9 @@ def test_networks_train_on_whole_groups(strategy):
     assert result.sizes == (4, 6, 8)
     assert result.unit == "group"
     assert result.outcomes["accuracy"].pool == 16
+    assert any(len(watch) for _, watch in parts)
+    for fit, watch in parts:
+        assert not {groups[row] for row in fit} & {groups[row] for row in watch}
 
 
 @pytest.mark.parametrize(

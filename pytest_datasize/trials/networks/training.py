@@ -339,7 +339,8 @@ def split_groups(
     >>> len(fit), len(set(watch.tolist())), set(fit // 2) & set(watch // 2)
     (8, 4, set())
     """
-    found, place = np.unique(groups[rows], return_inverse=True)
+    found, first, place = np.unique(groups[rows], return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first))[place]  # names of groups decide nothing
     n_classes = int(labels.max()) + 1
     counts = np.zeros((len(found), n_classes), dtype=np.int64)
     np.add.at(counts, (place, labels[rows]), 1)
