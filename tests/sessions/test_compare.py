@@ -94,6 +94,7 @@ class Evidence:
         self.curves = {"accuracy": LearningCurve.fit(sizes.tolist(), [[s] * 5 for s in scores])}
         self.timings = {"fit": 1.0}
         self.held_out = HeldOut()
+        self.unit = "image"
 
 
 def test_what_a_strategy_is_worth_in_images():

@@ -13,6 +13,7 @@ from pathlib import Path
 from pytest_datasize.embedding import embed, reader
 from pytest_datasize.images import decoding
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 CALLS = itertools.count()
 decoding.WORTH = 1
 embed.embed.__kwdefaults__["forward_in_workers"] = False  # as on a GPU
