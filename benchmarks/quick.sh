@@ -24,6 +24,7 @@ truth.py --quick
 features.py --quick
 second_opinion.py --quick
 operating_points.py --quick
+slices.py --sets 10
 heads.py --quick
 tasks.py $folder --quick --task multilabel --task detection
 ladder.py --quick
@@ -37,5 +38,6 @@ baselines.py --help
 collection.py --help
 copies.py --help
 cost.py --help
+groups.py --help
 make_curves.py --help
 EOF

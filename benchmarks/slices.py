@@ -5,6 +5,7 @@ Simulated test images whose truth is known: no images, no training, a minute of 
     python benchmarks/slices.py
 """
 
+import argparse
 from collections.abc import Callable
 
 import numpy as np
@@ -13,7 +14,6 @@ from pytest_datasize.curve.advice.association import factor_facts
 from pytest_datasize.curve.outcomes import gather
 from pytest_datasize.curve.slices import FactorValues, Slice, slices_of
 
-SETS = 200
 SIZES = (50, 100, 200, 400)
 Truth = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -38,7 +38,7 @@ def measured(truth: np.ndarray, images: int, generator: np.random.Generator) -> 
     return slices_of(factor, len(numbers), {"accuracy": (outcomes, hits)}, rows)
 
 
-def of_slices() -> None:
+def of_slices(sets: int) -> None:
     """Print coverage, errors, and how much too bad the worst slice looks."""
     print("slices  images  truth                   intervals hold  of the worst   error, points")
     print("        each                            the truth, %                   raw  borrowed")
@@ -47,7 +47,7 @@ def of_slices() -> None:
     for number, images in ((2, 200), (5, 60), (20, 40), (20, 200)):
         for name, of in TRUTHS.items():
             held, worst, errors, looks = [], [], [], []
-            for _ in range(SETS):
+            for _ in range(sets):
                 truth = of(generator, number)
                 found = measured(truth, images, generator)
                 outcomes = [one.outcomes["accuracy"] for one in found]
@@ -73,7 +73,7 @@ def of_slices() -> None:
             )
 
 
-def of_factors() -> None:
+def of_factors(sets: int) -> None:
     """Print how often random factors are found, and factors that tell the class in part."""
     print("\nclasses  values  images  agree, %  found alone at 1 %  called telling, of 5 together")
     generator = np.random.default_rng(2)
@@ -87,7 +87,7 @@ def of_factors() -> None:
     ):
         names = [str(label) for label in range(classes)]
         alone, called = [], []
-        for _ in range(SETS // 5):
+        for _ in range(sets // 5):
             labels = generator.integers(0, classes, images)
             factors = []
             for i in range(5):
@@ -106,5 +106,8 @@ def of_factors() -> None:
 
 
 if __name__ == "__main__":
-    of_slices()
-    of_factors()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", type=int, default=200, help="simulated data sets a row")
+    options = parser.parse_args()
+    of_slices(options.sets)
+    of_factors(options.sets)
