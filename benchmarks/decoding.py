@@ -71,7 +71,7 @@ def measured(images: ImageSet, threads: int, helped: bool) -> tuple[Cost, list[D
     reader, start = Reader([images], crop, Store()), 0.0
     if helped:
         begin = time.perf_counter()
-        reader.hire(threads)
+        reader.start_decoders(threads)
         assert isinstance(reader._decoders, Decoders)
         reader._decoders._starting.join()
         start = time.perf_counter() - begin

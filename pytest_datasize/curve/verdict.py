@@ -16,7 +16,7 @@ from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.trend import Trend
 from pytest_datasize.requirement.options import shown
-from pytest_datasize.requirement.targets import in_words
+from pytest_datasize.requirement.targets import subject_text
 from pytest_datasize.requirement.units import IMAGE, plural
 
 LEVEL = 0.9
@@ -141,7 +141,7 @@ class Judgement:
         """What is judged, such as ``accuracy 0.9`` or ``recall of 'rust' 0.7``."""
         if self.slice is not None:
             return f"{self.metric} of {self.slice} {self.target:g}"
-        return in_words(self.metric, self.class_name, self.at, self.target)
+        return subject_text(self.metric, self.class_name, self.at, self.target)
 
     @property
     def images(self) -> int:

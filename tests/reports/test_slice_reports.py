@@ -71,7 +71,7 @@ def test_odd_names_stay_text(run, found):
     shown = Terminal(verbosity=1).shown(found)
     assert "\n::error::" not in shown
     assert "\x1b[31m\n" not in shown
-    assert "borrows strength" in shown
+    assert "are estimated together" in shown
     assert "was not tested" in shown
 
 

@@ -167,7 +167,7 @@ def test_names_of_groups_change_no_score():
 @pytest.mark.parametrize(
     ("groups", "options", "says"),
     [
-        (4, {}, "3 groups to train on, beside those that are held out, are too few .* at least 4"),
+        (4, {}, "3 groups to train on, without those that are held out, are too few .* at least 4"),
         (40, {"sizes": (1, 8, 16)}, r"1 is outside 2 \(the groups .* twice\) to 32"),
         (40, {"sizes": (8, 16, 40)}, r"40 is outside 2 .* to 32 \(all groups of test"),
     ],

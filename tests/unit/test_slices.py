@@ -211,7 +211,7 @@ def test_values_of_the_pool_only_are_refused_beside_test_images():
 
 
 def test_a_column_where_there_are_none_is_an_error_that_says_what_can_be_given():
-    with pytest.raises(DatasetError, match="slices='site' is the name of a column, and there are"):
+    with pytest.raises(DatasetError, match="slices='site' is the name of a column, but there are"):
         load((arrays(), np.arange(8) % 2), reading=Reading(slices={"site": "site"}))
 
 

@@ -75,13 +75,13 @@ def highest_with_sensitivity(
     return float(levels[np.flatnonzero(enough)[0]])
 
 
-def realised(given: str, shown: NDArray[np.bool_], flagged: NDArray[np.bool_]) -> float | None:
+def achieved(given: str, shown: NDArray[np.bool_], flagged: NDArray[np.bool_]) -> float | None:
     """Return a precision, specificity or sensitivity of what is flagged; None if undefined.
 
     Examples
     --------
     >>> shown, flagged = np.array([True, True, False]), np.array([True, False, False])
-    >>> [realised(name, shown, flagged) for name in ("precision", "specificity", "sensitivity")]
+    >>> [achieved(name, shown, flagged) for name in ("precision", "specificity", "sensitivity")]
     [1.0, 1.0, 0.5]
     """
     right, of = {
