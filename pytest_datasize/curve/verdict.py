@@ -42,7 +42,7 @@ class Status(StrEnum):
 
 
 class SliceName(NamedTuple):
-    """A slice of the images: those in which a factor has a value, such as site B."""
+    """A slice: the images for which a factor has one value, such as those of site B."""
 
     factor: str
     value: str
@@ -59,7 +59,7 @@ class Judgement:
     Attributes
     ----------
     metric, target
-        Metric, and score to reach: that of the class, where classes have targets of their own.
+        Metric, and score to reach: that of the class, if classes have targets of their own.
     class_name
         The class that decides, for a metric of single classes.
     status
@@ -94,9 +94,9 @@ class Judgement:
     held_out
         What is held out of the images that are collected.
     class_targets
-        Class name → its target, where classes have targets of their own; others are not judged.
+        Class name → its target, if classes have targets of their own; others are not judged.
     at
-        Of an operating point: what its threshold must give, such as ``{"precision": 0.9}``.
+        Of an operating point: what is required of its threshold, such as ``{"precision": 0.9}``.
     slice
         The slice that decides, for a target of every slice.
     unit

@@ -430,7 +430,7 @@ def point_outcomes(
     flagged
         Per size, per repeat: 1 for each test image that is flagged, else 0, shape (m,).
     share
-        What the threshold must give, such as a precision of 0.9.
+        What is required of the threshold, such as a precision of 0.9.
 
     Raises
     ------
