@@ -1,4 +1,4 @@
-"""Measure whether intervals of operating points hold the truth, and what thresholds give.
+"""Measure whether intervals of operating points are right, and what thresholds give.
 
     python benchmarks/operating_points.py           100 data sets of each kind, about a minute
     python benchmarks/operating_points.py --quick   20 of each

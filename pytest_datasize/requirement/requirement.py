@@ -120,8 +120,8 @@ undecided, unfreeze, weights.
     @property
     def judges(self) -> bool:
         """Whether there is anything to judge: a target, or a condition without training."""
-        beside = (*CONDITIONS, *names_of(Scope.TARGET))
-        return bool(self.targets) or any(self.options.get(name) for name in beside)
+        others = (*CONDITIONS, *names_of(Scope.TARGET))
+        return bool(self.targets) or any(self.options.get(name) for name in others)
 
 
 def no_target(where: str) -> RequirementError:

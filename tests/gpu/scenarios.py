@@ -45,13 +45,13 @@ def gpu() -> Iterator[None]:
         yield
 
 
-def wake(where: torch.device) -> None:
-    """Wake the device in a thread, for which it has to be pretended, too."""
+def start(where: torch.device) -> None:
+    """Start the device in a thread, in which it has to be simulated, too."""
     with Pretend():
-        WAKE(where)
+        START_GPU(where)
 
 
-WAKE, device._start_gpu = device._start_gpu, wake
+START_GPU, device._start_gpu = device._start_gpu, start
 
 
 def network() -> torch.nn.Module:

@@ -75,7 +75,7 @@ def test_odd_names_stay_text(run, found):
     assert "was not tested" in shown
 
 
-def test_two_targets_of_one_metric_are_told_apart(run, found):
+def test_two_targets_of_one_metric_have_different_keys(run, found):
     whole, worst = found
     assert key(whole) != key(worst)
     assert change(worst, worst, None, None)["found"]

@@ -10,7 +10,7 @@ NAMES = ("easy", "left", "right")
 
 
 def write_classes(root, n=180):
-    """Write images of three classes: one that is bright, and two that are hard to tell apart."""
+    """Write images of three classes: one that is bright, and two that are hard to distinguish."""
     rng = np.random.default_rng(0)
     labels = np.arange(n) % 3
     ramp = np.linspace(0.42, 0.58, 24)

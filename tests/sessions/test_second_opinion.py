@@ -1,4 +1,4 @@
-"""What nearest neighbours say to a target, in sessions on images whose best score is known."""
+"""The score that nearest neighbours allow, in sessions on images whose best score is known."""
 
 import html
 import json

@@ -81,7 +81,7 @@ def rows_of(record, factor):
     return {row["value"]: row for row in record["slices"] if row["factor"] == factor}
 
 
-def test_the_harder_site_is_told_and_its_target_fails(gate):
+def test_the_harder_site_is_reported_and_its_target_fails(gate):
     asked = "accuracy=0.8, min_slice={'accuracy': 0.85}, slices=['site', 'day']"
     options = ("--datasize-html=a.html", "--datasize-markdown=a.md", "-v")
     result, (whole, worst) = gate(asked, *options)
@@ -113,7 +113,7 @@ def test_the_harder_site_is_told_and_its_target_fails(gate):
     assert "(decides)" in page
 
 
-def test_a_factor_that_tells_the_class_is_a_finding_with_numbers(gate):
+def test_a_factor_that_predicts_the_class_is_a_finding_with_numbers(gate):
     slices = "slices=['light', 'site', 'serial'], checks={'factor_tells_class': 'note'}"
     result, [record] = gate(f"accuracy=0.8, {slices}")
     result.assert_outcomes(passed=1)
@@ -125,9 +125,9 @@ def test_a_factor_that_tells_the_class_is_a_finding_with_numbers(gate):
     assert facts["site"]["p_value"] > 0.01
     assert facts["serial"]["p_value"] is None
     assert "nearly one for each" in facts["serial"]["untested"]
-    told = [note for note in record["notes"] if "predicts the class" in note]
-    assert len(told) == 1
-    assert told[0].startswith("'light' predicts the class: it gives the right class for 9")
+    notes = [note for note in record["notes"] if "predicts the class" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith("'light' predicts the class: it gives the right class for 9")
     assert any(note.startswith("'serial' was not tested") for note in record["notes"])
     assert rows_of(record, "serial") == {}
     result.stdout.fnmatch_lines(["note: 'light' predicts the class*", "note: 'serial' was not*"])

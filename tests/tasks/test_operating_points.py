@@ -238,7 +238,7 @@ TRUTH = {
         brentq(lambda t: norm.sf(t - D) / (norm.sf(t - D) + norm.sf(t)) - 0.9, -2, 4) - D
     ),
 }
-"""Best possible scores: brightness is all that tells the classes apart."""
+"""Best possible scores: the classes differ in brightness only."""
 
 ASKED = """
     recall_at_precision={'class': 'crack', 'precision': 0.9, 'recall': RECALL},
@@ -303,8 +303,8 @@ def test_projected_scores_are_those_of_the_best_threshold(gate, pytester):
     }
     result.stdout.fnmatch_lines(["*recall 'crack' 0.4 at precision 0.9*"])
     notes = [note for note in records[0]["notes"] if "thresholds are chosen" in note]
-    realised_there = [float(note.rpartition(" ")[2]) for note in notes]
-    np.testing.assert_allclose(realised_there, [0.9, 0.9, 0.95], atol=0.03)
+    achieved_there = [float(note.rpartition(" ")[2]) for note in notes]
+    np.testing.assert_allclose(achieved_there, [0.9, 0.9, 0.95], atol=0.03)
     page = (pytester.path / "r.html").read_text()
     assert "recall of &#39;crack&#39; at precision 0.9" in page
 
@@ -363,7 +363,7 @@ def test_wrong_operating_points_are_errors(gate, marker, says, mode):
     result.stdout.fnmatch_lines([says])
 
 
-def test_a_trainer_is_told_what_to_do(gate):
+def test_the_error_for_a_trainer_says_what_to_do(gate):
     result, _ = gate(
         "recall_at_precision={'class': 'crack', 'precision': 0.9, 'recall': 0.8}, trainer=print"
     )

@@ -172,7 +172,7 @@ def test_names_of_groups_change_no_score():
         (40, {"sizes": (8, 16, 40)}, r"40 is outside 2 .* to 32 \(all groups of test"),
     ],
 )
-def test_too_few_groups_are_told_how_many_are_needed(groups, options, says):
+def test_the_error_for_too_few_groups_says_how_many_are_needed(groups, options, says):
     labels = np.arange(groups * 6) % 2  # every group has both classes
     images = image_set(labels, np.arange(groups * 6) // 6)
     with pytest.raises(DatasetError, match=says):
