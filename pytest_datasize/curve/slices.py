@@ -45,10 +45,10 @@ LEAST_GROUPS: Final = 5
 """Least number of groups, such as patients, of these images: fewer do not show how they differ."""
 
 _SPREADS: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Possible deviations of slices from their mean, in deviations of single images."""
+"""Possible standard deviations of slices from their mean, relative to that of single images."""
 
 _ODD_SPREAD: Final = 0.5
-"""Deviation of a slice that is unlike the others: one bad site among many must not be hidden."""
+"""The same for a slice that is unlike the others: one bad site among many must not be hidden."""
 
 _PRIOR: Final = np.array([0.9, 0.1])
 """Probability that a slice is like the others, and that it is not."""
@@ -299,7 +299,7 @@ def _shrunk(
     shape
         Covariance between the sizes, one at the largest, (K, K).
     deviation
-        Deviation of single images, or groups, from their mean.
+        Standard deviation of single images, or groups, from their mean.
 
     Returns
     -------

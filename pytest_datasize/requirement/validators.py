@@ -149,7 +149,7 @@ def slices_from_text(text: str) -> Any:
 
 
 def min_slice(value: Any) -> dict[str, float]:
-    """Check metric → score, for metrics that can be restricted to a slice; sorted by metric."""
+    """Check metric → score, for metrics of which slices have a score; sorted by metric."""
     if not isinstance(value, Mapping) or not value:
         raise TypeError
     found = {}

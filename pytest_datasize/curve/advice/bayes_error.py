@@ -38,7 +38,7 @@ _WIDEST: Final = 2_048  # of wider embeddings, principal axes take too long
 _DIGITS: Final = 9  # distances that differ by rounding alone are ties, on every machine
 
 _NORMAL: Final = 1.645
-"""Half the width of a normal 90 % interval, in deviations."""
+"""Half the width of a normal 90 % interval, in standard deviations."""
 
 DOUBLINGS: Final = 10
 """Doublings of the images over which a falling error is continued: to 1,024 times as many."""
