@@ -5,7 +5,7 @@
 
 DIR holds the four idx.gz files of Fashion-MNIST; 8,000 images are embedded once by the default
 backbone and kept in FILE.npz. Tables: `collect` (a plan by class against today's proportions),
-`told` (is a gate green with the number of images that it told?),
+`missing` (is a gate green with the number of images that it reported as missing?),
 `changes` (does the model of changed compositions hold), `suggest` (labels that a ranking saves),
 `labels` (flipped labels found), `drift` (false alarms of represents).
 """
@@ -159,8 +159,8 @@ COMBINED: dict[str, Any] = {
 }
 
 
-def told(x: Any, y: Any) -> None:
-    """Collect the number of images that a red gate tells, and see whether it turns green."""
+def missing(x: Any, y: Any) -> None:
+    """Collect the number of images that a red gate reports as missing, and judge it again."""
     outcomes: list[tuple[float, float, bool]] = []
     skipped = 0
     for seed in range(POOLS):
@@ -175,16 +175,16 @@ def told(x: Any, y: Any) -> None:
         again = judged_on(x, y, grown, seed, red.target)
         outcomes.append((red.missing, red.target - again.score, again.probability >= 0.5))
     green = np.mean([passed for _, _, passed in outcomes])
-    most = max(missing for missing, _, _ in outcomes)
+    most = max(more for more, _, _ in outcomes)
     missed = 100 * np.mean([miss for _, miss, _ in outcomes])
     print(
-        f"  {len(outcomes)} gates told a number (up to {most:.0f} images; {skipped} told more than "
+        f"  {len(outcomes)} gates named a number (up to {most:.0f} images; {skipped} more than "
         f"there are, or none): {100 * green:.0f} % are green with it; the score then misses the "
         f"target by {missed:+.1f} points on average"
     )
 
 
-POOL = 400  # images of a pool in `told`
+POOL = 400  # images of a pool in `missing`
 POOLS = 40
 
 
@@ -305,7 +305,7 @@ def drift(x: Any, y: Any) -> None:
 
 TABLES = {
     "collect": collect,
-    "told": told,
+    "missing": missing,
     "changes": changes,
     "suggest": suggest,
     "labels": labels,

@@ -1,11 +1,11 @@
-"""How fast images are decoded by threads and by processes, and what that costs this process.
+"""Measure how fast threads and processes decode images, and what that costs this process.
 
     python benchmarks/decoding.py [--images 2000] [--rounds 3] [--quick]
 
 Decodes, hashes and crops the textiles of `conformal-clip-data` (JPEG files of 250 x 250 pixels) for
 a backbone of 224 pixels, as for a GPU, with one and with two threads, alone and with a process for
 each thread. Prints images per second, and seconds of CPU time of this process per 1,000 images: the
-median of some rounds in which all ways take turns. All ways must give the same bits.
+median of some rounds in which all variants take turns. All must give the same bits.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def measured(images: ImageSet, threads: int, helped: bool) -> tuple[Cost, list[D
     reader, start = Reader([images], crop, Store()), 0.0
     if helped:
         begin = time.perf_counter()
-        reader.hire(threads)
+        reader.start_decoders(threads)
         assert isinstance(reader._decoders, Decoders)
         reader._decoders._starting.join()
         start = time.perf_counter() - begin

@@ -27,13 +27,12 @@ from pytest_datasize.embedding.embed import embed
 from pytest_datasize.embedding.embedder import Embedder
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.sources.load import load as load_images
-from pytest_datasize.requirement.tasks import CLASSIFICATION
+from pytest_datasize.requirement.tasks import CLASSIFICATION, function_of
 from pytest_datasize.requirement.tasks import TASKS as TASKS_OF_GATES
 from pytest_datasize.store import Store
 from pytest_datasize.study.scoring import (
     Scored,
     class_outcomes,
-    function_of,
     metric_outcomes,
 )
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads

@@ -1,4 +1,4 @@
-"""Is the answer in groups true? Small gates on images in groups whose truth is known.
+"""Are the numbers of groups right? Small gates on images in groups whose truth is known.
 
     python benchmarks/groups.py FOLDER [--pools 20] [--groups 40 100]
 
@@ -6,10 +6,10 @@ Images of Fashion-MNIST are put into groups of 3 to 9 that look alike, as those 
 an image and its nearest neighbours of the same class in the embedding (`pure`), or two such halves
 of different classes (`mixed`). A pool has 40 or 100 of them. Its trials are drawn, trained and
 scored as in a gate that counts groups, in one that counts images and knows the groups (`group=`),
-and in one that does not know them. The truth is the score of heads that are trained on fresh groups
+and in one that does not know them. The truth is the score of heads that are trained on new groups
 of the population and scored on others, at 1, 2 and 4 times the groups that a pool can train on.
 
-Printed: mean error of the projected score, its bias in points, how often the 90 % interval holds
+Printed: mean error of the projected score, its bias in points, how often the 90 % interval contains
 the truth, and its mean width. Embeddings are kept in FOLDER (gates.py).
 """
 

@@ -1,4 +1,4 @@
-"""Measure whether intervals of operating points hold the truth, and what thresholds give.
+"""Measure whether intervals of operating points are right, and what thresholds give.
 
     python benchmarks/operating_points.py           100 data sets of each kind, about a minute
     python benchmarks/operating_points.py --quick   20 of each
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from pytest_datasize.curve.metrics.operating_points import realised
-from pytest_datasize.requirement.tasks import TASKS, Metric
-from pytest_datasize.study.scoring import Scored, function_of, point_outcomes
+from pytest_datasize.curve.metrics.operating_points import achieved
+from pytest_datasize.requirement.tasks import TASKS, Metric, function_of
+from pytest_datasize.study.scoring import Scored, point_outcomes
 
 DISTANCE: Final = 2.0
 POINTS: Final = {
@@ -95,7 +95,7 @@ def projected(
     curve, sign = outcomes.curve(), outcomes.sign
     low, high = sorted(sign * end for end in curve.interval(available, 0.9))
     there = [
-        realised(metric.given, shown[test], flags > 0)
+        achieved(metric.given, shown[test], flags > 0)
         for test, flags in zip(tested, flagged[-1], strict=True)
     ]
     known = [value for value in there if value is not None]

@@ -1,10 +1,10 @@
-"""What nearest neighbours allow on real images whose labels are made wrong at random.
+"""Measure the score that nearest neighbours allow if labels of real images are wrong at random.
 
     python benchmarks/second_opinion.py [--fashion-mnist DIR] [--quick]
 
-Labels that are wrong at random lower the best possible accuracy by a known amount. For each share
-of them: the error of the nearest neighbour, the accuracy that it allows with its interval, and the
-accuracy that is expected from what was allowed with the labels as they were.
+Labels that are wrong at random lower the best possible accuracy by a known amount. Printed for each
+share of wrong labels: the error of the nearest neighbour, the accuracy that it allows with its
+interval, and the accuracy that is expected from the row without wrong labels.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How well scores of slices hold, and how often a factor is found that tells nothing.
+"""Measure whether the scores of slices are right, and how often random factors are reported.
 
 Simulated test images whose truth is known: no images, no training, a minute of one core.
 
@@ -74,8 +74,8 @@ def of_slices(sets: int) -> None:
 
 
 def of_factors(sets: int) -> None:
-    """Print how often random factors are found, and factors that tell the class in part."""
-    print("\nclasses  values  images  agree, %  found alone at 1 %  called telling, of 5 together")
+    """Print how often factors are reported: random ones, and ones that follow the class."""
+    print("\nclasses  values  images  agree, %  p <= 0.01 alone, %   reported, of 5 together")
     generator = np.random.default_rng(2)
     for classes, values, images, agree in (
         (2, 2, 150, 0),

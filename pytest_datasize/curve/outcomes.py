@@ -177,7 +177,7 @@ def image_covariance(
     Parameters
     ----------
     contributions, tested, groups
-        See :func:`gather`. Other than there, nothing is added for what few images cannot show.
+        See :func:`gather`. Unlike there, nothing is added for few images.
 
     Examples
     --------
@@ -223,9 +223,9 @@ def bare(
     lower_is_better
         Whether the metric falls as models get better.
     groups
-        Group of every row, if test images of one group may all be right or all wrong: groups are
-        counted instead of images, unequal ones by Kish's effective number, (sum m)^2 / sum m^2
-        (Kish 1965, "Survey Sampling").
+        Group of every row, if the test images of a group may all be right or all wrong. Groups are
+        then counted instead of images; if their sizes m differ, by Kish's effective number,
+        (sum m)^2 / sum m^2 (Kish 1965, "Survey Sampling").
 
     Examples
     --------
@@ -255,7 +255,7 @@ def bare(
 
 
 def _independent(rows: NDArray[np.int64], groups: NDArray[np.int64] | None) -> float:
-    """Return the number of independent images among some rows, at least."""
+    """Return a lower bound of the number of independent images among some rows."""
     if groups is None:
         return len(rows)
     counts = np.unique(groups[rows], return_counts=True)[1]

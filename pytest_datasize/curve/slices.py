@@ -26,26 +26,26 @@ from pytest_datasize.curve.laws import FloatArray
 from pytest_datasize.curve.outcomes import Outcomes, image_means, mean_covariance
 
 LEAST_IMAGES: Final = 30
-"""Images of a slice to test on below which it is named but not judged: one of them is 3 points.
+"""Least number of images to test on for a slice to be judged: with 30, one image is 3 points.
 
-Those count that some repeat may test, so that a model with fewer repeats is judged on the same
-slices; its intervals are wider.
+All images count that some repeat may test, so that a model with fewer repeats is judged on the same
+slices, with wider intervals.
 """
 
 _LEAST_TESTED: Final = 5
-"""Images that must have been tested, however few the repeats are."""
+"""Least number of images that were tested, however few the repeats are."""
 
 MOST_VALUES: Final = 200
 """A factor with more values, such as a serial number, has no slices."""
 
 LEAST_PER_VALUE: Final = 2.0
-"""The same with fewer images of a value on average: it is nearly a number of the image."""
+"""A factor with fewer images per value on average has no slices: it nearly numbers the images."""
 
 LEAST_GROUPS: Final = 5
-"""The same for groups, such as patients: fewer do not show how much groups differ."""
+"""Least number of groups, such as patients, of these images: fewer do not show how they differ."""
 
 _SPREADS: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Deviations of slices from their mean, as multiples of the deviation of single images."""
+"""Possible standard deviations of slices from their mean, relative to that of single images."""
 
 _ODD_SPREAD: Final = 0.5
 """The same for a slice that is unlike the others: one bad site among many must not be hidden."""
@@ -54,10 +54,10 @@ _PRIOR: Final = np.array([0.9, 0.1])
 """Probability that a slice is like the others, and that it is not."""
 
 _ROUNDS: Final = 10
-"""Rounds of expectation maximisation for the common mean; it hardly moves after a few."""
+"""Rounds of expectation maximisation for the common mean, which converges after a few."""
 
 _STEEPEST: Final = 4.0
-"""Most that the luck of training is taken to be larger in a slice than in all images."""
+"""Upper limit of how much larger the luck of training is in a slice than in all images."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Slice:
     measured
         Metric → mean score at the largest training size, of its own test images alone.
     outcomes
-        Metric → its scores at all sizes, with strength borrowed from the other slices; empty if it
-        has too few test images, see :data:`LEAST_IMAGES`.
+        Metric → its scores at all sizes, estimated together with the other slices; empty if it has
+        too few test images, see :data:`LEAST_IMAGES`.
     """
 
     factor: str
@@ -139,8 +139,7 @@ def slices_of(
         Number of images of the pool.
     scored
         Metric → its outcomes over all images, and the contributions they were gathered from, see
-        :func:`pytest_datasize.curve.outcomes.gather`: their mean over any images must be the score
-        of these.
+        :func:`pytest_datasize.curve.outcomes.gather`. The metric must be a mean over images.
     tested, groups
         See :func:`pytest_datasize.curve.outcomes.gather`.
 
@@ -167,8 +166,8 @@ def slices_of(
     for metric, (overall, contributions) in scored.items():
         signed = [[overall.sign * values for values in repeats] for repeats in contributions]
         means = image_means(signed, tested)[1]
-        borrowed = _borrowed(overall, means, [parts[number] for number in large], unit)
-        outcomes = dict(zip(large, borrowed, strict=True))
+        together = _together(overall, means, [parts[number] for number in large], unit)
+        outcomes = dict(zip(large, together, strict=True))
         for number, (one, part) in enumerate(zip(found, parts, strict=True)):
             if part.any():
                 score = overall.sign * float(means[-1, part].mean())
@@ -212,13 +211,13 @@ def _units(part: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> int:
     return int(part.sum()) if groups is None else len(np.unique(groups[part]))
 
 
-def _borrowed(
+def _together(
     overall: Outcomes,
     means: NDArray[np.floating],
     parts: Sequence[NDArray[np.bool_]],
     groups: NDArray[np.int64] | None,
 ) -> list[Outcomes]:
-    """Return the outcomes of some slices, with strength borrowed from each other.
+    """Return the outcomes of some slices, estimated together.
 
     Parameters
     ----------
@@ -272,10 +271,10 @@ def _borrowed(
 
 
 def _steepness(mean: FloatArray, common: FloatArray, high: float) -> FloatArray:
-    """Return by how much the luck of training is larger in a slice: with its distance from best.
+    """Return the ratio of the luck of training in a slice to that in all images.
 
     The repeats of a slice vary mostly by the luck of its few test images, so the luck of training
-    is taken from all images: as large relative to the error, which is what curves are fitted to.
+    is taken from all images: it is assumed to be proportional to the distance from the best score.
     """
     if not np.isfinite(high):
         return np.ones_like(mean)
@@ -294,13 +293,13 @@ def _shrunk(
     own
         Mean scores of the slices, (S, K).
     alone, pooled
-        Sampling variance of each at the largest size, from its own images and from all, (S,). That
-        of its own images is small where luck is good, which would give lucky slices more weight; so
-        it counts only as far as slices differ.
+        Sampling variance of each at the largest size, from its own images and from all, (S,). The
+        first is small for lucky slices and would give them more weight, so it counts only as far
+        as slices differ.
     shape
         Covariance between the sizes, one at the largest, (K, K).
     deviation
-        Deviation of single images, or groups, from their mean.
+        Standard deviation of single images, or groups, from their mean.
 
     Returns
     -------

@@ -16,7 +16,7 @@ from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.trend import Trend
 from pytest_datasize.requirement.options import shown
-from pytest_datasize.requirement.targets import in_words
+from pytest_datasize.requirement.targets import subject_text
 from pytest_datasize.requirement.units import IMAGE, plural
 
 LEVEL = 0.9
@@ -42,7 +42,7 @@ class Status(StrEnum):
 
 
 class SliceName(NamedTuple):
-    """A slice of the images: those in which a factor has a value, such as site B."""
+    """A slice: the images for which a factor has one value, such as those of site B."""
 
     factor: str
     value: str
@@ -59,7 +59,7 @@ class Judgement:
     Attributes
     ----------
     metric, target
-        Metric, and score to reach: that of the class, where classes have targets of their own.
+        Metric, and score to reach: that of the class, if classes have targets of their own.
     class_name
         The class that decides, for a metric of single classes.
     status
@@ -94,9 +94,9 @@ class Judgement:
     held_out
         What is held out of the images that are collected.
     class_targets
-        Class name → its target, where classes have targets of their own; others are not judged.
+        Class name → its target, if classes have targets of their own; others are not judged.
     at
-        Of an operating point: what its threshold must give, such as ``{"precision": 0.9}``.
+        Of an operating point: what is required of its threshold, such as ``{"precision": 0.9}``.
     slice
         The slice that decides, for a target of every slice.
     unit
@@ -141,7 +141,7 @@ class Judgement:
         """What is judged, such as ``accuracy 0.9`` or ``recall of 'rust' 0.7``."""
         if self.slice is not None:
             return f"{self.metric} of {self.slice} {self.target:g}"
-        return in_words(self.metric, self.class_name, self.at, self.target)
+        return subject_text(self.metric, self.class_name, self.at, self.target)
 
     @property
     def images(self) -> int:

@@ -174,9 +174,9 @@ def load(
 def _scaling(
     mean: tuple[float, ...], std: tuple[float, ...], channels: int, side: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return what a row of pixels is multiplied by, and what is subtracted then.
+    """Return the factor of a row of pixels, and the offset that is then subtracted.
 
-    Copied to a device once: each copy from the CPU waits until the device has done all else.
+    They are copied to a device only once, because a copy waits until the device is idle.
     """
     with torch.inference_mode(False):  # they are used outside of it, too
         means, stds = (

@@ -21,7 +21,7 @@ def resolve(asked: str, worth: Callable[[], bool] = lambda: True) -> torch.devic
     asked
         The option.
     worth
-        Called for ``auto`` where there is a CUDA GPU: whether there is enough work for it.
+        Called for ``auto`` if there is a CUDA GPU: whether there is enough work for it.
 
     Raises
     ------
@@ -90,9 +90,9 @@ def forget() -> None:
 
 
 @contextmanager
-def waking(device: torch.device) -> Iterator[None]:
-    """Let a GPU load its libraries meanwhile, in a thread: that takes a second or more."""
-    thread = threading.Thread(target=_wake, args=(device,), daemon=True)
+def starting_gpu(device: torch.device) -> Iterator[None]:
+    """Let a GPU load its libraries in a thread meanwhile, which takes a second or more."""
+    thread = threading.Thread(target=_start_gpu, args=(device,), daemon=True)
     if device.type == "cuda":
         thread.start()
     try:
@@ -102,13 +102,13 @@ def waking(device: torch.device) -> Iterator[None]:
             thread.join()
 
 
-def _wake(device: torch.device) -> None:
+def _start_gpu(device: torch.device) -> None:
     with suppress(RuntimeError):  # what fails here fails again where it is needed
         use(device)
 
 
 def use(device: torch.device) -> None:
-    """Use convolutions, products and eigenvalues once, as embedding and heads will."""
+    """Run each kind of operation once that embedding and heads need."""
     with current(device), torch.inference_mode():
         images = torch.ones(1, 3, 8, 8, device=device)
         torch.nn.functional.conv2d(images, torch.ones(3, 3, 3, 3, device=device))
@@ -162,7 +162,7 @@ def free_memory(device: torch.device) -> None:
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Copy values to a device; a GPU is not waited for."""
+    """Copy values to a device, asynchronously to a GPU."""
     if device.type != "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
@@ -171,7 +171,7 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
 def fetched(rows: Tensor) -> Callable[[], Tensor]:
     """Start to copy rows to the CPU as float32; return a function that waits for them.
 
-    It waits for these rows only, not for what the device was asked to do after them.
+    It waits for these rows only, not for later work of the device.
     """
     if rows.device.type != "cuda":
         return lambda: rows.float().cpu()

@@ -31,9 +31,9 @@ MEMORY_BOUND = 1 << 30
 
 _LARGEST = 65504  # of float16
 _EARLY_BYTES = 64 << 20  # pixels read while the model is prepared
-_EARLY_BYTES_GPU = 1 << 30  # the same on other devices, which take seconds to wake
+_EARLY_BYTES_GPU = 1 << 30  # the same on other devices, which take seconds to start
 _REMEMBER = 256  # content hashes stored per batch
-_IN_FLIGHT = 2  # batches that a device other than the CPU has to do at a time
+_IN_FLIGHT = 2  # batches that a device other than the CPU is given at a time
 _KEEP_ROWS, _KEEP_SECONDS = 128, 1.0  # store new embeddings after this many or this long
 
 
@@ -201,7 +201,7 @@ class _Run:
         unknown = [row for row, content in enumerate(self._reader.contents) if content is None]
         image = 3 * self._embedder.backbone.image_size**2
         most = _EARLY_BYTES if self._embedder.device.type == "cpu" else _EARLY_BYTES_GPU
-        self._hire(len(unknown))
+        self._start_decoders(len(unknown))
         self._early = unknown[: max(CPU_BATCH, most // image)]
         self._reading.extend(map(self._read, _chunks(self._early)))
 
@@ -214,7 +214,7 @@ class _Run:
             As :func:`embed`.
         """
         self._advance(len(self._reader) - len(table.missing))
-        self._hire(len(table.missing))
+        self._start_decoders(len(table.missing))
         if len(table.missing):
             self._embedder.ready()
         try:
@@ -229,10 +229,10 @@ class _Run:
         if self._reader.unreadable:
             raise DatasetError(unreadable_text(self._reader.unreadable, len(self._reader)))
 
-    def _hire(self, images: int) -> None:
-        """Let processes decode where this is worth it: threads that also embed are fast enough."""
+    def _start_decoders(self, images: int) -> None:
+        """Let processes decode many images for a GPU; threads that also embed are fast enough."""
         if images >= decoding.WORTH and self._threads > 1 and not self._in_workers:
-            self._reader.hire(self._threads)
+            self._reader.start_decoders(self._threads)
 
     def _read(self, rows: Sequence[int]) -> Future[list[Decoded]]:
         return self._pool.submit(self._reader.read, rows)

@@ -331,9 +331,9 @@ class Embedder:
 
 
 def batch_of(device: torch.device, side: int) -> int:
-    """Return how many images of some pixels a side go through a model at a time.
+    """Return how many images of `side` x `side` pixels go through a model at a time.
 
-    The number is fixed, because it selects the kernels. It is a power of two.
+    The number is fixed for a device, because it selects the kernels. It is a power of two.
 
     Examples
     --------

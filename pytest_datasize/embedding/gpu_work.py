@@ -1,8 +1,8 @@
 """Estimate whether there is enough work for a GPU, from counts alone.
 
-A GPU has to be woken first: driver, libraries and the model take 1.5 to 3 seconds, in which a small
-network has embedded some thousand images on a CPU. The estimate counts images and multiplications
-and times nothing, so that the choice is the same in every run and on every machine.
+Starting a GPU (driver, libraries and the model) takes 1.5 to 3 seconds, in which a small network
+embeds some thousand images on a CPU. The estimate counts images and multiplications and times
+nothing, so that the choice is the same in every run and on every machine.
 """
 
 import copy
@@ -16,12 +16,12 @@ from pytest_datasize.embedding.backbone import Backbone
 WORTH: Final = 2e12
 """Multiply-adds from which a GPU is used.
 
-About what eight cores calculate in the seconds that a GPU needs to wake: 5,000 images of 224 pixels
-with EfficientNet-Lite0 (0.4e9 each), or 120 with a ViT-B/16 (17e9 each).
+About what eight cores calculate while a GPU starts: 5,000 images of 224 pixels with
+EfficientNet-Lite0 (0.4e9 each), or 120 with a ViT-B/16 (17e9 each).
 """
 
-NETWORK_LOOKS: Final = 100
-"""Times that networks which are trained look at an image, in all trials of a study together."""
+TRAINING_PASSES: Final = 100
+"""How often trained networks process an image, in all trials of a study together."""
 
 
 def multiply_adds(backbone: Backbone) -> float | None:
@@ -44,7 +44,7 @@ def multiply_adds(backbone: Backbone) -> float | None:
     return counter.get_total_flops() / 2
 
 
-def is_worth_a_gpu(backbone: Backbone, looks: int) -> bool:
-    """Whether a model that looks at so many images keeps a GPU busy; an unknown model does."""
+def is_worth_a_gpu(backbone: Backbone, images: int) -> bool:
+    """Whether this number of images is enough work for a GPU; of an unknown model, any is."""
     each = multiply_adds(backbone)
-    return each is None or looks * each >= WORTH
+    return each is None or images * each >= WORTH

@@ -66,7 +66,7 @@ def decoded(
 
 
 def plain_crop(crop: Callable[[Image.Image], Tensor]) -> PlainCrop | None:
-    """Return the same crop without torchvision; None if it is another one, or gives other bits.
+    """Return the same crop without torchvision; None if there is none that gives the same bits.
 
     Examples
     --------
@@ -123,8 +123,8 @@ class Reader:
     def __len__(self) -> int:
         return len(self._places)
 
-    def hire(self, number: int) -> None:
-        """Let processes decode for the threads that read, once they have started."""
+    def start_decoders(self, number: int) -> None:
+        """Start processes that decode for the reading threads, once they are ready."""
         if self._decoders is None:
             self._plain = plain_crop(self._crop)
             self._decoders = Decoders(self._sets, number, self._plain)

@@ -22,7 +22,7 @@ def n_threads() -> int:
 def feeding_threads() -> int:
     """Threads that read images for a GPU: at least four where there are as many cores.
 
-    One pytest-xdist worker embeds, and others wait for its embeddings, or for the same GPU.
+    With pytest-xdist one worker embeds, and the others wait for its embeddings or for the GPU.
     """
     given = n_threads()
     return given if os.environ.get(THREADS) else max(given, min(_FEEDING, _cores()))

@@ -1,4 +1,4 @@
-"""Decode images in other processes: threads of one process wait for each other.
+"""Decode images in other processes, since threads of one process wait for each other.
 
 Pillow decodes without Python's interpreter lock, but the rest of the work on an image needs it, so
 that threads of one process decode 2,000 to 3,000 images a second at most, whatever the number of
@@ -6,9 +6,9 @@ cores. That is enough for a CPU, and not for a GPU.
 
 Each thread that reads images uses one process, through two pipes: it sends the numbers of a few
 images and gets their pixels, hashes and grey squares. The processes do not import torch, so that
-they start within a second. They are started afresh and not forked: a fork of a process with threads
-or CUDA may hang. Nothing depends on them: what a process cannot decode, or leaves undone when it
-dies, is decoded by the thread itself. So errors are the same, too.
+they start within a second. They are new interpreters and not forks: a fork of a process with
+threads or CUDA may hang. If a process cannot decode an image, or dies, the thread decodes the image
+itself, so that the results and the errors are the same.
 """
 
 import os
@@ -34,8 +34,8 @@ from pytest_datasize.images.undecodable import UndecodableError
 from pytest_datasize.requirement.process_settings import own_settings
 
 WORTH = 4096
-"""Images from which on processes are started: threads decode them in about two seconds, in which
-processes have just begun."""
+"""Number of images from which processes are started: threads decode fewer in the two seconds that
+processes need to begin."""
 
 MOST_BYTES = 64 << 20
 """Largest pickled data set: every process has a copy of it. Files are a list of their names."""
@@ -94,8 +94,8 @@ class Decoders:
     def decode(self, places: Sequence[Place]) -> list[Picture | None] | None:
         """Decode some images in an idle process; threads may call this at the same time.
 
-        Returns None where no process is ready, or it died; and None for an image that it cannot
-        decode.
+        Returns None if no process is ready, or it died; an image that it cannot decode is None in
+        the list.
         """
         try:
             process = self._idle.get_nowait()
@@ -132,7 +132,7 @@ class _Process:
     """A process and the pipes to and from it."""
 
     def __init__(self) -> None:
-        # it needs no GPU, and warnings that the user makes errors are none of decoding
+        # decoding needs no GPU, and a user's setting that makes warnings errors must not end it
         others = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         self._process = subprocess.Popen(  # noqa: S603  (this interpreter, and a constant)
             [sys.executable, "-c", _CODE.format(sys.path)],
@@ -153,7 +153,7 @@ class _Process:
 
     def send(self, packed: bytes) -> None:
         """Send what it needs before it is ready."""
-        with suppress(OSError):  # it ended; is_ready tells
+        with suppress(OSError):  # it ended; is_ready then returns False
             self._to.write(packed)
             self._to.flush()
 
@@ -248,14 +248,14 @@ def serve() -> None:
 def _picture(parts: Sequence[_Part], place: Place) -> Picture | None:
     try:
         return parts[place.part].picture(place)
-    except Exception:  # of a user's function; the parent meets it again, and reports it
+    except Exception:  # of a user's function: the parent decodes the image again and reports it
         return None
 
 
 def _answer(stream: IO[bytes], found: Sequence[Picture | None]) -> None:
-    """Send the pixels as they are, after all that is said of them."""
-    said = [one and (one.pixels.shape, one.content, one.squares) for one in found]
-    pickle.dump(said, stream)
+    """Send shapes, hashes and grey squares of all images, then their pixels."""
+    heads = [one and (one.pixels.shape, one.content, one.squares) for one in found]
+    pickle.dump(heads, stream)
     for one in found:
         if one is not None:
             stream.write(np.ascontiguousarray(one.pixels).data.cast("B"))

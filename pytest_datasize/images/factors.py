@@ -23,7 +23,7 @@ def factor_columns(
     Raises
     ------
     DatasetError
-        One has the form of a column name, but there is no such column.
+        A factor has the form of a column name, but there is no such column.
     """
     found = {
         name: of_column(given, columns, source, "slices") for name, given in (slices or {}).items()
@@ -47,7 +47,7 @@ def with_factors(images: ImageSet, values: Mapping[str, Sequence[Any]]) -> Image
 
 
 def sliced(images: ImageSet, slices: Mapping[str, Any] | None, *, test: bool = False) -> ImageSet:
-    r"""Add the factors that are no columns, and put all in the order that was asked for.
+    r"""Add the factors that are not columns, and put all in the order of ``slices``.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def sliced(images: ImageSet, slices: Mapping[str, Any] | None, *, test: bool = F
     Raises
     ------
     DatasetError
-        A factor is the name of a column and there are none, it fits no image, or its values are
+        A factor is the name of a column and there are none, it matches no image, or its values are
         given for the images of the pool only.
 
     Examples
@@ -76,21 +76,21 @@ def sliced(images: ImageSet, slices: Mapping[str, Any] | None, *, test: bool = F
             continue
         if isinstance(given, str) and not is_pattern(given):
             raise DatasetError(
-                f"{images.source}: slices={given!r} is the name of a column, and there are no "
+                f"{images.source}: slices={given!r} is the name of a column, but there are no "
                 "columns. Give a regular expression over paths, such as "
                 rf"slices={{{name!r}: r'{name}_(\w+)'}}, a function of a path, or a manifest."
             )
         if test and not (isinstance(given, str) or callable(given)):
             raise DatasetError(
                 f"{images.source}: slices={{{name!r}: ...}} has values for the images of the pool "
-                "only, and scores are of the test images. Name a column, or give a regular "
+                "only, but the test images need values, too. Name a column, or give a regular "
                 "expression or a function of a path."
             )
         values = values_of(given, images, "slices")
         if isinstance(given, str) and not any(value is not None for value in values):
             first = one_line((images.key or images.name)(0))
             raise DatasetError(
-                f"{images.source}: slices={{{name!r}: {given!r}}} fits no image; the first is "
+                f"{images.source}: slices={{{name!r}: {given!r}}} matches no image; the first is "
                 f"{first}."
             )
         known[name] = _factor(name, values)

@@ -91,7 +91,7 @@ def values_of(given: Any, images: ImageSet, option: str = "group") -> list[Any]:
     Raises
     ------
     DatasetError
-        The function fails, the expression is none, or there is not one value per image.
+        The function fails, the expression is invalid, or there is not one value per image.
     """
     key = images.key or images.name
     if callable(given):
@@ -165,7 +165,7 @@ def without_shared_groups(loaded: Loaded) -> Loaded:
 def main_class(
     labels: NDArray[np.int64], groups: NDArray[np.int64], keys: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """Return the class of most images of every group; of equals, that of the image of least key.
+    """Return the class of most images of every group; if equal, that of the smallest key.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def _matched(
     try:
         expression = re.compile(pattern)
     except re.error as problem:
-        raise DatasetError(f"{option}={pattern!r} is no regular expression: {problem}.") from None
+        raise DatasetError(f"{option}={pattern!r} is an invalid expression: {problem}.") from None
     found: list[str | None] = []
     for row in range(len(images)):
         match = expression.search(key(row))

@@ -48,7 +48,7 @@ class Finding:
 
 
 class Factor(NamedTuple):
-    """What may differ between images beside their label, such as the site of a photograph.
+    """What may differ between images besides their label, such as the site of a photograph.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Resize and crop images as most backbones need them, with Pillow alone: torch is not imported."""
+"""Resize and crop images as most backbones need it, with Pillow only: torch is not imported."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class PlainCrop:
-    """The middle of an image, whose shorter side was resized before.
+    """Resize the shorter side of an image, then crop its middle.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class PlainCrop:
     resample: int
 
     def __call__(self, picture: Image.Image) -> Image.Image:
-        """Return the square; rounded as in torchvision."""
+        """Return the square, with the rounding of torchvision."""
         width, height = picture.size
         if width <= height:
             size = self.short, int(self.short * height / width)

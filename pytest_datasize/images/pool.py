@@ -132,7 +132,7 @@ class Pool:
     def factors_fingerprint(self) -> str | None:
         """Return a hash of the factors of all images; None without factors.
 
-        It is no part of :meth:`fingerprint`: factors change no split and no trial.
+        It is not part of :meth:`fingerprint`, since factors change no split and no trial.
         """
         parts = [part for part in self.separated if part is not None]
         if not parts[0].factors:

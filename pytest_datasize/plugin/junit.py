@@ -9,7 +9,7 @@ import pytest
 
 from pytest_datasize.reports.records.record_numbers import NUMBERS
 from pytest_datasize.reports.records.record_types import Record
-from pytest_datasize.reports.records.selection import is_judged, measure_of
+from pytest_datasize.reports.records.selection import is_judged, target_name
 from pytest_datasize.reports.records.text import one_line
 
 PREFIX = "datasize."
@@ -42,7 +42,7 @@ def properties(records: Sequence[Record]) -> Iterator[tuple[str, object]]:
             yield f"{PREFIX}verdict", record["verdict"]
             continue
         which = f"{record['order'] + 1}." if record["order"] else ""
-        start = f"{PREFIX}{which}{measure_of(record)}."
+        start = f"{PREFIX}{which}{target_name(record)}."
         values: Mapping[str, object] = record
         for field in _FIELDS:
             value = values[field]

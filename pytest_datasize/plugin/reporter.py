@@ -15,7 +15,7 @@ import pytest
 
 from pytest_datasize.errors import DatasizeError
 from pytest_datasize.plugin.session import gates_of
-from pytest_datasize.reports.records.selection import measure_of
+from pytest_datasize.reports.records.selection import target_name
 from pytest_datasize.reports.registry import PUBLISHERS, REPORTS
 
 if TYPE_CHECKING:
@@ -254,5 +254,5 @@ class LastLine:
 def _key(record: "Record") -> tuple[str, int, str]:
     """Return the key of a record: the test, its requirement, the metric or condition."""
     check: Any = record.get("check")
-    name = measure_of(record) if record["metric"] else str((check or {}).get("kind"))
+    name = target_name(record) if record["metric"] else str((check or {}).get("kind"))
     return record["nodeid"], record["order"], name

@@ -58,8 +58,8 @@ class ConfiguredRequirement:
     @property
     def targets(self) -> dict[str, Any]:
         """Metric → score to reach, and ``min_slice`` → the scores that every slice must reach."""
-        beside = {name: self.settings[name] for name in names_of(Scope.TARGET)}
-        return {**self.requirement.targets, **{name: of for name, of in beside.items() if of}}
+        further = {name: self.settings[name] for name in names_of(Scope.TARGET)}
+        return {**self.requirement.targets, **{name: of for name, of in further.items() if of}}
 
     @property
     def confidence(self) -> float | None:

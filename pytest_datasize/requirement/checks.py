@@ -81,11 +81,11 @@ CHECKS: dict[str, Check] = {
     ),
     "factor_tells_class": Check(
         "warning",
-        "a factor of `slices` tells the class: all rust was photographed at one site",
-        "kept; the model may learn the factor in place of the class",
+        "a factor of `slices` predicts the class: all rust was photographed at one site",
+        "kept; the model may learn the factor instead of the class",
     ),
     "factor_not_tested": Check(
-        "note", "a factor of `slices` has one value, or nearly one for each image", "no test"
+        "note", "a factor of `slices` has one value, or nearly one for each image", "not tested"
     ),
     "one_class": Check("error", "there is one class only", "nothing to judge", settable=False),
     "too_few": Check(

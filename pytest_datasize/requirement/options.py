@@ -25,7 +25,7 @@ class Scope(Enum):
     TRIAL = "how a model is trained and scored"
     PLAN = "which trials there are"
     EVIDENCE = "what is computed from all trials together"
-    TARGET = "what is required of the scores beside the targets, and keyed with them"
+    TARGET = "further targets, keyed with the others"
     VERDICT = "how the evidence is judged"
     ADVICE = "what the report adds to the verdict"
     CONDITION = "what is checked without training"
@@ -138,8 +138,8 @@ class StudyOptions(TypedDict, total=False):
             "names of columns, such as ['site', 'lighting'], a mapping of names to regular "
             "expressions over paths, functions of a path or one value per image, or one of these; "
             "as text site,lighting or site=site_(\\w+)",
-            "factors such as site or lighting: the score of every value is told, and whether a "
-            "factor tells the class",
+            "factors such as site or lighting: the score of every value is reported, and whether a "
+            "factor predicts the class",
             from_text=validators.slices_from_text,
         ),
     ]
@@ -320,11 +320,10 @@ class StudyOptions(TypedDict, total=False):
         Option(
             Scope.TRIAL,
             validators.operating_points,
-            "metric → class and what its threshold must give, such as "
+            "metric → class and what is required of its threshold, such as "
             "{'recall_at_precision': {'class': 'crack', 'precision': 0.9}}; as text "
             "recall_at_precision=crack@0.9",
-            "operating points to measure beside those of the targets, whose threshold is chosen on "
-            "training images",
+            "further operating points to measure, with thresholds from training images",
             from_text=validators.points_from_text,
             added=True,
         ),
@@ -579,7 +578,7 @@ class GateOptions(StudyOptions, total=False):
             Scope.ADVICE,
             validators.number_from(0.0),
             "a number from 0",
-            "price of one more group, besides cost_per_image for each of its images "
+            "price of one more group, in addition to cost_per_image for each of its images "
             "(needs unit=group)",
             from_text=float,
             added=True,

@@ -120,8 +120,8 @@ undecided, unfreeze, weights.
     @property
     def judges(self) -> bool:
         """Whether there is anything to judge: a target, or a condition without training."""
-        beside = (*CONDITIONS, *names_of(Scope.TARGET))
-        return bool(self.targets) or any(self.options.get(name) for name in beside)
+        others = (*CONDITIONS, *names_of(Scope.TARGET))
+        return bool(self.targets) or any(self.options.get(name) for name in others)
 
 
 def no_target(where: str) -> RequirementError:
@@ -137,24 +137,24 @@ def check_units(options: Mapping[str, Any], where: str) -> None:
     Raises
     ------
     RequirementError
-        Groups are counted, or have a price, but nothing says what a group is.
+        Groups are counted without ``group``, or have a price and are not counted.
 
     Examples
     --------
     >>> check_units({"unit": "group", "group": None}, "here")
     Traceback (most recent call last):
         ...
-    pytest_datasize.errors.RequirementError: here: unit='group' needs group=, which says what \
+    pytest_datasize.errors.RequirementError: here: unit='group' needs group=, which says which \
 images belong together: a column, a pattern of paths, a function of a path or one value per image.
     """
     if options["unit"] == GROUP and options["group"] is None:
         raise RequirementError(
-            f"{where}: unit='group' needs group=, which says what images belong together: a "
+            f"{where}: unit='group' needs group=, which says which images belong together: a "
             "column, a pattern of paths, a function of a path or one value per image."
         )
     if options["unit"] != GROUP and options.get("cost_per_group") is not None:
         raise RequirementError(
-            f"{where}: cost_per_group needs unit='group'; where images are counted, give "
+            f"{where}: cost_per_group needs unit='group'; if images are counted, give "
             "cost_per_image."
         )
 

@@ -1,10 +1,10 @@
-"""Check targets, and say what they ask: a number, one for each class, or an operating point.
+"""Check targets: a number, one number for each class, or an operating point.
 
 A target is plain data in a canonical form, so that equal targets have equal cache keys:
 
 * a number, the score to reach;
 * class name → number, for a metric of single classes; ``*`` stands for all other classes;
-* for an operating point, its class, what its threshold must give, and the score to reach:
+* for an operating point: its class, what is required of the threshold, and the score to reach:
   ``{"class": "crack", "precision": 0.9, "recall": 0.8}``.
 
 Pure Python: imported at every pytest start.
@@ -52,8 +52,8 @@ def target_option(metric: str, bounds: tuple[float, float]) -> Option:
         return Option(
             Scope.VERDICT,
             lambda value: validators.point(value, point.given, point.reach),
-            f"a class, the {point.given} that is required of the decision threshold on training "
-            f"images, and the target, such as {example}; numbers are above 0 and below 1",
+            f"a class, the {point.given} that the threshold must reach on training images, and the "
+            f"target, such as {example}; numbers are above 0 and below 1",
             "target",
         )
     expected = _range(*bounds)
@@ -71,7 +71,7 @@ def target_option(metric: str, bounds: tuple[float, float]) -> Option:
 def _single(value: Any, number: Callable[[Any], float]) -> float:
     if isinstance(value, Mapping):
         known = [name for name in METRICS if of_class(name) and not point_of(name)]
-        raise ValueError(f"classes have targets of their own in {', '.join(known)}")
+        raise ValueError(f"only these take a target for each class: {', '.join(known)}")
     return number(value)
 
 
@@ -94,7 +94,7 @@ def _of_classes(value: Mapping[Any, Any], number: Callable[[Any], float]) -> Tar
     return found[OTHERS] if set(found) == {OTHERS} else dict(sorted(found.items()))
 
 
-# -- what a target asks -------------------------------------------------------------------------
+# -- what a target requires ---------------------------------------------------------------------
 
 
 def points_of(targets: Mapping[str, Target]) -> dict[str, dict[str, Any]]:
@@ -126,7 +126,7 @@ def class_targets(
     names
         All classes.
     label
-        What a class is called.
+        What a class is called in messages: ``class`` or ``label``.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def check_class(metric: str, name: str, names: Sequence[str], label: str) -> Non
     Raises
     ------
     RequirementError
-        It does not; the message gives the nearest.
+        It does not; the message names the most similar class.
     """
     if name not in names:
         raise RequirementError(
@@ -171,35 +171,35 @@ def check_classes(targets: Mapping[str, Target], names: Sequence[str], task: str
     Raises
     ------
     RequirementError
-        A name is unknown; the message gives the nearest.
+        A class is unknown; the message names the most similar one.
     """
     for metric, target in targets.items():
         if metric in TASKS[task].metrics:  # min_slice names metrics, not classes
             class_targets(metric, target, names, TASKS[task].label)
 
 
-def asked_in_words(metric: str, target: Target) -> str:
-    """Return a target as a reader of a plan sees it.
+def target_text(metric: str, target: Target) -> str:
+    """Return a target in words, for the plan.
 
     Examples
     --------
-    >>> asked_in_words("accuracy", 0.9)
+    >>> target_text("accuracy", 0.9)
     'accuracy 0.9'
-    >>> asked_in_words("recall_per_class", {"*": 0.8, "rust": 0.95})
+    >>> target_text("recall_per_class", {"*": 0.8, "rust": 0.95})
     "recall_per_class 0.95 for 'rust', 0.8 for others"
     """
     if not isinstance(target, Mapping):
         return f"{metric} {target:g}"
     if point := point_of(metric):
         at = {point.given: target[point.given]}
-        return in_words(metric, target[validators.CLASS], at, target[point.reach])
+        return subject_text(metric, target[validators.CLASS], at, target[point.reach])
     named = [f"{goal:g} for {shown(name)}" for name, goal in target.items() if name != OTHERS]
     if OTHERS in target:
         named.append(f"{target[OTHERS]:g} for others")
     return f"{metric} {', '.join(named)}"
 
 
-def in_words(
+def subject_text(
     metric: str,
     class_name: str | None = None,
     at: Mapping[str, float] | None = None,
@@ -220,9 +220,9 @@ def in_words(
 
     Examples
     --------
-    >>> in_words("accuracy", target=0.9), in_words("recall_per_class", "rust", target=0.9)
+    >>> subject_text("accuracy", target=0.9), subject_text("recall_per_class", "rust", target=0.9)
     ('accuracy 0.9', "recall of 'rust' 0.9")
-    >>> in_words("recall_at_precision", "rust", {"precision": 0.9}, 0.8)
+    >>> subject_text("recall_at_precision", "rust", {"precision": 0.9}, 0.8)
     "recall 0.8 of 'rust' at precision 0.9"
     """
     goal = "" if target is None else f" {target:g}"

@@ -5,8 +5,9 @@ Adding a task is one entry here, a module of targets in ``images/targets/`` and 
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import Any, Final, NamedTuple
 
 _METRICS: Final = "pytest_datasize.curve.metrics"
 
@@ -33,12 +34,12 @@ class Metric(NamedTuple):
     more_than
         Least number of classes for which it says anything, less one.
     given, reach
-        Of an operating point: what the threshold must give on training images, such as
-        "precision", and what is then measured on test images, such as "recall"; both are keys of
-        its target. Empty for other metrics.
+        Of an operating point: what is required of the threshold on training images, such as
+        "precision", and what is then measured on test images, such as "recall". Both are keys of
+        its target; empty for other metrics.
     by_image
-        Whether a contribution is the image's own score, so that the mean over any images, such as
-        those of a slice, is the score of these.
+        Whether the score is a mean over images, so that any part of them, such as a slice, has a
+        score.
     """
 
     function: str
@@ -218,7 +219,14 @@ BY_IMAGE: Final[tuple[str, ...]] = tuple(
         name for task in TASKS.values() for name, metric in task.metrics.items() if metric.by_image
     )
 )
-"""Names of the metrics that can be restricted to a slice in a task."""
+"""Names of the metrics of which slices have a score, in some task."""
+
+
+def function_of(metric: Metric) -> Callable[..., Any]:
+    """Return the function of a metric."""
+    module, _, name = metric.function.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
 
 
 def ends(metric: str) -> tuple[float, float]:

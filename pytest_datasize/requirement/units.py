@@ -20,12 +20,12 @@ def plural(unit: str) -> str:
     return f"{unit}s"
 
 
-def each(per_group: float) -> str:
-    """Write the mean number of images of a group.
+def per_group_text(per_group: float) -> str:
+    """Write a mean number of images per group.
 
     Examples
     --------
-    >>> each(15.21), each(4.0), each(1234.5), each(1.25)
-    ('15', '4', '1,234', '1.2')
+    >>> [per_group_text(n) for n in (15.21, 4.0, 1234.5, 1.25)]
+    ['15', '4', '1,234', '1.2']
     """
     return f"{per_group:,.0f}" if per_group >= 9.95 else f"{per_group:.1f}".removesuffix(".0")

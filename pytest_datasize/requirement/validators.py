@@ -149,13 +149,13 @@ def slices_from_text(text: str) -> Any:
 
 
 def min_slice(value: Any) -> dict[str, float]:
-    """Check metric → score, for metrics that can be restricted to a slice; sorted by metric."""
+    """Check metric → score, for metrics of which slices have a score; sorted by metric."""
     if not isinstance(value, Mapping) or not value:
         raise TypeError
     found = {}
     for metric, target in sorted(value.items()):
         if metric in METRICS and metric not in BY_IMAGE:
-            raise ValueError(f"{metric} is no mean over images, so it has no score of a slice")
+            raise ValueError(f"{metric} is not a mean over images, so slices have no score of it")
         if isinstance(target, bool) or not isinstance(target, (int, float)):
             raise TypeError
         if metric in METRICS:
@@ -253,7 +253,7 @@ def class_name(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{value!r:.60} is no name of a class; write it as text, in quotes")
+        raise ValueError(f"{value!r:.60} is not the name of a class; write it as text, in quotes")
     return value
 
 
@@ -281,13 +281,13 @@ def point(value: Any, *numbers: str) -> dict[str, Any]:
 
 
 def operating_points(value: Any) -> dict[str, dict[str, Any]]:
-    """Check metric → its class and what the threshold must give."""
+    """Check metric → its class and what is required of the threshold."""
     if not isinstance(value, Mapping) or not value:
         raise TypeError
     found = {}
     for metric, given in sorted(value.items()):
         if (known := point_of(metric)) is None:
-            raise ValueError(f"{metric!r:.60} has no threshold")
+            raise ValueError(f"{metric!r:.60} is not a metric with a threshold")
         found[metric] = point(given, known.given)
     return found
 

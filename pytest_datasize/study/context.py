@@ -78,8 +78,8 @@ class StudyContext:
     waits
         Sentences about what this study waited for.
     chosen_runtime, chosen_gpu
-        The runtime that the process chose which sends its work here, and whether there is enough
-        work for a GPU; empty and None elsewhere.
+        Choices of the parent process, in its workers: the runtime, and whether there is enough work
+        for a GPU; empty and None elsewhere.
     climbs
         Whether a gate tries several models, see :mod:`pytest_datasize.study.ladder`.
 
@@ -292,10 +292,10 @@ class StudyContext:
         metric = next(iter(points))
         if self.options["trainer"] is not None:
             raise RequirementError(
-                f"{metric} needs a threshold that is chosen on training images, and trainer= "
+                f"{metric} needs a threshold that is chosen on training images, but trainer= "
                 "returns predictions for the test images only. Choose the threshold in your "
-                "training, return its score under a name of your own for every test image, such "
-                "as {'found': [1, 0, ...]}, and require that: found=0.8, bounds={'found': (0, 1)}."
+                "training, return one value per test image under a name of your own, such as "
+                "{'found': [1, 0, ...]}, and require that: found=0.8, bounds={'found': (0, 1)}."
             )
         if strange := [name for name in points if name not in TASKS[self.task].metrics]:
             raise RequirementError(
@@ -364,9 +364,9 @@ class StudyContext:
 
     @cached_property
     def worth_a_gpu(self) -> bool:
-        """Whether ``device="auto"`` takes a GPU: it depends on counts, not on time.
+        """Whether ``device="auto"`` uses a GPU: this depends on counts, not on time.
 
-        Training of the user's own has an unknown cost.
+        The user's own training always does, since its cost is unknown.
 
         Raises
         ------
@@ -377,21 +377,21 @@ class StudyContext:
             return self.chosen_gpu
         if self.options["strategy"] == "own_training":
             return True
-        from pytest_datasize.embedding.gpu_work import NETWORK_LOOKS, is_worth_a_gpu
+        from pytest_datasize.embedding.gpu_work import TRAINING_PASSES, is_worth_a_gpu
         from pytest_datasize.embedding.views import VIEWS
 
         parts = [part for part in self.pool.raw if part]
-        looks = sum(map(len, parts))
+        images = sum(map(len, parts))
         if self.task == "detection":  # objects are embedded
-            looks = sum(sum((part.amounts or {}).values()) for part in parts)
-        looks *= 1 if self.options["augment"] is False else 1 + VIEWS
+            images = sum(sum((part.amounts or {}).values()) for part in parts)
+        images *= 1 if self.options["augment"] is False else 1 + VIEWS
         if self.options["strategy"] not in EMBEDDING_STRATEGIES:
-            looks *= NETWORK_LOOKS
-        return is_worth_a_gpu(self.backbone.loaded, looks)
+            images *= TRAINING_PASSES
+        return is_worth_a_gpu(self.backbone.loaded, images)
 
     @property
     def device_note(self) -> str:
-        """Remark for the report if a GPU is there and not used; empty for none.
+        """Note for the report if there is a GPU that is not used; else empty.
 
         Raises
         ------
@@ -402,7 +402,7 @@ class StudyContext:
 
         if self.options["device"] != AUTO or not visible()[0] or self.worth_a_gpu:
             return ""
-        return "device: CPU; there is too little work to wake the GPU (device='cuda' uses it)"
+        return "device: CPU, since there is too little work for the GPU; device='cuda' uses it"
 
 
 def _with_preset(

@@ -1,4 +1,4 @@
-"""Find factors that tell the class, and say so as findings about the data set."""
+"""Find factors that predict the class, and report them as findings about the data set."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def facts_of(images: ImageSet) -> tuple[FactorFacts, ...]:
     """Return what is known of the factors of images; tested where each image has one class."""
     if images.task != CLASSIFICATION:
         return tuple(
-            FactorFacts(one.name, len(one.values), len(images), "the labels are no classes")
+            FactorFacts(one.name, len(one.values), len(images), "the labels are not classes")
             for one in images.factors
         )
     factors = [FactorValues(*factor) for factor in images.factors]
@@ -22,33 +22,33 @@ def facts_of(images: ImageSet) -> tuple[FactorFacts, ...]:
 
 
 def findings_of(facts: Sequence[FactorFacts]) -> tuple[Finding, ...]:
-    """Return a finding for each factor that tells the class or could not be tested.
+    """Return a finding for each factor that predicts the class or could not be tested.
 
     Examples
     --------
     >>> [one] = findings_of(
     ...     [FactorFacts("site", 2, 400, "", 0.0001, 0.93, 0.51, 1.0, "B", "rust", 0.95, 0.09)])
     >>> print(one.text)
-    'site' tells the class: guessing the class from it is right for 93 % of images, each class \
-counting alike; from shuffled values 51 % (p = 0.0001, tested at 1 %). 95 % of 'rust' have 'B', \
-and 9 % of all others. A model may learn it instead of the class
+    'site' predicts the class: it gives the right class for 93 % of images (each class counts \
+alike; shuffled values: 51 %; p = 0.0001, significance level 1 %). 95 % of 'rust' have 'B', and \
+9 % of all others. A model may learn 'site' instead of the class
     """
     found = []
     for one in facts:
         name = _shown(one.name)
         if one.tells:
-            best = "" if one.possible == 1 else f" (at best {100 * one.possible:.0f} %)"
+            best = "" if one.possible == 1 else f"at best {100 * one.possible:.0f} %; "
             text = (
-                f"{name} tells the class: guessing the class from it is right for "
-                f"{100 * one.guessed:.0f} % of images{best}, each class counting alike; from "
-                f"shuffled values {100 * one.shuffled:.0f} % (p = {one.p_value:.1g}, tested at "
+                f"{name} predicts the class: it gives the right class for "
+                f"{100 * one.guessed:.0f} % of images (each class counts alike; {best}shuffled "
+                f"values: {100 * one.shuffled:.0f} %; p = {one.p_value:.1g}, significance level "
                 f"{100 * ERROR_RATE:.0f} %). {100 * one.share:.0f} % of {_shown(one.class_name)} "
-                f"have {_shown(one.value)}, and {100 * one.share_of_others:.0f} % of all others. A "
-                "model may learn it instead of the class"
+                f"have {_shown(one.value)}, and {100 * one.share_of_others:.0f} % of all others. "
+                f"A model may learn {name} instead of the class"
             )
             found.append(Finding("factor_tells_class", text, one.units))
         elif one.untested:
-            text = f"{name} was not tested for telling the class: {one.untested}"
+            text = f"{name} was not tested as a predictor of the class: {one.untested}"
             found.append(Finding("factor_not_tested", text, one.values))
     return tuple(found)
 

@@ -179,11 +179,12 @@ class StudyResult:
     amounts
         Class name → number of objects or pixels, where these are counted beside images.
     operating_points
-        Operating points that were measured: metric → its class and what the threshold must give.
+        Operating points that were measured: metric → its class and what is required of the
+        threshold.
     slices
         Every value of every factor of ``slices``, with its scores.
     factors
-        What is known of these factors: whether they tell the class.
+        What is known of these factors: whether they predict the class.
     unit
         What sizes, ``available`` and required numbers count: ``image`` or ``group``.
     groups
@@ -422,7 +423,7 @@ class StudyResult:
         goals = class_targets(metric, target, names, TASKS[self.task].label)
         if goals and None in curves:
             raise TrainingError(
-                f"{self.backbone} scored {metric} as one number, so that its classes cannot have "
+                f"{self.backbone} returned one number for {metric}, so its classes cannot have "
                 "targets of their own. Return class probabilities, from which every metric can be "
                 "computed."
             )
@@ -450,16 +451,16 @@ class StudyResult:
         if not self.slices:
             return (
                 "there are no slices; name factors with slices= that have at most "
-                f"{MOST_VALUES} values, and not one for nearly every image"
+                f"{MOST_VALUES} values, and at least two images per value"
             )
         if not any(metric in one.measured for one in self.slices):
             if metric not in METRICS:
                 return f"the trainer gives one number for {metric}, not one value per image"
-            return f"{metric} is no mean over images, so it has no score of a slice"
+            return f"{metric} is not a mean over images, so slices have no score of it"
         largest = max(self.slices, key=lambda one: one.testable)
         return (
-            f"every slice is too small to judge: {largest.testable} test images where "
-            f"{largest.factor} is {largest.value!r}, the largest; {LEAST_IMAGES} are needed, of "
+            f"every slice is too small to judge: the largest, {largest.factor} "
+            f"{largest.value!r}, has {largest.testable} test images; {LEAST_IMAGES} are needed, of "
             f"{LEAST_GROUPS} groups if images are grouped"
         )
 
@@ -476,7 +477,7 @@ class StudyResult:
         if missing and not own and missing[0] in task.metrics and point_of(missing[0]):
             raise RequirementError(
                 f"{missing[0]} was not measured: its threshold is chosen while the models are "
-                f"trained. Give it to the study: operating_points={{{missing[0]!r}: ...}}."
+                f"trained. Give the study operating_points={{{missing[0]!r}: ...}}."
             )
         if missing and not own and missing[0] in task.metrics:
             more = task.metrics[missing[0]].more_than
@@ -502,8 +503,8 @@ class StudyResult:
             measured = dict(self.operating_points[metric])
             if measured != point:
                 raise RequirementError(
-                    f"{metric}: what was measured is {measured}, not {point}. Give that to the "
-                    "study: operating_points=..."
+                    f"{metric}: {measured} was measured, not {point}. Give the study "
+                    f"operating_points={{{metric!r}: {point}}}."
                 )
 
     def advice(self, judgement: Judgement) -> Advice:

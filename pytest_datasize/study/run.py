@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_datasize.embedding.device import current, free_memory, waking
+from pytest_datasize.embedding.device import current, free_memory, starting_gpu
 from pytest_datasize.embedding.embed import Embeddings
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.findings import settle
@@ -62,7 +62,7 @@ def measured(
     """
     # again: torch may have been imported only now, and its own defaults are not ours
     context.check_task()
-    with own_settings(), current(context.device), waking(context.device):
+    with own_settings(), current(context.device), starting_gpu(context.device):
         try:
             embeddings: list[Embeddings] = []  # emptied below, to free memory while heads train
             if context.embeds_images:

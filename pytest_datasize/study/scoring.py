@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from importlib import import_module
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from pytest_datasize.curve.advice import bayes_error
 from pytest_datasize.curve.advice.neighbours import agreement, sampled
 from pytest_datasize.curve.contributions import contributions
-from pytest_datasize.curve.metrics.operating_points import realised, threshold_influence
+from pytest_datasize.curve.metrics.operating_points import achieved, threshold_influence
 from pytest_datasize.curve.outcomes import Outcomes, bare, gather, image_covariance
 from pytest_datasize.curve.slices import FactorValues, Slice, slices_of
 from pytest_datasize.embedding import device as devices
@@ -28,6 +27,7 @@ from pytest_datasize.requirement.tasks import (
     TASKS,
     Metric,
     ends,
+    function_of,
     lower_is_better,
 )
 from pytest_datasize.requirement.units import GROUP
@@ -240,7 +240,7 @@ def _outcomes(
 ) -> tuple[dict[str, Outcomes], dict[str, dict[str, Outcomes]], dict[str, Contributions]]:
     """Return metric → outcomes, and metric of single classes → class name → outcomes.
 
-    With them, metric → contributions, for metrics whose contributions are the scores of images.
+    Also metric → contributions, for metrics whose contributions are the scores of images.
     """
     plan, points = work.plan, work.options.get("operating_points") or {}
     predicted, flags = separated(found, len(points))
@@ -279,7 +279,7 @@ def _outcomes(
 
 
 def _at_thresholds(work: Work, found: Sequence[Sequence[Any]]) -> Iterator[str]:
-    """Yield what the thresholds from training images give on test images, at the largest size."""
+    """Yield notes: what the thresholds of the largest size give on the test images."""
     points = work.options.get("operating_points") or {}
     _, flags = separated(found, len(points))
     membership = np.concatenate([part.membership for part in work.image_sets]) if points else None
@@ -288,18 +288,18 @@ def _at_thresholds(work: Work, found: Sequence[Sequence[Any]]) -> Iterator[str]:
         given = TASKS[work.task].metrics[name].given
         shown = membership[:, work.image_sets[0].names.index(point[CLASS])]
         each = [
-            realised(given, shown[repeat.test], flagged[:, number] > 0)
+            achieved(given, shown[repeat.test], flagged[:, number] > 0)
             for repeat, flagged in zip(work.plan.repeats, flags[-1], strict=False)
         ]
         tested = np.concatenate([repeat.test for repeat in work.plan.repeats[: len(each)]])
         if given == "precision" and (part := shown[tested].mean()) >= point[given]:
             yield (
                 f"{name} proves nothing: {100 * part:.0f} % of the test images show "
-                f"{point[CLASS]!r}, so that flagging all of them has the required precision"
+                f"{point[CLASS]!r}, so flagging all images gives the required precision"
             )
         known = [value for value in each if value is not None]
         if not known:
-            yield f"{name}: no threshold flags any test image, so that nothing is found"
+            yield f"{name}: the thresholds flag no test image"
             continue
         yield (
             f"{name}: thresholds are chosen on training images for a {given} of "
@@ -415,9 +415,9 @@ def point_outcomes(
 ) -> Outcomes:
     """Return the outcomes of an operating point: the share of its images that are flagged.
 
-    Every trial has a threshold of its own, chosen on its own training images. The luck of this
-    choice shows in the spread of the repeats as far as they have other images; what they share,
-    the luck of the pool, is added.
+    Every trial has its own threshold, chosen on its own training images. The luck (sampling
+    variance) of this choice shows in the spread of the repeats as far as their images differ. The
+    luck of the pool, which all repeats share, is added.
 
     Parameters
     ----------
@@ -430,7 +430,7 @@ def point_outcomes(
     flagged
         Per size, per repeat: 1 for each test image that is flagged, else 0, shape (m,).
     share
-        What the threshold must give, such as a precision of 0.9.
+        What is required of the threshold, such as a precision of 0.9.
 
     Raises
     ------
@@ -443,8 +443,8 @@ def point_outcomes(
     if not all(map(len, rows)):
         what = "with" if metric.members else "without"
         raise DatasetError(
-            f"some test parts have no image {what} the class, so that the {metric.of_class} is "
-            "not defined. Use more images, a larger test_fraction, or a test_dataset."
+            f"some test parts have no image {what} the class, so the {metric.of_class} is not "
+            "defined. Use more images, a larger test_fraction, or a test_dataset."
         )
     mine = [own[part] for part in scored.tested]
     values = [
@@ -461,11 +461,11 @@ def point_outcomes(
         metric.bounds,
         metric.lower,
     )
-    luck = _threshold_luck(metric, scored, shown, flagged, share)
+    luck = _threshold_covariance(metric, scored, shown, flagged, share)
     return replace(found, test_covariance=found.test_covariance + luck)
 
 
-def _threshold_luck(
+def _threshold_covariance(
     metric: Metric,
     scored: Scored,
     shown: NDArray[np.bool_],
@@ -474,9 +474,9 @@ def _threshold_luck(
 ) -> NDArray[np.floating]:
     """Return what the luck of the pool adds to the covariance of scores, through thresholds.
 
-    All repeats choose their thresholds on images of one pool, and its luck does not show in their
-    spread. It is measured on the test images: those of the pool, whose luck then moves thresholds
-    and scores together, or others like them.
+    All repeats choose their thresholds on images of one pool, so its luck does not show in their
+    spread. It is measured on the test images. If these are from the pool, their luck moves
+    thresholds and scores together; if not, thresholds alone.
     """
     own = shown == metric.members
     direct, through = [], []
@@ -503,19 +503,12 @@ def _threshold_luck(
     return scale * (covariances[0] - covariances[1])
 
 
-def function_of(metric: Metric) -> Callable[..., Any]:
-    """Return the function of a metric."""
-    module, _, name = metric.function.partition(":")
-    function: Callable[..., Any] = getattr(import_module(module), name)
-    return function
-
-
 def _bare_outcomes(
     work: Work, scores: list[list[Any]]
 ) -> tuple[dict[str, Outcomes], dict[str, Contributions]]:
     """Return the outcomes of a trainer that returns scores instead of predictions.
 
-    With them, the scores of images for each metric of which it returns these.
+    Also the scores of single images, for the metrics that return one value per image.
     """
     plan, options = work.plan, work.options
     tested = [repeat.test for repeat in plan.repeats[: max(map(len, scores))]]

@@ -41,7 +41,7 @@ def images_to_split(context: StudyContext) -> Loaded:
 
 
 def _with_joined(separated: Loaded, plain: Loaded) -> Loaded:
-    """Say how many groups count as one with another, since near-duplicates link them."""
+    """Add a finding if near-duplicates link groups, which then count as one."""
     images, before = separated.images, plain.images
     if images.groups is None or before.groups is None:
         return separated

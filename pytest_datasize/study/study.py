@@ -164,8 +164,8 @@ class Study:
         pool = self.context.pool
         all_noted = dict.fromkeys(CHECKS, "note")  # report every check, whatever its level
         images, test = pool.looked_at(all_noted)
-        told = findings_of(facts_of(images))
-        findings = (*images.findings, *small_classes(images), *told)
+        of_factors = findings_of(facts_of(images))
+        findings = (*images.findings, *small_classes(images), *of_factors)
         available = None
         try:
             available = self.context.draw(images, test).available

@@ -1,21 +1,19 @@
 """Flag the test images of a trial at operating points: thresholds from its own training images.
 
 A threshold is chosen from predictions for images of the trial's training subsample, by models that
-were not trained on them, and never from test images. What it flags is kept as further columns of
-the trial's outcome, one for each point, after those of the classes: stored, sent by workers and
-scored like them.
+were not trained on them, and never from test images. The images that it flags are a further column
+of the trial's outcome, after those of the classes: stored, sent by workers and scored like them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.images.groups import numbers
-from pytest_datasize.requirement.tasks import TASKS
+from pytest_datasize.requirement.tasks import TASKS, function_of
 from pytest_datasize.requirement.units import GROUP
 from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.trials.networks.training import split, split_groups
@@ -30,7 +28,7 @@ class Flags:
     Attributes
     ----------
     points
-        Metric → its class and what the threshold must give.
+        Metric → its class and what is required of the threshold.
     names
         All classes.
     truth
@@ -69,8 +67,8 @@ class Flags:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Split a training subsample into images to train on, and images to hold out.
 
-        For operating points, and where groups are the unit, whole groups are held out: images of
-        patients that the network was trained on would be too optimistic.
+        With operating points, and where groups are the unit, whole groups are held out: predictions
+        for images of patients whom the network was trained on would be too optimistic.
         """
         if self.groups is None:
             return split(rows, self.labels, share, generator)
@@ -79,7 +77,7 @@ class Flags:
             return split(rows, self.labels, share, generator)
         return fit, watch
 
-    def added(
+    def with_flags(
         self,
         predicted: NDArray[np.floating],
         rows: NDArray[np.int64],
@@ -108,7 +106,7 @@ class Flags:
         columns = [predicted]
         for metric, point in self.points.items():
             entry, index = TASKS[self.task].metrics[metric], self.names.index(point[CLASS])
-            choose = function_of(entry.function)
+            choose = function_of(entry)
             if held is None:
                 threshold = choose(np.zeros(0, np.bool_), np.zeros(0), point[entry.given])
             else:
@@ -134,16 +132,10 @@ def fold_groups(work: Work, n_rows: int) -> NDArray[np.int64] | None:
     return np.concatenate([groups, *[groups[:n_pool]] * more])
 
 
-def function_of(name: str) -> Any:
-    """Return the function of a name ``module:function``."""
-    module, _, function = name.partition(":")
-    return getattr(import_module(module), function)
-
-
 def separated(
     outcomes: Sequence[Sequence[Any]], number: int
 ) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Separate the outcomes of trials into predictions, and what is flagged at so many points."""
+    """Separate the outcomes of trials into predictions and flags, the last `number` columns."""
     if not number:
         return [list(repeats) for repeats in outcomes], []
     return (

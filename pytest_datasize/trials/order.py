@@ -58,7 +58,7 @@ def ordered(
 
 
 def all_shown_first(order: NDArray[np.int64], shown: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Move images to the front such that every name is shown by two of them, the rarest first."""
+    """Move images to the front such that two of them show each name, the rarest name first."""
     found = shown[order]
     chosen: dict[int, None] = {}
     counts = np.zeros(shown.shape[1], dtype=np.int64)
@@ -83,9 +83,9 @@ def groups_ordered(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Shuffle the groups of a pool such that every prefix has about the requested class shares.
 
-    A group counts for the class of most of its images. The groups that show every class twice (or
-    once, if only one has it) come first, so that no trial lacks a class; each of them is the next
-    in the order that shows a class which is still lacking.
+    A group counts for the class of most of its images. Groups that show every class twice (or once,
+    if only one group has it) come first, so that no trial lacks a class: again and again, the next
+    group in the order that shows a lacking class is moved to the front.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def groups_ordered(
 def _classes_first(
     order: NDArray[np.int64], shown: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], int]:
-    """Move groups to the front such that they show every class; return how many they are."""
+    """Move groups that show every class to the front; return the order and their number."""
     wanted = np.minimum(shown[order].sum(axis=0), LEAST_PER_CLASS)
     counts = np.zeros(shown.shape[1], dtype=np.int64)
     front = []

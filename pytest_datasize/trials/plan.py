@@ -29,7 +29,7 @@ from pytest_datasize.trials.shuffle import Shuffle, in_order
 
 N_SIZES = 8
 FEW_PER_CLASS = 5  # the smallest default size; two per class is the least a size may have
-LEAST_GROUPS = 2  # a single one would say nothing of others
+LEAST_GROUPS = 2  # from a single group nothing can be said about others
 
 MOST_TRAINED = 100_000
 """Largest default size: of a larger pool the curve is extrapolated to the full pool."""
@@ -50,8 +50,8 @@ class Repeat:
     test
         int64 array of shape (n_test,): rows that score every trial of this repeat.
     ends
-        Number of images in the first 1, 2, ... groups of the order, where sizes count groups; None
-        where they count images.
+        Number of images in the first 1, 2, ... groups of the order, if sizes count groups; None
+        if they count images.
     """
 
     order: NDArray[np.int64]
@@ -91,8 +91,8 @@ class Plan:
         Whether the largest training set of every repeat is another one: each holds other images
         out, or draws with replacement.
     groups
-        Group of every image of the pool, (N,), where sizes and ``available`` count groups; None
-        where they count images.
+        Group of every image of the pool, (N,), if sizes and ``available`` count groups; None if
+        they count images.
     """
 
     sizes: tuple[int, ...]
@@ -302,9 +302,9 @@ def _sizes_in_groups(
         found = _geometric(least, len(images.names), available, most)
         if len(found) < 3:
             raise DatasetError(
-                f"{images.source}: {available} groups to train on, beside those that are held out, "
-                f"are too few for a learning curve over numbers of groups; at least {least + 2} "
-                f"are needed: {least} show every {label} twice, and two larger sizes."
+                f"{images.source}: {available} groups to train on, without those that are held "
+                f"out, are too few for a learning curve; at least {least + 2} are needed: {least} "
+                f"show every {label} twice, and two more are for larger sizes."
             )
         return found
     why = f"the groups that show every {label} twice"

@@ -114,7 +114,7 @@ class Work:
         return np.concatenate([images.truth for images in self.image_sets])
 
     def groups_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """Return the groups of images to train on; None where groups are not the unit."""
+        """Return the groups of images to train on; None if groups are not the unit."""
         return None if self.plan.groups is None else self.plan.groups[rows]
 
     @property

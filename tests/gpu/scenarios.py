@@ -45,13 +45,13 @@ def gpu() -> Iterator[None]:
         yield
 
 
-def wake(where: torch.device) -> None:
-    """Wake the device in a thread, for which it has to be pretended, too."""
+def start(where: torch.device) -> None:
+    """Start the device in a thread, in which it has to be simulated, too."""
     with Pretend():
-        WAKE(where)
+        START_GPU(where)
 
 
-WAKE, device._wake = device._wake, wake
+START_GPU, device._start_gpu = device._start_gpu, start
 
 
 def network() -> torch.nn.Module:
@@ -159,10 +159,10 @@ def resident() -> dict[str, Any]:
         found = {}
         for name, free in (("little", 4 * made.nbytes - 1), ("enough", 4 * made.nbytes)):
             torch.cuda.mem_get_info = lambda device, free=free: (free, free)
-            made.hold(torch.device("cuda"))
+            made.keep_on(torch.device("cuda"))
             batch = made.batch(rows, torch.device("cuda"))
             assert batch.device.type == "cuda"
-            found[name] = {"held": made._there is not None, "batch": batch.tolist()}
+            found[name] = {"held": made._on_gpu is not None, "batch": batch.tolist()}
     return {**found, "cpu": made.values[rows].tolist()}
 
 

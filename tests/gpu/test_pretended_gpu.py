@@ -155,7 +155,7 @@ def test_auto_leaves_little_work_to_the_cpu_and_says_so(ran):
     ]
     assert [few["heads"], much["heads"], large["heads"]] == [["cpu"], ["cpu"], ["cuda"]]
     assert few["scores"] == found["cpu"]["scores"]
-    assert [note for note in few["notes"] if "too little work to wake the GPU" in note]
+    assert [note for note in few["notes"] if "too little work for the GPU" in note]
     assert not [note for note in much["notes"] if "GPU" in note]
 
 

@@ -176,7 +176,7 @@ def test_of_many_images_a_sample_is_drawn_that_the_seed_decides():
     assert len(sampled(50_000, 9_000, 1_000_000).rows) <= 200  # memory, not time
 
 
-def test_an_error_that_still_falls_is_told_from_one_that_does_not():
+def test_an_error_that_still_falls_is_distinguished_from_one_that_does_not():
     generator = np.random.default_rng(0)
     labels = np.arange(2000) % 2
     hard = generator.standard_normal((2000, 30)) + 0.5 * labels[:, None]  # of many dimensions
@@ -197,9 +197,9 @@ def test_intervals_are_jeffreys_of_the_independent_images():
 def test_the_number_of_threads_changes_no_bit(digits):
     points, labels = digits
     wide = np.concatenate([points, points[:, ::-1]], axis=1).astype(np.float16)
-    told = []
+    found = []
     for threads in (1, 2, 3):
         with threadpool_limits(threads):
-            told.append(neighbour_errors(wide, labels, (96, 32)))
-    assert told[0] == told[1] == told[2]
-    assert any("principal axes" in one.space for one in told[0]["accuracy"])
+            found.append(neighbour_errors(wide, labels, (96, 32)))
+    assert found[0] == found[1] == found[2]
+    assert any("principal axes" in one.space for one in found[0]["accuracy"])

@@ -168,7 +168,7 @@ def test_limits_are_those_of_the_run(odd_run):
     assert "The images were not compared with images of the deployment" in page
     assert "No groups were declared" in page
     assert "What was not judged" in page
-    assert "subgroups that are no classes" in page
+    assert "Subgroups that are not classes" in page
     gate = next(one for one in run["requirements"] if one["metric"])
     gate["extrapolated"], gate["derived"]["times_measured"] = True, 7.0
     gate["self_check"] = {**gate["self_check"], "low": 0.98, "high": 0.99, "measured": 0.5}

@@ -71,11 +71,11 @@ def test_odd_names_stay_text(run, found):
     shown = Terminal(verbosity=1).shown(found)
     assert "\n::error::" not in shown
     assert "\x1b[31m\n" not in shown
-    assert "borrows strength" in shown
+    assert "are estimated together" in shown
     assert "was not tested" in shown
 
 
-def test_two_targets_of_one_metric_are_told_apart(run, found):
+def test_two_targets_of_one_metric_have_different_keys(run, found):
     whole, worst = found
     assert key(whole) != key(worst)
     assert change(worst, worst, None, None)["found"]

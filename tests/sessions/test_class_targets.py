@@ -10,7 +10,7 @@ NAMES = ("easy", "left", "right")
 
 
 def write_classes(root, n=180):
-    """Write images of three classes: one that is bright, and two that are hard to tell apart."""
+    """Write images of three classes: one that is bright, and two that are hard to distinguish."""
     rng = np.random.default_rng(0)
     labels = np.arange(n) % 3
     ramp = np.linspace(0.42, 0.58, 24)
@@ -52,7 +52,7 @@ def test_only_named_classes_are_judged_and_the_report_says_so(gate):
     result.assert_outcomes(passed=1)
     assert (record["class"], record["target"]) == ("easy", 0.9)
     assert record["class_targets"] == {"easy": 0.9}
-    result.stdout.re_match_lines([".*not judged, as without a target: 'left', 'right'"])
+    result.stdout.re_match_lines([".*not judged \\(no target\\): 'left', 'right'"])
 
 
 @pytest.mark.parametrize("metric", ["recall_per_class", "precision_per_class"])
@@ -152,7 +152,7 @@ def test_pages_show_every_class_with_its_target(gate, pytester):
     assert '<td class="number">not judged</td>' in page
     assert '<td class="number">0.99</td>' in page
     for text in (page, (pytester.path / "r.md").read_text()):
-        assert "not judged, as without a target" in text
+        assert "not judged (no target)" in text
 
 
 def test_a_baseline_says_which_targets_differ(gate):
@@ -204,7 +204,7 @@ def scores(train, test, *, seed, device):
 def test_scores(): ...
 """)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*scored recall_per_class as one number*"])
+    result.stdout.fnmatch_lines(["*returned one number for recall_per_class*"])
 
 
 def test_what_to_collect_is_planned_for_the_targets_of_the_classes(gate):

@@ -192,7 +192,7 @@ def test_the_plan_counts_groups(gate):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("unit='group'", "*unit='group' needs group=, which says what images belong together*"),
+        ("unit='group'", "*unit='group' needs group=, which says which images belong together*"),
         ("cost_per_group=5", "*cost_per_group needs unit='group'*cost_per_image*"),
         ("unit='patient'", "*unit='patient' is not allowed*one of: image, group*"),
         (f"unit='group', group={GROUP!r}, sizes=[4, 5, 200]", "*sizes: 200 is outside * to 48*"),

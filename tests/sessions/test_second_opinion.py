@@ -1,4 +1,4 @@
-"""What nearest neighbours say to a target, in sessions on images whose best score is known."""
+"""The score that nearest neighbours allow, in sessions on images whose best score is known."""
 
 import html
 import json
@@ -92,12 +92,12 @@ def test_a_fifth_of_wrong_labels_is_what_limits_the_score(judged):
     assert 1 - found["error_high"] <= 0.8 <= found["allowed_high"]
     assert found["allowed"] == pytest.approx(0.8, abs=0.04)
     assert found["space"] in found["spaces"]
-    said = f"nearest neighbours agree: they allow at most {found['allowed']:.3f} ("
-    reason = "the limit is not their number, but the labels, the images themselves or what the"
+    said = f"at most {found['allowed']:.3f} ("
+    reason = "More images will not help; the labels, the images or the backbone are the limit"
     for text in (shown, page, table):
         assert said in text
         assert reason in text
-    assert "of 1,200 images has another label" in page
+    assert "of 1,200 images have a nearest neighbour with another label" in page
 
 
 def test_clean_images_that_a_linear_head_cannot_divide_may_be_divided_by_another(judged):
@@ -110,7 +110,7 @@ def test_clean_images_that_a_linear_head_cannot_divide_may_be_divided_by_another
     assert "up to 1.000 (" in page
     assert "up to 1.000 (" in table
     if record["verdict"] == "unreachable":
-        assert "another model or fine-tuning may reach the target" in shown
+        assert "Another model or fine-tuning may reach the target" in shown
 
 
 def test_other_metrics_and_met_targets_say_nothing_in_the_terminal(judged):
@@ -123,7 +123,7 @@ def test_other_metrics_and_met_targets_say_nothing_in_the_terminal(judged):
     assert by_metric["f1_micro"] == by_metric["accuracy"]
     assert by_metric["balanced_accuracy"]["allowed"] > 0.97
     assert "nearest neighbours" not in shown
-    assert page.count("nearest neighbours allow up to") == 3
+    assert page.count("by nearest neighbours in this embedding") == 3
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def rows_of(record, factor):
     return {row["value"]: row for row in record["slices"] if row["factor"] == factor}
 
 
-def test_the_harder_site_is_told_and_its_target_fails(gate):
+def test_the_harder_site_is_reported_and_its_target_fails(gate):
     asked = "accuracy=0.8, min_slice={'accuracy': 0.85}, slices=['site', 'day']"
     options = ("--datasize-html=a.html", "--datasize-markdown=a.md", "-v")
     result, (whole, worst) = gate(asked, *options)
@@ -103,7 +103,7 @@ def test_the_harder_site_is_told_and_its_target_fails(gate):
     result.stdout.fnmatch_lines(
         [
             "*accuracy of site 'C' 0.85*",
-            "*slices * site 'C' is worst*of 6 slices below 0.85*",
+            "*slices * in the worst slice, site 'C'; * of 6 slices below 0.85*",
             "*site 'C' *",
         ]
     )
@@ -113,7 +113,7 @@ def test_the_harder_site_is_told_and_its_target_fails(gate):
     assert "(decides)" in page
 
 
-def test_a_factor_that_tells_the_class_is_a_finding_with_numbers(gate):
+def test_a_factor_that_predicts_the_class_is_a_finding_with_numbers(gate):
     slices = "slices=['light', 'site', 'serial'], checks={'factor_tells_class': 'note'}"
     result, [record] = gate(f"accuracy=0.8, {slices}")
     result.assert_outcomes(passed=1)
@@ -125,12 +125,12 @@ def test_a_factor_that_tells_the_class_is_a_finding_with_numbers(gate):
     assert facts["site"]["p_value"] > 0.01
     assert facts["serial"]["p_value"] is None
     assert "nearly one for each" in facts["serial"]["untested"]
-    told = [note for note in record["notes"] if "tells the class" in note]
-    assert len(told) == 1
-    assert told[0].startswith("'light' tells the class: guessing the class from it is right for 9")
+    notes = [note for note in record["notes"] if "predicts the class" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith("'light' predicts the class: it gives the right class for 9")
     assert any(note.startswith("'serial' was not tested") for note in record["notes"])
     assert rows_of(record, "serial") == {}
-    result.stdout.fnmatch_lines(["note: 'light' tells the class*", "note: 'serial' was not*"])
+    result.stdout.fnmatch_lines(["note: 'light' predicts the class*", "note: 'serial' was not*"])
 
 
 def test_the_finding_warns_fails_and_is_in_the_check(gate):
@@ -139,7 +139,7 @@ def test_the_finding_warns_fails_and_is_in_the_check(gate):
     result.assert_outcomes(passed=1, warnings=1)
     result, [record] = gate(asked, "--datasize-checks=factor_tells_class=error")
     result.assert_outcomes(errors=1)
-    assert "'light' tells the class" in record["message"]
+    assert "'light' predicts the class" in record["message"]
     result, [record] = gate(asked, "--datasize=check")
     [found] = [one for one in record["checks"] if one["check"] == "factor_tells_class"]
     assert found["level"] == "warning"
@@ -162,7 +162,8 @@ def test_no_slice_that_can_be_judged_is_an_error(gate):
     result.assert_outcomes(passed=1)  # the rest, without a match, is a slice of its own
     result, [record] = gate(r"min_slice={'accuracy': 0.8}, slices={'tens': r'/(\d\d)\d\.png'}")
     result.assert_outcomes(errors=1)
-    assert "every slice is too small to judge: 10 test images where tens is" in record["message"]
+    assert "every slice is too small to judge: the largest, tens " in record["message"]
+    assert "has 10 test images; 30 are needed" in record["message"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_no_slice_that_can_be_judged_is_an_error(gate):
             "slices='sight' is not one of the columns path, label, site, light, camera, serial, "
             "day; did you mean 'light'?",
         ),
-        ("slices=r'(station\\\\d)'", "fits no image; the first is site_"),
+        ("slices=r'(station\\\\d)'", "matches no image; the first is site_"),
         ("slices=lambda path: path[99]", "slices= raised IndexError for site_"),
         ("slices={'x': [1, 2]}", "slices= has 2 values for 352 images"),
     ],
@@ -218,7 +219,7 @@ def test_slices_change_nothing_else_and_changed_ones_are_not_stale(gate):
 def test_metrics_that_are_no_mean_over_images_say_so(gate):
     result, (auc, loss) = gate("auc=0.8, log_loss=0.9, slices='site'")
     result.assert_outcomes(passed=1)
-    assert auc["slices_reason"] == "auc is no mean over images, so it has no score of a slice"
+    assert auc["slices_reason"] == "auc is not a mean over images, so slices have no score of it"
     assert all(row["score"] is None for row in auc["slices"])
     assert loss["slices_reason"] == ""
     site = rows_of(loss, "site")

@@ -15,10 +15,10 @@ from support import CONFTEST, shapes, write_folder
 
 from pytest_datasize import RequirementError, Study
 from pytest_datasize.curve.metrics.operating_points import (
+    achieved,
     highest_with_sensitivity,
     lowest_with_precision,
     lowest_with_specificity,
-    realised,
 )
 from pytest_datasize.requirement.tasks import TASKS
 from pytest_datasize.study.scoring import Scored, point_outcomes
@@ -56,7 +56,7 @@ def test_a_chosen_threshold_gives_what_is_required_of_it(seed, n, share):
         (lowest_with_specificity, "specificity"),
         (highest_with_sensitivity, "sensitivity"),
     ):
-        found = realised(given_, shown, scores >= choose(shown, scores, share))
+        found = achieved(given_, shown, scores >= choose(shown, scores, share))
         assert found is None or found >= share - 1e-9
 
 
@@ -238,7 +238,7 @@ TRUTH = {
         brentq(lambda t: norm.sf(t - D) / (norm.sf(t - D) + norm.sf(t)) - 0.9, -2, 4) - D
     ),
 }
-"""Best possible scores: brightness is all that tells the classes apart."""
+"""Best possible scores: the classes differ in brightness only."""
 
 ASKED = """
     recall_at_precision={'class': 'crack', 'precision': 0.9, 'recall': RECALL},
@@ -303,8 +303,8 @@ def test_projected_scores_are_those_of_the_best_threshold(gate, pytester):
     }
     result.stdout.fnmatch_lines(["*recall 'crack' 0.4 at precision 0.9*"])
     notes = [note for note in records[0]["notes"] if "thresholds are chosen" in note]
-    realised_there = [float(note.rpartition(" ")[2]) for note in notes]
-    np.testing.assert_allclose(realised_there, [0.9, 0.9, 0.95], atol=0.03)
+    achieved_there = [float(note.rpartition(" ")[2]) for note in notes]
+    np.testing.assert_allclose(achieved_there, [0.9, 0.9, 0.95], atol=0.03)
     page = (pytester.path / "r.html").read_text()
     assert "recall of &#39;crack&#39; at precision 0.9" in page
 
@@ -363,7 +363,7 @@ def test_wrong_operating_points_are_errors(gate, marker, says, mode):
     result.stdout.fnmatch_lines([says])
 
 
-def test_a_trainer_is_told_what_to_do(gate):
+def test_the_error_for_a_trainer_says_what_to_do(gate):
     result, _ = gate(
         "recall_at_precision={'class': 'crack', 'precision': 0.9, 'recall': 0.8}, trainer=print"
     )
@@ -438,7 +438,7 @@ def test_groups_of_one_patient_choose_no_threshold_for_each_other(tmp_path):
     }
     found = Study((images, labels), group=patients.tolist(), **given_).run()
     assert set(found.scores["recall_at_precision"][-1]) == {0.0}
-    assert any("no threshold flags any test image" in note for note in found.notes)
+    assert any("the thresholds flag no test image" in note for note in found.notes)
     apart = Study((images, labels), **given_).run()
     assert min(apart.scores["recall_at_precision"][-1]) > 0.5
 
@@ -466,7 +466,7 @@ def test_sets_of_labels_have_operating_points(tmp_path):
     verdict = found.verdict(sensitivity_at_specificity={**point, "sensitivity": 0.3})
     assert verdict.judgements[0].class_name == NAMES[0]
     assert 0.2 < verdict.judgements[0].score < 1
-    with pytest.raises(RequirementError, match="what was measured is"):
+    with pytest.raises(RequirementError, match="was measured, not"):
         found.verdict(sensitivity_at_specificity={**point, "specificity": 0.9, "sensitivity": 0.3})
     with pytest.raises(RequirementError, match="recall_at_precision was not measured"):
         found.verdict(recall_at_precision={**PRECISION, "recall": 0.3})

@@ -167,12 +167,12 @@ def test_names_of_groups_change_no_score():
 @pytest.mark.parametrize(
     ("groups", "options", "says"),
     [
-        (4, {}, "3 groups to train on, beside those that are held out, are too few .* at least 4"),
+        (4, {}, "3 groups to train on, without those that are held out, are too few .* at least 4"),
         (40, {"sizes": (1, 8, 16)}, r"1 is outside 2 \(the groups .* twice\) to 32"),
         (40, {"sizes": (8, 16, 40)}, r"40 is outside 2 .* to 32 \(all groups of test"),
     ],
 )
-def test_too_few_groups_are_told_how_many_are_needed(groups, options, says):
+def test_the_error_for_too_few_groups_says_how_many_are_needed(groups, options, says):
     labels = np.arange(groups * 6) % 2  # every group has both classes
     images = image_set(labels, np.arange(groups * 6) // 6)
     with pytest.raises(DatasetError, match=says):

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from pytest_datasize.requirement.tasks import TASKS
-from pytest_datasize.study.scoring import function_of
+from pytest_datasize.requirement.tasks import TASKS, function_of
 
 
 def _macro(scorer, **options):

@@ -9,7 +9,7 @@ import pytest
 from pytest_datasize import RequirementError, datasize
 from pytest_datasize.requirement.options import OPTIONS
 from pytest_datasize.requirement.requirement import Requirement
-from pytest_datasize.requirement.targets import asked_in_words, class_targets, points_of
+from pytest_datasize.requirement.targets import class_targets, points_of, target_text
 from pytest_datasize.requirement.tasks import METRICS, ends, of_class, point_of
 
 RIGHT = {
@@ -215,8 +215,8 @@ def test_one_target_for_all_classes_is_a_number():
         ({"rust": 90}, r"'rust' is 90, write 0\.9 for 90 %"),
         ({"rust": "0.9"}, "'rust' is '0.9'"),
         ({"rust": True}, "'rust' is True"),
-        ({"": 0.9}, "'' is no name of a class"),
-        ({True: 0.9}, "True is no name of a class; write it as text, in quotes"),
+        ({"": 0.9}, "'' is not the name of a class"),
+        ({True: 0.9}, "True is not the name of a class; write it as text, in quotes"),
         ([0.9], r"recall_per_class=\[0\.9\] is not allowed"),
     ],
 )
@@ -226,9 +226,9 @@ def test_a_wrong_target_of_a_class_is_named(target, says):
 
 
 def test_other_metrics_have_no_targets_for_classes():
-    with pytest.raises(RequirementError, match="of their own in recall_per_class, precision_per"):
+    with pytest.raises(RequirementError, match="for each class: recall_per_class, precision"):
         datasize.requires(accuracy={"rust": 0.9})
-    with pytest.raises(RequirementError, match="classes have targets of their own in"):
+    with pytest.raises(RequirementError, match="only these take a target for each class"):
         datasize.requires(bounds={"loss": (0, None)}, loss={"rust": 0.9})
 
 
@@ -250,14 +250,14 @@ def test_an_operating_point_names_its_class_and_two_numbers(metric):
     [target] = Requirement.parse((), {metric: dict(reversed(right.items()))}, "").targets.values()
     assert list(target.items()) == list(right.items())
     assert points_of({metric: target}) == {metric: {"class": "crack", given: 0.9}}
-    assert asked_in_words(metric, target).endswith(f" 0.8 of 'crack' at {given} 0.9")
+    assert target_text(metric, target).endswith(f" 0.8 of 'crack' at {given} 0.9")
     wrong = {
         rf"it lacks {given} and {reach}": {"class": "crack"},
         r"it lacks class": {given: 0.9, reach: 0.8},
         r"it has no 'threshold'": {**right, "threshold": 0.5},
         rf"'{given}' is 1": {**right, given: 1},
         rf"'{reach}' is 80, write 0\.8 for 80 %": {**right, reach: 80},
-        r"None is no name of a class": {**right, "class": None},
+        r"None is not the name of a class": {**right, "class": None},
         r"is not allowed\. Expected a class": 0.8,
     }
     for says, value in wrong.items():

@@ -1,4 +1,4 @@
-"""Scores of slices against known truths, and how often a factor is found that tells nothing."""
+"""Scores of slices against known truths, and how often a random factor is reported."""
 
 import numpy as np
 import pytest
@@ -113,11 +113,11 @@ def test_a_factor_of_nearly_one_value_per_image_has_no_slices():
     assert factor(np.arange(60) % 30).divides
 
 
-# -- factors that tell the class ------------------------------------------------------------------
+# -- factors that predict the class ---------------------------------------------------------------
 
 
 def test_random_factors_are_found_as_often_as_is_stated():
-    """Of 240 factors that tell nothing, one in a hundred has p <= 0.01; of many, none is told."""
+    """Of 240 random factors, one in a hundred has p <= 0.01; of many together, none is reported."""
     generator = np.random.default_rng(6)
     labels = generator.integers(0, 2, 150)
     factors = [factor(generator.integers(0, 2 + i % 2, 150), str(i)) for i in range(240)]
@@ -135,9 +135,9 @@ def test_factors_that_are_tested_together_are_corrected_for_their_number():
     labels = generator.integers(0, 5, 150)
     factors = [factor(generator.integers(0, 8, 150), str(i)) for i in range(10)]
     leak = factor(np.where(generator.random(150) < 0.8, labels, 0), "leak")
-    *random, told = factor_facts([*factors, leak], list("abcde"), labels)
-    assert told.tells
-    assert told.p_value == pytest.approx(11 * 1e-4)
+    *random, leaking = factor_facts([*factors, leak], list("abcde"), labels)
+    assert leaking.tells
+    assert leaking.p_value == pytest.approx(11 * 1e-4)
     assert all(one.p_value > ERROR_RATE for one in random)
 
 
@@ -151,7 +151,7 @@ def test_a_rare_class_of_one_site_is_found_although_the_majority_is_always_guess
     assert one.guessed == pytest.approx(0.75, abs=0.03)
 
 
-def test_two_sites_of_ten_classes_are_compared_with_what_two_sites_can_tell():
+def test_two_sites_of_ten_classes_are_compared_with_the_best_that_two_sites_allow():
     generator = np.random.default_rng(8)
     labels = np.arange(1000) % 10
     site = np.where(generator.random(1000) < 0.9, labels // 5, 1 - labels // 5)
@@ -211,7 +211,7 @@ def test_values_of_the_pool_only_are_refused_beside_test_images():
 
 
 def test_a_column_where_there_are_none_is_an_error_that_says_what_can_be_given():
-    with pytest.raises(DatasetError, match="slices='site' is the name of a column, and there are"):
+    with pytest.raises(DatasetError, match="slices='site' is the name of a column, but there are"):
         load((arrays(), np.arange(8) % 2), reading=Reading(slices={"site": "site"}))
 
 

@@ -1,17 +1,17 @@
-"""Test whether a factor, such as the site of a photograph, tells the class of an image.
+"""Test whether a factor, such as the site of a photograph, predicts the class of an image.
 
-A model learns such a shortcut in place of the objects, and its held-out score proves nothing for
-images in which factor and class go together in another way. The test is one of independence: of all
+A model can learn such a shortcut instead of the objects. Its held-out score then proves nothing for
+images in which factor and class are related in another way. The test is one of independence: of all
 tables with the same numbers of images per value and per class, how many have as large a chi-squared
 statistic as the one found? That is the permutation test (Agresti 2013, "Categorical Data Analysis",
 section 3.5), drawn cell by cell instead of image by image (Patefield 1981). Several factors are
 tested together with Holm's method (1979), so that :data:`ERROR_RATE` is the chance that any of
 them is found although none depends on the class.
 
-A large set of images makes any trifle significant. So a factor is a finding only if the class can
-be guessed from it, too, much better than from shuffled values: by :data:`LEAST_GAIN` of what a
-factor with so many values could. Every class counts alike there, since a rare class that was
-photographed at one site is the worst case.
+With many images even a tiny dependence is significant. So a factor is a finding only if it also
+predicts the class much better than shuffled values do: by :data:`LEAST_GAIN` of the largest
+possible gain. Every class counts alike, since a rare class that was photographed at one site is the
+worst case.
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.curve.slices import LEAST_PER_VALUE, MOST_VALUES, FactorValues
 
 ERROR_RATE: Final = 0.01
-"""Chance that any factor is found to tell the class if none does."""
+"""Probability that any factor is found if none depends on the class."""
 
 LEAST_GAIN: Final = 0.2
-"""Least gain of guessing from the factor, from 0 (shuffled values) to 1 (all that is possible)."""
+"""Least gain of predicting the class from the factor, from 0 (shuffled values) to 1 (possible)."""
 
 TABLES: Final = 9_999
-"""Random tables of each test; of very large tables :data:`_FEWEST` are enough to find a leak."""
+"""Random tables of each test; for very large tables there are fewer, at least :data:`_FEWEST`."""
 
 _FEWEST: Final = 999
 _FOR_EACH: Final = 200
@@ -55,8 +55,8 @@ class FactorFacts:
     p_value
         Probability of so strong a dependence by chance, corrected for the number of factors.
     guessed, shuffled, possible
-        Share of images, each class counting alike, whose class is guessed right from the factor,
-        from shuffled values of it, and at best: each value can point to one class.
+        Share of images for which the factor gives the right class, each class counting alike; the
+        same with shuffled values; and the largest possible share, as each value gives one class.
     value, class_name
         The value and the class that go together most; empty if nothing was tested.
     share, share_of_others
@@ -78,7 +78,7 @@ class FactorFacts:
 
     @property
     def tells(self) -> bool:
-        """Whether the factor tells the class."""
+        """Whether the factor predicts the class."""
         if self.p_value is None or self.p_value > ERROR_RATE:
             return False
         return self.guessed - self.shuffled >= LEAST_GAIN * (self.possible - self.shuffled)
@@ -91,7 +91,7 @@ def factor_facts(
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> tuple[FactorFacts, ...]:
-    """Test which factors tell the class.
+    """Test which factors predict the class.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ def factor_facts(
     labels
         Class of every image, int64 (N,).
     groups
-        Group of every image: images of one group count once, with their most frequent class and
-        value, since they say the same again.
+        Group of every image: images of one group are not independent and count once, with their
+        most frequent class and value.
     seed
         Seed of the random tables.
 
@@ -171,7 +171,7 @@ def _tested(
 def _with_example(
     facts: FactorFacts, table: NDArray[np.int64], values: Sequence[str], classes: Sequence[str]
 ) -> FactorFacts:
-    """Add the value and the class that go together most, of values that are more than chance."""
+    """Add the value and the class that go together most."""
     rest = table.sum() - table.sum(axis=0)
     inside = table / table.sum(axis=0)
     outside = (table.sum(axis=1, keepdims=True) - table) / np.maximum(rest, 1)

@@ -6,9 +6,9 @@ by the error of the nearest neighbour with unlimited images. Renggli et al. 2023
 Feasibility Study via Data Quality Analysis for ML", ICDE: Snoopy) take the smallest bound over
 several embeddings, since every embedding can only lose information. Nothing is trained.
 
-Two things can make the bound too pessimistic: the embedding loses what separates the classes, and
-the neighbours are still far away because the images are few. The first is why a report speaks of
-"this embedding"; of the second, the error among half of the images tells.
+Two things can make the bound too pessimistic: the embedding loses what separates the classes, or
+the neighbours are still far away because there are few images. Because of the first, reports say
+"in this embedding". The second shows in the error among half of the images.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,13 +24,13 @@ from scipy.stats import beta
 from pytest_datasize.curve.seeds import Purpose, stream
 
 MOST_AMONG: Final = 4_000
-"""Most images among which neighbours are searched; of a larger pool, a sample."""
+"""Most images among which neighbours are searched; a larger pool is sampled."""
 
 MOST_ASKED: Final = 2_000
-"""Most images whose neighbours are searched: the error then has a deviation of about a point."""
+"""Most images whose neighbours are searched: the standard error is then about a point."""
 
 _ROOM: Final = 2**25
-"""Most numbers of an embedding that are held in float64 at a time (256 MiB)."""
+"""Most numbers of an embedding in float64 that are in memory at a time (256 MiB)."""
 
 _BLOCK: Final = 512
 _AXES: Final = 64
@@ -38,10 +38,10 @@ _WIDEST: Final = 2_048  # of wider embeddings, principal axes take too long
 _DIGITS: Final = 9  # distances that differ by rounding alone are ties, on every machine
 
 _NORMAL: Final = 1.645
-"""Half the width of a normal 90 % interval, in deviations."""
+"""Half the width of a normal 90 % interval, in standard deviations."""
 
 DOUBLINGS: Final = 10
-"""How often the images may double for an error that still falls: to a thousand times as many."""
+"""Doublings of the images over which a falling error is continued: to 1,024 times as many."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class NeighbourError:
         Share of images whose nearest neighbour has another label; of balanced accuracy, the mean
         of these shares over the classes.
     worth
-        Number of independent images that the error is worth: fewer than were asked, as two images
-        are often each other's nearest neighbour, and images of a group are alike.
+        Effective number of independent images: fewer than were asked, since two images are often
+        each other's nearest neighbour, and images of a group are alike.
     drop, drop_low, drop_high
         How much larger the error is among half of the images, and its 90 % interval.
     """
@@ -82,10 +82,10 @@ class Bound:
         Its error, which the Bayes error does not exceed. The 90 % interval holds for all
         embeddings together.
     least, least_low, least_high
-        Lower bound of the Bayes error, and its interval. Its lower end allows for neighbours that
-        come nearer: the error may fall once more by what the last doubling of the images brought.
+        Lower bound of the Bayes error, and its interval. The lower end assumes that the error falls
+        once more by as much as in the last doubling of the images, as neighbours come nearer.
     later
-        The lower end if an error that falls for sure went on falling, see :data:`DOUBLINGS`.
+        The lower end if an error that surely falls keeps falling, see :data:`DOUBLINGS`.
     """
 
     best: NeighbourError
@@ -129,8 +129,8 @@ def cover_hart(error: float, classes: int) -> float:
 def bound(found: Sequence[NeighbourError], classes: int, level: float = 0.9) -> Bound:
     """Return the bounds of the Bayes error from the errors in several embeddings.
 
-    The smallest of several errors is small partly by chance, so every interval has the level that
-    makes all of them hold together (Bonferroni).
+    The smallest of several errors is small partly by chance, so the level of every interval is
+    corrected for their number (Bonferroni).
 
     Parameters
     ----------
@@ -182,8 +182,8 @@ def neighbour_errors(
 ) -> dict[str, list[NeighbourError]]:
     """Return the errors of the nearest neighbour in several forms of an embedding.
 
-    An image is no neighbour of itself, nor of an image that belongs together with it: copies and
-    images of one patient would make the error too small.
+    An image is not its own neighbour, and images that belong together are not neighbours: copies
+    and images of one patient would make the error too small.
 
     Parameters
     ----------
@@ -279,7 +279,7 @@ def sampled(pool: int, test: int, width: int, seed: int = 0) -> Sample:
 
 
 class _Search:
-    """Searches the neighbours of the same images in one embedding after the other."""
+    """Searches the neighbours of the same images in several embeddings."""
 
     def __init__(
         self,
@@ -344,8 +344,8 @@ class _Search:
     def _clusters(self, rows: NDArray[np.int64], nearest: NDArray[np.int64]) -> NDArray[np.int64]:
         """Number the sets of images whose errors are dependent.
 
-        Whether a neighbour has the same label depends on both labels. So images are dependent that
-        are linked, however indirectly, by being neighbours or by belonging together.
+        Whether a neighbour has the same label depends on both labels. So images are dependent if
+        they are neighbours, belong together, or are linked through others that do.
         """
         links = [(rows, one) for one in nearest]
         node = len(self._labels)  # each group is a node of its own, beside the images
@@ -376,13 +376,13 @@ def _error(
     weights: NDArray[np.float64],
     clusters: NDArray[np.int64],
 ) -> NeighbourError:
-    """Return a weighted error, how many images it is worth, and its drop since half of them."""
+    """Return a weighted error, its effective number of images, and its drop from half of them."""
     error = round(float(weights @ wrong), 12)  # the last bits depend on the library
     alone = _variance(wrong, weights, np.arange(len(wrong)))
     if alone > 0.0:
         excess = max(_variance(wrong, weights, clusters) / alone, 1.0)
         worth = 1.0 / float(weights @ weights) / excess
-    else:  # no spread tells how far dependent images are alike: each set counts once
+    else:  # without spread it is unknown how alike dependent images are: each set counts once
         sums = np.bincount(clusters, weights=weights)
         worth = 1.0 / float(sums @ sums)
     change = halved - wrong
@@ -414,8 +414,8 @@ def _spaces(
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Yield forms of an embedding, as points whose Euclidean distances are compared.
 
-    Of a wide one directions are compared, which separated real classes better; but standardising
-    alone loses nothing, whatever the number of features.
+    All but the standardised last layer are normalised to directions, which separated real classes
+    better. Standardising alone loses no information, whatever the number of features.
     """
     last = features[:, : widths[0]] if widths else features
     yield "last layer", _unit(last.astype(np.float64))

@@ -1,10 +1,10 @@
 """Choose decision thresholds for one class against the rest.
 
 Each function takes ``(shown, scores, share)``: whether an image shows the class, bool of shape
-(n,); the probability that it does, by a model that was not trained on it; and what the threshold
-must give on these images. It returns a threshold; images with at least that score are *flagged*.
-It is infinite if no threshold is good enough: then nothing is flagged. The images are never the
-test images, whose flags are scored.
+(n,); the probability that it does, by a model that was not trained on it; and the precision,
+specificity or sensitivity that is required on these images. It returns a threshold; images with at
+least that score are *flagged*. It is infinite if no threshold is good enough: then nothing is
+flagged. The images are never the test images, whose flags are scored.
 
 With the notation of Fawcett 2006, "An introduction to ROC analysis", Pattern Recognition Letters
 27: precision is the share of flagged images that show the class, sensitivity (recall) the share of
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 _LEAST_STEEPNESS = 0.2
-"""Where the precision hardly depends on the threshold, its formula would give any error at all."""
+"""Lower limit for the formula of the precision, where it hardly depends on the threshold."""
 
 _ROUNDING = 1e-9  # 0.9 of ten images is nine, whatever 0.9 * 10 is in floating point
 
@@ -75,13 +75,13 @@ def highest_with_sensitivity(
     return float(levels[np.flatnonzero(enough)[0]])
 
 
-def realised(given: str, shown: NDArray[np.bool_], flagged: NDArray[np.bool_]) -> float | None:
+def achieved(given: str, shown: NDArray[np.bool_], flagged: NDArray[np.bool_]) -> float | None:
     """Return a precision, specificity or sensitivity of what is flagged; None if undefined.
 
     Examples
     --------
     >>> shown, flagged = np.array([True, True, False]), np.array([True, False, False])
-    >>> [realised(name, shown, flagged) for name in ("precision", "specificity", "sensitivity")]
+    >>> [achieved(name, shown, flagged) for name in ("precision", "specificity", "sensitivity")]
     [1.0, 1.0, 0.5]
     """
     right, of = {
@@ -97,31 +97,32 @@ def threshold_influence(
 ) -> NDArray[np.floating]:
     """Return how far each image would move the score if the threshold were chosen on the images.
 
-    If an image is flagged, those like it are more frequent than was thought, and the threshold that
-    gives what is required of it lies elsewhere. The score moves along the ROC curve, whose slope r
-    is that of the binormal curve with equal variances through the point of these images (Green &
-    Swets 1966, "Signal detection theory and psychophysics"); the formula for a given specificity is
-    that of Linnet 1987, "Comparison of quantitative diagnostic tests", Statistics in Medicine 6.
+    If a drawn image is flagged, images like it are more frequent in the draw, and the required
+    precision, specificity or sensitivity is met at another threshold. The score moves along the ROC
+    curve, whose slope r is that of the binormal curve with equal variances through the point of
+    these images (Green & Swets 1966, "Signal detection theory and psychophysics"). The formula for
+    a given specificity is that of Linnet 1987, "Comparison of quantitative diagnostic tests",
+    Statistics in Medicine 6.
 
     Parameters
     ----------
     given, share
-        What the threshold must give, such as ``precision``, and how much of it.
+        What is required of the threshold, such as ``precision``, and its value.
     shown, flagged
         Whether an image shows the class, and is flagged, (m,).
 
     Returns
     -------
     ndarray
-        Influences with a mean of 0, (m,): their spread over the root of the number of images that
-        a threshold is chosen on is the error of the score from this choice.
+        Influences with a mean of 0, (m,). Their standard deviation, divided by the root of the
+        number of images that a threshold is chosen on, is the error of the score from this choice.
 
     Examples
     --------
     >>> shown = np.repeat([True, False], 50)
     >>> flagged = np.concatenate([np.arange(50) < 40, np.arange(50) < 5])
     >>> found = threshold_influence("specificity", shown, flagged, 0.9)
-    >>> bool(abs(found.mean()) < 1e-12), bool((found[shown] == 0).all())
+    >>> bool(abs(found.mean()) < 1e-12), bool((found[shown] == 0.0).all())
     (True, True)
     """
     part = shown.mean()
@@ -139,7 +140,7 @@ def threshold_influence(
         steepness = max(fall - (1.0 - share) * part, _LEAST_STEEPNESS * fall, _ROUNDING)
         moved = ((1.0 - share) * (shown & flagged) - share * (~shown & flagged)) / steepness
     centred: NDArray[np.floating] = moved - moved.mean()
-    for own in (shown, ~shown):  # classes have their shares in every split
+    for own in (shown, ~shown):  # splits keep the shares of the classes
         if given != "precision" and own.any():
             centred[own] = moved[own] - moved[own].mean()
     return centred

@@ -142,7 +142,7 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
     )
 
     def column_of(name: str) -> list[Any]:
-        of_rows = plain[name][:]  # once: a column that is not kept is read anew each time
+        of_rows = plain[name][:]  # read once: each access reads the column again
         return [of_rows[row] for row in rows]
 
     images = with_factors(images, {name: column_of(column) for name, column in factors.items()})

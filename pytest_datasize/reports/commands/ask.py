@@ -97,12 +97,12 @@ def answers(record: GateRecord, options: argparse.Namespace) -> list[str]:
 
 
 def _number(record: GateRecord, options: argparse.Namespace) -> int | None:
-    """Return the number that is asked about, in what the record counts.
+    """Return the number of images or groups that is asked about, whichever the record counts.
 
     Raises
     ------
     ReportError
-        It is a number of the other kind.
+        The number counts the other unit.
     """
     grouped = unit_of(record) == GROUP
     asked, other = (options.groups, options.images)[:: 1 if grouped else -1]

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     """Print the table, and draw."""
     from pytest_datasize.reports.records.past_runs import past, series
-    from pytest_datasize.reports.records.selection import measure_of
+    from pytest_datasize.reports.records.selection import target_name
     from pytest_datasize.store import Store
 
     if not options.store.is_dir():
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     print(table(found), end="")
     if options.svg:
         for number, runs in enumerate(series(found), 1):
-            path = options.svg / f"history-{number}-{measure_of(runs[-1].record)}.svg"
+            path = options.svg / f"history-{number}-{target_name(runs[-1].record)}.svg"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, svg(runs))
             say(f"written: {path}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_datasize.reports.records.files import write_text
 from pytest_datasize.reports.records.record_types import Record, RunContent
-from pytest_datasize.reports.records.selection import measure_of, warned
+from pytest_datasize.reports.records.selection import target_name, warned
 from pytest_datasize.reports.wording.titles import text, title
 
 
@@ -27,7 +27,7 @@ def draw(run: RunContent) -> str:
 
 
 def _issue(record: Record) -> dict[str, Any]:
-    name = "" if record["metric"] is None else measure_of(record)
+    name = "" if record["metric"] is None else target_name(record)
     # the same requirement keeps its fingerprint when its numbers change
     mark = [record["nodeid"], record["order"], name, title(record)]
     return {

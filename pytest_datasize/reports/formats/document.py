@@ -1,7 +1,7 @@
 """Draw a document of headings, facts, tables and lists as Markdown or as one HTML page.
 
-Everything in it is plain text from records, and is escaped here: names of classes and paths may
-hold anything. Nothing but the content decides the bytes.
+All its text comes from records and is escaped here, since names of classes and paths may contain
+anything. The same content gives the same bytes.
 """
 
 import html
@@ -28,7 +28,7 @@ class Table(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Statements, each a point of a list."""
+    """Items of a list."""
 
     texts: Sequence[str]
 
@@ -38,7 +38,7 @@ Block = str | Facts | Table | Points
 
 
 class Section(NamedTuple):
-    """A heading and what stands below it; the level is 2 for a chapter, 3 for a part of one."""
+    """A heading and its content; the level is 2 for a chapter, 3 for a part of one."""
 
     level: int
     title: str
@@ -91,7 +91,7 @@ def _markdown(block: Block) -> str:
 
 
 def as_html(document: Document) -> str:
-    """Return the document as a page that loads nothing from elsewhere."""
+    """Return the document as a self-contained page."""
     css = (
         files("pytest_datasize.reports.formats").joinpath("templates/report.css").read_text("utf-8")
     )

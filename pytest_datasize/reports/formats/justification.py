@@ -1,6 +1,6 @@
-"""Write a justification of the sample size: what auditors ask, answered from the records alone.
+"""Write a justification of the sample size for auditors, from the records alone.
 
-The chapters have the order in which templates ask: the draft guidance of the FDA of January 2025
+The chapters follow the order of two texts: the draft guidance of the FDA of January 2025
 ("Artificial Intelligence-Enabled Device Software Functions") on the data for development and test,
 and article 10 of Regulation (EU) 2024/1689 on data governance. The document states facts and
 claims no conformity with either.
@@ -61,7 +61,7 @@ SOURCES: Final = {
     "bound": "Second opinion: nearest-neighbour bounds of the Bayes error (Cover & Hart 1967; "
     "Renggli et al. 2023)",
 }
-"""What a method is taken from."""
+"""Method → its source in the literature."""
 
 
 def check(path: Path) -> None:
@@ -107,7 +107,7 @@ def document(run: RunContent) -> Document:
 def _question(run: RunContent, gates: Sequence[GateRecord]) -> Iterator[Section]:
     blocks: list[Block] = [
         "Do today's labelled images suffice to train a model that reaches the required score on "
-        "images that it has not seen?"
+        "new images?"
     ]
     if gates:
         rows = [
@@ -129,7 +129,7 @@ def _question(run: RunContent, gates: Sequence[GateRecord]) -> Iterator[Section]
         asked = [(one["nodeid"], _condition(one), _place(one)) for one in found]
         blocks.append(Table("Conditions", ("Test", "Condition", "Set in"), asked))
     blocks.append(
-        "The requirements stand in the files named above"
+        "The requirements are in the files named above"
         + (f", at commit {run['commit']}" if run["commit"] else "")
         + ". Who chose the targets, and why, is not part of the records of this run."
     )
@@ -150,7 +150,7 @@ def _condition(record: ConditionRecord) -> str:
     check = record["check"]
     if check["kind"] == "images_per_class":
         return f"at least {check['images_per_class']:,} images of each class ({check['reason']})"
-    return f"images are like those of the deployment ({check['deployment']})"
+    return f"images resemble those of the deployment ({check['deployment']})"
 
 
 # -- 2 the data --------------------------------------------------------------------------------
@@ -204,8 +204,8 @@ def _images(record: GateRecord, one: Evidence) -> Iterator[tuple[str, str]]:
     checks = record["settings"].get("checks")
     yield (
         "Checks of the data",
-        "every image that was used could be read; exact copies, contradictory labels, test images "
-        "in the pool, missing files and missing labels were looked for; "
+        "every image that was used could be read; the checks cover exact copies, contradictory "
+        "labels, test images in the pool, missing files and missing labels; "
         + (f"levels changed: {checks}" if checks else "levels as by default"),
     )
     advice = one.advice
@@ -226,8 +226,8 @@ def _separation(record: GateRecord) -> str:
     if held and not held["share"] and not held["images"]:
         return "a data set of its own; images that are also in the pool were left out"
     return (
-        f"drawn anew in each of {record['repeats']} repeats; no image is trained on and tested in "
-        "the same repeat; images of one group, and near-copies that were found, stay on one side"
+        f"drawn anew in each of {record['repeats']} repeats; in a repeat, no image is both trained "
+        "on and tested; images of one group, and near-copies that were found, stay on one side"
     )
 
 
@@ -266,12 +266,12 @@ def _model(record: GateRecord) -> Iterator[tuple[str, str]]:
     yield "Sizes of the subsamples", ", ".join(f"{size:,}" for size in record["sizes"])
     trained = f"{record['n_trials']:,} models"
     if record["n_trials"] < record["n_trials_planned"]:
-        trained += f" of {record['n_trials_planned']:,} planned; the verdict was certain before"
+        trained += f" of {record['n_trials_planned']:,} planned; the verdict was certain earlier"
     yield "Repeats of each size", f"{record['repeats']}, {record['sampling']} sampling; {trained}"
     yield "Law of the curve", f"{record['law']}; the posterior over all its curves is used"
     yield (
         "Intervals",
-        "90 % credible intervals; they hold the variance between repeats, the sampling error of "
+        "90 % credible intervals; they include the variance between repeats, the sampling error of "
         "the test images and of the pool, and the deviation of real curves from the law",
     )
     yield (
@@ -436,8 +436,8 @@ def _of_model(measured: Sequence[Evidence]) -> Iterator[str]:
             )
     if any(one.record.get("neighbour_bound") for one in measured):
         yield (
-            "What nearest neighbours allow is an estimate for the embeddings that were tried; it "
-            "is too low where these lose information, or where the images are few."
+            "The score that nearest neighbours allow is an estimate for the embeddings that were "
+            "tried; it is too low if these lose information, or if there are few images."
         )
 
 
@@ -447,29 +447,29 @@ def _of_data(
     kinds = {one["check"]["kind"] for one in conditions(run["requirements"])}
     if "represents" not in kinds:
         yield (
-            "The images were not compared with images of the deployment; all numbers hold for "
+            "The images were not compared with images of the deployment; all numbers are valid for "
             "images like those that were judged."
         )
     yield (
         "Collected images are assumed to be like those that were judged: same sources, same "
         "proportions of classes, and independent of each other as far as no group is declared."
     )
-    yield "Labels are assumed to be right, beyond what is said of doubtful ones above."
+    yield "Labels are assumed to be right, except for the doubtful ones above."
     if measured and all(one.record["settings"].get("group") is None for one in measured):
         yield (
-            "No groups were declared: images of one patient, device or site may stand on both "
-            "sides of a split, unless they are near-copies."
+            "No groups were declared: images of one patient, device or site may be on both sides "
+            "of a split, unless they are near-copies."
         )
     yield (
-        "Near-copies are found by their pixels; that none was found does not prove that there is "
-        "none."
+        "Near-copies are found by their pixels; if none was found, this does not prove that there "
+        "is none."
     )
     names = sorted({gate["metric"] for gate in gates})
     if names:
         yield (
-            f"What was judged: {_listed(names)}. Of classes the recall is given, where they were "
-            "scored; subgroups that are no classes, such as sex, age, device or site, were not "
-            "examined, as the records hold no such attributes."
+            f"What was judged: {_listed(names)}. If classes were scored, the recall of each is "
+            "given. Subgroups that are not classes, such as sex, age, device or site, were not "
+            "examined, since the records have no such attributes."
         )
     yield "Origin, consent, collection and annotation of the images are not part of the records."
 

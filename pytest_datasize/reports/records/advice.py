@@ -80,7 +80,7 @@ def advice(
     budget
         Money for more images.
     group_price
-        Price of one group, besides that of its images, where groups are counted.
+        Price of one group without that of its images, if groups are counted.
     """
     curves = result.grown_classes
     if curves is None:
@@ -161,7 +161,7 @@ def _price(
     counts: Mapping[str, float],
     group_price: float | None,
 ) -> float | None:
-    """Return the price of one image; of one group with its images, where groups are counted."""
+    """Return the price of one image, or of one group with its images if groups are counted."""
     image = None if prices is None else mean_price(prices, counts)
     if result.unit == IMAGE or (image is None and group_price is None):
         return image
@@ -270,8 +270,8 @@ def _collection(
 def _combined(judged: "Judgement", curves: "ClassCurves") -> Combine:
     """Return the score from the recalls of all classes.
 
-    Where classes have targets of their own it is the target of the class that decides, and what
-    the class that is furthest from its own target lacks, or has more.
+    If classes have targets of their own, it is the target of the class that decides, plus the
+    smallest difference between a recall and its target.
     """
     if not judged.class_targets:
         return SCORES[judged.metric]
@@ -294,9 +294,9 @@ def _no_allocation(judged: "Judgement", curves: "ClassCurves", result: "StudyRes
     if judged.status is Status.UNREACHABLE:
         return "the target lies above the ceiling, so that no images bring it"
     if judged.slice is not None:
-        return "all slices are projected to grow alike; what more images of one bring is not known"
+        return "slices are assumed to keep their shares; the gain from one of them alone is unknown"
     if result.unit == GROUP:
-        return "keep today's mix: a new group brings its own classes"
+        return "keep today's mix: a new group has its own classes"
     if judged.metric not in SCORES:
         return (
             f"keep today's proportions: for {judged.metric}, plans by class that were carried out "

@@ -14,7 +14,7 @@ from pytest_datasize.reports.records.record_types import (
     Record,
     RequiredImages,
 )
-from pytest_datasize.reports.records.selection import judged, measure_of, unit_of, units
+from pytest_datasize.reports.records.selection import judged, target_name, unit_of, units
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.requirement.units import IMAGE, plural
 
@@ -95,7 +95,7 @@ class Baseline(NamedTuple):
 
 def key(record: GateRecord) -> Key:
     """Return the key that identifies a requirement across runs."""
-    return record["nodeid"], record.get("order", 0), measure_of(record)
+    return record["nodeid"], record.get("order", 0), target_name(record)
 
 
 def by_key(records: Iterable[Record]) -> dict[Key, GateRecord]:

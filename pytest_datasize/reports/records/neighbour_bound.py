@@ -1,4 +1,4 @@
-"""Compare a target with the accuracy that nearest neighbours in the embeddings allow."""
+"""Compare a target with the score that nearest neighbours in the embeddings allow."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Literal
@@ -26,7 +26,7 @@ def neighbour_bound(judged: "Judgement", results: "Iterable[StudyResult]") -> Ne
     judged
         The judgement.
     results
-        The evidence of all models that were tried on the same images: each has other embeddings.
+        The evidence of all models that were tried on the same images, with their embeddings.
     """
     kind = BOUNDED.get(judged.metric)
     found: list[NeighbourError] = []

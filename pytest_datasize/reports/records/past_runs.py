@@ -14,7 +14,7 @@ from pytest_datasize.reports.records.record_types import (
     Record,
 )
 from pytest_datasize.reports.records.result_file import commit
-from pytest_datasize.reports.records.selection import is_judged, judged, measure_of, unit_of
+from pytest_datasize.reports.records.selection import is_judged, judged, target_name, unit_of
 from pytest_datasize.store import Store
 
 
@@ -78,7 +78,7 @@ def series(past: Sequence[Past]) -> list[list[Past]]:
     for run in sorted(past, key=lambda run: run.when):
         if is_judged(run.record):
             order = f"{run.record.get('order', 0):06}"
-            key = run.record["nodeid"], order, measure_of(run.record), unit_of(run.record)
+            key = run.record["nodeid"], order, target_name(run.record), unit_of(run.record)
             found.setdefault(key, []).append(run)
     return [found[key] for key in sorted(found)]
 

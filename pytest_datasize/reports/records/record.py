@@ -22,7 +22,7 @@ from pytest_datasize.reports.records.record_types import (
     SelfCheck,
 )
 from pytest_datasize.reports.records.text import each_text, sendable
-from pytest_datasize.requirement.targets import Target, asked_in_words
+from pytest_datasize.requirement.targets import Target, target_text
 from pytest_datasize.requirement.tasks import CLASSIFICATION
 
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not import study modules
@@ -103,7 +103,7 @@ def plan_record(
 ) -> PlanRecord:
     """Return what would be trained for one requirement: each model, the cheapest first."""
     plan = next(plan for name, plan in plans if name in ("as asked", "full input"))
-    asked = ", ".join(asked_in_words(metric, target) for metric, target in targets.items())
+    asked = ", ".join(target_text(metric, target) for metric, target in targets.items())
     planned: PlanRecord = {
         **plain_record(nodeid, "skipped", asked),
         "verdict": "planned",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from pytest_datasize.reports.records.record_types import GateRecord
-from pytest_datasize.reports.records.selection import measure_of
+from pytest_datasize.reports.records.selection import target_name
 
 NUMBERS = (
     "required",
@@ -71,7 +71,7 @@ def title(record: GateRecord) -> str:
     """Name a requirement with characters that every tracker accepts."""
     which = f"_{record['order'] + 1}" if record["order"] else ""
     name = re.sub(r"[^\w./ -]+", "_", record["nodeid"].replace("::", "/"), flags=re.ASCII)
-    return f"datasize/{name.strip('_')[:150]}{which}/{measure_of(record)}"
+    return f"datasize/{name.strip('_')[:150]}{which}/{target_name(record)}"
 
 
 def parameters(records: Iterable[GateRecord]) -> dict[str, str]:

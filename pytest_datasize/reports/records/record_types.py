@@ -168,9 +168,9 @@ class Groups(TypedDict):
 
 
 class Converted(TypedDict):
-    """The numbers of the data set in the other unit, at today's `per_group` images in a group.
+    """The numbers of the data set in the other unit, with today's `per_group` images in a group.
 
-    From images to groups it is rough: groups were not the unit of the measurement.
+    Groups that are converted from images are a rough estimate, since images were measured.
     """
 
     unit: Literal["image", "group"]
@@ -212,9 +212,9 @@ class HeldOutImages(TypedDict):
 class DataSet(TypedDict):
     """Counts in images of the data set, those held out included; None: no number suffices.
 
-    Groups are counted in place of images where they are the `unit` of the record. `images` are
-    those of today; `required` is their number for the target with its 90 % interval, `sure` the
-    number that suffices with a probability of 90 %. `missing` are those to add.
+    If the `unit` of the record is groups, all numbers count groups. `images` are those of today;
+    `required` is their number for the target with its 90 % interval, `sure` the number that
+    suffices with a probability of 90 %. `missing` are those to add.
     """
 
     images: int
@@ -245,13 +245,14 @@ class NeighbourSpace(TypedDict):
 
 
 class NeighbourBound(TypedDict):
-    """The best possible accuracy that nearest neighbours allow: one minus a bound of Bayes' error.
+    """The score that nearest neighbours allow: one minus a lower bound of the Bayes error.
 
-    `error` is the smallest error of the nearest neighbour, that of `space`; `later` the accuracy
-    that is allowed if it went on falling as it does with more images. `says` compares with the
-    target: it is allowed; it is not; it may be, since the error still falls; or the bound lies
-    below what the model scores, and says nothing. `asked` images had their neighbours searched
-    among `among` of `images`.
+    `error` is the smallest error of the nearest neighbour, in the embedding `space`; `later` is the
+    score that is allowed if it keeps falling with more images. `says` is about the target: the
+    neighbours allow it (`allows`); they agree that it is out of reach (`agrees`); they may allow it
+    later, since the error still falls (`falling`); or the model scores more than they allow, and
+    there is no usable bound (`nothing`). Neighbours of `asked` images were searched among `among`
+    of `images`.
     """
 
     allowed: float
@@ -578,10 +579,10 @@ class SliceName(TypedDict):
 class SliceRow(SliceName, RequiredImages):
     """One slice and its score for the target of the record; None where it cannot be judged.
 
-    `images` are those of the pool, `n_test` the different test images behind its score, `measured`
-    the mean score of these alone at the largest size. `score` is projected with all images;
-    `required` counts the whole data set, `in_slice` the part of it in the slice if all slices grow
-    alike. A slice that is too small has no `score`; `decides` is the one that decides.
+    `images` are those of the pool, `n_test` the different test images of the slice, `measured` the
+    mean score of these alone at the largest size. `score` is projected with all images; `required`
+    counts the whole data set, `in_slice` the part of it in the slice if the slices keep their
+    shares. A slice that is too small has no `score`. `decides` is true of the slice that decides.
     """
 
     images: int
@@ -599,9 +600,9 @@ class SliceRow(SliceName, RequiredImages):
 
 
 class FactorRow(TypedDict):
-    """One factor, and how well the class is guessed from it, from shuffled values, and at best.
+    """One factor, and how well it predicts the class: itself, with shuffled values, and at best.
 
-    `share` of the class `class_name` has the value `value`, and `share_of_others` of the others.
+    A `share` of the class `class_name` has the value `value`, and `share_of_others` of the others.
     `units` counts images, or groups of them; `untested` is empty if the factor was tested.
     """
 

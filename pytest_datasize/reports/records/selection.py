@@ -25,7 +25,7 @@ def unit_of(record: Mapping[str, Any]) -> str:
 
 
 def units(record: Mapping[str, Any]) -> str:
-    """Return the same in the plural, for sentences."""
+    """Return what the numbers of a record count, in the plural."""
     return plural(unit_of(record))
 
 
@@ -34,14 +34,14 @@ def is_judged(record: Any) -> TypeGuard[GateRecord]:
     return record["metric"] is not None
 
 
-def measure_of(record: Mapping[str, Any]) -> str:
-    """Return what a target is of, which identifies it in its requirement: a metric, or of slices.
+def target_name(record: Mapping[str, Any]) -> str:
+    """Return the name of a target, unique in its requirement: the metric, or `min_slice.` and it.
 
     Examples
     --------
-    >>> measure_of({"metric": "accuracy"}), measure_of({"metric": "accuracy", "slice": {}})
+    >>> target_name({"metric": "accuracy"}), target_name({"metric": "accuracy", "slice": {}})
     ('accuracy', 'accuracy')
-    >>> measure_of({"metric": "accuracy", "slice": {"factor": "site", "value": "B"}})
+    >>> target_name({"metric": "accuracy", "slice": {"factor": "site", "value": "B"}})
     'min_slice.accuracy'
     """
     metric = str(record["metric"])

@@ -1,4 +1,4 @@
-"""Compute what a record says about slices and factors, as plain data."""
+"""Compute the rows of slices and factors of a record, as plain data."""
 
 import math
 from dataclasses import asdict
@@ -24,7 +24,7 @@ class SlicePart(TypedDict, total=False):
 
 
 def slices(judged: "Judgement", result: "StudyResult") -> SlicePart:
-    """Return the rows of all slices, the one with the lowest projected score first."""
+    """Return the rows of all slices, the one with the worst projected score first."""
     if not result.slices:
         return {}
     decides = judged.slice

@@ -14,8 +14,8 @@ from pytest_datasize.reports.records.record_types import (
 from pytest_datasize.reports.records.selection import exceeded_only, is_judged, unit_of, units
 from pytest_datasize.reports.records.text import first_line, one_line
 from pytest_datasize.reports.wording import bound_text, models_text, slices_text
-from pytest_datasize.requirement.targets import in_words
-from pytest_datasize.requirement.units import GROUP, IMAGE, each
+from pytest_datasize.requirement.targets import subject_text
+from pytest_datasize.requirement.units import GROUP, IMAGE, per_group_text
 
 _NAME = 30
 """Longest name of a class in a sentence; reports show the full name elsewhere."""
@@ -48,27 +48,27 @@ def _all(record: Record) -> str:
 
 def subject(record: Projection) -> str:
     """Name what is judged: ``accuracy``, ``recall of 'rust'``, ``accuracy of site 'B'``."""
-    return _in_words(record)
+    return _subject(record)
 
 
-def _in_words(record: Projection, target: float | None = None) -> str:
+def _subject(record: Projection, target: float | None = None) -> str:
     name, part = record.get("class"), record.get("slice")
     if part:
         where = f"{one_line(part['factor'], _NAME)} {one_line(part['value'], _NAME)!r}"
         return f"{record['metric']} of {where}" + ("" if target is None else f" {target:g}")
     short = None if name is None else one_line(name, _NAME)
-    return in_words(record["metric"], short, record.get("operating_point"), target)
+    return subject_text(record["metric"], short, record.get("operating_point"), target)
 
 
 def at(record: Projection) -> str:
-    """Write for a table what the threshold of an operating point must give; else empty."""
+    """Write for a table what is required of the threshold of an operating point; else empty."""
     found = record.get("operating_point") or {}
     return "".join(f" at {name} {value:g}" for name, value in found.items())
 
 
 def headline(record: GateRecord) -> str:
     """Say the verdict with its certainty, such as ``NOT ENOUGH IMAGES for accuracy 0.9``."""
-    target = _in_words(record, record["target"])
+    target = _subject(record, record["target"])
     probability = record["probability_sufficient"]
     close = ", too close to call" if record["derived"]["close"] else ""
     counted = units(record).upper()
@@ -95,7 +95,7 @@ def not_certain(record: GateRecord) -> bool:
 def lines(record: GateRecord) -> list[tuple[str, str]]:
     """Return (label, text) pairs: the score now, what is needed, and the best possible score.
 
-    Where the target is out of reach, also what nearest neighbours say to that.
+    If the target is out of reach, also the score that nearest neighbours allow.
     """
     found = [("now", now(record)), ("needed", needed(record)), ("best", best(record))]
     if text := in_groups(record):
@@ -112,7 +112,7 @@ def lines(record: GateRecord) -> list[tuple[str, str]]:
 
 
 def second_opinion(record: GateRecord) -> list[tuple[str, str]]:
-    """Return (label, text) pairs of what nearest neighbours allow, and how that is known."""
+    """Return (label, text) pairs: the score that nearest neighbours allow, and the evidence."""
     found = record.get("neighbour_bound")
     if found is None:
         return []
@@ -136,7 +136,7 @@ def not_judged(record: GateRecord) -> str:
     """Name the classes without a target where others have one; empty if there are none."""
     goals = record.get("class_targets")
     rest = [name for name in record["class_counts"] if name not in goals] if goals else []
-    return f"not judged, as without a target: {_names(rest)}" if rest else ""
+    return f"not judged (no target): {_names(rest)}" if rest else ""
 
 
 def _names(names: Sequence[str]) -> str:
@@ -209,17 +209,17 @@ def _as_images(record: GateRecord) -> Converted | None:
 
 
 def _images_of(record: GateRecord, number: float) -> str:
-    """Say how many images so many groups have, and how many objects they show; else empty."""
+    """Write how many images a number of groups has, and how many objects; else empty."""
     other = _as_images(record)
     if other is None:
         return _objects(record, number)
     images = two_digits(number) * other["per_group"]
-    said = f", about {count(images)} images at {each(other['per_group'])} each"
+    said = f", about {count(images)} images at {per_group_text(other['per_group'])} each"
     return said + _objects(record, images)
 
 
 def in_groups(record: GateRecord) -> str:
-    """Say roughly how many groups are needed, where images are counted and groups known."""
+    """Write roughly how many groups are needed, if images are counted and groups are known."""
     other = record["derived"].get("converted")
     if not other or other["unit"] != GROUP or other["required"] is None or not record["tellable"]:
         return ""
@@ -229,7 +229,7 @@ def in_groups(record: GateRecord) -> str:
         return ""
     said = f"{count(number)} of {other['today']:,}" if met else f"{count(number)} more"
     return (
-        f"roughly {said} groups, if each has {each(other['per_group'])} images as today; "
+        f"roughly {said} groups, if each has {per_group_text(other['per_group'])} images as today; "
         "unit='group' measures it"
     )
 

@@ -66,7 +66,7 @@ def _what(lever: Lever, record: GateRecord) -> str:
     if kind == "labels":
         return f"Check {value:,} doubtful labels (listed with -v)"
     if kind == "collect":
-        alike = ", of every slice alike" if record.get("slice") else ""
+        alike = ", in today's shares of slices" if record.get("slice") else ""
         return f"Collect about {count(int(value or 0))} more {units(record)}{alike}"
     return f"Set {kind}={value!r}"
 

@@ -86,6 +86,6 @@ def _more(short: Sequence[Record]) -> str:
 
 
 def _counted(records: Sequence[Record]) -> str:
-    """Return what all of some requirements count; images, if they differ."""
+    """Return the unit of several requirements, in the plural; images if they differ."""
     found = {units(record) for record in judged(records)}
     return found.pop() if len(found) == 1 else "images"

@@ -1,4 +1,4 @@
-"""Say what the scores of slices are, which are too small, and which factors tell the class."""
+"""Write the scores of slices, which are too small, and which factors predict the class."""
 
 from collections.abc import Sequence
 
@@ -35,13 +35,13 @@ def _small_only(record: GateRecord) -> bool:
 
 
 def summary(record: GateRecord) -> str:
-    """Say in a line which slice is worst, how many miss the target, and which are too small."""
+    """Write the score of the worst slice, how many miss the target, and which are too small."""
     if not record.get("slices"):
         return ""
     rows = judged(record)
     if not rows:
         return one_line(record.get("slices_reason", ""))
-    parts = [f"{name(rows[0])} is worst: {_score(rows[0])}"]
+    parts = [f"{_score(rows[0])} in the worst slice, {name(rows[0])}"]
     below = sum((row["probability"] or 0.0) < 0.5 for row in rows)
     parts.append(f"{below:,} of {len(rows):,} slices below {record['target']:g}")
     if small := too_small(record):
@@ -89,7 +89,7 @@ def lines(record: GateRecord) -> list[str]:
         return []
     table = [HEADER, *(cells(row, record) for row in record.get("slices", []))]
     widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]
-    found = ["slices (each borrows strength from the others); sure: that today's images are enough"]
+    found = ["slices (those of a factor are estimated together); sure: today's images are enough"]
     if reason := record.get("slices_reason"):
         found.append(f"  {one_line(reason)}")
     found += [
@@ -101,16 +101,16 @@ def lines(record: GateRecord) -> list[str]:
 
 
 def factor(row: FactorRow) -> str:
-    """Say whether a factor tells the class, with numbers."""
+    """Write whether a factor predicts the class, with numbers."""
     title = one_line(row["name"], _NAME)
     start = f"{title!r}, {row['values']:,} values in {row['units']:,} images: "
     if row["p_value"] is None:
-        return f"{start}not tested for telling the class, {one_line(row['untested'])}"
-    said = "TELLS THE CLASS" if row["tells"] else "does not tell the class"
+        return f"{start}not tested: {one_line(row['untested'])}"
+    said = "PREDICTS THE CLASS" if row["tells"] else "does not predict the class"
     class_name, value = one_line(row["class_name"], _NAME), one_line(row["value"], _NAME)
     return (
-        f"{start}{said}: guessed right for {100 * row['guessed']:.0f} % (shuffled "
+        f"{start}{said}: right for {100 * row['guessed']:.0f} % of images (shuffled values: "
         f"{100 * row['shuffled']:.0f} %, at best {100 * row['possible']:.0f} %), p = "
-        f"{row['p_value']:.2g}; {100 * row['share']:.0f} % of {class_name!r} have {value!r}, of "
-        f"all others {100 * row['share_of_others']:.0f} %"
+        f"{row['p_value']:.2g}; {100 * row['share']:.0f} % of {class_name!r} have {value!r}, and "
+        f"{100 * row['share_of_others']:.0f} % of all others"
     )

@@ -48,7 +48,7 @@ class HeadTask:
         an image fall on one side of every inner split, and only plain rows vote on the strength.
     groups : ndarray of int64, shape [n / views], optional
         Group of every image: those of one group fall on one side of every inner split. Without
-        them near-copies would vote for a penalty that is too weak.
+        them near-copies would favour a penalty that is too weak.
     """
 
     train: npt.NDArray[np.int64]
@@ -185,7 +185,7 @@ def _out_of_fold(
 ) -> list[npt.NDArray[Any]]:
     """Score the first rows of B trials by fits without their folds, a few folds at a time.
 
-    The fits start at zero: the weights of all rows know the rows that are left out.
+    The fits start at zero, since the weights of all rows depend on the rows that are left out.
 
     Parameters
     ----------

@@ -95,9 +95,9 @@ def fit_heads(
     logits : bool
         Whether to return logits instead of probabilities.
     fold_groups : ndarray of int64, shape [N], optional
-        Group of every row. If given, every training row is predicted, too, by heads of the chosen
-        strength that are fitted without its fold, in which all rows of its group are. The folds
-        are those of the choice of the strength, in complete repeats, if no two rows share a group.
+        Group of every row. If given, every training row is also predicted by heads of the chosen
+        strength that were fitted without its fold. All rows of a group are in one fold. If no two
+        rows share a group, the folds are those that chose the strength, in complete repeats.
 
     Returns
     -------
@@ -359,10 +359,10 @@ def _complete_splits(
 ) -> npt.NDArray[np.bool_]:
     """Held-out rows of repeated k-fold splits in which every row is held out once a repeat.
 
-    Rows of one group fall into one fold: groups are lined up class by class in random order, and
-    the line of each class is cut into k parts. There are as many folds as the class with the fewest
-    groups has, 5 at most; with less than 2 nothing can be held out. Strata of several labels
-    (`classes` is False) may be missing from a fold or from the rest: all groups are counted then.
+    Rows of one group fall into one fold: the groups of each class are put in random order and cut
+    into k parts. There are as many folds as the class with the fewest groups has groups, 5 at most;
+    with fewer than 2 nothing can be held out. Strata of several labels (`classes` is False) may be
+    missing from a fold or from the rest, so that all groups are counted for them.
 
     Examples
     --------

@@ -144,7 +144,7 @@ def _groups_left_out(
     views: int,
     groups: NDArray[np.int64],
 ) -> Tensor:
-    """Return the same for whole groups that are left out with all views of their images."""
+    """Return the mean squared errors for whole groups left out, with all views of their images."""
     n, images = len(turned), len(groups)
     error = own - turned @ (pull / (values + penalty)[:, None])  # [n, K]
     weighted = turned / (values + penalty)

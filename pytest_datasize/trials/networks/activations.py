@@ -23,7 +23,7 @@ from pytest_datasize.store import Store
 MEMORY_BOUND = 512 << 20
 """Bytes of activations kept in memory; more are kept in a memory-mapped temporary file."""
 
-_SHARE = 4  # of the free memory of a GPU, one part for activations; training needs the rest
+_SHARE = 4  # activations may use this part (1/4) of the free memory; training needs the rest
 _CHUNK = 1024  # images computed at a time, so that never more than these are held twice
 
 
@@ -62,23 +62,23 @@ class Activations:
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             path = Path(folder, "activations")
             self.values = np.memmap(path, dtype=np.float16, mode="w+", shape=size)
-        self._there: Tensor | None = None
+        self._on_gpu: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of all activations."""
         return int(self.values.nbytes)
 
-    def hold(self, device: torch.device) -> "Activations":
-        """Keep a copy of them on a GPU, if it fits: they are all computed, and now only read."""
+    def keep_on(self, device: torch.device) -> "Activations":
+        """Keep a copy on a GPU, if it fits; call this once all activations are computed."""
         if device.type == "cuda" and self.nbytes * _SHARE <= free_bytes(device):
-            self._there = torch.from_numpy(self.values).to(device)
+            self._on_gpu = torch.from_numpy(self.values).to(device)
         return self
 
     def batch(self, rows: NDArray[np.int64], device: torch.device) -> Tensor:
         """Return the activations of some images as float32 on a device."""
-        if self._there is not None:
-            found = self._there[sent(torch.from_numpy(rows), device)].float()
+        if self._on_gpu is not None:
+            found = self._on_gpu[sent(torch.from_numpy(rows), device)].float()
         else:
             found = sent(torch.from_numpy(self.values[rows]), device).float()
         if found.ndim == 4:
@@ -151,7 +151,7 @@ def compute(
                 rows = embed([part], lower, Store(), tell).features[:].cpu().numpy()
                 kept.values[done : done + len(part)] = rows.reshape(len(part), *shape)
                 done += len(part)
-    return kept.hold(device)
+    return kept.keep_on(device)
 
 
 def _slice(images: ImageSet, first: int, stop: int) -> ImageSet:

@@ -329,8 +329,8 @@ def split_groups(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split a training subsample as :func:`split` does, but into whole groups.
 
-    Groups are taken in random order while their class lacks images for early stopping. Every class
-    keeps a group to train on; one that has no other group has no image for early stopping.
+    Groups are held out in random order until every class has enough images for early stopping.
+    Every class keeps a group to train on; a class with a single group has none held out.
 
     Examples
     --------

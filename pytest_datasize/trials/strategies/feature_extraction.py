@@ -39,7 +39,9 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
 
     def keep(i: int, head: FittedHead) -> None:
         size, number, repeat = trials[i]
-        ledger.add(size, number, flags.added(head.probabilities, repeat.training(size), head.held))
+        ledger.add(
+            size, number, flags.with_flags(head.probabilities, repeat.training(size), head.held)
+        )
 
     found = heads.fit(
         [

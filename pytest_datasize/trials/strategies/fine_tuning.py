@@ -193,7 +193,7 @@ class TuningStudy:
         held = len(rows.validation) / (len(rows.train) + len(rows.validation))
         if recipe.patience is None and held > _MOST_HELD_OUT * recipe.validation:
             alone = self.first[size, number][1]
-            return self.flags.added(alone.probabilities, repeat.training(size), alone.held)
+            return self.flags.with_flags(alone.probabilities, repeat.training(size), alone.held)
         with self.lock:  # copying a traced module compiles it, which is not thread-safe
             top = copy.deepcopy(self.cut.top)
         network = Network(top, self.width, self.trainer.objective.outputs).to(self.work.device)
@@ -217,7 +217,7 @@ class TuningStudy:
         if not self.flags.points:
             return predicted
         watched = trainer.probabilities(network, rows.validation)
-        return self.flags.added(predicted, rows.validation, watched, rows.train)
+        return self.flags.with_flags(predicted, rows.validation, watched, rows.train)
 
     def _in_cycles(
         self,
@@ -254,7 +254,7 @@ class TuningStudy:
             if not helped:
                 break
             losses = now
-        return self.flags.added(best, rows.validation, watched, rows.train)
+        return self.flags.with_flags(best, rows.validation, watched, rows.train)
 
     def _start(self, head: nn.Linear, trial: Trial, rows: Rows, trainer: Trainer) -> None:
         """Train the head on frozen features."""
@@ -318,4 +318,4 @@ def _features(trainer: Trainer, top: nn.Module) -> Activations:
             kept = kept or Activations(total, rows.shape[1:], source.firsts)
             kept.values[first : first + len(rows)] = np.clip(rows, -65504, 65504)
     assert kept is not None  # a plan has images
-    return kept.hold(trainer.device)
+    return kept.keep_on(trainer.device)

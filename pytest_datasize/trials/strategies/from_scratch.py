@@ -87,7 +87,7 @@ def run(work: Work, span: tuple[int, int]) -> Trials:
         predicted = worker.probabilities(network, repeat.test)
         if not flags.points:
             return predicted
-        return flags.added(predicted, watch, worker.probabilities(network, watch), fit)
+        return flags.with_flags(predicted, watch, worker.probabilities(network, watch), fit)
 
     start = time.perf_counter()
     done = ledger.resumed

@@ -23,8 +23,8 @@ from pytest_datasize.trials.work import Work
 SMALL_HEADS = 10**8
 """Images times features times classes up to which ``device="auto"`` fits heads on the CPU.
 
-There the heads of 2,000 images of 3 classes take less time than a GPU needs to load its libraries,
-and their bits do not depend on what is fitted beside them.
+On a CPU the heads of 2,000 images of 3 classes take less time than a GPU needs to start, and their
+bits do not depend on other heads in the batch.
 """
 
 Asked: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], int]
