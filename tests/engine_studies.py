@@ -119,6 +119,16 @@ KINDS = {
     "own_tested_apart": {"test_dataset": leaked(), "checks": NO_WARNING, "trainer": columns},
     "groups": {"group": list(np.arange(100) // 4)},
     "whole_groups": {"group": list(np.arange(100) // 4), "unit": "group", "sizes": (4, 8, 12)},
+    "whole_groups_tuned": {
+        "group": list(np.arange(100) // 4),
+        "unit": "group",
+        "sizes": (4, 8, 12),
+        "strategy": "fine_tuning",
+    },
+    "points": {
+        "operating_points": {"recall_at_precision": {"class": "1", "precision": 0.7}},
+        "strategy": "fine_tuning",
+    },
     "until": {"repeats": 10, "until": Certainty({"accuracy": 0.2}, 0.8)},
     "bfloat16": {"precision": "bfloat16"},
     "openvino": {"runtime": "openvino", "augment": True},

@@ -75,6 +75,8 @@ class Slice:
     testable, n_groups
         Images that may be tested: those of the pool, or of test images of their own; groups that
         they belong to, None without groups.
+    n_tested_groups
+        Groups of its different test images; None without groups.
     measured
         Metric → mean score at the largest training size, of its own test images alone.
     outcomes
@@ -90,12 +92,24 @@ class Slice:
     n_groups: int | None
     measured: Mapping[str, float]
     outcomes: Mapping[str, Outcomes]
+    n_tested_groups: int | None = None
 
     @property
     def too_small(self) -> bool:
         """Whether it has too few test images, or groups of them, to be judged."""
+        return self.small or self.under_tested
+
+    @property
+    def small(self) -> bool:
+        """Whether it has too few images that may be tested, or groups of them."""
         few = self.n_groups is not None and self.n_groups < LEAST_GROUPS
-        return few or self.testable < LEAST_IMAGES or self.n_test < _LEAST_TESTED
+        return few or self.testable < LEAST_IMAGES
+
+    @property
+    def under_tested(self) -> bool:
+        """Whether it is large enough, but the repeats tested too few of its images or groups."""
+        few = self.n_tested_groups is not None and self.n_tested_groups < LEAST_GROUPS
+        return not self.small and (few or self.n_test < _LEAST_TESTED)
 
 
 class FactorValues(NamedTuple):
@@ -161,7 +175,7 @@ def slices_of(
     rows = np.unique(np.concatenate(tested))
     mine, unit = factor.numbers[rows], None if groups is None else groups[rows]
     parts = [mine == number for number in range(len(factor.values))]
-    found = _without_scores(factor, pool, parts, groups)
+    found = _without_scores(factor, pool, parts, groups, unit)
     large = [number for number, one in enumerate(found) if not one.too_small]
     for metric, (overall, contributions) in scored.items():
         signed = [[overall.sign * values for values in repeats] for repeats in contributions]
@@ -184,8 +198,12 @@ def _without_scores(
     pool: int,
     parts: Sequence[NDArray[np.bool_]],
     groups: NDArray[np.int64] | None,
+    unit: NDArray[np.int64] | None,
 ) -> list[Slice]:
-    """Return the slices of a factor, one for each value, with their numbers of images only."""
+    """Return the slices of a factor, one for each value, with their numbers of images only.
+
+    Groups are given of all rows (`groups`), and of the rows that were tested (`unit`).
+    """
     # rows after the pool are test images of their own; without them, the pool is held out in turn
     testable = np.arange(len(factor.numbers)) >= (pool if len(factor.numbers) > pool else 0)
     found = []
@@ -201,6 +219,7 @@ def _without_scores(
                 n_groups=None if groups is None else _units(own & testable, groups),
                 measured={},
                 outcomes={},
+                n_tested_groups=None if unit is None else _units(part, unit),
             )
         )
     return found

@@ -305,7 +305,8 @@ def _badness(judged: Judgement) -> tuple[int, float, float]:
     Of slices that all reach their target, the one with the lowest score is shown.
     """
     met = judged.slice is not None and judged.status is Status.SUFFICIENT
-    return list(Status).index(judged.status), 0.0 if met else judged.required, -judged.score
+    short = judged.target - judged.score
+    return list(Status).index(judged.status), 0.0 if met else judged.required, short
 
 
 def level_after(earlier: int, confidence: float = 0.5) -> float:

@@ -1,11 +1,13 @@
 """Prepare the inputs of trials: embeddings and known outcomes."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_datasize.embedding.device import trained_in
 from pytest_datasize.embedding.embed import Embeddings, embed
 from pytest_datasize.embedding.embedder import Embedder, Space
 from pytest_datasize.embedding.features import Features
+from pytest_datasize.images.groups import numbers
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.requirement.registries import TORCH
 from pytest_datasize.store import Store
@@ -39,6 +41,7 @@ def work_of(
     plan: Plan,
     space: Space | None,
     features: Features | None,
+    groups: NDArray[np.int64] | None = None,
 ) -> Work:
     """Collect the inputs of a plan's trials, and their known outcomes.
 
@@ -52,6 +55,8 @@ def work_of(
         Training images of each trial.
     space, features
         The embedding space and the embeddings; None without embeddings.
+    groups
+        Group of every image, if these sets do not have the groups of the study.
     """
     device = context.device
     # most heads are cheaper than a cache lookup; longer training is cached per trial
@@ -78,6 +83,7 @@ def work_of(
         on_progress=context.on_progress,
         features=features,
         options=context.training(),
+        groups=numbers(*sets) if groups is None else groups,
         finished={**{at: unpack(value) for at, value in kept.items()}, **context.finished},
         on_trial=on_trial,
     )

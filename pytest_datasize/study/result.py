@@ -394,7 +394,7 @@ class StudyResult:
         self.check([*requirement.targets, *of_slices])
         self._check_points(points_of(requirement.targets))
         for metric in of_slices:
-            if why := self.no_slices(metric):
+            if why := self.no_slices(metric) or self.under_tested:
                 raise RequirementError(f"min_slice: {why}.")
         asked_of: list[tuple[str, Target, Mapping[Any, LearningCurve]]] = [
             (metric, target, self._curves_of(metric))
@@ -443,6 +443,23 @@ class StudyResult:
             return replace(found, class_targets=goals)
         point = self.operating_points[metric]
         return replace(found, at={name: point[name] for name in point if name != CLASS})
+
+    @property
+    def under_tested(self) -> str:
+        """Say which slice is large enough, but was hardly tested; empty if there is none."""
+        found = next((one for one in self.slices if one.under_tested), None)
+        if found is None:
+            return ""
+        groups = found.n_tested_groups is not None and found.n_tested_groups < LEAST_GROUPS
+        tested = (
+            f"{found.n_tested_groups} of its {found.n_groups} groups"
+            if groups
+            else f"{found.n_test} of its {found.testable} images"
+        )
+        return (
+            f"{found.factor} {found.value!r} cannot be judged: {self.repeats} repeats tested "
+            f"{tested}. Use more repeats"
+        )
 
     def no_slices(self, metric: str) -> str:
         """Return why no slice has a score of a metric; empty if one has."""

@@ -19,7 +19,6 @@ from pytest_datasize.embedding import device as devices
 from pytest_datasize.embedding.stages import last_layer
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.factors import joined_factors
-from pytest_datasize.images.groups import numbers
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.requirement.tasks import (
     CLASSIFICATION,
@@ -197,7 +196,7 @@ def _neighbour_errors(work: Work) -> dict[str, Any] | None:
         len(images), sum(map(len, tests)), work.features.shape[1], work.seed
     )
     rows = torch.from_numpy(sample.rows).to(work.features.device)
-    together = [] if (groups := numbers(*work.image_sets)) is None else [groups[sample.rows]]
+    together = [] if (groups := work.groups) is None else [groups[sample.rows]]
     if images.near is not None:  # near-duplicates are not groups where that left too few of them
         fresh = len(images) + np.arange(sum(map(len, tests)))
         together.append(np.concatenate([images.near, fresh])[sample.rows])
@@ -227,7 +226,7 @@ def _slices(work: Work, scored: dict[str, tuple[Outcomes, Contributions]]) -> tu
     plan, pool = work.plan, len(work.image_sets[0])
     repeats = max((len(of[0]) for _, of in scored.values()), default=0)
     tested = [repeat.test for repeat in plan.repeats[: max(repeats, 1)]]
-    groups = numbers(*work.image_sets)
+    groups = work.groups
     return tuple(
         one
         for factor in joined_factors(work.image_sets)
@@ -252,7 +251,8 @@ def _outcomes(
         tested=[repeat.test for repeat in plan.repeats[: max(map(len, predicted))]],
         predicted=predicted,
         pool=_pool(work),
-        groups=numbers(*work.image_sets),
+        groups=work.groups,
+        images=len(work.image_sets[0]),
     )
     names = work.image_sets[0].names
     outcomes: dict[str, Outcomes] = {}
@@ -321,6 +321,8 @@ class Scored(NamedTuple):
     predicted
         Per size, per repeat: predictions for its test images. The whole pool with a fixed test set
         is trained once, so there are fewer repeats than test parts.
+    images
+        Number of images of the pool, if `pool` counts groups.
     """
 
     sizes: tuple[int, ...]
@@ -331,6 +333,7 @@ class Scored(NamedTuple):
     predicted: Sequence[Sequence[NDArray[Any]]]
     pool: int
     groups: NDArray[np.int64] | None = None
+    images: int | None = None
 
 
 def metric_values(metric: Metric, scored: Scored) -> Contributions:
@@ -490,7 +493,8 @@ def _threshold_covariance(
         through.append(np.split(moved, ends))
         direct.append(np.split(alone, ends))
     number = len(np.unique(np.concatenate(scored.tested)))
-    scale, apart = number / scored.pool, scored.tested[0].min() >= scored.pool
+    pool = scored.images or scored.pool  # images, also where groups are the unit
+    scale, apart = number / pool, scored.tested[0].min() >= pool
     if apart:
         return scale * image_covariance(through, scored.tested, scored.groups)
     both = [
@@ -512,7 +516,7 @@ def _bare_outcomes(
     """
     plan, options = work.plan, work.options
     tested = [repeat.test for repeat in plan.repeats[: max(map(len, scores))]]
-    pool, groups = _pool(work), numbers(*work.image_sets)
+    pool, groups = _pool(work), work.groups
     bounds, direction = options["bounds"] or {}, options["direction"] or {}
     found = {}
     by_image: dict[str, Contributions] = {}

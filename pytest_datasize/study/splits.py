@@ -17,12 +17,13 @@ def images_to_split(context: StudyContext) -> Loaded:
     """Return every image once, near-duplicates grouped or left out of the test images.
 
     If that leaves too few images for the plan, near-duplicates are not separated, and a finding
-    reports it.
+    reports it; where groups are the unit it is an error.
 
     Raises
     ------
     DatasetError
-        Images cannot be read, or a check of the level ``error`` found something.
+        Images cannot be read, a check of the level ``error`` found something, or there are too few
+        groups once those that near-duplicates link count as one.
     """
     plain, separated = context.pool.once, context.pool.separated
     if separated is plain:
@@ -32,6 +33,8 @@ def images_to_split(context: StudyContext) -> Loaded:
     try:
         context.draw(*separated)
     except DatasetError as problem:
+        if context.options["unit"] == GROUP:  # linked groups would count twice
+            raise
         check = "alike" if plain.test is None else "near_duplicates"
         finding = Finding(check, f"near-duplicates are not separated: {problem}")
         findings = (*separated.images.findings, finding)

@@ -113,7 +113,9 @@ class SecondLook:
 def unjudged(result: "StudyResult", targets: Mapping[str, Any]) -> str:
     """Return why slices cannot be judged, yet or at all; empty if they can, or need not."""
     metrics = targets.get("min_slice", ())
-    return next((why for metric in metrics if (why := result.no_slices(metric))), "")
+    return next(
+        (why for metric in metrics if (why := result.no_slices(metric) or result.under_tested)), ""
+    )
 
 
 SURE = 0.9

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_datasize.images.groups import numbers
 from pytest_datasize.requirement.tasks import TASKS, function_of
 from pytest_datasize.requirement.units import GROUP
 from pytest_datasize.requirement.validators import CLASS
@@ -57,7 +56,7 @@ class Flags:
         if not points and work.plan.unit != GROUP:
             return cls(points, names, np.empty(0), task, labels, None)
         drawn_again = work.options["sampling"] == WITH_REPLACEMENT
-        groups = numbers(*work.image_sets)
+        groups = work.groups
         if groups is None and drawn_again:
             groups = np.arange(len(labels))
         return cls(points, names, work.truth, task, labels, groups)
@@ -124,7 +123,7 @@ def fold_groups(work: Work, n_rows: int) -> NDArray[np.int64] | None:
     """
     if not work.options.get("operating_points"):
         return None
-    groups = numbers(*work.image_sets)
+    groups = work.groups
     if groups is None:
         groups = np.arange(len(work.labels))
     n_pool = len(work.image_sets[0])

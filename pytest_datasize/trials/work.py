@@ -79,6 +79,8 @@ class Work:
         Name of the device in reports; empty for the name of ``device``.
     runtime
         What ran the frozen backbone that made the features, ``torch`` or ``openvino``.
+    groups
+        Group of every image of all sets in order; None if each is a group of its own.
     made
         Data that a strategy reuses for the next repeats.
     """
@@ -99,6 +101,7 @@ class Work:
     on_trial: Callable[[int, int, Outcome], None] = lambda size, repeat, outcome: None
     device_name: str = ""
     runtime: str = TORCH
+    groups: NDArray[np.int64] | None = None
     made: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_datasize.curve.advice.bayes_error import DOUBLINGS, cover_hart
+from pytest_datasize.curve.verdict import SliceName
 from pytest_datasize.reports.records.neighbour_bound import neighbour_bound
 
 
@@ -63,3 +64,9 @@ def test_evidence_of_earlier_versions_and_without_embeddings_has_no_bound(odd_re
     for findings in ({}, without, {**without, "neighbour_errors": None}):
         assert neighbour_bound(target, [replace(odd_result, findings=findings)]) is None
     assert neighbour_bound(target, []) is None
+
+
+def test_a_slice_has_no_bound(odd_result):
+    """What neighbours allow for all images says nothing about those of one site."""
+    of_slice = replace(judged(odd_result, 0.95), slice=SliceName("site", "B"))
+    assert neighbour_bound(of_slice, [having(odd_result, 96, 0.2)]) is None

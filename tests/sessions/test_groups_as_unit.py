@@ -12,6 +12,7 @@ from support import shapes, stages, write_folder
 from pytest_datasize import RequirementError, Study, datasize
 from pytest_datasize.__main__ import main
 from pytest_datasize.curve.counts import count
+from pytest_datasize.errors import DatasetError
 from pytest_datasize.reports.records import result_file
 from pytest_datasize.trials.networks.training import split_groups
 
@@ -356,3 +357,16 @@ def test_detection_counts_groups_their_images_and_objects(repository):
     result.stdout.re_match_lines(
         [r" +needed +about [\d,]+ more groups, about [\d,]+ images at 4 each with about .*"]
     )
+
+
+def test_linked_groups_are_not_separated_again_for_sizes_that_are_too_large():
+    images, labels, groups = patients(40, 4)
+    groups[4 * np.arange(10)] += 1  # near-copies of one patient belong to the next
+    options = {"group": groups, "unit": "group", "image_size": 24, "device": "cpu"}
+    options |= {"backbone": torch.nn.Flatten(), "checks": "near_duplicates=note"}
+    study = Study((images, labels), **options)
+    plan = study.plan()
+    assert plan.available < 32
+    wrong = Study((images, labels), sizes=(8, 12, plan.available + 1), **options)
+    with pytest.raises(DatasetError, match="outside"):
+        wrong.run()

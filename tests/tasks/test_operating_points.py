@@ -21,7 +21,7 @@ from pytest_datasize.curve.metrics.operating_points import (
     lowest_with_specificity,
 )
 from pytest_datasize.requirement.tasks import TASKS
-from pytest_datasize.study.scoring import Scored, point_outcomes
+from pytest_datasize.study.scoring import Scored, _threshold_covariance, point_outcomes
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 
 SHARES = st.sampled_from([0.5, 0.6, 0.75, 0.8, 0.9, 0.95, 0.99])
@@ -167,6 +167,21 @@ def test_the_luck_of_thresholds_shrinks_with_the_pool_and_not_with_other_test_im
     assert chosen[0] == pytest.approx(slope**2 * share * (1 - share) / 100, rel=0.2)
     # tested on the pool: classes are tested and chosen on apart, so that variances add up
     assert variance(4000, 4000, False) == pytest.approx(tested[1] + chosen[0] / 20, rel=0.05)
+
+
+def test_the_luck_of_thresholds_is_that_of_images_also_where_groups_are_counted():
+    metric, rng = TASKS["classification"].metrics["recall_at_precision"], np.random.default_rng(0)
+    labels, rows = np.arange(400) % 2, np.arange(400)
+    shown = np.stack([labels == 0, labels == 1], axis=1)
+    flagged = [[(rng.standard_normal(400) + labels > 0.5) * 1.0]] * 2
+    plain = Scored((10, 20), labels, shown, labels, [rows], [], 400, rows // 10)
+    counted = plain._replace(pool=40, images=400)
+    one, other = (
+        _threshold_covariance(metric, scored, shown[:, 1], flagged, 0.7)
+        for scored in (plain, counted)
+    )
+    assert other == pytest.approx(one)
+    assert one[-1, -1] > 0
 
 
 def heads(labels, groups, n=160, **options):

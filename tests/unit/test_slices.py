@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
+from pytest_datasize import Study
 from pytest_datasize.curve.advice.association import ERROR_RATE, factor_facts
 from pytest_datasize.curve.outcomes import gather
 from pytest_datasize.curve.slices import LEAST_GROUPS, LEAST_IMAGES, FactorValues, slices_of
-from pytest_datasize.errors import DatasetError
+from pytest_datasize.errors import DatasetError, RequirementError
 from pytest_datasize.images.image_set import Reading
 from pytest_datasize.images.sources.load import load
 
@@ -260,10 +262,6 @@ def test_the_json_of_a_webdataset(tmp_path):
 
 
 def test_factors_change_the_key_of_the_evidence_but_not_of_a_trial():
-    import torch
-
-    from pytest_datasize import Study
-
     data = (arrays(40), np.arange(40) % 2)
     asked = [None, {"half": np.arange(40) // 20}, {"half": np.arange(40) % 2}]
     contexts = [
@@ -296,3 +294,38 @@ def test_test_images_of_their_own_are_the_ones_that_count():
     assert all(one.too_small for one in few_repeats([np.arange(40, 80)], 40))
     [one, _] = few_repeats([np.arange(10, 80)], 10)
     assert (one.images, one.n_test, one.testable, one.too_small) == (5, 35, 35, False)
+
+
+def test_groups_that_were_not_tested_prove_nothing_of_a_slice():
+    hits = [[np.ones(150)] for _ in SIZES]
+    numbers = np.repeat([0, 1], [150, 50])
+    patients = np.arange(200) // 10  # five of the second site, of which one is tested
+    tested = [np.r_[np.arange(140), np.arange(150, 160)]]
+    outcomes = gather(SIZES, hits, tested, 200, patients)
+    one, other = slices_of(factor(numbers), 200, {"accuracy": (outcomes, hits)}, tested, patients)
+    assert (one.under_tested, one.too_small) == (False, False)
+    assert (other.n_groups, other.n_tested_groups) == (5, 1)
+    assert (other.small, other.under_tested, other.outcomes) == (False, True, {})
+
+
+def test_a_target_of_slices_of_which_few_groups_were_tested_is_an_error(textured):
+    images, labels, groups, site = textured
+    options = {"group": groups, "slices": {"site": site}, "image_size": 16, "device": "cpu"}
+    study = Study((images, labels), backbone=torch.nn.Flatten(), repeats=2, **options)
+    result = study.run()
+    assert result.under_tested
+    with pytest.raises(RequirementError, match=r"site 'B' cannot be judged: 2 repeats .* groups"):
+        result.verdict(min_slice={"accuracy": 0.3})
+    more = Study((images, labels), backbone=torch.nn.Flatten(), repeats=5, **options).run()
+    assert not more.under_tested
+    assert len(more.verdict(min_slice={"accuracy": 0.3}).judgements) == 1
+
+
+@pytest.fixture(scope="module")
+def textured():
+    """150 images of 15 patients, five of them of site B."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(150) % 2
+    images = rng.integers(0, 150, (150, 16, 16), dtype=np.uint8) + (labels * 60)[:, None, None]
+    groups = np.arange(150) // 10
+    return images.astype(np.uint8), labels, groups, np.where(groups < 10, "A", "B")

@@ -19,7 +19,7 @@ BOUNDED: Final = {
 
 
 def neighbour_bound(judged: "Judgement", results: "Iterable[StudyResult]") -> NeighbourBound | None:
-    """Return the bound of the best embedding; None for other metrics, or without embeddings.
+    """Return the bound of the best embedding; None for slices, other metrics or no embeddings.
 
     Parameters
     ----------
@@ -28,6 +28,8 @@ def neighbour_bound(judged: "Judgement", results: "Iterable[StudyResult]") -> Ne
     results
         The evidence of all models that were tried on the same images, with their embeddings.
     """
+    if judged.slice is not None:  # the bound is that of all images
+        return None
     kind = BOUNDED.get(judged.metric)
     found: list[NeighbourError] = []
     spaces: list[NeighbourSpace] = []

@@ -175,6 +175,7 @@ class Dispatcher:
                 self._context.pool.contents,
                 tuple(images.digests for images in work.image_sets),
                 work.labels,
+                work.groups,
                 self._context.pool.fingerprint(),
                 None if work.features is None else self.space,
             )

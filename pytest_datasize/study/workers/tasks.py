@@ -201,6 +201,8 @@ class TrainTask:
         Contents of the images of the plan, in its order, part by part.
     labels
         Their labels.
+    groups
+        Their groups, those that near-duplicates link joined; None if each is a group of its own.
     fingerprint
         Hash of the images, their groups and near-duplicates, from the study.
     space
@@ -213,6 +215,7 @@ class TrainTask:
     raw: tuple[tuple[str, ...], ...]
     used: tuple[tuple[str, ...], ...]
     labels: NDArray[np.int64] = field(repr=False)
+    groups: NDArray[np.int64] | None = field(repr=False)
     fingerprint: str
     space: "Space | None"
 
@@ -254,7 +257,7 @@ class TrainTask:
             embedder = Embedder(context.backbone.loaded, context.device, space=self.space)
             features = embed(sets, embedder, context.store).features
         context.pool.take_fingerprint(self.fingerprint)
-        return work_of(context, tuple(sets), self.plan, self.space, features)
+        return work_of(context, tuple(sets), self.plan, self.space, features, self.groups)
 
 
 def _embedder(remote: RemoteStudy, state: dict[Any, Any]) -> "Embedder":
