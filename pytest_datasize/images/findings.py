@@ -27,9 +27,11 @@ def refuse(findings: Iterable[Finding], levels: Mapping[str, str]) -> None:
         names = dict.fromkeys(finding.check for finding in wrong)
         setting = ", ".join(f"{name}: note" for name in names)
         lines = [line for finding in wrong for line in in_full(finding)]
-        raise DatasetError(
-            "\n".join([*lines, f"(`checks: {{{setting}}}` in datasize.yaml goes on all the same)"])
+        lines.append(
+            f"(to continue with them, set `checks: {{{setting}}}` in datasize.yaml, or in checks= "
+            "of the marker if it sets the level)"
         )
+        raise DatasetError("\n".join(lines))
 
 
 def settle(loaded: Loaded, levels: Mapping[str, str]) -> Loaded:

@@ -11,6 +11,7 @@ import pytest
 from support import stages
 
 from pytest_datasize import Study
+from pytest_datasize.reports.wording.models_text import how_to_reach_it
 from pytest_datasize.study import ladder, second_look
 from pytest_datasize.study.ladder import Ladder
 from pytest_datasize.trials import cost, parameters
@@ -244,3 +245,27 @@ def test_a_budget_bounds_all_models_together():
     climb = Ladder(study).climb({"accuracy": 0.9})
     assert [attempt.name for attempt in climb.attempts] == ["full input", "second look"]
     assert "does not fit" in climb.attempts[1].reason
+
+
+@pytest.mark.parametrize(
+    ("metric", "target", "now", "head", "says"),
+    [
+        ("accuracy", 0.8, 0.85, 0.75, "falls short with 0.750"),
+        ("accuracy", 0.5, 0.70, 0.73, ""),  # met by the head; another target of the gate was not
+        ("log_loss", 0.5, 0.45, 0.60, "falls short with 0.600"),
+        ("log_loss", 0.5, 0.45, 0.40, ""),
+    ],
+)
+def test_better_training_is_named_only_where_the_head_falls_short(metric, target, now, head, says):
+    tried = {"name": "small input", "judged": False, "reason": "", "score": head}
+    chosen = {"name": "second look", "judged": True, "reason": "", "score": now}
+    record = {
+        "metric": metric,
+        "target": target,
+        "score_at_available": now,
+        "verdict": "sufficient",
+        "models": [tried, chosen],
+    }
+    found = how_to_reach_it(record)
+    assert says in found
+    assert bool(found) == bool(says)
