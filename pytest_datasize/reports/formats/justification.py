@@ -369,7 +369,7 @@ def _result(gate: GateRecord) -> Iterator[Block]:
     measured = gate["measured"]
     ends = zip(measured["mean"], measured["low"], measured["high"], strict=True)
     rows = [
-        (f"{size:,}", f"{mean:.3f} ({low:.3f} to {high:.3f})")
+        (f"{size:,}", f"{mean:z.3f} ({low:z.3f} to {high:z.3f})")
         for size, (mean, low, high) in zip(gate["sizes"], ends, strict=True)
     ]
     yield Table("Mean score by number of training images", ("Training images", "Score"), rows)
