@@ -124,13 +124,13 @@ def lines(record: GateRecord) -> list[str]:
 def factor(row: FactorRow) -> str:
     """Write whether a factor predicts the class, with numbers."""
     title = one_line(row["name"], _NAME)
-    start = f"{title!r}, {row['values']:,} values in {row['units']:,} images: "
+    start = f"{title!r}, {row['values']:,} values in {row['units']:,} {units(row)}: "
     if row["p_value"] is None:
         return f"{start}not tested: {one_line(row['untested'])}"
     said = "PREDICTS THE CLASS" if row["tells"] else "does not predict the class"
     class_name, value = one_line(row["class_name"], _NAME), one_line(row["value"], _NAME)
     return (
-        f"{start}{said}: right for {100 * row['guessed']:.0f} % of images (shuffled values: "
+        f"{start}{said}: right for {100 * row['guessed']:.0f} % of {units(row)} (shuffled values: "
         f"{100 * row['shuffled']:.0f} %, at best {100 * row['possible']:.0f} %), p = "
         f"{row['p_value']:.2g}; {100 * row['share']:.0f} % of {class_name!r} have {value!r}, and "
         f"{100 * row['share_of_others']:.0f} % of all others"
