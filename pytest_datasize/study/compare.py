@@ -79,7 +79,10 @@ class Worth:
 
     def __str__(self) -> str:
         if math.isinf(self.times):
-            return f"{self.name} scores what {self.against} reaches with no number of images"
+            return (
+                f"{self.name} scores what {self.against} reaches with no number of "
+                f"{plural(self.unit)}"
+            )
         end = "or more" if math.isinf(self.high) else f"to {self.high:.2g}"
         return (
             f"{self.name} scores what {self.against} reaches with {self.times:.2g} times the "
