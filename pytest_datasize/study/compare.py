@@ -79,7 +79,10 @@ class Worth:
 
     def __str__(self) -> str:
         if math.isinf(self.times):
-            return f"{self.name} scores what {self.against} reaches with no number of images"
+            return (
+                f"{self.name} scores what {self.against} reaches with no number of "
+                f"{plural(self.unit)}"
+            )
         end = "or more" if math.isinf(self.high) else f"to {self.high:.2g}"
         return (
             f"{self.name} scores what {self.against} reaches with {self.times:.2g} times the "
@@ -200,11 +203,11 @@ class Comparison:
             table.append(
                 (
                     row.name,
-                    f"{row.score:.3f} ({row.interval.low:.3f} to {row.interval.high:.3f})",
+                    f"{row.score:z.3f} ({row.interval.low:z.3f} to {row.interval.high:z.3f})",
                     needed,
-                    f"{row.ceiling.mean:.3f} ({row.ceiling.low:.3f} to {row.ceiling.high:.3f})",
+                    f"{row.ceiling.mean:z.3f} ({row.ceiling.low:z.3f} to {row.ceiling.high:z.3f})",
                     f"{row.seconds:.0f}",
-                    *(f"{lost:.3f}" for lost in row.lost[1:]),
+                    *(f"{lost:z.3f}" for lost in row.lost[1:]),
                 )
             )
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]

@@ -6,6 +6,7 @@ from pytest_datasize.curve.advice.association import ERROR_RATE, FactorFacts, fa
 from pytest_datasize.curve.slices import FactorValues
 from pytest_datasize.images.image_set import Finding, ImageSet, one_line
 from pytest_datasize.requirement.tasks import CLASSIFICATION
+from pytest_datasize.requirement.units import plural
 
 _NAME = 40
 
@@ -40,10 +41,11 @@ alike; shuffled values: 51 %; p = 0.0001, significance level 1 %). 95 % of 'rust
             best = "" if one.possible == 1 else f"at best {100 * one.possible:.0f} %; "
             text = (
                 f"{name} predicts the class: it gives the right class for "
-                f"{100 * one.guessed:.0f} % of images (each class counts alike; {best}shuffled "
-                f"values: {100 * one.shuffled:.0f} %; p = {one.p_value:.1g}, significance level "
-                f"{100 * ERROR_RATE:.0f} %). {100 * one.share:.0f} % of {_shown(one.class_name)} "
-                f"have {_shown(one.value)}, and {100 * one.share_of_others:.0f} % of all others. "
+                f"{100 * one.guessed:.0f} % of {plural(one.unit)} (each class counts alike; {best}"
+                f"shuffled values: {100 * one.shuffled:.0f} %; p = {one.p_value:.1g}, significance "
+                f"level {100 * ERROR_RATE:.0f} %). {100 * one.share:.0f} % of "
+                f"{_shown(one.class_name)} have {_shown(one.value)}, and "
+                f"{100 * one.share_of_others:.0f} % of all others. "
                 f"A model may learn {name} instead of the class"
             )
             found.append(Finding("factor_tells_class", text, one.units))

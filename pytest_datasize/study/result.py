@@ -95,6 +95,8 @@ class StudyCheck:
         (level, finding) pairs, see :mod:`pytest_datasize.requirement.checks`.
     task
         What the labels are, a name in :data:`pytest_datasize.requirement.tasks.TASKS`.
+    unit
+        What `available` counts: ``image`` or ``group``.
     """
 
     source: str
@@ -104,6 +106,7 @@ class StudyCheck:
     available: int | None
     findings: tuple[tuple[str, Finding], ...]
     task: str = CLASSIFICATION
+    unit: str = IMAGE
 
     @property
     def errors(self) -> tuple[Finding, ...]:

@@ -180,6 +180,7 @@ class Study:
             available=available,
             findings=tuple((level, finding) for level, finding in graded if level != "ignore"),
             task=images.task,
+            unit=self.context.options["unit"],
         )
 
     def run(self, until: Callable[["StudyResult", float], bool] | None = None) -> "StudyResult":

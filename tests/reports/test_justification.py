@@ -4,15 +4,19 @@ import copy
 import html
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
 import pytest
-from support import ODD_NAMES
+import torch
+from support import ODD_NAMES, shapes
 
+from pytest_datasize import Study
 from pytest_datasize.__main__ import main
-from pytest_datasize.reports.formats import justification
+from pytest_datasize.reports.formats import html_page, justification
 from pytest_datasize.reports.formats.document import as_html, as_markdown
 from pytest_datasize.reports.records import result_file
-from pytest_datasize.reports.records.record import condition_record
+from pytest_datasize.reports.records.record import condition_record, records
 from pytest_datasize.reports.records.text import one_line
 
 CHAPTERS = (
@@ -224,3 +228,87 @@ def test_the_report_command_names_a_path_that_cannot_be_written(odd_run, tmp_pat
     path = tmp_path / "file" / "a.md"
     assert main(["report", str(tmp_path / "run.json"), "--justification", str(path)]) == 2
     assert f"{path}: cannot be written" in capsys.readouterr().err
+
+
+PATIENTS = np.arange(240) // 2 + np.arange(240) % 2 * 120  # two images of one class each
+
+
+@pytest.fixture(scope="module")
+def grouped():
+    """Evidence that counts patients, with slices of two sites."""
+    pixels, labels = shapes(240)
+    return Study(
+        (pixels, labels),
+        group=PATIENTS // 2,
+        unit="group",
+        slices={"site": np.array(["A", "B"])[PATIENTS // 4 % 2]},
+        backbone=torch.nn.Sequential(torch.nn.AvgPool2d((24, 6)), torch.nn.Flatten()),
+        image_size=24,
+        repeats=4,
+        device="cpu",
+    ).run()
+
+
+def run_of(result, **targets):
+    place = {
+        "nodeid": "test_a.py::test_a",
+        "settings": {
+            "group": PATIENTS.tolist(),
+            "slices": {"site": PATIENTS.tolist(), "day": r"day(\d)"},
+        },
+    }
+    found = records(result.verdict(**targets), result)
+    return result_file.content([{**one, **place} for one in found], 1, Path(__file__).parent)
+
+
+def test_a_target_of_every_slice_is_justified_by_all_slices(grouped):
+    run = run_of(grouped, min_slice={"accuracy": 0.97})
+    [gate] = run["requirements"]
+    tested = sum(row["n_test"] for row in gate["slices"])
+    page, _ = drawn(run)
+    question, data = page.split("1 Question")[1].split("2 Data")
+    assert "accuracy of every slice" in question
+    assert gate["slice"]["value"] not in question.split("Required certainty")[1].split("test_a")[0]
+    data, results = data.split("4 Results")
+    assert f"{tested:,} different ones over all repeats; of the slice that decides, site" in data
+    assert "'site', 2 values in 120 groups: does not predict the class" in data
+    for row in gate["slices"]:
+        assert f"site {row['value']!r}" in results
+        assert f"{row['score']:.3f} ({row['score_low']:.3f} to {row['score_high']:.3f})" in results
+    assert "(decides)" in results
+    limits = page.split("5 Limits")[1]
+    assert "Slices by 'site' were judged" in limits
+    assert "the records have no" not in limits
+
+
+def test_test_images_are_those_of_a_gate_on_all_images_if_there_is_one(grouped):
+    run = run_of(grouped, accuracy=0.6, min_slice={"accuracy": 0.97})
+    whole, worst = run["requirements"]
+    assert whole["n_test_distinct"] > worst["n_test_distinct"]
+    page, _ = drawn(run)
+    data = page.split("2 Data")[1].split("3 Method")[0]
+    assert f"each score is of {whole['n_test']:,} images" in data
+    assert "of the slice that decides" not in data
+
+
+def test_groups_are_counted_in_every_chapter(grouped):
+    run = run_of(grouped, accuracy=0.99, recall_per_class={"0": 0.6, "1": 0.99})
+    whole = run["requirements"][0]
+    sizes = ", ".join(f"{size:,}" for size in whole["sizes"])
+    for text in drawn(run):
+        assert f"240 in 120 groups, of which {whole['available']} groups to train on" in text
+        assert f"{sizes} groups" in text
+        assert f"with {whole['sizes'][-1]} training groups" in text
+        assert "Probability that the groups suffice" in text
+        assert "Training images" not in text
+        assert "number of training images" not in text
+        assert "recall_per_class of every class with a target" in text
+        assert "0.6 for '0'; 0.99 for '1'" in text
+
+
+def test_values_of_single_images_are_not_listed(grouped):
+    run = run_of(grouped, accuracy=0.6)
+    for text in (*drawn(run), html.unescape(html_page.draw(run))):
+        assert "one value per image" in text
+        assert "{'site': 'one value per image', 'day': 'day(\\\\d)'}" in text
+        assert "0, 120, 1, 121" not in text

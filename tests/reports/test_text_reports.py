@@ -13,6 +13,7 @@ from pytest_datasize.plugin import junit
 from pytest_datasize.reports.formats import code_quality, markdown, openmetrics, terminal
 from pytest_datasize.reports.formats.text_plot import ASCII, UNICODE, plot
 from pytest_datasize.reports.publishers import github
+from pytest_datasize.reports.wording import titles
 from pytest_datasize.reports.wording.explain import failure, headline
 
 
@@ -78,6 +79,14 @@ def test_annotations_are_one_command_each(judged, tmp_path, monkeypatch, name):
         assert line.startswith("::error file=sub/tests/test_a.py,line=7,title=")
     assert ["title=Not enough images::" in line for line in found] == [True, False]
     assert ["Undecided%3A" in line for line in found] == [False, True]
+
+
+def test_titles_of_annotations_have_the_unit(judged):
+    [short, *_] = [record for record in judged if record["verdict"] == "insufficient"]
+    assert titles.title(short) == "Not enough images"
+    assert titles.title({**short, "unit": "group"}) == "Not enough groups"
+    risen = {**short, "verdict": "sufficient", "unit": "group"}
+    assert titles.title(risen) == "More groups needed than before"
 
 
 def test_annotations_escape_what_commands_use(judged, tmp_path):

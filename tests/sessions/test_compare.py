@@ -1,6 +1,9 @@
 """Strategies side by side, in one table of the report."""
 
 import json
+import math
+from dataclasses import replace
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -8,6 +11,9 @@ import pytest
 
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
+from pytest_datasize.reports.formats import html_page
+from pytest_datasize.reports.records import result_file
+from pytest_datasize.reports.records.comparison import comparison_record
 from pytest_datasize.reports.records.result_file import digest_of, schema
 from pytest_datasize.study.compare import Comparison
 
@@ -111,3 +117,18 @@ def test_what_a_strategy_is_worth_in_images():
     # 0.95 - 2 / sqrt(n) at 1,600, 800 and 208 images
     assert plain.lost[1:] == pytest.approx((0.0207, 0.0887), abs=0.005)
     assert "with 1.5 times the images" in str(found)
+
+
+def test_a_comparison_counts_what_its_studies_count():
+    known = {"first": Evidence(0.5), "second": Evidence(1.0)}
+    for one in known.values():
+        one.unit = "group"
+    found = Comparison("accuracy", 0.9, 1600, "known curves", known)
+    assert str(replace(found.worth[0], times=math.inf)) == (
+        "second scores what first reaches with no number of groups"
+    )
+    record = comparison_record(found, "test_a.py::test_a")
+    page = html_page.draw({**result_file.content([], 0, Path.cwd()), "comparisons": [record]})
+    assert "1,600 groups of known curves" in page
+    assert ">Groups needed</th>" in page
+    assert "images" not in page.split("Strategies compared")[1].split("</article>")[0]

@@ -190,6 +190,14 @@ def test_the_plan_counts_groups(gate):
     )
 
 
+def test_the_check_counts_groups(gate):
+    result, records = gate(
+        "accuracy=0.85, unit='group'", "accuracy=0.85", options=("--datasize=check",)
+    )
+    assert [record["unit"] for record in records] == ["group", "image"]
+    result.stdout.fnmatch_lines(["*split    48 groups to train on", "*split    192 to train on"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -1,5 +1,7 @@
 """Scores of slices against known truths, and how often a random factor is reported."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from pytest_datasize.curve.slices import LEAST_GROUPS, LEAST_IMAGES, FactorValue
 from pytest_datasize.errors import DatasetError, RequirementError
 from pytest_datasize.images.image_set import Reading
 from pytest_datasize.images.sources.load import load
+from pytest_datasize.reports.wording import slices_text
+from pytest_datasize.study.factors import findings_of
 
 SIZES = (50, 100, 200, 400)
 
@@ -184,9 +188,32 @@ def test_images_of_one_patient_count_once():
         [grouped] = factor_facts([factor(site)], ["a", "b"], labels, patients)
         [single] = factor_facts([factor(site)], ["a", "b"], labels)
         found.append((grouped.tells, single.tells))
+        assert (grouped.units, grouped.unit) == (12, "group")
+        assert (single.units, single.unit) == (600, "image")
     assert np.mean(found, axis=0).tolist() == pytest.approx([0.0, 0.5], abs=0.45)
     assert not any(grouped for grouped, _ in found)
     assert any(single for _, single in found)
+
+
+@pytest.mark.parametrize(
+    ("unit", "said", "known"),
+    [
+        ("group", "right class for 100 % of groups (", "2 values in 40 groups: "),
+        ("image", "right class for 100 % of images (", "2 values in 160 images: "),
+    ],
+)
+def test_findings_and_reports_say_what_was_counted(unit, said, known):
+    labels = np.arange(40).repeat(4) % 2
+    groups = np.arange(40).repeat(4) if unit == "group" else None
+    serial = factor(np.arange(160) if groups is None else groups, "serial")
+    leak, untested = factor_facts([factor(labels), serial], ["a", "b"], labels, groups)
+    assert leak.tells
+    texts = [finding.text for finding in findings_of([leak, untested])]
+    assert said in texts[0]
+    assert f" {unit}s, nearly one for each" in texts[1]
+    row = {**asdict(leak), "tells": leak.tells}
+    assert known in slices_text.factor(row)
+    assert f"right for 100 % of {unit}s" in slices_text.factor(row)
 
 
 # -- where the values come from -------------------------------------------------------------------

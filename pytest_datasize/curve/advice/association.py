@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.curve.slices import LEAST_PER_VALUE, MOST_VALUES, FactorValues
+from pytest_datasize.requirement.units import GROUP, IMAGE, plural
 
 ERROR_RATE: Final = 0.01
 """Probability that any factor is found if none depends on the class."""
@@ -61,6 +62,8 @@ class FactorFacts:
         The value and the class that go together most; empty if nothing was tested.
     share, share_of_others
         Share of that class, and of all others, that has the value.
+    unit
+        What was counted: ``image`` or ``group``.
     """
 
     name: str
@@ -75,6 +78,7 @@ class FactorFacts:
     class_name: str = ""
     share: float = 0.0
     share_of_others: float = 0.0
+    unit: str = IMAGE
 
     @property
     def tells(self) -> bool:
@@ -126,7 +130,8 @@ def factor_facts(
         np.add.at(table, (own, of_class), 1)
         rows, columns = (np.flatnonzero(table.sum(axis=axis)) for axis in (1, 0))
         table = table[np.ix_(rows, columns)]
-        facts = FactorFacts(name, len(rows), int(table.sum()))
+        unit = IMAGE if groups is None else GROUP
+        facts = FactorFacts(name, len(rows), int(table.sum()), unit=unit)
         least = _FOR_EACH * len(factors)
         facts = _tested(facts, table, stream(seed, Purpose.FACTORS, number), least)
         if not facts.untested:
@@ -192,7 +197,8 @@ def _untested(facts: FactorFacts, table: NDArray[np.int64]) -> str:
     if table.shape[1] < 2:
         return "there is one class"
     if facts.units < LEAST_PER_VALUE * facts.values:
-        return f"it has {facts.values:,} values for {facts.units:,} images, nearly one for each"
+        counted = f"{facts.units:,} {plural(facts.unit)}"
+        return f"it has {facts.values:,} values for {counted}, nearly one for each"
     if facts.values > MOST_VALUES:
         return f"it has {facts.values:,} values, more than {MOST_VALUES}"
     return ""

@@ -3,8 +3,9 @@
 from typing import Any
 
 from pytest_datasize.reports.records.record_types import CheckRecord
-from pytest_datasize.reports.records.selection import by_data_set, worst_first
+from pytest_datasize.reports.records.selection import by_data_set, unit_of, worst_first
 from pytest_datasize.reports.records.text import one_line, printable
+from pytest_datasize.requirement.units import GROUP
 
 MOST_SHOWN = 5
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -23,7 +24,8 @@ def _block(reporter: Any, record: CheckRecord, gates: list[str]) -> None:
     reporter.write_line(f"  images   {record['total']:,} from {one_line(record['source'])}")
     reporter.write_line(f"  classes  {counts}")
     if record["available"] is not None:
-        reporter.write_line(f"  split    {record['available']:,} to train on")
+        groups = " groups" if unit_of(record) == GROUP else ""
+        reporter.write_line(f"  split    {record['available']:,}{groups} to train on")
     found = worst_first(record["checks"])
     for check in found:
         level = check["level"]

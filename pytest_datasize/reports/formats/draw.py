@@ -241,7 +241,7 @@ def _spans(axes: "Axes", record: GateRecord, colours: dict[str, str]) -> None:
     if bottom < ceiling < top:
         axes.axhline(ceiling, color=colours["curve"], linewidth=1, linestyle=(0, (1, 2)))
         axes.annotate(
-            f"best {ceiling:.3f}",
+            f"best {ceiling:z.3f}",
             (1, ceiling),
             xycoords=axes.get_yaxis_transform(),
             xytext=(-4, 3),

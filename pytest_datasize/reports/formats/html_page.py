@@ -54,6 +54,9 @@ MOST_CURVES = 24
 """Most requirements drawn on both axes; if there are more, each is drawn once, for a small page."""
 
 
+_PER_IMAGE = "one value per image"
+
+
 def check(path: Path) -> None:
     """Check before training that the page can be drawn.
 
@@ -116,6 +119,7 @@ def draw(run: RunContent) -> str:
             for number in range(1, len(records) + 1)
         ],
         changed_settings=changed_settings,
+        setting_text=setting_text,
         figures=[
             _figures(record, i, both=len(records) <= MOST_CURVES)
             for i, record in enumerate(records, 1)
@@ -189,6 +193,23 @@ def changed_settings(record: GateRecord) -> list[str]:
         for name, value in record["settings"].items()
         if value is not None and not (name in OPTIONS and plainly(OPTIONS[name].default) == value)
     ]
+
+
+def setting_text(record: GateRecord, name: str) -> str:
+    """Write a setting; values of single images are not listed.
+
+    Examples
+    --------
+    >>> setting_text({"settings": {"group": [1, 1, 2]}}, "group")
+    'one value per image'
+    """
+    value = record["settings"][name]
+    if name == "group" and isinstance(value, list):
+        return _PER_IMAGE
+    if name == "slices" and isinstance(value, dict):
+        factors = value.items()
+        return str({name: _PER_IMAGE if isinstance(of, list) else of for name, of in factors})
+    return str(value)
 
 
 def plainly(value: Any) -> Any:

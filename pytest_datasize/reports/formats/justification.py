@@ -22,22 +22,32 @@ from pytest_datasize.reports.formats.document import (
     as_html,
     as_markdown,
 )
-from pytest_datasize.reports.formats.html_page import Evidence, changed_settings, evidences
+from pytest_datasize.reports.formats.html_page import (
+    Evidence,
+    changed_settings,
+    evidences,
+    setting_text,
+)
 from pytest_datasize.reports.records.files import write_text
 from pytest_datasize.reports.records.record_types import ConditionRecord, GateRecord, RunContent
 from pytest_datasize.reports.records.selection import (
     conditions,
     is_condition,
     judged,
+    unit_of,
+    units,
     unscored,
 )
+from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording import (
     advice_text,
     condition_text,
     explain,
     models_text,
+    slices_text,
 )
 from pytest_datasize.reports.wording.overview import headline
+from pytest_datasize.requirement.units import GROUP
 
 _DRAWN: Final = {".md": as_markdown, ".html": as_html}
 
@@ -92,7 +102,7 @@ def document(run: RunContent) -> Document:
     sections = [
         Section(2, "Summary", [NO_CLAIM, f"{headline(run['requirements'])}."]),
         *_question(run, gates),
-        *_data(run, measured),
+        *_data(run, gates, measured),
         *_method(measured),
         *_results(run, gates, measured),
         *_limits(run, gates, measured),
@@ -113,8 +123,8 @@ def _question(run: RunContent, gates: Sequence[GateRecord]) -> Iterator[Section]
         rows = [
             (
                 str(number),
-                explain.subject(gate),
-                f"{gate['target']:g}",
+                _asked(gate),
+                _targets(gate),
                 _required(gate),
                 _place(gate),
                 gate["nodeid"],
@@ -134,6 +144,23 @@ def _question(run: RunContent, gates: Sequence[GateRecord]) -> Iterator[Section]
         + ". Who chose the targets, and why, is not part of the records of this run."
     )
     yield Section(2, "1 Question", blocks)
+
+
+def _asked(gate: GateRecord) -> str:
+    """Name what was required: of every class or slice, not only of the one that decides."""
+    if gate.get("slice"):
+        return f"{gate['metric']} of every slice"
+    if gate["class"] is not None and not gate.get("operating_point"):
+        which = "every class with a target" if gate.get("class_targets") else "every class"
+        return f"{gate['metric']} of {which}"
+    return explain.subject(gate)
+
+
+def _targets(gate: GateRecord) -> str:
+    goals = gate.get("class_targets")
+    if not goals:
+        return f"{gate['target']:g}"
+    return "; ".join(f"{goal:g} for {one_line(name)!r}" for name, goal in goals.items())
 
 
 def _required(gate: GateRecord) -> str:
@@ -156,13 +183,15 @@ def _condition(record: ConditionRecord) -> str:
 # -- 2 the data --------------------------------------------------------------------------------
 
 
-def _data(run: RunContent, measured: Sequence[Evidence]) -> Iterator[Section]:
+def _data(
+    run: RunContent, gates: Sequence[GateRecord], measured: Sequence[Evidence]
+) -> Iterator[Section]:
     yield Section(2, "2 Data", [] if measured else ["No images were judged in this run."])
     for number, one in enumerate(measured, 1):
         record = one.record
         title = f"2.{number} Images of requirement{_s(one.gates)} {_listed(one.gates)}"
         blocks: list[Block] = [
-            Facts(list(_images(record, one))),
+            Facts(list(_images(record, one, [gates[number - 1] for number in one.gates]))),
             Table(
                 "Images of each class, exact copies counted once",
                 ("Class", "Images", "Share"),
@@ -171,6 +200,13 @@ def _data(run: RunContent, measured: Sequence[Evidence]) -> Iterator[Section]:
         ]
         said = record["notes"] or ["No image was left out, and no check found anything."]
         blocks += ["Exclusions, findings of the checks and remarks:", Points(said)]
+        of_factors = {
+            row["name"]: slices_text.factor(row)
+            for number in one.gates
+            for row in gates[number - 1].get("factors", [])
+        }
+        if of_factors:
+            blocks += ["Factors and classes:", Points(list(of_factors.values()))]
         yield Section(3, title, blocks)
     for condition in conditions(run["requirements"]):
         if condition["check"]["kind"] == "represents":
@@ -179,7 +215,9 @@ def _data(run: RunContent, measured: Sequence[Evidence]) -> Iterator[Section]:
             yield Section(3, title, [condition["message"], Points(said)])
 
 
-def _images(record: GateRecord, one: Evidence) -> Iterator[tuple[str, str]]:
+def _images(
+    record: GateRecord, one: Evidence, gates: Sequence[GateRecord]
+) -> Iterator[tuple[str, str]]:
     yield "Source", record["source"]
     yield "Task", record.get("task", "classification")
     if subject := record.get("subject"):
@@ -188,11 +226,20 @@ def _images(record: GateRecord, one: Evidence) -> Iterator[tuple[str, str]]:
             "Fingerprint of images, labels and groups",
             f"{contents['fingerprint']} ({contents['number']:,} images, exact copies counted once)",
         )
-    yield "Images judged", f"{record['total']:,}, of which {record['available']:,} to train on"
-    yield "Test images", f"{record['test_source']}; {explain.test_set(record)}"
+    counted, groups = "", ""
+    if unit_of(record) == GROUP:
+        counted, groups = f" in {record['derived']['data_set']['images']:,} groups", " groups"
+    yield (
+        "Images judged",
+        f"{record['total']:,}{counted}, of which {record['available']:,}{groups} to train on",
+    )
+    yield "Test images", f"{record['test_source']}; {_tested(gates)}"
     yield "Separation of test images", _separation(record)
     group = record["settings"].get("group")
-    yield "Groups, such as patients", "none were declared" if group is None else str(group)
+    yield (
+        "Groups, such as patients",
+        "none were declared" if group is None else setting_text(record, "group"),
+    )
     if amounts := record.get("amounts"):
         yield "Objects or pixels", ", ".join(f"{name} {n:,}" for name, n in amounts.items())
     fewest = record["derived"]["class_images"]
@@ -218,6 +265,20 @@ def _images(record: GateRecord, one: Evidence) -> Iterator[tuple[str, str]]:
         "Doubtful labels",
         f"{labels['number']:,} of {labels['judged']:,} labels are contradicted by held-out "
         "predictions; how many are wrong was not determined",
+    )
+
+
+def _tested(gates: Sequence[GateRecord]) -> str:
+    """Describe the test images of the data set; a target of slices has those of one slice."""
+    whole = next((gate for gate in gates if not gate.get("slice")), None)
+    if whole is not None:
+        return explain.test_set(whole)
+    gate = gates[0]
+    deciding = next(row for row in gate["slices"] if row["decides"])
+    tested = sum(row["n_test"] for row in gate["slices"] if row["factor"] == deciding["factor"])
+    return (
+        f"{tested:,} different ones over all repeats; of the slice that decides, "
+        f"{slices_text.name(deciding)}: {explain.test_set(gate)}"
     )
 
 
@@ -263,7 +324,7 @@ def _model(record: GateRecord) -> Iterator[tuple[str, str]]:
         yield "Features", features
     for line in models_text.lines(record):
         yield "Models tried", line
-    yield "Sizes of the subsamples", ", ".join(f"{size:,}" for size in record["sizes"])
+    yield "Sizes of the subsamples", _sizes(record)
     trained = f"{record['n_trials']:,} models"
     if record["n_trials"] < record["n_trials_planned"]:
         trained += f" of {record['n_trials_planned']:,} planned; the verdict was certain earlier"
@@ -284,6 +345,10 @@ def _model(record: GateRecord) -> Iterator[tuple[str, str]]:
         )
         + "; unreachable if the whole interval of the ceiling lies below the target",
     )
+
+
+def _sizes(record: GateRecord) -> str:
+    return f"{', '.join(f'{size:,}' for size in record['sizes'])} {units(record)}"
 
 
 def _digest(record: GateRecord) -> str:
@@ -351,9 +416,12 @@ def _result(gate: GateRecord) -> Iterator[Block]:
     facts = [("Finding", explain.headline(gate))]
     facts += [(label.capitalize(), text) for label, text in explain.lines(gate)]
     facts += [(label.capitalize(), text) for label, text in explain.second_opinion(gate)]
-    facts.append(("Training images", explain.images(gate)))
+    facts.append((f"Training {units(gate)}", explain.images(gate)))
     facts.append(
-        ("Probability that the images suffice", explain.sure(gate["probability_sufficient"]))
+        (
+            f"Probability that the {units(gate)} suffice",
+            explain.sure(gate["probability_sufficient"]),
+        )
     )
     if gate["self_check"]:
         facts.append(("Self-check", explain.check(gate)))
@@ -369,10 +437,22 @@ def _result(gate: GateRecord) -> Iterator[Block]:
     measured = gate["measured"]
     ends = zip(measured["mean"], measured["low"], measured["high"], strict=True)
     rows = [
-        (f"{size:,}", f"{mean:.3f} ({low:.3f} to {high:.3f})")
+        (f"{size:,}", f"{mean:z.3f} ({low:z.3f} to {high:z.3f})")
         for size, (mean, low, high) in zip(gate["sizes"], ends, strict=True)
     ]
-    yield Table("Mean score by number of training images", ("Training images", "Score"), rows)
+    heads = (f"Training {units(gate)}", "Score")
+    yield Table(f"Mean score by number of training {units(gate)}", heads, rows)
+    if found := gate.get("slices"):
+        cells = [slices_text.cells(row, gate) for row in found]
+        decides = (" (decides)" if row["decides"] else "" for row in found)
+        yield Table(
+            "Slices; those of a factor are estimated together",
+            [head.capitalize() for head in slices_text.header(gate)],
+            [
+                (f"{first}{said}", *rest)
+                for (first, *rest), said in zip(cells, decides, strict=True)
+            ],
+        )
 
 
 def _recalls(record: GateRecord) -> Table:
@@ -384,7 +464,7 @@ def _recalls(record: GateRecord) -> Table:
         )
         for row in record["classes"]
     ]
-    caption = f"Recall of each class with {record['sizes'][-1]:,} training images"
+    caption = f"Recall of each class with {record['sizes'][-1]:,} training {units(record)}"
     return Table(caption, ("Class", "Images", "Recall"), rows)
 
 
@@ -406,17 +486,17 @@ def _limits(
 def _of_projection(gates: Sequence[GateRecord]) -> Iterator[str]:
     for number, gate in enumerate(gates, 1):
         if gate["extrapolated"] and (said := explain.extrapolation(gate)):
-            yield f"Requirement {number}: the required number of images is {said}."
+            yield f"Requirement {number}: the required number of {units(gate)} is {said}."
         if not gate["tellable"] and gate["verdict"] not in ("sufficient", "unreachable"):
-            yield f"Requirement {number}: the required number of images cannot be told."
+            yield f"Requirement {number}: the required number of {units(gate)} cannot be told."
         check = gate["self_check"]
         if check and not check["low"] <= check["measured"] <= check["high"]:
             yield f"Requirement {number}: {explain.check(gate)}."
         if gate["verdict"] == "sufficient" and gate["confidence"] is None:
             yield (
                 f"Requirement {number}: no certainty was required; the median decided, with a "
-                f"probability of {explain.sure(gate['probability_sufficient'])} that the images "
-                "suffice."
+                f"probability of {explain.sure(gate['probability_sufficient'])} that the "
+                f"{units(gate)} suffice."
             )
         guess = gate.get("guessing")
         if guess and gate["target"] <= guess["majority"]:
@@ -468,10 +548,24 @@ def _of_data(
     if names:
         yield (
             f"What was judged: {_listed(names)}. If classes were scored, the recall of each is "
-            "given. Subgroups that are not classes, such as sex, age, device or site, were not "
-            "examined, since the records have no such attributes."
+            f"given. {_subgroups(gates)}"
         )
     yield "Origin, consent, collection and annotation of the images are not part of the records."
+
+
+def _subgroups(gates: Sequence[GateRecord]) -> str:
+    factors = {row["factor"] for gate in gates for row in slices_text.judged(gate)}
+    if factors:
+        named = _listed([repr(one_line(name)) for name in sorted(factors)])
+        return (
+            f"Slices by {named} were judged, see the results; other subgroups that are not "
+            "classes were not examined."
+        )
+    return (
+        "Subgroups that are not classes, such as sex, age, device or site, were not examined, "
+        "since the records have no "
+        + ("score of a slice." if any(gate.get("slices") for gate in gates) else "such attributes.")
+    )
 
 
 # -- 6 repeating it -------------------------------------------------------------------------------
@@ -510,7 +604,7 @@ def _repeating(run: RunContent, measured: Sequence[Evidence]) -> Iterator[Sectio
             facts.append(("Fingerprint of the images", subject["images"]["fingerprint"]))
         facts.append(("Weights", f"{record['weights']['source'] or 'none'}{_digest(record)}"))
         facts += [
-            (f"Setting {name}", str(record["settings"][name])) for name in changed_settings(record)
+            (f"Setting {name}", setting_text(record, name)) for name in changed_settings(record)
         ]
         yield Section(
             3, f"6.{number} Requirement{_s(one.gates)} {_listed(one.gates)}", [Facts(facts)]

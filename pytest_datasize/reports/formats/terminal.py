@@ -233,7 +233,7 @@ def _row(record: Record, wide: bool) -> tuple[str, ...]:
         "rose too far" if exceeded_only(gate) else gate["verdict"],
         explain.certainty(gate),
         f"{metric} {gate['target']:g}{explain.at(gate)}",
-        score if wide else f"{gate['score_at_available']:.3f}",
+        score if wide else f"{gate['score_at_available']:z.3f}",
         explain.needed_briefly(gate),
     )
 

@@ -155,6 +155,7 @@ def check_record(nodeid: str, order: int, check: "StudyCheck") -> CheckRecord:
         "class_counts": dict(check.class_counts),
         "total": check.total,
         "available": check.available,
+        "unit": cast(Literal["image", "group"], check.unit),
         "checks": [
             cast(DataCheck, {"level": level, **asdict(finding), "names": list(finding.names)})
             for level, finding in check.findings

@@ -603,7 +603,8 @@ class FactorRow(TypedDict):
     """One factor, and how well it predicts the class: itself, with shuffled values, and at best.
 
     A `share` of the class `class_name` has the value `value`, and `share_of_others` of the others.
-    `units` counts images, or groups of them; `untested` is empty if the factor was tested.
+    `units` counts images, or groups of them, as `unit` says; `untested` is empty if the factor was
+    tested.
     """
 
     name: str
@@ -619,6 +620,7 @@ class FactorRow(TypedDict):
     share: float
     share_of_others: float
     tells: bool
+    unit: NotRequired[Literal["image", "group"]]
 
 
 class Projection(_ClassName, RequiredImages):
@@ -757,6 +759,7 @@ class CheckRecord(_NoScores):
 
     verdict: Literal["checked", "error"]
     available: int | None
+    unit: NotRequired[Literal["image", "group"]]
     total: int
     source: str
     test_source: str | None

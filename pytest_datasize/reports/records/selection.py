@@ -126,7 +126,7 @@ def by_data_set(records: Iterable[CheckRecord]) -> list[tuple[CheckRecord, list[
     """Return each data set's check with the tests that use it; equal checks are one."""
     found: dict[str, tuple[CheckRecord, list[str]]] = {}
     for record in records:
-        key = repr([record["source"], record["checks"]])
+        key = repr([record["source"], record["checks"], unit_of(record)])
         nodeids = found.setdefault(key, (record, []))[1]
         if record["nodeid"] not in nodeids:
             nodeids.append(record["nodeid"])

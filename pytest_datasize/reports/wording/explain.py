@@ -422,7 +422,8 @@ def extrapolation(record: GateRecord) -> str:
 
 def in_points(record: GateRecord) -> bool:
     """Whether differences of a score are written in points: its range is 0 to 1."""
-    return [abs(end or 0.0) for end in record["fit"]["bounds"]] == [0.0, 1.0]
+    # bounds of a score for which lower is better are negated: -1 to 0; None: no bound
+    return sorted(abs(end or 0.0) for end in record["fit"]["bounds"]) == [0.0, 1.0]
 
 
 def test_set(record: GateRecord) -> str:
@@ -457,5 +458,5 @@ def check(record: GateRecord) -> str:
 
 
 def interval(record: Mapping[str, object], name: str) -> str:
-    """Write a number with its 90 % interval."""
-    return f"{record[name]:.3f} ({record[f'{name}_low']:.3f} to {record[f'{name}_high']:.3f})"
+    """Write a number with its 90 % interval, and zero without a sign."""
+    return f"{record[name]:z.3f} ({record[f'{name}_low']:z.3f} to {record[f'{name}_high']:z.3f})"
