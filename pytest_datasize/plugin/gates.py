@@ -42,7 +42,7 @@ from pytest_datasize.reports.records.record_types import ConditionRecord, PlainR
 from pytest_datasize.reports.records.selection import is_judged
 from pytest_datasize.reports.records.text import printable, sendable
 from pytest_datasize.requirement.options import OPTIONS, nearest
-from pytest_datasize.requirement.requirement import asked_task, check_units, no_target
+from pytest_datasize.requirement.requirement import asked_task, check_slices, check_units, no_target
 from pytest_datasize.requirement.settings import (
     CONFIG_NAME,
     Layer,
@@ -121,6 +121,9 @@ class Gates:
                     f"{requirement.where}: min_slice needs slices: name the factors whose values "
                     "are judged, such as slices=['site', 'lighting']."
                 )
+            origin = settings.layers.get("min_slice", layer)
+            place = "" if origin is layer else f": {origin.name}"
+            check_slices(settings.values, f"{requirement.where}{place}")
             check_units(settings.values, requirement.where)
             found.append(ConfiguredRequirement(requirement, settings, yaml))
         item.stash[_GATE] = Gate(tuple(found), markers, content)

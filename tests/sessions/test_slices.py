@@ -193,6 +193,20 @@ def test_a_target_of_slices_without_slices_is_refused_at_collection(pytester, di
     result.stdout.fnmatch_lines(["*min_slice needs slices: name the factors*"])
 
 
+def test_a_wrong_target_of_slices_of_any_layer_is_refused_at_collection(pytester):
+    pytester.makepyfile(GATE.format("accuracy=0.8, slices='site'"))
+    pytester.makefile(".yaml", datasize="defaults: {min_slice: {acuracy: 0.8}}")
+    result = pytester.runpytest_inprocess("--collect-only")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*datasize.yaml: min_slice: unknown metric 'acuracy'; did you *"])
+    result = pytester.runpytest_inprocess("--collect-only", "--datasize-min-slice=found=0.8")
+    result.stdout.fnmatch_lines(["*command line: min_slice: unknown metric 'found'*"])
+    pytester.makeini("[pytest]\ndatasize_min_slice = found=80\ndatasize_direction = found=higher\n")
+    (pytester.path / "datasize.yaml").unlink()
+    result = pytester.runpytest_inprocess("--collect-only")
+    result.stdout.fnmatch_lines(["*ini file: min_slice: found=80.0 is not allowed (write 0.8 for*"])
+
+
 def test_patterns_functions_and_columns_are_the_same_slices(gate):
     scores = []
     for asked in ("'site'", r"{'site': r'site_(\w)/'}", "{'site': lambda path: path[5]}"):
