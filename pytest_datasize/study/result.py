@@ -20,7 +20,7 @@ from pytest_datasize.errors import RequirementError, TrainingError
 from pytest_datasize.images.image_set import Finding
 from pytest_datasize.requirement.requirement import Requirement
 from pytest_datasize.requirement.targets import Target, class_targets, points_of
-from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS, point_of
+from pytest_datasize.requirement.tasks import BY_IMAGE, CLASSIFICATION, METRICS, TASKS, point_of
 from pytest_datasize.requirement.units import GROUP, IMAGE, plural
 from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.trials.plan import MOST_TESTED
@@ -454,7 +454,7 @@ class StudyResult:
                 f"{MOST_VALUES} values, and at least two images per value"
             )
         if not any(metric in one.measured for one in self.slices):
-            if metric not in METRICS:
+            if metric not in METRICS or metric in BY_IMAGE:
                 return f"the trainer gives one number for {metric}, not one value per image"
             return f"{metric} is not a mean over images, so slices have no score of it"
         largest = max(self.slices, key=lambda one: one.testable)

@@ -299,11 +299,15 @@ def test_a_trainer_that_scores_each_image_has_slices(gate):
     assert site["C"]["score"] < 0.4 < 0.7 < min(site["A"]["score"], site["B"]["score"])
 
 
-def test_a_trainer_that_scores_all_images_at_once_has_no_slices(gate):
+@pytest.mark.parametrize("metric", ["clear", "accuracy"])
+def test_a_trainer_that_scores_all_images_at_once_has_no_slices(gate, metric):
     (gate.path / "theirs.py").write_text(
-        "def train(train, test, *, seed, device):\n    return {'clear': 0.5 + len(train) / 1000}\n"
+        "def train(train, test, *, seed, device):\n"
+        f"    return {{'{metric}': 0.5 + len(train) / 1000}}\n"
     )
-    trainer = "trainer='theirs:train', bounds={'clear': (0, 1)}"
-    result, [record] = gate(f"min_slice={{'clear': 0.5}}, slices='site', {trainer}")
+    trainer = f"trainer='theirs:train', bounds={{'{metric}': (0, 1)}}"
+    result, [record] = gate(f"min_slice={{'{metric}': 0.5}}, slices='site', {trainer}")
     result.assert_outcomes(errors=1)
-    assert "the trainer gives one number for clear, not one value per image" in record["message"]
+    assert (
+        f"the trainer gives one number for {metric}, not one value per image" in record["message"]
+    )
