@@ -345,7 +345,9 @@ class Gates:
             if key not in self._checks:
                 self._kept += options.values()
                 self._checks[key] = guarded(self._study(options).check)
-            guarded(self._study(options).context.check_targets, configured.requirement.targets)
+            context = self._study(options).context
+            guarded(context.check_targets, configured.requirement.targets)
+            guarded(context.check_points)
             check = self._checks[key]
             gate.records.append(check_record(request.node.nodeid, order, check))
             errors += [line for finding in check.errors for line in in_full(finding)]

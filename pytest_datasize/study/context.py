@@ -254,7 +254,7 @@ class StudyContext:
                 f"preset={self.options['preset']!r} is a recipe for one class per image, not for "
                 f"task={self.task!r}."
             )
-        self._check_points()
+        self.check_points()
         if self.embeds_images or strategy not in EMBEDDING_STRATEGIES:
             return
         names = self.pool.raw.images.names
@@ -284,8 +284,16 @@ class StudyContext:
         if any(isinstance(target, Mapping) for target in targets.values()):
             check_classes(targets, self.pool.raw.images.names, self.task)
 
-    def _check_points(self) -> None:
-        """Refuse operating points whose threshold cannot be chosen, or whose class is unknown."""
+    def check_points(self) -> None:
+        """Refuse operating points whose threshold cannot be chosen, or whose class is unknown.
+
+        Raises
+        ------
+        RequirementError
+            There is a trainer, the task has no such metric, or a class is unknown.
+        DatasetError
+            The data set cannot be read.
+        """
         points = self.options["operating_points"]
         if not points:
             return
