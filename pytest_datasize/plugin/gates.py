@@ -327,7 +327,7 @@ class Gates:
                 gate.records.append(self._plain_record(request.node, "skipped", nothing))
                 continue
             ladder = Ladder(self._study(options))
-            guarded(ladder.check, configured.requirement.targets)
+            guarded(ladder.check, configured.targets)
             plans = guarded(lambda: list(ladder.plans()))  # noqa: B023 (called at once)
             targets = dict(configured.requirement.targets)
             for metric, target in configured.targets.get("min_slice", {}).items():
@@ -346,7 +346,7 @@ class Gates:
                 self._kept += options.values()
                 self._checks[key] = guarded(self._study(options).check)
             context = self._study(options).context
-            guarded(context.check_targets, configured.requirement.targets)
+            guarded(context.check_targets, configured.targets)
             guarded(context.check_points)
             check = self._checks[key]
             gate.records.append(check_record(request.node.nodeid, order, check))

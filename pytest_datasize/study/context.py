@@ -272,17 +272,24 @@ class StudyContext:
             )
 
     def check_targets(self, targets: Mapping[str, Target]) -> None:
-        """Check that targets name classes of the images.
+        """Check that targets name classes of the images, and factors that have slices.
 
         Raises
         ------
         RequirementError
-            A class is unknown; the message gives the nearest.
+            A class is unknown, the message gives the nearest; or a factor has no slices.
         DatasetError
             The data set cannot be read.
         """
         if any(isinstance(target, Mapping) for target in targets.values()):
             check_classes(targets, self.pool.raw.images.names, self.task)
+        if "min_slice" in targets:
+            from pytest_datasize.curve.slices import FactorValues
+            from pytest_datasize.images.factors import joined_factors
+            from pytest_datasize.study.factors import refuse_undivided
+
+            factors = joined_factors([part for part in self.pool.raw if part])
+            refuse_undivided(one.name for one in factors if not FactorValues(*one).divides)
 
     def check_points(self) -> None:
         """Refuse operating points whose threshold cannot be chosen, or whose class is unknown.

@@ -23,6 +23,7 @@ from pytest_datasize.requirement.targets import Target, class_targets, points_of
 from pytest_datasize.requirement.tasks import BY_IMAGE, CLASSIFICATION, METRICS, TASKS, point_of
 from pytest_datasize.requirement.units import GROUP, IMAGE, plural
 from pytest_datasize.requirement.validators import CLASS
+from pytest_datasize.study.factors import refuse_undivided
 from pytest_datasize.trials.plan import MOST_TESTED
 
 if TYPE_CHECKING:
@@ -377,7 +378,7 @@ class StudyResult:
         ------
         RequirementError
             Unknown metric or class, a target outside its bounds, an operating point that was not
-            measured, or no slice that could be judged.
+            measured, no slice that could be judged, or a factor without slices.
         TrainingError
             The user's trainer does not score the metric.
         """
@@ -396,6 +397,9 @@ class StudyResult:
         for metric in of_slices:
             if why := self.no_slices(metric):
                 raise RequirementError(f"min_slice: {why}.")
+        if of_slices:
+            divided = {one.factor for one in self.slices}
+            refuse_undivided(one.name for one in self.factors if one.name not in divided)
         asked_of: list[tuple[str, Target, Mapping[Any, LearningCurve]]] = [
             (metric, target, self._curves_of(metric))
             for metric, target in requirement.targets.items()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pytest_datasize import RequirementError, Study
 from pytest_datasize.__main__ import main
 from pytest_datasize.reports.records import result_file
 
@@ -164,6 +165,25 @@ def test_no_slice_that_can_be_judged_is_an_error(gate):
     result.assert_outcomes(errors=1)
     assert "every slice is too small to judge: the largest, tens " in record["message"]
     assert "has 10 test images; 30 are needed" in record["message"]
+
+
+@pytest.mark.parametrize("mode", ["run", "check", "plan"])
+def test_a_factor_without_slices_beside_another_is_an_error_of_their_target(gate, mode):
+    asked = "min_slice={'accuracy': 0.3}, slices=['site', 'serial']"
+    result, [record] = gate(asked, f"--datasize={mode}")
+    result.assert_outcomes(errors=1)
+    said = "min_slice: 'serial' has no slices to judge: a factor has at most 200 values"
+    assert record["message"].startswith(said)
+
+
+def test_a_study_judges_all_factors_or_none(digits):
+    from torch.nn import AvgPool2d, Flatten, Sequential
+
+    given = {"backbone": Sequential(AvgPool2d(3), Flatten()), "image_size": 24, "device": "cpu"}
+    data = str(digits / "labels.csv")
+    study = Study(data, slices=["site", "serial"], sizes=(20, 60, 120), repeats=2, **given)
+    with pytest.raises(RequirementError, match="'serial' has no slices to judge"):
+        study.run().verdict(min_slice={"accuracy": 0.3})
 
 
 @pytest.mark.parametrize(
