@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,8 @@ def values_of(given: Any, images: ImageSet, option: str = "group") -> list[Any]:
     Raises
     ------
     DatasetError
-        The function fails, the expression is invalid, or there is not one value per image.
+        The function fails, the expression is invalid, there is not one value per image, or the
+        values have more than one dimension.
     """
     key = images.key or images.name
     if callable(given):
@@ -99,13 +101,28 @@ def values_of(given: Any, images: ImageSet, option: str = "group") -> list[Any]:
     if isinstance(given, str):
         return _matched(given, key, images, option)
     if isinstance(given, Collection) or hasattr(given, "__array__"):
-        values = np.asarray(given).tolist() if hasattr(given, "__array__") else list(given)
+        values = np.asarray(given) if hasattr(given, "__array__") else list(given)
+        shape = _shape(values)
+        if len(shape) != 1:
+            raise DatasetError(
+                f"{images.source}: {option}= has the shape {shape}; give one value per image, an "
+                f"array of the shape ({len(images)},)."
+            )
+        values = values.tolist() if isinstance(values, np.ndarray) else values
         if len(values) != len(images):
             raise DatasetError(
                 f"{images.source}: {option}= has {len(values)} values for {len(images)} images."
             )
         return values
     raise DatasetError(f"{option}={given!r} is not understood; {EXPECTED}.")
+
+
+def _shape(values: NDArray[Any] | list[Any]) -> tuple[int, ...]:
+    """Return the shape of an array, or of a list with its first part that is a list or array."""
+    if isinstance(values, np.ndarray):
+        return values.shape
+    parts = (len(one) for one in values if isinstance(one, list) or getattr(one, "ndim", None))
+    return (len(values), *islice(parts, 1))
 
 
 EXPECTED = (

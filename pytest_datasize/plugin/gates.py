@@ -42,7 +42,7 @@ from pytest_datasize.reports.records.record_types import ConditionRecord, PlainR
 from pytest_datasize.reports.records.selection import is_judged
 from pytest_datasize.reports.records.text import printable, sendable
 from pytest_datasize.requirement.options import OPTIONS, nearest
-from pytest_datasize.requirement.requirement import asked_task, check_units, no_target
+from pytest_datasize.requirement.requirement import asked_task, check_slices, check_units, no_target
 from pytest_datasize.requirement.settings import (
     CONFIG_NAME,
     Layer,
@@ -121,6 +121,9 @@ class Gates:
                     f"{requirement.where}: min_slice needs slices: name the factors whose values "
                     "are judged, such as slices=['site', 'lighting']."
                 )
+            origin = settings.layers.get("min_slice", layer)
+            place = "" if origin is layer else f": {origin.name}"
+            check_slices(settings.values, f"{requirement.where}{place}")
             check_units(settings.values, requirement.where)
             found.append(ConfiguredRequirement(requirement, settings, yaml))
         item.stash[_GATE] = Gate(tuple(found), markers, content)
@@ -324,7 +327,7 @@ class Gates:
                 gate.records.append(self._plain_record(request.node, "skipped", nothing))
                 continue
             ladder = Ladder(self._study(options))
-            guarded(ladder.check, configured.requirement.targets)
+            guarded(ladder.check, configured.targets)
             plans = guarded(lambda: list(ladder.plans()))  # noqa: B023 (called at once)
             targets = dict(configured.requirement.targets)
             for metric, target in configured.targets.get("min_slice", {}).items():
@@ -342,7 +345,9 @@ class Gates:
             if key not in self._checks:
                 self._kept += options.values()
                 self._checks[key] = guarded(self._study(options).check)
-            guarded(self._study(options).context.check_targets, configured.requirement.targets)
+            context = self._study(options).context
+            guarded(context.check_targets, configured.targets)
+            guarded(context.check_points)
             check = self._checks[key]
             gate.records.append(check_record(request.node.nodeid, order, check))
             errors += [line for finding in check.errors for line in in_full(finding)]

@@ -105,13 +105,7 @@ undecided, unfreeze, weights.
             else:
                 hint = nearest(name, (*METRICS, *OPTIONS)) or "."
                 raise RequirementError(f"{where}: unknown name {name!r}{hint} {_allowed_names()}")
-        unknown = [one for one in options.get("min_slice") or {} if one not in METRICS]
-        if unknown and unknown[0] not in declared:
-            hint = nearest(unknown[0], BY_IMAGE) or "."
-            raise RequirementError(
-                f"{where}: min_slice: unknown metric {unknown[0]!r}{hint} Metrics of slices: "
-                f"{', '.join(BY_IMAGE)}; a trainer's own are named in direction= or bounds=."
-            )
+        check_slices(options, where)
         requirement = cls(targets, options, where)
         if not part and not requirement.judges:
             raise no_target(where)
@@ -129,6 +123,35 @@ def no_target(where: str) -> RequirementError:
     return RequirementError(
         f"{where}: no target; give at least one metric, such as accuracy=0.9. {_allowed_names()}"
     )
+
+
+def check_slices(options: Mapping[str, Any], where: str) -> None:
+    """Check the scores that every slice must reach.
+
+    Raises
+    ------
+    RequirementError
+        A metric is unknown, or a score lies outside the range of a trainer's own metric.
+
+    Examples
+    --------
+    >>> check_slices({"min_slice": {"found": 80.0}, "bounds": {"found": (0.0, 1.0)}}, "here")
+    Traceback (most recent call last):
+        ...
+    pytest_datasize.errors.RequirementError: here: min_slice: found=80.0 is not allowed (write \
+0.8 for 80 %). Expected a number above 0 and below 1, such as 0.9.
+    """
+    bounds = options.get("bounds") or {}
+    declared = {**(options.get("direction") or {}), **bounds}
+    for metric, target in (options.get("min_slice") or {}).items():
+        if metric not in METRICS and metric not in declared:
+            hint = nearest(metric, BY_IMAGE) or "."
+            raise RequirementError(
+                f"{where}: min_slice: unknown metric {metric!r}{hint} Metrics of slices: "
+                f"{', '.join(BY_IMAGE)}; a trainer's own are named in direction= or bounds=."
+            )
+        known = ends(metric) if metric in METRICS else bounds.get(metric, (0.0, 1.0))
+        target_option(metric, known).parse(metric, target, f"{where}: min_slice")
 
 
 def check_units(options: Mapping[str, Any], where: str) -> None:

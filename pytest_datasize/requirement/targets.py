@@ -91,6 +91,8 @@ def _of_classes(value: Mapping[Any, Any], number: Callable[[Any], float]) -> Tar
         validators.class_name(name): validators.named(name, one, number)
         for name, one in value.items()
     }
+    if len(found) < len(value):
+        raise ValueError("it names a class twice")
     return found[OTHERS] if set(found) == {OTHERS} else dict(sorted(found.items()))
 
 

@@ -7,6 +7,7 @@ pytest start.
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -237,7 +238,8 @@ def prices(value: Any) -> Any:
         return number_from(0.0)(value)
     if not value or not all(isinstance(name, str) and name for name in value):
         raise TypeError
-    return {name: number_from(0.0)(price) for name, price in sorted(value.items())}
+    found = {class_name(name): number_from(0.0)(price) for name, price in value.items()}
+    return dict(sorted(found.items()))
 
 
 def prices_from_text(text: str) -> Any:
@@ -249,12 +251,15 @@ def prices_from_text(text: str) -> Any:
 
 
 def class_name(value: Any) -> str:
-    """Check the name of a class; YAML reads a name of digits as a number."""
+    """Check the name of a class; YAML reads a name of digits as a number.
+
+    Accents may be stored in two ways that look alike; all names are written in one (NFC).
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value:
         raise ValueError(f"{value!r:.60} is not the name of a class; write it as text, in quotes")
-    return value
+    return unicodedata.normalize("NFC", value)
 
 
 def named(name: Any, value: Any, check: Callable[[Any], float]) -> float:

@@ -254,7 +254,7 @@ class StudyContext:
                 f"preset={self.options['preset']!r} is a recipe for one class per image, not for "
                 f"task={self.task!r}."
             )
-        self._check_points()
+        self.check_points()
         if self.embeds_images or strategy not in EMBEDDING_STRATEGIES:
             return
         names = self.pool.raw.images.names
@@ -272,20 +272,35 @@ class StudyContext:
             )
 
     def check_targets(self, targets: Mapping[str, Target]) -> None:
-        """Check that targets name classes of the images.
+        """Check that targets name classes of the images, and factors that have slices.
 
         Raises
         ------
         RequirementError
-            A class is unknown; the message gives the nearest.
+            A class is unknown, the message gives the nearest; or a factor has no slices.
         DatasetError
             The data set cannot be read.
         """
         if any(isinstance(target, Mapping) for target in targets.values()):
             check_classes(targets, self.pool.raw.images.names, self.task)
+        if "min_slice" in targets:
+            from pytest_datasize.curve.slices import FactorValues
+            from pytest_datasize.images.factors import joined_factors
+            from pytest_datasize.study.factors import refuse_undivided
 
-    def _check_points(self) -> None:
-        """Refuse operating points whose threshold cannot be chosen, or whose class is unknown."""
+            factors = joined_factors([part for part in self.pool.raw if part])
+            refuse_undivided(one.name for one in factors if not FactorValues(*one).divides)
+
+    def check_points(self) -> None:
+        """Refuse operating points whose threshold cannot be chosen, or whose class is unknown.
+
+        Raises
+        ------
+        RequirementError
+            There is a trainer, the task has no such metric, or a class is unknown.
+        DatasetError
+            The data set cannot be read.
+        """
         points = self.options["operating_points"]
         if not points:
             return

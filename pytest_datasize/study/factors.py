@@ -1,9 +1,10 @@
 """Find factors that predict the class, and report them as findings about the data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pytest_datasize.curve.advice.association import ERROR_RATE, FactorFacts, factor_facts
-from pytest_datasize.curve.slices import FactorValues
+from pytest_datasize.curve.slices import LEAST_PER_VALUE, MOST_VALUES, FactorValues
+from pytest_datasize.errors import RequirementError
 from pytest_datasize.images.image_set import Finding, ImageSet, one_line
 from pytest_datasize.requirement.tasks import CLASSIFICATION
 from pytest_datasize.requirement.units import plural
@@ -20,6 +21,22 @@ def facts_of(images: ImageSet) -> tuple[FactorFacts, ...]:
         )
     factors = [FactorValues(*factor) for factor in images.factors]
     return factor_facts(factors, images.classes, images.labels, images.groups)
+
+
+def refuse_undivided(names: Iterable[str]) -> None:
+    """Refuse factors that have no slices where every slice has a target.
+
+    Raises
+    ------
+    RequirementError
+        There is one: its slices would pass unseen beside those of other factors.
+    """
+    for name in names:
+        raise RequirementError(
+            f"min_slice: {_shown(name)} has no slices to judge: a factor has at most {MOST_VALUES} "
+            f"values, and at least {LEAST_PER_VALUE:g} images per value on average. Leave it out "
+            "of slices=, or give it fewer values."
+        )
 
 
 def findings_of(facts: Sequence[FactorFacts]) -> tuple[Finding, ...]:

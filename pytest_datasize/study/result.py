@@ -20,9 +20,10 @@ from pytest_datasize.errors import RequirementError, TrainingError
 from pytest_datasize.images.image_set import Finding
 from pytest_datasize.requirement.requirement import Requirement
 from pytest_datasize.requirement.targets import Target, class_targets, points_of
-from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS, point_of
+from pytest_datasize.requirement.tasks import BY_IMAGE, CLASSIFICATION, METRICS, TASKS, point_of
 from pytest_datasize.requirement.units import GROUP, IMAGE, plural
 from pytest_datasize.requirement.validators import CLASS
+from pytest_datasize.study.factors import refuse_undivided
 from pytest_datasize.trials.plan import MOST_TESTED
 
 if TYPE_CHECKING:
@@ -380,7 +381,7 @@ class StudyResult:
         ------
         RequirementError
             Unknown metric or class, a target outside its bounds, an operating point that was not
-            measured, or no slice that could be judged.
+            measured, no slice that could be judged, or a factor without slices.
         TrainingError
             The user's trainer does not score the metric.
         """
@@ -399,6 +400,9 @@ class StudyResult:
         for metric in of_slices:
             if why := self.no_slices(metric) or self.under_tested:
                 raise RequirementError(f"min_slice: {why}.")
+        if of_slices:
+            divided = {one.factor for one in self.slices}
+            refuse_undivided(one.name for one in self.factors if one.name not in divided)
         asked_of: list[tuple[str, Target, Mapping[Any, LearningCurve]]] = [
             (metric, target, self._curves_of(metric))
             for metric, target in requirement.targets.items()
@@ -474,7 +478,7 @@ class StudyResult:
                 f"{MOST_VALUES} values, and at least two images per value"
             )
         if not any(metric in one.measured for one in self.slices):
-            if metric not in METRICS:
+            if metric not in METRICS or metric in BY_IMAGE:
                 return f"the trainer gives one number for {metric}, not one value per image"
             return f"{metric} is not a mean over images, so slices have no score of it"
         largest = max(self.slices, key=lambda one: one.testable)

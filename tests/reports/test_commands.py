@@ -114,6 +114,21 @@ def test_ask_says_what_it_needs(file, capsys, arguments, said):
     assert said in capsys.readouterr().err
 
 
+def test_ask_goes_on_after_a_requirement_that_it_cannot_answer(odd_run, tmp_path, capsys):
+    changed = copy.deepcopy(odd_run)
+    lower, grouped, *others = [one for one in changed["requirements"] if one["metric"]]
+    lower["fit"]["sign"], grouped["unit"] = -1.0, "group"
+    path = str(tmp_path / "mixed.json")
+    result_file.write(tmp_path / "mixed.json", changed)
+    assert main(["ask", path, "--images", "400"]) == 0
+    out = capsys.readouterr().out
+    assert f"{lower['metric']} is better when lower" in out
+    assert "this gate counts groups; ask with --groups" in out
+    assert out.count("with 400 images") == len(others) > 0
+    assert main(["ask", path, "--images", "400", "--test", "test_met"]) == 2
+    assert "is better when lower" in capsys.readouterr().err
+
+
 def test_ask_refuses_a_curve_that_this_version_draws_otherwise(file, odd_run, capsys):
     from pathlib import Path
 

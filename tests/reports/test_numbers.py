@@ -99,6 +99,17 @@ def test_money_is_images_times_prices(judged):
             assert record["metric"] in ("recall_per_class", "balanced_accuracy")
 
 
+def test_the_score_that_a_budget_buys_has_the_sign_of_its_metric(noisy_result):
+    for metric, target in (("log_loss", 0.8), ("accuracy", 0.6)):
+        [record] = records(noisy_result.verdict(**{metric: target}), noisy_result, PRICE, 180.0)
+        bought = record["advice"]["money"]["buys"]
+        [step] = [one for one in record["advice"]["steps"] if one["more"] == 90]
+        assert bought["images"] == 90
+        assert 0 < bought["score_low"] < bought["score"] < bought["score_high"]
+        for name in ("score", "score_low", "score_high", "probability"):
+            assert bought[name] == step[name]
+
+
 def test_every_report_has_the_same_words_and_numbers(judged):
     run = result_file.content(judged, 1, Path(__file__).parent)
     page = re.sub(r"\s+", " ", html.unescape(html_page.draw(run)))

@@ -17,12 +17,14 @@ from PIL import Image
 from support import shapes
 
 from pytest_datasize.embedding.embed import Embeddings
-from pytest_datasize.errors import DatasetError, TrainingError
+from pytest_datasize.errors import DatasetError, RequirementError, TrainingError
 from pytest_datasize.images.decode import decode
 from pytest_datasize.images.sources.files import Files
 from pytest_datasize.images.sources.load import load
 from pytest_datasize.images.sources.unlabelled import load_unlabelled
 from pytest_datasize.images.undecodable import UndecodableError, UnreadableError
+from pytest_datasize.requirement.requirement import Requirement
+from pytest_datasize.requirement.targets import class_targets
 from pytest_datasize.study.study import Study
 
 IMAGES, LABELS = shapes(60)
@@ -459,6 +461,27 @@ def test_classes_that_look_alike_are_asked_about(fault, tmp_path):
         pytest.skip("this file system takes both for one name")
     with pytest.raises(DatasetError, match=said):
         load(str(root))
+
+
+def test_accents_of_classes_and_targets_are_written_in_one_way(tmp_path):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    one = load((IMAGES, [apart if label else "tea" for label in LABELS])).images
+    several = load((IMAGES, [[apart, "hot"] if label else ["tea"] for label in LABELS])).images
+    for found in (one, several):
+        assert composed in found.names
+    for metric in ("recall_per_class", "precision_per_class"):
+        given = Requirement.parse((), {metric: {apart: 0.9}}, "").targets
+        assert class_targets(metric, given[metric], one.names) == {composed: 0.9}
+    [point] = Requirement.parse(
+        (), {"recall_at_precision": {"class": apart, "precision": 0.9, "recall": 0.8}}, ""
+    ).targets.values()
+    assert point["class"] == composed
+    prices = Requirement.parse((), {"accuracy": 0.9, "cost_per_image": {apart: 2}}, "").options
+    assert prices["cost_per_image"] == {composed: 2.0}
+    with pytest.raises(RequirementError, match="it names a class twice"):
+        Requirement.parse((), {"recall_per_class": {apart: 0.9, composed: 0.8}}, "")
+    with pytest.raises(DatasetError, match="two labels differ only in how accents are stored"):
+        load((IMAGES, [[apart, "hot"] if label else [composed, "tea"] for label in LABELS]))
 
 
 @pytest.mark.parametrize("name", ["lost+found", ".others", "cat/__old__", "dog/@eaDir"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pytest_datasize import RequirementError, Study
 from pytest_datasize.__main__ import main
 from pytest_datasize.reports.records import result_file
 
@@ -166,6 +167,25 @@ def test_no_slice_that_can_be_judged_is_an_error(gate):
     assert "has 10 test images; 30 are needed" in record["message"]
 
 
+@pytest.mark.parametrize("mode", ["run", "check", "plan"])
+def test_a_factor_without_slices_beside_another_is_an_error_of_their_target(gate, mode):
+    asked = "min_slice={'accuracy': 0.3}, slices=['site', 'serial']"
+    result, [record] = gate(asked, f"--datasize={mode}")
+    result.assert_outcomes(errors=1)
+    said = "min_slice: 'serial' has no slices to judge: a factor has at most 200 values"
+    assert record["message"].startswith(said)
+
+
+def test_a_study_judges_all_factors_or_none(digits):
+    from torch.nn import AvgPool2d, Flatten, Sequential
+
+    given = {"backbone": Sequential(AvgPool2d(3), Flatten()), "image_size": 24, "device": "cpu"}
+    data = str(digits / "labels.csv")
+    study = Study(data, slices=["site", "serial"], sizes=(20, 60, 120), repeats=2, **given)
+    with pytest.raises(RequirementError, match="'serial' has no slices to judge"):
+        study.run().verdict(min_slice={"accuracy": 0.3})
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
@@ -191,6 +211,20 @@ def test_a_target_of_slices_without_slices_is_refused_at_collection(pytester, di
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*min_slice needs slices: name the factors*"])
+
+
+def test_a_wrong_target_of_slices_of_any_layer_is_refused_at_collection(pytester):
+    pytester.makepyfile(GATE.format("accuracy=0.8, slices='site'"))
+    pytester.makefile(".yaml", datasize="defaults: {min_slice: {acuracy: 0.8}}")
+    result = pytester.runpytest_inprocess("--collect-only")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*datasize.yaml: min_slice: unknown metric 'acuracy'; did you *"])
+    result = pytester.runpytest_inprocess("--collect-only", "--datasize-min-slice=found=0.8")
+    result.stdout.fnmatch_lines(["*command line: min_slice: unknown metric 'found'*"])
+    pytester.makeini("[pytest]\ndatasize_min_slice = found=80\ndatasize_direction = found=higher\n")
+    (pytester.path / "datasize.yaml").unlink()
+    result = pytester.runpytest_inprocess("--collect-only")
+    result.stdout.fnmatch_lines(["*ini file: min_slice: found=80.0 is not allowed (write 0.8 for*"])
 
 
 def test_patterns_functions_and_columns_are_the_same_slices(gate):
@@ -285,11 +319,15 @@ def test_a_trainer_that_scores_each_image_has_slices(gate):
     assert site["C"]["score"] < 0.4 < 0.7 < min(site["A"]["score"], site["B"]["score"])
 
 
-def test_a_trainer_that_scores_all_images_at_once_has_no_slices(gate):
+@pytest.mark.parametrize("metric", ["clear", "accuracy"])
+def test_a_trainer_that_scores_all_images_at_once_has_no_slices(gate, metric):
     (gate.path / "theirs.py").write_text(
-        "def train(train, test, *, seed, device):\n    return {'clear': 0.5 + len(train) / 1000}\n"
+        "def train(train, test, *, seed, device):\n"
+        f"    return {{'{metric}': 0.5 + len(train) / 1000}}\n"
     )
-    trainer = "trainer='theirs:train', bounds={'clear': (0, 1)}"
-    result, [record] = gate(f"min_slice={{'clear': 0.5}}, slices='site', {trainer}")
+    trainer = f"trainer='theirs:train', bounds={{'{metric}': (0, 1)}}"
+    result, [record] = gate(f"min_slice={{'{metric}': 0.5}}, slices='site', {trainer}")
     result.assert_outcomes(errors=1)
-    assert "the trainer gives one number for clear, not one value per image" in record["message"]
+    assert (
+        f"the trainer gives one number for {metric}, not one value per image" in record["message"]
+    )

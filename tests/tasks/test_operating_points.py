@@ -297,6 +297,16 @@ def gate(pytester, cracks, monkeypatch):
     return run
 
 
+def test_a_check_looks_at_the_classes_of_the_option_too(gate):
+    option = "accuracy=0.8, operating_points={'recall_at_precision': {'class': CLASS, "
+    option += "'precision': 0.9}}"
+    result, [record] = gate(option.replace("CLASS", "'crak'"), "--datasize=check")
+    result.assert_outcomes(errors=1)
+    assert "no class is named 'crak'; did you mean 'crack'?" in record["message"]
+    result, _ = gate(option.replace("CLASS", "'crack'"), "--datasize=check")
+    result.assert_outcomes(skipped=1)
+
+
 def test_projected_scores_are_those_of_the_best_threshold(gate, pytester):
     result, records = gate(ASKED.replace("RECALL", "0.4"), "--datasize-html=r.html")
     result.assert_outcomes(passed=1)

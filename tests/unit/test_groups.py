@@ -1,5 +1,6 @@
 """Images that belong together: never on both sides of a split, and counted as what they are."""
 
+import re
 from dataclasses import replace
 from hashlib import sha256
 
@@ -11,7 +12,12 @@ from hypothesis import strategies as st
 
 from pytest_datasize import DatasetError, Study
 from pytest_datasize.curve.outcomes import bare, gather
-from pytest_datasize.images.groups import numbers, with_groups, without_shared_groups
+from pytest_datasize.images.groups import (
+    numbers,
+    values_of,
+    with_groups,
+    without_shared_groups,
+)
 from pytest_datasize.images.image_set import ImageSet, Loaded
 from pytest_datasize.trials.plan import draw
 
@@ -232,6 +238,24 @@ def test_a_class_of_two_groups_lends_them_to_all_parts():
     plan = draw(images, repeats=5)
     for repeat in plan.repeats:
         assert (images.labels[repeat.test] == 1).sum() == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "shape"),
+    [
+        (np.zeros((3, 2)), "(3, 2)"),
+        (np.array(7), "()"),
+        ([[0, 1], [0, 1], [0, 1]], "(3, 2)"),
+        (list(np.zeros((3, 2))), "(3, 2)"),
+    ],
+)
+def test_values_have_one_dimension(values, shape):
+    images = ImageSet("x", ("a",), np.zeros(3, int), None, str)
+    for option in ("group", "slices"):
+        with pytest.raises(DatasetError, match=re.escape(f"{option}= has the shape {shape}; give")):
+            values_of(values, images, option)
+    assert values_of(np.arange(3), images) == [0, 1, 2]
+    assert values_of([("a", 1), ("a", 2), ("b", 1)], images) == [("a", 1), ("a", 2), ("b", 1)]
 
 
 def test_test_images_of_a_group_of_the_pool_are_left_out():

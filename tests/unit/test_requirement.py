@@ -1,5 +1,7 @@
 """What a requirement may say, and what a wrong one is told."""
 
+import math
+import re
 import subprocess
 import sys
 
@@ -284,6 +286,26 @@ def test_a_metric_of_slices_gets_the_nearest_and_a_trainers_own_are_declared():
         datasize.requires(min_slice={"acuracy": 0.9}, slices="site")
     own = {"direction": {"loss": "lower"}, "bounds": {"loss": (0, None)}}
     assert Requirement.parse((), {"min_slice": {"loss": 3.0}, **own}, "").judges
+
+
+@pytest.mark.parametrize(
+    ("target", "bounds", "said"),
+    [
+        (80, {}, "write 0.8 for 80 %"),
+        (math.nan, {}, "err=nan is not allowed"),
+        (math.nan, {"bounds": {"err": (0, None)}}, "err=nan is not allowed. Expected a number abo"),
+        (
+            -3,
+            {"bounds": {"err": (0, 2)}},
+            "err=-3.0 is not allowed. Expected a number above 0 and b",
+        ),
+    ],
+)
+def test_a_target_of_slices_lies_in_the_range_of_a_trainers_own_metric(target, bounds, said):
+    own = {"direction": {"err": "lower"}, **bounds}
+    with pytest.raises(RequirementError, match=re.escape(said)):
+        Requirement.parse((), {"min_slice": {"err": target}, **own}, "")
+    assert Requirement.parse((), {"min_slice": {"err": 0.8}, **own}, "").judges
 
 
 def test_slices_and_their_targets_are_read_from_text():

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -173,7 +173,18 @@ def _plain(images: ImageSet) -> ImageSet:
             f"{images.source}: the classes {one_line(before)!r} and {one_line(given)!r} differ "
             f"only in {differ}. Are they one class? Give them one name, or clearly different ones."
         )
-    return images if names == images.classes else replace(images, classes=names)
+    images = images if names == images.classes else replace(images, classes=names)
+    if images.targets is None:
+        return images
+    names = tuple(unicodedata.normalize("NFC", name) for name in images.targets.names)
+    if names == images.targets.names:
+        return images
+    if len(set(names)) < len(names):
+        raise DatasetError(
+            f"{images.source}: two labels differ only in how accents are stored; give them one "
+            "name, or clearly different ones."
+        )
+    return replace(images, targets=replace(cast(Any, images.targets), names=names))
 
 
 def _looks(name: str) -> str:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 PRICE = "cost_per_image"
 
 
+class _UnansweredError(ReportError):
+    """The question does not apply to this requirement; it may to others."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("result", type=Path, metavar="RESULT.json")
@@ -66,9 +70,18 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         raise ReportError(
             f"{options.result}: no judged requirement matches. Judged: {names or 'none'}."
         )
+    problems = []
     for record in meant:
+        try:
+            lines = answers(record, options)
+        except _UnansweredError as problem:
+            problems.append(problem)
+            if len(problems) == len(meant):
+                raise
+            say(str(problem))
+            continue
         say(f"{record['nodeid']}: {subject(record)}")
-        for line in answers(record, options):
+        for line in lines:
             say(f"  {line}")
     return 0
 
@@ -107,7 +120,7 @@ def _number(record: GateRecord, options: argparse.Namespace) -> int | None:
     grouped = unit_of(record) == GROUP
     asked, other = (options.groups, options.images)[:: 1 if grouped else -1]
     if other is not None and asked is None:
-        raise ReportError(
+        raise _UnansweredError(
             f"{record['nodeid']}: this gate counts {units(record)}; ask with --{units(record)}."
         )
     found: int | None = asked
@@ -126,7 +139,7 @@ def fitted(record: GateRecord) -> "LearningCurve":
 
     fit = record["fit"]
     if fit["sign"] < 0:
-        raise ReportError(
+        raise _UnansweredError(
             f"{record['nodeid']}: {record['metric']} is better when lower; ask answers for scores "
             "that are better when higher."
         )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from pytest_datasize.reports.records.record_types import (
     Collection,
     Money,
     Parameters,
-    Purchase,
     RuleOfThumb,
     Spent,
     Step,
@@ -58,6 +57,13 @@ WITHOUT_INTERVAL: Mapping[str, str] = {
 
 _OTHERS = "*"
 """Key of the price of all classes that have none of their own."""
+
+
+class _Projected(TypedDict):
+    score: float
+    score_low: float
+    score_high: float
+    probability: float
 
 
 def advice(
@@ -111,27 +117,29 @@ def _steps(
     group_price: float | None,
 ) -> list[Step]:
     """Return what more images bring: shares of today's images, and what is missing."""
-    sign = -1 if result.outcomes[judged.metric].sign < 0 else 1
-    curve = result.curve_of(judged)
     price = _price(result, prices, result.class_counts, group_price)
     wanted = {0, *(two_digits(share * judged.images) for share in STEPS)}
     if judged.tellable and judged.missing > 0:
         wanted.add(two_digits(judged.missing))
     found: list[Step] = []
     for more in sorted(wanted):
-        training = max(judged.held_out.training(judged.images + more), 1)
-        ends = sorted(sign * end for end in curve.interval(training, LEVEL))
-        found.append(
-            {
-                "more": more,
-                "cost": None if price is None else round(more * price, 2),
-                "score": sign * curve.predict(training),
-                "score_low": ends[0],
-                "score_high": ends[1],
-                "probability": curve.probability(training, sign * judged.target),
-            }
-        )
+        cost = None if price is None else round(more * price, 2)
+        found.append({"more": more, "cost": cost, **_with_more(judged, result, more)})
     return found
+
+
+def _with_more(judged: "Judgement", result: "StudyResult", more: int) -> _Projected:
+    """Return the score with more images, and the probability that it meets the target."""
+    sign = -1 if result.outcomes[judged.metric].sign < 0 else 1  # the curve is of signed scores
+    curve = result.curve_of(judged)
+    training = max(judged.held_out.training(judged.images + more), 1)
+    low, high = sorted(sign * end for end in curve.interval(training, LEVEL))
+    return {
+        "score": sign * curve.predict(training),
+        "score_low": low,
+        "score_high": high,
+        "probability": curve.probability(training, sign * judged.target),
+    }
 
 
 def _prices(prices: Prices, names: tuple[str, ...]) -> dict[str, float] | None:
@@ -341,7 +349,8 @@ def _money(
         "bought_by_class": None,
     }
     if budget is not None and price > 0:
-        found["buys"] = _bought(judged, result, math.floor(budget / price + 1e-9))
+        images = math.floor(budget / price + 1e-9)
+        found["buys"] = {"images": images, **_with_more(judged, result, images)}
         if prices is not None and _no_allocation(judged, curves, result) is None:
             # of what is bought, a part is held out: a training image costs more
             share = 1.0 - judged.held_out.share
@@ -361,19 +370,6 @@ def _bought_by_class(route: Route, prices: Mapping[str, float], share: float) ->
         "score": route.score,
         "score_low": route.score_low,
         "score_high": route.score_high,
-    }
-
-
-def _bought(judged: "Judgement", result: "StudyResult", images: int) -> Purchase:
-    curve = result.curve_of(judged)
-    total = judged.held_out.training(judged.images + images)
-    low, high = curve.interval(total, LEVEL)
-    return {
-        "images": images,
-        "score": curve.predict(total),
-        "score_low": low,
-        "score_high": high,
-        "probability": curve.probability(total, judged.target),
     }
 
 
