@@ -1,6 +1,7 @@
 """strategy="auto": the cheapest model that meets the targets is judged, and a red gate says why."""
 
 import json
+import re
 import shutil
 import time
 from contextlib import contextmanager
@@ -244,7 +245,8 @@ def test_a_budget_bounds_all_models_together():
     )
     climb = Ladder(study).climb({"accuracy": 0.9})
     assert [attempt.name for attempt in climb.attempts] == ["full input", "second look"]
-    assert "does not fit" in climb.attempts[1].reason
+    # on a busy machine the first model alone takes longer
+    assert re.search("does not fit|the budget is used up", climb.attempts[1].reason)
 
 
 @pytest.mark.parametrize(
