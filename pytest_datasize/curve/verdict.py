@@ -179,7 +179,8 @@ class Judgement:
             )
         if self.status is Status.SUFFICIENT:
             return f"{self.subject} is met: {now}, {self._sure(self.probability)}"
-        if self.status is Status.UNDECIDED or self.required <= self.available:
+        likely = self.required <= self.available or self.probability >= 0.5
+        if self.status is Status.UNDECIDED or likely:  # but not as surely as they must
             return (
                 f"{self.subject} is not certain enough: {percent(self.probability)} sure that "
                 f"these {self.images:,} {units} suffice, {percent(self.level)} is required; {now}"

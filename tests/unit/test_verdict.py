@@ -158,6 +158,18 @@ def test_a_model_that_is_tried_after_others_must_be_surer(target, earlier):
     assert (found.required <= 640) == (found.status is Status.SUFFICIENT)
 
 
+@pytest.mark.parametrize("earlier", [1, 3])
+def test_what_is_likely_but_not_sure_enough_is_never_called_short(earlier):
+    """One verdict has one probability in all its sentences."""
+    found = CURVE.probability
+    likely = next(t / 10000 for t in range(9900, 5000, -1) if found(640, t / 10000) >= 0.51)
+    judged = judge("accuracy", likely, {None: CURVE}, 640, earlier=earlier)
+    assert judged.status is Status.INSUFFICIENT
+    assert judged.required > judged.available
+    assert "is not certain enough" in judged.summary
+    assert "short" not in judged.summary
+
+
 def test_a_confidence_is_divided_among_the_models_tried():
     fitted = curve()
     target = next(

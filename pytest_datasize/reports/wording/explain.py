@@ -356,6 +356,7 @@ def belief(record: GateRecord) -> str:
 def details(record: GateRecord) -> list[str]:
     """Return the explanation of one judged requirement, one statement per line."""
     per_size = record["measured"]["mean"]
+    known = "estimated" if record.get("slice") else "measured"  # slices are estimated together
     smallest, largest = record["sizes"][0], record["sizes"][-1]
     trained = f"{len(record['sizes'])} sizes, {len(record['scores'][0])} repeats"
     if record["n_trials"] < record["n_trials_planned"]:
@@ -365,7 +366,7 @@ def details(record: GateRecord) -> list[str]:
     found = [
         f"{headline(record)}; ranges in parentheses are 90 % intervals",
         *(f"  {label:<9}  {text}" for label, text in lines(record)),
-        f"  measured   {per_size[0]:.3f} with {smallest:,} training {units(record)}, "
+        f"  {known:<9}  {per_size[0]:.3f} with {smallest:,} training {units(record)}, "
         f"{per_size[-1]:.3f} with {largest:,} ({trained})",
         f"  images     {images(record)}",
         f"  test set   {test_set(record)}",
