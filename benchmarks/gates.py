@@ -30,11 +30,7 @@ from pytest_datasize.images.sources.load import load as load_images
 from pytest_datasize.requirement.tasks import CLASSIFICATION, function_of
 from pytest_datasize.requirement.tasks import TASKS as TASKS_OF_GATES
 from pytest_datasize.store import Store
-from pytest_datasize.study.scoring import (
-    Scored,
-    class_outcomes,
-    metric_outcomes,
-)
+from pytest_datasize.study.metric_outcomes import Scored, class_outcomes, metric_outcomes
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 from pytest_datasize.trials.plan import Plan, draw
 

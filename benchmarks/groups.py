@@ -30,7 +30,7 @@ from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.metrics.classification import accuracy
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.requirement.tasks import CLASSIFICATION, TASKS
-from pytest_datasize.study.scoring import Scored, metric_outcomes
+from pytest_datasize.study.metric_outcomes import Scored, metric_outcomes
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 from pytest_datasize.trials.plan import draw
 

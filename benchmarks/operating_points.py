@@ -20,7 +20,7 @@ from scipy.special import ndtr
 
 from pytest_datasize.curve.metrics.operating_points import achieved
 from pytest_datasize.requirement.tasks import TASKS, Metric, function_of
-from pytest_datasize.study.scoring import Scored, point_outcomes
+from pytest_datasize.study.metric_outcomes import Scored, point_outcomes
 
 DISTANCE: Final = 2.0
 POINTS: Final = {

@@ -21,7 +21,7 @@ from pytest_datasize.curve.metrics.operating_points import (
     lowest_with_specificity,
 )
 from pytest_datasize.requirement.tasks import TASKS
-from pytest_datasize.study.scoring import Scored, _threshold_covariance, point_outcomes
+from pytest_datasize.study.metric_outcomes import Scored, _threshold_covariance, point_outcomes
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
 
 SHARES = st.sampled_from([0.5, 0.6, 0.75, 0.8, 0.9, 0.95, 0.99])
