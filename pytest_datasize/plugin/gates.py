@@ -57,8 +57,8 @@ from pytest_datasize.study.engines import Engines
 if TYPE_CHECKING:
     from pytest_datasize.reports.records.baseline import Baseline
     from pytest_datasize.store import Store
+    from pytest_datasize.study.before_training import StudyCheck
     from pytest_datasize.study.ladder import Ladder
-    from pytest_datasize.study.result import StudyCheck
     from pytest_datasize.study.study import Study
 
 

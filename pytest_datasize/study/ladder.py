@@ -25,8 +25,9 @@ from pytest_datasize.study.study import Study
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.verdict import Judgement, Verdict
+    from pytest_datasize.study.before_training import StudyPlan
     from pytest_datasize.study.promises import Promise
-    from pytest_datasize.study.result import StudyPlan, StudyResult
+    from pytest_datasize.study.result import StudyResult
 
 Name = Literal["small input", "full input", "second look", "as asked"]
 

@@ -14,11 +14,12 @@ from pytest_datasize.requirement.checks import CHECKS, level_of
 from pytest_datasize.requirement.options import StudyOptions
 from pytest_datasize.requirement.process_settings import own_settings
 from pytest_datasize.store import Store
+from pytest_datasize.study.before_training import StudyCheck, StudyPlan
 from pytest_datasize.study.context import StudyContext
 from pytest_datasize.study.engines import Engines
 
 if TYPE_CHECKING:
-    from pytest_datasize.study.result import StudyCheck, StudyPlan, StudyResult
+    from pytest_datasize.study.result import StudyResult
     from pytest_datasize.trials.work import Key, Outcome
 
 
@@ -109,7 +110,7 @@ class Study:
         """Store of earlier results."""
         return self.context.store
 
-    def plan(self) -> "StudyPlan":
+    def plan(self) -> StudyPlan:
         """Return what would be trained and its estimated cost; train nothing.
 
         Raises
@@ -118,7 +119,6 @@ class Study:
             As :meth:`run` raises before it trains.
         """
         from pytest_datasize.study.planning import estimated
-        from pytest_datasize.study.result import StudyPlan
         from pytest_datasize.study.splits import images_to_split
         from pytest_datasize.trials.budget import trim_to_budget
 
@@ -150,7 +150,7 @@ class Study:
             unit=plan.unit,
         )
 
-    def check(self) -> "StudyCheck":
+    def check(self) -> StudyCheck:
         """Read every image, run all data checks and return their findings; train nothing.
 
         Raises
@@ -159,7 +159,6 @@ class Study:
             The data set cannot be read at all.
         """
         from pytest_datasize.study.factors import facts_of, findings_of
-        from pytest_datasize.study.result import StudyCheck
 
         pool = self.context.pool
         all_noted = dict.fromkeys(CHECKS, "note")  # report every check, whatever its level

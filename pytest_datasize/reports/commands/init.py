@@ -11,7 +11,7 @@ from pytest_datasize.errors import ReportError
 from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION, TASKS
 
 if TYPE_CHECKING:
-    from pytest_datasize.study.result import StudyCheck
+    from pytest_datasize.study.before_training import StudyCheck
 
 UNBALANCED = 3.0
 """Largest class over smallest, from which accuracy would say little about the small ones."""

@@ -29,8 +29,9 @@ if TYPE_CHECKING:  # a skipped gate has a record too, and must not import study 
     from pytest_datasize.curve.self_check import Advice as Trust
     from pytest_datasize.curve.verdict import Judgement, Verdict
     from pytest_datasize.reports.records.advice import Prices
+    from pytest_datasize.study.before_training import StudyCheck, StudyPlan
     from pytest_datasize.study.ladder import Name
-    from pytest_datasize.study.result import StudyCheck, StudyPlan, StudyResult
+    from pytest_datasize.study.result import StudyResult
 
 
 def records(
