@@ -17,7 +17,8 @@ import numpy as np
 from features import digits, fashion
 
 from pytest_datasize import Study
-from pytest_datasize.curve.advice.bayes_error import bound, neighbour_errors, sampled
+from pytest_datasize.curve.advice.bayes_error import bound
+from pytest_datasize.curve.advice.neighbour_errors import neighbour_errors, sampled
 from pytest_datasize.study.prepare import embedded
 from pytest_datasize.study.splits import images_to_split
 

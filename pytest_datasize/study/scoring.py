@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_datasize.curve.advice import bayes_error
+from pytest_datasize.curve.advice import neighbour_errors
 from pytest_datasize.curve.advice.neighbours import agreement, sampled
 from pytest_datasize.curve.metrics.operating_points import achieved
 from pytest_datasize.curve.outcomes import Outcomes, bare, gather
@@ -189,7 +189,7 @@ def _neighbour_errors(work: Work) -> dict[str, Any] | None:
     if work.features is None:
         return None
     images, *tests = work.image_sets
-    sample = bayes_error.sampled(
+    sample = neighbour_errors.sampled(
         len(images), sum(map(len, tests)), work.features.shape[1], work.seed
     )
     rows = torch.from_numpy(sample.rows).to(work.features.device)
@@ -197,7 +197,7 @@ def _neighbour_errors(work: Work) -> dict[str, Any] | None:
     if images.near is not None:  # near-duplicates are not groups where that left too few of them
         fresh = len(images) + np.arange(sum(map(len, tests)))
         together.append(np.concatenate([images.near, fresh])[sample.rows])
-    found = bayes_error.neighbour_errors(
+    found = neighbour_errors.neighbour_errors(
         work.features[rows].cpu().numpy(),
         work.labels[sample.rows],
         work.backbone.widths,

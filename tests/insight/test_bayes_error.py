@@ -8,12 +8,11 @@ from scipy.stats import norm
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
-from pytest_datasize.curve.advice.bayes_error import (
+from pytest_datasize.curve.advice.bayes_error import bound, cover_hart
+from pytest_datasize.curve.advice.neighbour_errors import (
     MOST_AMONG,
     MOST_ASKED,
     NeighbourError,
-    bound,
-    cover_hart,
     neighbour_errors,
     sampled,
 )

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Literal
 
-from pytest_datasize.curve.advice.bayes_error import NeighbourError, bound
+from pytest_datasize.curve.advice.bayes_error import bound
+from pytest_datasize.curve.advice.neighbour_errors import NeighbourError
 from pytest_datasize.reports.records.record_types import NeighbourBound, NeighbourSpace
 
 if TYPE_CHECKING:
