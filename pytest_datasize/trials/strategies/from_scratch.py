@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pytest_datasize.curve.seeds import Purpose, stream
-from pytest_datasize.embedding.backbone import Backbone, Features, architecture
+from pytest_datasize.embedding.backbone import Backbone, Features
+from pytest_datasize.embedding.timm_models import architecture
 from pytest_datasize.embedding.views import views
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.trials.networks.activations import compute
