@@ -17,6 +17,7 @@ import pytest
 from pytest_datasize.errors import DatasizeError, DatasizeWarning
 from pytest_datasize.plugin.source_lines import places
 from pytest_datasize.plugin.unforeseen import guarded
+from pytest_datasize.reports.records.advice_types import TransferGain
 from pytest_datasize.reports.records.derived import with_derived
 from pytest_datasize.reports.records.record_types import (
     ConditionRecord,
@@ -24,7 +25,6 @@ from pytest_datasize.reports.records.record_types import (
     Json,
     Record,
     Subject,
-    TransferGain,
 )
 from pytest_datasize.reports.records.text import each_text, sendable
 from pytest_datasize.requirement.options import Scope, keyed, names_of

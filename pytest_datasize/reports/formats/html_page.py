@@ -8,15 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import ReportError
+from pytest_datasize.reports.records.advice_types import Advice, GroupMember, Suspect
 from pytest_datasize.reports.records.files import write_text
-from pytest_datasize.reports.records.record_types import (
-    Advice,
-    ClassRow,
-    GateRecord,
-    GroupMember,
-    RunContent,
-    Suspect,
-)
+from pytest_datasize.reports.records.record_parts import ClassRow
+from pytest_datasize.reports.records.record_types import GateRecord, RunContent
 from pytest_datasize.reports.records.selection import (
     MOST_DOUBTFUL,
     conditions,

@@ -16,7 +16,7 @@ from pytest_datasize.curve.advice.collection_plan import (
 from pytest_datasize.curve.advice.rules import WORD, rule_of, short_classes
 from pytest_datasize.curve.counts import two_digits
 from pytest_datasize.curve.verdict import LEVEL, Status
-from pytest_datasize.reports.records.record_types import (
+from pytest_datasize.reports.records.advice_types import (
     Advice,
     ClassAdvice,
     Collection,

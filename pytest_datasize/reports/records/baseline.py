@@ -8,12 +8,8 @@ from typing import NamedTuple
 from pytest_datasize.curve.counts import count
 from pytest_datasize.reports.records.derived import in_all
 from pytest_datasize.reports.records.record_numbers import number
-from pytest_datasize.reports.records.record_types import (
-    BaselineChange,
-    GateRecord,
-    Record,
-    RequiredImages,
-)
+from pytest_datasize.reports.records.record_parts import BaselineChange, RequiredImages
+from pytest_datasize.reports.records.record_types import GateRecord, Record
 from pytest_datasize.reports.records.selection import judged, target_name, unit_of, units
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.requirement.units import IMAGE, plural

@@ -6,14 +6,8 @@ Renderers only draw and never compute, so that they can also draw from a JSON fi
 import math
 from typing import TYPE_CHECKING
 
-from pytest_datasize.reports.records.record_types import (
-    ClassRow,
-    Curve,
-    Evidence,
-    Fit,
-    GateRecord,
-    Measured,
-)
+from pytest_datasize.reports.records.record_parts import ClassRow, Curve, Evidence, Fit, Measured
+from pytest_datasize.reports.records.record_types import GateRecord
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.learning_curve import LearningCurve

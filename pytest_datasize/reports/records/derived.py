@@ -6,14 +6,14 @@ from typing import Any
 
 from pytest_datasize.curve.counts import CLOSE
 from pytest_datasize.curve.held_out import HeldOut
-from pytest_datasize.reports.records.record_types import (
+from pytest_datasize.reports.records.record_parts import (
     Converted,
     DataSet,
     Derived,
-    GateRecord,
     Missing,
     RequiredImages,
 )
+from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.requirement.units import GROUP, IMAGE
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_datasize.curve.verdict import LEVEL, Status
-from pytest_datasize.reports.records.record_types import Lever
+from pytest_datasize.reports.records.record_parts import Lever
 from pytest_datasize.reports.records.selection import MOST_DOUBTFUL
 from pytest_datasize.requirement.tasks import TASKS
 

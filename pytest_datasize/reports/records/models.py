@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from pytest_datasize.reports.records.record_types import Model
+from pytest_datasize.reports.records.record_parts import Model
 from pytest_datasize.reports.records.text import sendable
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_datasize.curve.advice.bayes_error import bound
 from pytest_datasize.curve.advice.neighbour_errors import NeighbourError
-from pytest_datasize.reports.records.record_types import NeighbourBound, NeighbourSpace
+from pytest_datasize.reports.records.record_parts import NeighbourBound, NeighbourSpace
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.verdict import Judgement

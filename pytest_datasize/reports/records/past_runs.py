@@ -6,13 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pytest_datasize.reports.records.record_types import (
-    GateRecord,
-    HeldOutImages,
-    PastRecord,
-    PastRun,
-    Record,
-)
+from pytest_datasize.reports.records.record_parts import HeldOutImages
+from pytest_datasize.reports.records.record_types import GateRecord, PastRecord, PastRun, Record
 from pytest_datasize.reports.records.result_file import commit
 from pytest_datasize.reports.records.selection import is_judged, judged, target_name, unit_of
 from pytest_datasize.store import Store

@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pytest_datasize.reports.records.curve_data import evidence
 from pytest_datasize.reports.records.derived import with_derived
+from pytest_datasize.reports.records.record_parts import Groups, Guess, Remedies, SelfCheck
 from pytest_datasize.reports.records.record_types import (
     CheckRecord,
     ConditionRecord,
     DataCheck,
     GateRecord,
-    Groups,
-    Guess,
     ImagesPerClass,
     PlainRecord,
     PlanRecord,
-    Remedies,
     Represents,
-    SelfCheck,
 )
 from pytest_datasize.reports.records.text import each_text, sendable
 from pytest_datasize.requirement.targets import Target, target_text

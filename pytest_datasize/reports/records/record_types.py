@@ -3,298 +3,35 @@
 A record is plain JSON data, so that it leaves a worker process and becomes a file as it is. Five
 kinds exist; ``metric`` and ``verdict`` distinguish them, see
 :mod:`pytest_datasize.reports.records.selection`. ``result.schema.json`` publishes the same shapes;
-a test compares the two.
+a test compares the two. The parts of a judged record are in ``record_parts`` and ``advice_types``.
 """
 
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, final
 
+from pytest_datasize.reports.records.advice_types import Advice
+from pytest_datasize.reports.records.record_parts import (
+    BaselineChange,
+    Derived,
+    Evidence,
+    FactorRow,
+    Groups,
+    Guess,
+    HeldOutImages,
+    Lever,
+    MeasuredTrend,
+    Model,
+    NeighbourBound,
+    Remedies,
+    RequiredImages,
+    SelfCheck,
+    SliceName,
+    SliceRow,
+    Weights,
+)
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-# -- parts of a judged record -----------------------------------------------------------------
-
-
-class SelfCheck(TypedDict):
-    """What the curve without its largest sizes predicts for the largest, and the measured mean."""
-
-    left_out: int
-    size: int
-    predicted: float
-    low: float
-    high: float
-    measured: float
-
-
-class Remedies(TypedDict):
-    """What would decide an undecided verdict, each number by itself."""
-
-    repeats: int | None
-    test_images: int | None
-    training_images: int | None
-    text: str
-
-
-class Measured(TypedDict):
-    """Mean score per size, with its 90 % interval."""
-
-    mean: list[float]
-    low: list[float]
-    high: list[float]
-
-
-class Curve(TypedDict):
-    """The true mean score at `n` training images: median and interval of probability `level`."""
-
-    level: float
-    n: list[int]
-    score: list[float]
-    low: list[float]
-    high: list[float]
-
-
-class Fit(TypedDict):
-    """Inputs of the curve's fit, besides the scores."""
-
-    n_test: int
-    pool: int
-    test_covariance: list[list[float]]
-    split_variance: list[float]
-    bounds: list[float | None]
-    sign: Literal[-1, 1]
-
-
-class ClassRow(TypedDict):
-    """One class: images, recall at the largest size, and required images if it was judged."""
-
-    name: str
-    images: int
-    recall: float
-    recall_low: float
-    recall_high: float
-    required: NotRequired[int | None]
-    required_low: NotRequired[int | None]
-    required_high: NotRequired[int | None]
-
-
-class Evidence(TypedDict):
-    """The measured scores, the curve and the inputs of its fit."""
-
-    sizes: list[int]
-    scores: list[list[float]]
-    measured: Measured
-    curve: Curve
-    fit: Fit
-    classes: list[ClassRow]
-
-
-class Weights(TypedDict):
-    """Source of the weights, and their hash (empty for weights without a file)."""
-
-    source: str
-    sha256: str
-
-
-class Model(TypedDict):
-    """A model that was tried for the target, or why it was not; `judged`: its verdict counts.
-
-    `level` is the probability at which it counts as enough; `seconds` what its training would take,
-    if it was left out for lack of time.
-    """
-
-    name: Literal["small input", "full input", "second look", "as asked"]
-    strategy: str
-    image_size: int | None
-    features: str
-    judged: bool
-    verdict: str | None
-    score: float | None
-    score_low: float | None
-    score_high: float | None
-    required: int | None
-    probability: float | None
-    level: float | None
-    seconds: float | None
-    reason: str
-
-
-class Lever(TypedDict):
-    """Something that could raise the score, with its measured or bounded gain.
-
-    `value` is the option's value, or the number of labels or images; `gain` None: not tried.
-    `reaches` says whether the target lies within the gain, `effort` what it takes, in seconds of
-    a person's work.
-    """
-
-    kind: Literal["train", "image_size", "backbone", "augment", "labels", "collect"]
-    value: str | int | bool | None
-    gain: float | None
-    gain_low: float | None
-    gain_high: float | None
-    images: int | None
-    reaches: bool | None
-    effort: float
-
-
-class PlannedModel(TypedDict):
-    """A model that would be trained, unless a cheaper one meets the targets."""
-
-    name: Literal["small input", "full input", "second look", "as asked"]
-    strategy: str
-    image_size: int
-    n_trials: int
-    sizes: list[int]
-    repeats: int
-    seconds: float | None
-
-
-class BaselineChange(TypedDict):
-    """Changes since an earlier run; pairs are (then, now)."""
-
-    found: bool
-    exceeded: bool
-    beyond_noise: bool
-    text: str
-    lines: list[str]
-    required: NotRequired[list[int | None]]
-    available: NotRequired[list[int]]
-    score_at_available: NotRequired[list[float]]
-    ceiling: NotRequired[list[float]]
-
-
-class Groups(TypedDict):
-    """Number of the pool's groups, and of their images; near-duplicates join groups."""
-
-    number: int
-    images: int
-
-
-class Converted(TypedDict):
-    """The numbers of the data set in the other unit, with today's `per_group` images in a group.
-
-    Groups that are converted from images are a rough estimate, since images were measured.
-    """
-
-    unit: Literal["image", "group"]
-    per_group: float
-    today: int
-    required: int | None
-    missing: int | None
-
-
-class Missing(TypedDict):
-    """Missing images beyond those available, and the 90 % interval; `high` None: no upper end."""
-
-    images: int
-    low: int
-    high: int | None
-
-
-class CountRange(TypedDict):
-    """Range of a whole number."""
-
-    least: int
-    most: int
-
-
-class ScoreRange(TypedDict):
-    """Lowest and highest score of the repeats, per size."""
-
-    least: list[float]
-    most: list[float]
-
-
-class HeldOutImages(TypedDict):
-    """What is held out of the images that are collected: a share of them, or a fixed number."""
-
-    share: float
-    images: int
-
-
-class DataSet(TypedDict):
-    """Counts in images of the data set, those held out included; None: no number suffices.
-
-    If the `unit` of the record is groups, all numbers count groups. `images` are those of today;
-    `required` is their number for the target with its 90 % interval, `sure` the number that
-    suffices with a probability of 90 %. `missing` are those to add.
-    """
-
-    images: int
-    required: int | None
-    required_low: int | None
-    required_high: int | None
-    sure: int | None
-    missing: int | None
-    missing_low: int | None
-    missing_high: int | None
-    missing_sure: int | None
-
-
-class Guess(TypedDict):
-    """Scores without looking at the images: always the class `name`, and labels at random."""
-
-    name: str
-    majority: float
-    chance: float
-
-
-class NeighbourSpace(TypedDict):
-    """Error of the nearest neighbour in one form of an embedding, at an input size in pixels."""
-
-    space: str
-    image_size: int
-    error: float
-
-
-class NeighbourBound(TypedDict):
-    """The score that nearest neighbours allow: one minus a lower bound of the Bayes error.
-
-    `error` is the smallest error of the nearest neighbour, in the embedding `space`; `later` is the
-    score that is allowed if it keeps falling with more images. `says` is about the target: the
-    neighbours allow it (`allows`); they agree that it is out of reach (`agrees`); they may allow it
-    later, since the error still falls (`falling`); or the model scores more than they allow, and
-    there is no usable bound (`nothing`). Neighbours of `asked` images were searched among `among`
-    of `images`.
-    """
-
-    allowed: float
-    allowed_low: float
-    allowed_high: float
-    later: float
-    error: float
-    error_low: float
-    error_high: float
-    asked: int
-    among: int
-    images: int
-    says: Literal["allows", "agrees", "falling", "nothing"]
-    space: NeighbourSpace
-    spaces: list[NeighbourSpace]
-
-
-class MeasuredTrend(TypedDict):
-    """Whether the scores rise, are flat or fall, over which training sizes."""
-
-    direction: Literal["rising", "flat", "falling"]
-    first: int
-    last: int
-
-
-class Derived(TypedDict):
-    """Numbers that follow from the rest of a record, so that no report computes them.
-
-    `missing` counts training images; `data_set` counts all images that are collected; `converted`
-    is there where groups are known.
-    """
-
-    missing: Missing | None
-    data_set: DataSet
-    converted: NotRequired[Converted | None]
-    close: bool
-    times_measured: float | None
-    probability_insufficient: float
-    repeats: ScoreRange
-    class_images: CountRange
-    label_gain: float | None
-    frozen_parameters: int | None
+# -- parts of the records ---------------------------------------------------------------------
 
 
 class Contents(TypedDict):
@@ -311,192 +48,6 @@ class Subject(TypedDict):
     asked: dict[str, Any]
     options: dict[str, Any]
     deployment: NotRequired[Contents]
-
-
-# -- advice -----------------------------------------------------------------------------------
-
-
-class ClassAdvice(TypedDict):
-    """A class's recall with all its training images, and with twice as many."""
-
-    name: str
-    images: int
-    recall: float
-    recall_low: float
-    recall_high: float
-    doubled: float
-    doubled_low: float
-    doubled_high: float
-
-
-class Spent(TypedDict):
-    """Images that a budget buys class by class, their cost, and the score that they bring."""
-
-    images: dict[str, int]
-    total: int
-    cost: float
-    score: float
-    score_low: float
-    score_high: float
-
-
-class Collection(TypedDict):
-    """The next images to collect, spread over the classes, and the score that they bring.
-
-    `total` is what reaches the target, at most the number of missing images and of today's;
-    `images` sums to it. `proportional` is the score of as many in today's proportions.
-    """
-
-    total: int
-    images: dict[str, int]
-    score: float
-    score_low: float
-    score_high: float
-    proportional: float
-
-
-class Purchase(TypedDict):
-    """What a budget buys in current proportions."""
-
-    images: int
-    score: float
-    score_low: float
-    score_high: float
-    probability: float
-
-
-class Step(TypedDict):
-    """What so many more images of the data set would bring; `cost` None: no price is known."""
-
-    more: int
-    cost: float | None
-    score: float
-    score_low: float
-    score_high: float
-    probability: float
-
-
-class Money(TypedDict):
-    """What the missing images cost, and what a budget buys."""
-
-    price: float
-    shortfall: float | None
-    shortfall_low: float | None
-    shortfall_high: float | None
-    budget: float | None
-    buys: Purchase | None
-    bought_by_class: Spent | None
-
-
-class RuleOfThumb(TypedDict):
-    """The answer of the rule of thumb for these images, and whether the verdict agrees."""
-
-    images_per_class: int
-    reason: str
-    fewest: int
-    met: bool
-    agrees: bool | None
-
-
-class Neighbours(TypedDict):
-    """How often nearest neighbours in the embedding share a label."""
-
-    share: float
-    low: float
-    high: float
-    chance: float
-    images: int
-    skill: float
-    domain: Literal["near", "middling", "far"]
-
-
-class Suspect(TypedDict):
-    """An image whose held-out predictions contradict its label."""
-
-    image: str
-    label: str
-    likely: str
-    probability: float
-    picture: str | None
-
-
-class Labels(TypedDict):
-    """Doubtful labels among those judged, the most doubtful first."""
-
-    judged: int
-    number: int
-    suspects: list[Suspect]
-
-
-class TransferGain(TypedDict):
-    """Accuracy of frozen features against that of the same network from random weights."""
-
-    images: int
-    frozen: float
-    scratch: float
-    gain: float
-    low: float | None
-    high: float | None
-    repeats: int
-
-
-class GroupMember(TypedDict):
-    """One image of a group of near-duplicates."""
-
-    image: str
-    label: str
-    picture: str | None
-
-
-class CopyGroup(TypedDict):
-    """A group of near-duplicates: its size, and the images that are shown."""
-
-    images: int
-    shown: list[GroupMember]
-
-
-class Redundancy(TypedDict):
-    """Effective number of independent images in a pool with near-duplicates."""
-
-    images: int
-    different: int
-    effective: float
-    low: float
-    high: float
-    measured: bool
-    number: int
-    contested: int
-    groups: list[CopyGroup]
-
-
-class Parameters(TypedDict):
-    """Parameters of the model, in all and trained, and their number per image."""
-
-    trained: int
-    in_all: int
-    per_image: float
-    reason: str
-
-
-class Advice(TypedDict):
-    """What to do about a judged requirement."""
-
-    classes: list[ClassAdvice]
-    collection: Collection | None
-    collection_reason: str | None
-    money: Money | None
-    money_reason: str | None
-    rule: RuleOfThumb
-    neighbours: Neighbours | None
-    labels: Labels
-    transfer: NotRequired[TransferGain | None]
-    redundancy: NotRequired[Redundancy | None]
-    parameters: NotRequired[Parameters | None]
-    steps: NotRequired[list[Step]]
-    without_interval: NotRequired[dict[str, str]]
-
-
-# -- parts of the other records ---------------------------------------------------------------
 
 
 class DataCheck(TypedDict):
@@ -559,68 +110,6 @@ class Represents(TypedDict):
 # -- the records ------------------------------------------------------------------------------
 
 _ClassName = TypedDict("_ClassName", {"class": str | None})
-
-
-class RequiredImages(TypedDict):
-    """The required number of images and its 90 % interval; None if no number suffices."""
-
-    required: int | None
-    required_low: int | None
-    required_high: int | None
-
-
-class SliceName(TypedDict):
-    """A slice: the images in which a factor has a value."""
-
-    factor: str
-    value: str
-
-
-class SliceRow(SliceName, RequiredImages):
-    """One slice and its score for the target of the record; None where it cannot be judged.
-
-    `images` are those of the pool, `n_test` the different test images of the slice, `measured` the
-    mean score of these alone at the largest size. `score` is projected with all images; `required`
-    counts the whole data set, `in_slice` the part of it in the slice if the slices keep their
-    shares. A slice that is too small has no `score`. `decides` is true of the slice that decides.
-    """
-
-    images: int
-    n_test: int
-    n_groups: int | None
-    measured: float | None
-    score: float | None
-    score_low: float | None
-    score_high: float | None
-    in_slice: int | None
-    in_slice_low: int | None
-    in_slice_high: int | None
-    probability: float | None
-    decides: bool
-
-
-class FactorRow(TypedDict):
-    """One factor, and how well it predicts the class: itself, with shuffled values, and at best.
-
-    A `share` of the class `class_name` has the value `value`, and `share_of_others` of the others.
-    `units` counts images, or groups of them, as `unit` says; `untested` is empty if the factor was
-    tested.
-    """
-
-    name: str
-    values: int
-    units: int
-    untested: str
-    p_value: float | None
-    guessed: float
-    shuffled: float
-    possible: float
-    value: str
-    class_name: str
-    share: float
-    share_of_others: float
-    tells: bool
-    unit: NotRequired[Literal["image", "group"]]
 
 
 class Projection(_ClassName, RequiredImages):
@@ -727,6 +216,18 @@ class _NoScores(_Head):
     ceiling_low: None
     ceiling_high: None
     probability_sufficient: None
+
+
+class PlannedModel(TypedDict):
+    """A model that would be trained, unless a cheaper one meets the targets."""
+
+    name: Literal["small input", "full input", "second look", "as asked"]
+    strategy: str
+    image_size: int
+    n_trials: int
+    sizes: list[int]
+    repeats: int
+    seconds: float | None
 
 
 class PlanRecord(_NoScores):

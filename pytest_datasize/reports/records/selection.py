@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
+from pytest_datasize.reports.records.record_parts import ClassRow
 from pytest_datasize.reports.records.record_types import (
     CheckRecord,
-    ClassRow,
     ConditionRecord,
     DataCheck,
     GateRecord,

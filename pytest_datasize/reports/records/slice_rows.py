@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from pytest_datasize.curve.verdict import LEVEL, SliceName
-from pytest_datasize.reports.records import record_types
-from pytest_datasize.reports.records.record_types import FactorRow, SliceRow
+from pytest_datasize.reports.records import record_parts
+from pytest_datasize.reports.records.record_parts import FactorRow, SliceRow
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.slices import Slice
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class SlicePart(TypedDict, total=False):
     """The part of a record about slices; empty if there are no factors."""
 
-    slice: record_types.SliceName | None
+    slice: record_parts.SliceName | None
     slices: list[SliceRow]
     slices_reason: str
     factors: list[FactorRow]
@@ -32,7 +32,7 @@ def slices(judged: "Judgement", result: "StudyResult") -> SlicePart:
     sign = result.outcomes[judged.metric].sign
     rows.sort(key=lambda row: (row["score"] is None, sign * (row["score"] or 0.0), -row["n_test"]))
     return {
-        "slice": None if decides is None else cast(record_types.SliceName, decides._asdict()),
+        "slice": None if decides is None else cast(record_parts.SliceName, decides._asdict()),
         "slices": rows,
         "slices_reason": result.no_slices(judged.metric),
         "factors": [cast(FactorRow, {**asdict(one), "tells": one.tells}) for one in result.factors],

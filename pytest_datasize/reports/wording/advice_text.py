@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from pytest_datasize.curve.counts import count, percent
-from pytest_datasize.reports.records.record_types import (
+from pytest_datasize.reports.records.advice_types import (
     Advice,
     Collection,
-    GateRecord,
     Money,
     Neighbours,
     Parameters,
@@ -14,6 +13,7 @@ from pytest_datasize.reports.records.record_types import (
     RuleOfThumb,
     TransferGain,
 )
+from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import MOST_DOUBTFUL, units
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording.levers_text import shares

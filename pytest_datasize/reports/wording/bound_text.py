@@ -1,6 +1,7 @@
 """Write the second opinion on a target: the score that nearest neighbours allow."""
 
-from pytest_datasize.reports.records.record_types import GateRecord, NeighbourBound, NeighbourSpace
+from pytest_datasize.reports.records.record_parts import NeighbourBound, NeighbourSpace
+from pytest_datasize.reports.records.record_types import GateRecord
 
 
 def opinion(record: GateRecord) -> str:

@@ -4,13 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from pytest_datasize.curve.counts import TELLABLE, count, percent, two_digits
 from pytest_datasize.reports.records.baseline import images_needed
-from pytest_datasize.reports.records.record_types import (
-    Converted,
-    DataSet,
-    GateRecord,
-    Projection,
-    Record,
-)
+from pytest_datasize.reports.records.record_parts import Converted, DataSet
+from pytest_datasize.reports.records.record_types import GateRecord, Projection, Record
 from pytest_datasize.reports.records.selection import exceeded_only, is_judged, unit_of, units
 from pytest_datasize.reports.records.text import first_line, one_line
 from pytest_datasize.reports.wording import bound_text, models_text, slices_text

@@ -1,7 +1,9 @@
 """Say what to do about a requirement that is not met: the most promising first."""
 
 from pytest_datasize.curve.counts import count
-from pytest_datasize.reports.records.record_types import Collection, GateRecord, Lever
+from pytest_datasize.reports.records.advice_types import Collection
+from pytest_datasize.reports.records.record_parts import Lever
+from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import exceeded_only, largest, units
 from pytest_datasize.reports.records.text import one_line
 from pytest_datasize.reports.wording.explain import in_points

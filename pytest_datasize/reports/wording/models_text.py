@@ -2,7 +2,8 @@
 
 import math
 
-from pytest_datasize.reports.records.record_types import GateRecord, Model
+from pytest_datasize.reports.records.record_parts import Model
+from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import units
 from pytest_datasize.reports.records.text import one_line
 

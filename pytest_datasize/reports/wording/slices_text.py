@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from pytest_datasize.curve.counts import TELLABLE, count, percent
-from pytest_datasize.reports.records.record_types import FactorRow, GateRecord, SliceRow
+from pytest_datasize.reports.records.record_parts import FactorRow, SliceRow
+from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import units
 from pytest_datasize.reports.records.text import one_line
 
