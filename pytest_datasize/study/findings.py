@@ -5,15 +5,19 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from pytest_datasize.curve.advice import neighbour_errors
 from pytest_datasize.curve.advice.class_curves import prior_shift
 from pytest_datasize.curve.advice.labels import HeldOut, held_out, suspects
-from pytest_datasize.curve.advice.neighbours import Agreement
+from pytest_datasize.curve.advice.neighbours import agreement, sampled
 from pytest_datasize.curve.advice.redundancy import redundancy
+from pytest_datasize.embedding.stages import last_layer
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.study.thumbnails import thumbnail
-from pytest_datasize.trials.plan import Plan
+from pytest_datasize.trials.parameters import parameters
+from pytest_datasize.trials.work import Work
 
 MOST_SUSPECTS: Final = 50
 MOST_PICTURES: Final = 24
@@ -21,25 +25,19 @@ MOST_GROUPS: Final = 12
 MOST_OF_A_GROUP: Final = 3
 
 
-def findings(
-    image_sets: Sequence[ImageSet],
-    labels: NDArray[np.int64],
-    plan: Plan,
-    probabilities: Sequence[Sequence[NDArray[np.floating]]],
-    near: Agreement | None,
-) -> dict[str, Any]:
+def findings(work: Work, probabilities: Sequence[Sequence[NDArray[np.floating]]]) -> dict[str, Any]:
     """Collect the data for the advice from the held-out predictions at the largest size.
+
+    Embeddings are used only if the strategy computed them already.
 
     Parameters
     ----------
-    image_sets, labels, plan
-        As in :class:`pytest_datasize.trials.work.Work`.
+    work
+        The plan and all inputs of its trials.
     probabilities
         Per size, per repeat: class probabilities of the repeat's test images.
-    near
-        How often neighbours in the embedding share a label; None without an embedding.
     """
-    images = image_sets[0]
+    images, labels, plan = work.image_sets[0], work.labels, work.plan
     classes = len(images.classes)
     repeats = plan.repeats[: max(map(len, probabilities))]
     last = probabilities[-1]
@@ -52,17 +50,56 @@ def findings(
     judged = np.unique(rows)  # in a large pool, not every image is tested
     places = [np.searchsorted(judged, part) for part in tested]
     seen = held_out(labels[judged], places, last, classes)
-    found = {
+    return {
         "class_sizes": [[round(float(n), 2) for n in row] for row in sizes],
         "tested": np.bincount(labels[rows], minlength=classes).tolist(),
         "prior_shift": prior_shift(labels[rows], np.concatenate(last), classes),
-        "labels": _labels(image_sets, labels, judged, seen),
+        "labels": _labels(work.image_sets, labels, judged, seen),
         "redundancy": _redundancy(images, judged, seen),
-        "neighbours": None,
+        "neighbours": _neighbours(work),
+        "parameters": parameters(work),
+        "neighbour_errors": _neighbour_errors(work),
     }
-    if near is not None:
-        found["neighbours"] = {**asdict(near), "skill": near.skill, "domain": near.domain}
-    return found
+
+
+def _neighbours(work: Work) -> dict[str, Any] | None:
+    """Return how often neighbours in the embedding share a label; None without an embedding."""
+    if work.features is None:
+        return None
+    rows = sampled(len(work.image_sets[0]))
+    found = work.features[torch.from_numpy(rows).to(work.features.device)]
+    near = agreement(last_layer(found, work.backbone).cpu().numpy(), work.labels[rows])
+    return {**asdict(near), "skill": near.skill, "domain": near.domain}
+
+
+def _neighbour_errors(work: Work) -> dict[str, Any] | None:
+    """Return the errors of nearest neighbours in the embedding; None without an embedding."""
+    if work.features is None:
+        return None
+    images, *tests = work.image_sets
+    sample = neighbour_errors.sampled(
+        len(images), sum(map(len, tests)), work.features.shape[1], work.seed
+    )
+    rows = torch.from_numpy(sample.rows).to(work.features.device)
+    together = [] if (groups := work.groups) is None else [groups[sample.rows]]
+    if images.near is not None:  # near-duplicates are not groups where that left too few of them
+        fresh = len(images) + np.arange(sum(map(len, tests)))
+        together.append(np.concatenate([images.near, fresh])[sample.rows])
+    found = neighbour_errors.neighbour_errors(
+        work.features[rows].cpu().numpy(),
+        work.labels[sample.rows],
+        work.backbone.widths,
+        together,
+        sample.asked,
+        sample.among,
+        work.seed,
+    )
+    return {
+        "asked": len(sample.asked),
+        "among": len(sample.among),
+        "images": len(images),
+        "errors": {metric: list(map(asdict, errors)) for metric, errors in found.items()},
+    }
 
 
 def _labels(

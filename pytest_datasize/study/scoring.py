@@ -2,19 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from pytest_datasize.curve.advice import neighbour_errors
-from pytest_datasize.curve.advice.neighbours import agreement, sampled
 from pytest_datasize.curve.metrics.operating_points import achieved
 from pytest_datasize.curve.outcomes import Outcomes, bare, gather
 from pytest_datasize.curve.slices import FactorValues, Slice, slices_of
 from pytest_datasize.embedding import device as devices
-from pytest_datasize.embedding.stages import last_layer
 from pytest_datasize.images.factors import joined_factors
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS, ends, lower_is_better
@@ -33,7 +29,6 @@ from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.stopping import looks
 from pytest_datasize.trials.operating_points import separated
 from pytest_datasize.trials.order import WITH_REPLACEMENT
-from pytest_datasize.trials.parameters import parameters
 from pytest_datasize.trials.plan import MOST_TESTED, Plan
 from pytest_datasize.trials.work import Trials, Work
 
@@ -129,7 +124,7 @@ def measure(
     result = replace(result, notes=(*result.notes, *_at_thresholds(work, found)))
     if by_class and work.task == CLASSIFICATION:  # bare scores have no data on single images
         predicted, _ = separated(found, len(result.operating_points))
-        result = replace(result, findings=_findings(work, predicted))
+        result = replace(result, findings=findings(work, predicted))
     return result
 
 
@@ -167,51 +162,6 @@ def _set_aside(plan: Plan, fraction: float, total: int) -> str:
 
 def _unconverged(unconverged: int, heads: int) -> tuple[str, ...]:
     return (f"{unconverged} of {heads} heads did not converge",) if unconverged else ()
-
-
-def _findings(work: Work, probabilities: Any) -> dict[str, Any]:
-    """Collect the data for the advice; embeddings only if the strategy computed them already."""
-    near = None
-    if work.features is not None:
-        rows = sampled(len(work.image_sets[0]))
-        found = work.features[torch.from_numpy(rows).to(work.features.device)]
-        features = last_layer(found, work.backbone).cpu().numpy()
-        near = agreement(features, work.labels[rows])
-    return {
-        **findings(work.image_sets, work.labels, work.plan, probabilities, near),
-        "parameters": parameters(work),
-        "neighbour_errors": _neighbour_errors(work),
-    }
-
-
-def _neighbour_errors(work: Work) -> dict[str, Any] | None:
-    """Return the errors of nearest neighbours in the embedding; None without an embedding."""
-    if work.features is None:
-        return None
-    images, *tests = work.image_sets
-    sample = neighbour_errors.sampled(
-        len(images), sum(map(len, tests)), work.features.shape[1], work.seed
-    )
-    rows = torch.from_numpy(sample.rows).to(work.features.device)
-    together = [] if (groups := work.groups) is None else [groups[sample.rows]]
-    if images.near is not None:  # near-duplicates are not groups where that left too few of them
-        fresh = len(images) + np.arange(sum(map(len, tests)))
-        together.append(np.concatenate([images.near, fresh])[sample.rows])
-    found = neighbour_errors.neighbour_errors(
-        work.features[rows].cpu().numpy(),
-        work.labels[sample.rows],
-        work.backbone.widths,
-        together,
-        sample.asked,
-        sample.among,
-        work.seed,
-    )
-    return {
-        "asked": len(sample.asked),
-        "among": len(sample.among),
-        "images": len(images),
-        "errors": {metric: list(map(asdict, errors)) for metric, errors in found.items()},
-    }
 
 
 def _slices(work: Work, scored: dict[str, tuple[Outcomes, Contributions]]) -> tuple[Slice, ...]:
