@@ -10,6 +10,7 @@ from pytest_datasize.curve.counts import count, percent
 from pytest_datasize.errors import ReportError, RequirementError
 from pytest_datasize.reports.records import result_file
 from pytest_datasize.reports.records.derived import held_out_of
+from pytest_datasize.reports.records.prices import Prices, mean_price, price_of_group
 from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import judged, unit_of, units
 from pytest_datasize.reports.wording.explain import subject
@@ -18,7 +19,6 @@ from pytest_datasize.requirement.units import GROUP
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.learning_curve import LearningCurve
-    from pytest_datasize.reports.records.advice import Prices
 
 PRICE = "cost_per_image"
 
@@ -203,7 +203,7 @@ def _cost_of(images: float, record: GateRecord, cost: float | None) -> str:
     return f"; {count(more)} more than today's {today:,}{priced}"
 
 
-def _cost(record: GateRecord, asked: "Prices") -> float | None:
+def _cost(record: GateRecord, asked: Prices) -> float | None:
     """Return the price of one image in the current class proportions, or of one group.
 
     Raises
@@ -211,8 +211,6 @@ def _cost(record: GateRecord, asked: "Prices") -> float | None:
     ReportError
         A class has no price, or a price has no class.
     """
-    from pytest_datasize.reports.records.advice import mean_price, price_of_group
-
     advice = record.get("advice")
     if asked is None and advice and advice["money"]:
         return advice["money"]["price"]
@@ -231,7 +229,7 @@ def _cost(record: GateRecord, asked: "Prices") -> float | None:
         raise ReportError(f"{record['nodeid']}: {problem}.") from None
 
 
-def _checked(prices: object) -> "Prices":
+def _checked(prices: object) -> Prices:
     """Check the prices in a file, which may have been edited."""
     try:
         checked: Prices = OPTIONS[PRICE].parse(PRICE, prices, "settings in the file")
@@ -263,7 +261,7 @@ def _images(text: str) -> int:
     return value
 
 
-def _prices(text: str) -> "Prices":
+def _prices(text: str) -> Prices:
     try:
         prices: Prices = OPTIONS[PRICE].parse_text(PRICE, text, "")
     except RequirementError as problem:

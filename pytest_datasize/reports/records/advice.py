@@ -26,14 +26,19 @@ from pytest_datasize.reports.records.advice_types import (
     Spent,
     Step,
 )
+from pytest_datasize.reports.records.prices import (
+    Prices,
+    mean_price,
+    price_of_group,
+    prices_of_classes,
+    unpriced,
+)
 from pytest_datasize.requirement.units import GROUP, IMAGE
 
 if TYPE_CHECKING:
     from pytest_datasize.curve.advice.class_curves import ClassCurves
     from pytest_datasize.curve.verdict import Judgement
     from pytest_datasize.study.result import StudyResult
-
-Prices = float | Mapping[str, float] | None
 
 STEPS = (0.15, 0.4, 0.75, 1.5)
 """More images, as shares of today's, of which the reports say what they would bring."""
@@ -54,9 +59,6 @@ WITHOUT_INTERVAL: Mapping[str, str] = {
     "repeats or test images that would decide": "rough: the spread behind it is an estimate itself",
 }
 """Number in the advice → why it has no interval."""
-
-_OTHERS = "*"
-"""Key of the price of all classes that have none of their own."""
 
 
 class _Projected(TypedDict):
@@ -91,14 +93,14 @@ def advice(
     curves = result.grown_classes
     if curves is None:
         return None
-    by_class = _prices(prices, curves.names)
+    by_class = prices_of_classes(prices, curves.names)
     plan, why_not = _collection(judged, result, curves, by_class)
     return {
         "classes": _classes(curves),
         "collection": plan,
         "collection_reason": why_not,
         "money": _money(judged, result, curves, by_class, budget, group_price),
-        "money_reason": _unpriced(prices, curves.names),
+        "money_reason": unpriced(prices, curves.names),
         "rule": _rule(judged, result),
         "transfer": None,  # filled in by a session that has other strategies' scores
         "neighbours": result.findings["neighbours"],
@@ -142,27 +144,6 @@ def _with_more(judged: "Judgement", result: "StudyResult", more: int) -> _Projec
     }
 
 
-def _prices(prices: Prices, names: tuple[str, ...]) -> dict[str, float] | None:
-    if prices is None or isinstance(prices, (int, float)):
-        return None if prices is None else dict.fromkeys(names, float(prices))
-    if _unpriced(prices, names):
-        return None
-    return {name: float(prices.get(name, prices.get(_OTHERS, 0.0))) for name in names}
-
-
-def _unpriced(prices: Prices, names: tuple[str, ...]) -> str | None:
-    """Return which class has no price, or which price no class, in words."""
-    if not isinstance(prices, Mapping):
-        return None
-    lacking = [name for name in names if name not in prices and _OTHERS not in prices]
-    strange = [name for name in prices if name not in names and name != _OTHERS]
-    if strange:
-        return f"cost_per_image names {strange[0]!r}, which is no class"
-    if lacking:
-        return f"cost_per_image has no price of {lacking[0]!r}; give one, or '*' for all others"
-    return None
-
-
 def _price(
     result: "StudyResult",
     prices: dict[str, float] | None,
@@ -174,43 +155,6 @@ def _price(
     if result.unit == IMAGE or (image is None and group_price is None):
         return image
     return price_of_group(image, group_price, result.images_each)
-
-
-def price_of_group(image: float | None, group: float | None, per_group: float) -> float:
-    """Return the price of one group: its own, and that of its images.
-
-    Examples
-    --------
-    >>> price_of_group(0.5, 100.0, 12.0), price_of_group(None, 100.0, 12.0)
-    (106.0, 100.0)
-    """
-    return (image or 0.0) * per_group + (group or 0.0)
-
-
-def mean_price(prices: float | Mapping[str, float], counts: Mapping[str, float]) -> float:
-    """Return the price of one image in the proportions of the classes.
-
-    Parameters
-    ----------
-    prices
-        Price of one image; class name → price (``*`` for all others).
-    counts
-        Class name → number of images.
-
-    Raises
-    ------
-    ValueError
-        A class has no price.
-
-    Examples
-    --------
-    >>> mean_price({"rust": 4.0, "*": 1.0}, {"rust": 100, "good": 200})
-    2.0
-    """
-    by_class = _prices(prices, tuple(counts))
-    if by_class is None:
-        raise ValueError(_unpriced(prices, tuple(counts)))
-    return sum(n * by_class[name] for name, n in counts.items()) / sum(counts.values())
 
 
 def _classes(curves: "ClassCurves") -> list[ClassAdvice]:

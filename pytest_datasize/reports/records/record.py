@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from pytest_datasize.reports.records.curve_data import evidence
 from pytest_datasize.reports.records.derived import with_derived
+from pytest_datasize.reports.records.prices import Prices
 from pytest_datasize.reports.records.record_parts import Groups, Guess, Remedies, SelfCheck
 from pytest_datasize.reports.records.record_types import (
     CheckRecord,
@@ -25,7 +26,6 @@ from pytest_datasize.requirement.tasks import CLASSIFICATION
 if TYPE_CHECKING:  # a skipped gate has a record too, and must not import study modules
     from pytest_datasize.curve.self_check import Advice as Trust
     from pytest_datasize.curve.verdict import Judgement, Verdict
-    from pytest_datasize.reports.records.advice import Prices
     from pytest_datasize.study.before_training import StudyCheck, StudyPlan
     from pytest_datasize.study.ladder import Name
     from pytest_datasize.study.result import StudyResult
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # a skipped gate has a record too, and must not import study 
 def records(
     verdict: "Verdict",
     result: "StudyResult",
-    prices: "Prices" = None,
+    prices: Prices = None,
     budget: float | None = None,
     group_price: float | None = None,
 ) -> list[GateRecord]:
