@@ -16,26 +16,20 @@ from pytest_datasize.embedding.threads import n_threads
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.pool import Pool
-from pytest_datasize.requirement.options import OPTIONS, STUDY_SCOPES, Scope, names_of, nearest
-from pytest_datasize.requirement.registries import (
-    AUTO,
-    DEFAULT_STRATEGY,
-    EMBEDDING_STRATEGIES,
-    LOCAL,
-)
-from pytest_datasize.requirement.requirement import check_units
+from pytest_datasize.requirement.options import Scope, names_of
+from pytest_datasize.requirement.registries import AUTO, EMBEDDING_STRATEGIES, LOCAL
 from pytest_datasize.requirement.targets import Target, check_class, check_classes
 from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS
 from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.study import cache_keys
+from pytest_datasize.study.checked_options import checked_options
 from pytest_datasize.study.engines import Engines
 from pytest_datasize.trials.plan import Plan, draw
 
 if TYPE_CHECKING:
     import torch
 
-    from pytest_datasize.trials.presets import Preset
     from pytest_datasize.trials.work import Key, Outcome
 
 
@@ -101,35 +95,8 @@ class StudyContext:
         token: str | None = None,
         pool: Pool | None = None,
     ) -> None:
-        allowed = names_of(*STUDY_SCOPES)
-        for name in given:
-            if name not in allowed:
-                raise RequirementError(
-                    f"Study: unknown option {name!r}{nearest(name, allowed) or '.'} "
-                    f"Allowed: {', '.join(sorted(allowed))}."
-                )
         self.given = dict(given)
-        values = {**dict.fromkeys(allowed), **given}
-        if values["strategy"] == AUTO:
-            values["strategy"] = None
-        named = values["strategy"] is not None or values["preset"] is not None
-        trained = values["trainer"] is not None
-        asked = values["strategy"]
-        self.climbs = not named and not trained
-        self.preset, self.augmentation, values = _with_preset(values)
-        self.options = {
-            name: OPTIONS[name].default
-            if value is None
-            else OPTIONS[name].parse(name, value, "Study")
-            for name, value in values.items()
-        }
-        if self.options["dataset"] is None:
-            raise RequirementError(f"Study: dataset=None. Expected {OPTIONS['dataset'].expected}.")
-        if self.options["strategy"] == AUTO:  # one model; a Ladder tries several
-            self.options["strategy"] = DEFAULT_STRATEGY
-        check_units(self.options, "Study")
-        _settle_training(self.options, asked if trained else values["strategy"])
-        _settle_features(self.options, named)
+        self.options, self.preset, self.augmentation, self.climbs = checked_options(given)
         self.store = store if isinstance(store, Store) else Store(Path(store) if store else None)
         self.engines = engines
         if self.options["engine"] != LOCAL and self.store.folder is None:
@@ -418,50 +385,3 @@ class StudyContext:
         if self.options["device"] != AUTO or not visible()[0] or self.worth_a_gpu:
             return ""
         return "device: CPU, since there is too little work for the GPU; device='cuda' uses it"
-
-
-def _with_preset(
-    given: dict[str, Any],
-) -> "tuple[Preset | None, str | None, dict[str, Any]]":
-    """Fill in the options of a preset; return it, the name of the augmentation, and the options."""
-    augment = given["augment"]
-    augmentation = None if callable(augment) else str(augment)
-    if given["preset"] is None:
-        return None, augmentation, given
-    from pytest_datasize.trials import presets
-
-    preset = presets.preset(given["preset"])
-    values = {
-        name: preset.options.get(name) if value is None else value for name, value in given.items()
-    }
-    if values["augment"] is True:
-        values["augment"] = presets.augmentation(str(given["preset"]))
-        augmentation = f"that of {given['preset']}"
-    return preset, augmentation, values
-
-
-def _settle_features(options: dict[str, Any], named: bool) -> None:
-    """Choose the layers that heads use.
-
-    A strategy or preset given by name keeps its own, and a module of the user's own its output.
-    """
-    if options["features"] == "auto":
-        own = not isinstance(options["backbone"], str)
-        options["features"] = "last" if named or own else "stages"
-    if options["strategy"] not in EMBEDDING_STRATEGIES:
-        options["features"] = "last"  # networks have the whole backbone
-
-
-def _settle_training(options: dict[str, Any], strategy: str | None) -> None:
-    """Let a trainer replace the strategy; reject options that contradict each other."""
-    trainer = options["trainer"]
-    if trainer is not None and strategy not in (None, "own_training"):
-        raise RequirementError(
-            f"trainer and strategy={strategy!r} exclude each other: a trainer is the strategy."
-        )
-    if trainer is None and strategy == "own_training":
-        raise RequirementError(
-            "strategy='own_training' needs trainer=..., or the fixture datasize_trainer."
-        )
-    if trainer is not None:
-        options["strategy"] = "own_training"
