@@ -19,10 +19,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from pytest_datasize.curve import notebook
+from pytest_datasize.curve.checked_input import (
+    check_level,
+    check_options,
+    checked_covariance,
+    checked_points,
+)
 from pytest_datasize.curve.laws import LAWS, FloatArray
 from pytest_datasize.curve.noise import means_covariance
 from pytest_datasize.curve.posterior import (
@@ -200,11 +206,11 @@ class LearningCurve:
         >>> round(curve.predict(800), 2)
         0.92
         """
-        n, runs = _checked_points(sizes, scores, bounds)
-        _check_options(n, n_test, law, pool, level)
+        n, runs = checked_points(sizes, scores, bounds)
+        check_options(n, n_test, law, pool, level)
         order = np.argsort(n)
-        test = _checked_covariance("test_covariance", test_covariance, order)
-        train = _checked_covariance("train_covariance", train_covariance, order)
+        test = checked_covariance("test_covariance", test_covariance, order)
+        train = checked_covariance("train_covariance", train_covariance, order)
         n, runs = n[order], [runs[i] for i in order]
         if pool is None and len(runs[-1]) == 1 and all(len(r) > 1 for r in runs[:-1]):
             pool = int(n[-1])
@@ -384,7 +390,7 @@ class LearningCurve:
 
     def _tail(self, level: float | None) -> float:
         level = self.level if level is None else level
-        _check_level(level)
+        check_level(level)
         return (1.0 - level) / 2.0
 
     def _at_size(self, n: float) -> FloatArray:
@@ -431,61 +437,3 @@ def _unit(runs: Sequence[FloatArray], means: FloatArray) -> float:
     """Return the size of the differences between scores, the unit of an unbounded metric."""
     spread = float(np.ptp(np.concatenate(runs)))
     return spread if spread > 0.0 else max(float(np.abs(means).max()), 1.0) * 1e-6
-
-
-def _checked_points(
-    sizes: Sequence[int], scores: Sequence[Sequence[float]], bounds: tuple[float, float]
-) -> tuple[FloatArray, list[FloatArray]]:
-    if not bounds[0] < bounds[1]:
-        raise ValueError(f"bounds must be (low, high) with low < high, got {bounds}")
-    n = np.asarray(sizes, dtype=float)
-    if n.ndim != 1 or len(n) != len(scores):
-        raise ValueError(
-            f"one list of scores per training size, got {n.size} sizes and {len(scores)} lists"
-        )
-    if not (np.isfinite(n).all() and (n >= 1).all() and (n == np.round(n)).all()):
-        raise ValueError(f"training sizes are whole numbers from 1, got {list(sizes)}")
-    if len(n) < 3 or len(set(n.tolist())) < len(n):
-        raise ValueError(f"a learning curve needs 3 or more different sizes, got {list(sizes)}")
-    runs = [np.atleast_1d(np.asarray(s, dtype=float)) for s in scores]
-    for size, run in zip(sizes, runs, strict=True):
-        if run.ndim != 1 or run.size == 0:
-            raise ValueError(f"size {size} needs a list of one score or more, got {run.tolist()}")
-        if not np.isfinite(run).all():
-            raise ValueError(f"scores must be finite, got {run.tolist()} at size {size}")
-        if run.min() < bounds[0] or run.max() > bounds[1]:
-            raise ValueError(
-                f"scores must lie in bounds={bounds}, got {run.tolist()} at size {size}"
-            )
-    return n, runs
-
-
-def _check_options(
-    n: FloatArray, n_test: int | None, law: str, pool: int | None, level: float
-) -> None:
-    if law not in LAWS:
-        raise ValueError(f"unknown law {law!r}; choose one of {', '.join(LAWS)}")
-    if n_test is not None and n_test < 1:
-        raise ValueError(f"n_test must be a positive number of test items or None, got {n_test}")
-    if pool is not None and pool < n.max():
-        raise ValueError(f"pool={pool} is smaller than the largest training size {int(n.max())}")
-    _check_level(level)
-
-
-def _check_level(level: float) -> None:
-    if not 0.0 < level < 1.0:
-        raise ValueError(f"level must lie between 0 and 1, got {level}")
-
-
-def _checked_covariance(
-    name: str, covariance: ArrayLike | None, order: NDArray[np.intp]
-) -> FloatArray | None:
-    if covariance is None:
-        return None
-    matrix = np.asarray(covariance, dtype=float)
-    k = len(order)
-    if matrix.shape != (k, k) or not np.allclose(matrix, matrix.T):
-        raise ValueError(f"{name} must be a symmetric {k} x {k} matrix, got shape {matrix.shape}")
-    if np.linalg.eigvalsh(matrix)[0] < -1e-9 * max(float(np.trace(matrix)), 1e-300):
-        raise ValueError(f"{name} must be positive semidefinite")
-    return matrix[np.ix_(order, order)]
