@@ -5,8 +5,8 @@
 The textiles of `conformal-clip-data` as JPEG files, again and again until there are as many as
 asked. Prints images per second of: decoding alone, the bare forward pass over images that are on
 the device already, and embedding (decoding and forward pass together); then scores of heads and
-of fine-tuning on the CPU and on the device, with their times. Without a GPU, ``--device cpu``
-shows that the script works.
+of fine-tuning on the CPU and on the device, with their times, and fine-tuning by four workers that
+share the device. Without a GPU, ``--device cpu`` shows that the script works.
 """
 
 import argparse
@@ -33,6 +33,9 @@ from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.sources.load import load as load_images
 from pytest_datasize.store import Store
 
+STRATEGIES = ("feature_extraction", "fine_tuning")
+FOUR = {"engine": "processes", "workers": 4}
+
 
 def main() -> None:
     """Print rates and verdicts."""
@@ -48,12 +51,22 @@ def main() -> None:
         folder = Path(name)
         write(folder, n)
         rates(load_images(name)[0], device, side)
-        for strategy in ("feature_extraction", "fine_tuning"):
+        options: dict[str, Any] = {"image_size": side, "repeats": 2}
+        if arguments.quick:
+            options["sizes"] = (8, 12, 16)
+        for strategy in STRATEGIES:
             for where in dict.fromkeys(("cpu", str(device))):
-                study = Study(name, image_size=side, repeats=2, device=where, strategy=strategy)
-                spent, result = timed(study.run)
-                means = [round(float(np.mean(one)), 3) for one in result.scores["accuracy"]]
-                print(f"{strategy:18} {where:8} {spent:7.1f} s  {result.precision:9} {means}")
+                compare(name, strategy, where, options)
+        if not arguments.quick:
+            compare(name, STRATEGIES[-1], str(device), {**options, **FOUR})
+
+
+def compare(data: str, strategy: str, where: str, options: dict[str, Any]) -> None:
+    """Print how long a study takes, and its mean score for each size."""
+    spent, result = timed(Study(data, device=where, strategy=strategy, **options).run)
+    means = [round(float(np.mean(one)), 3) for one in result.scores["accuracy"]]
+    shown = f"{strategy:18} {where:8} {options.get('workers', 1)} at a time"
+    print(f"{shown} {spent:7.1f} s  {result.precision:9} {means}")
 
 
 def write(folder: Path, n: int) -> None:

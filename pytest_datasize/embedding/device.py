@@ -147,6 +147,17 @@ def current(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
+def repeatable_attention(device: torch.device) -> AbstractContextManager[object]:
+    """Let attention on a GPU add its gradients in a fixed order.
+
+    Of torch's implementations only the plain one does so in training; the faster ones add in the
+    order in which blocks of the GPU end. To forward passes alone this makes no difference.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+
+
 def free_bytes(device: torch.device) -> int:
     """Return the free memory of a CUDA GPU, with what torch keeps for itself."""
     free, _ = torch.cuda.mem_get_info(device)

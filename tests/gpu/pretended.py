@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 CUDA = torch.device("cuda", 0)
 MAY_MIX = {
@@ -99,6 +99,16 @@ def _plain(value: Any) -> Any:
     return value.elem if isinstance(value, OnDevice) else value
 
 
+def _mapped(function: Any, value: Any) -> Any:
+    """Call a function for each value of nested lists, tuples and dictionaries."""
+    if isinstance(value, (list, tuple)):
+        found = [_mapped(function, one) for one in value]
+        return found if isinstance(value, list) else tuple(found)
+    if isinstance(value, dict):
+        return {name: _mapped(function, one) for name, one in value.items()}
+    return function(value)
+
+
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     base = func._schema.name
     overload = func._overloadname
@@ -107,9 +117,16 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return CUDA
     if base == "aten::_has_compatible_shallow_copy_type":
         return True
-    tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
-    there = [t for t in tensors if isinstance(t, OnDevice)]
-    here = [t for t in tensors if not isinstance(t, OnDevice) and t.dim() > 0]
+    there: list[OnDevice] = []
+    here: list[torch.Tensor] = []
+
+    def sort(value: Any) -> None:
+        if isinstance(value, OnDevice):
+            there.append(value)
+        elif isinstance(value, torch.Tensor) and value.dim() > 0:
+            here.append(value)
+
+    _mapped(sort, (args, kwargs))
     if there and here and not {base, name} & MAY_MIX:
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found cuda:0 and cpu in {name}"
@@ -132,14 +149,14 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             kwargs.pop("non_blocking", None)
     if goes_there and kwargs.get("dtype") == torch.float64 and not Limits.float64:
         raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
-    found = func(*tree_map(_plain, args), **tree_map(_plain, kwargs))
+    found = func(*_mapped(_plain, args), **_mapped(_plain, kwargs))
     if base == "aten::copy_":
         return args[0]
     if (given := _written(func, args, kwargs)) is not None:
         return given
     if not goes_there:
         return found
-    return tree_map(
+    return _mapped(
         lambda t: OnDevice(t) if isinstance(t, torch.Tensor) and not isinstance(t, OnDevice) else t,
         found,
     )
@@ -168,13 +185,18 @@ def _written(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return found[0] if len(found) == 1 else tuple(found)
 
 
+@cache
+def _is_composite(func: Any) -> bool:
+    base = func._schema.name
+    if base.startswith("prim::") or base == "aten::_has_compatible_shallow_copy_type":
+        return False
+    composite = "CompositeImplicitAutograd"
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), composite))
+
+
 class Pretend(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        base = func._schema.name
-        own = base.startswith("prim::") or base == "aten::_has_compatible_shallow_copy_type"
-        if not own and torch._C._dispatch_has_kernel_for_dispatch_key(
-            func.name(), "CompositeImplicitAutograd"
-        ):
+        if _is_composite(func):
             with self:
                 return func.decompose(*args, **(kwargs or {}))
         return _run(func, args, kwargs or {})

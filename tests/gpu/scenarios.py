@@ -188,6 +188,28 @@ def decoded_in_processes() -> dict[str, Any]:
     return {"cuda": found["scores"], "cpu": cpu["scores"], "done": done}
 
 
+def attention() -> dict[str, Any]:
+    """Whether the faster kinds of attention may run, while networks are trained and scored."""
+    seen: list[tuple[bool, bool]] = []
+
+    class Seeing(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append((torch.is_grad_enabled(), torch.backends.cuda.flash_sdp_enabled()))
+            found: torch.Tensor = self.inner(images)
+            return found
+
+    with gpu():
+        study("cuda", backbone=Seeing(), strategy="from_scratch").run()
+    return {
+        "trained": [fast for grad, fast in seen if grad],
+        "scored": [fast for grad, fast in seen if not grad],
+    }
+
+
 def on_the_device(strategy: str) -> dict[str, Any]:
     """A module that its user has put on the GPU."""
     with gpu():

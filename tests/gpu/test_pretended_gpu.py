@@ -50,6 +50,7 @@ CALLS = [
     ["chosen"],
     ["decoded_in_processes"],
     ["resident"],
+    ["attention"],
 ]
 """Name and arguments of all that `scenarios.py` runs."""
 
@@ -170,3 +171,10 @@ def test_activations_stay_on_the_device_if_they_fit(ran):
     [found] = ran(["resident"])
     assert [found["little"]["held"], found["enough"]["held"]] == [False, True]
     assert found["little"]["batch"] == found["enough"]["batch"] == found["cpu"]
+
+
+def test_attention_adds_its_gradients_in_a_fixed_order(ran):
+    [found] = ran(["attention"])
+    assert found["trained"]
+    assert not any(found["trained"])
+    assert all(found["scored"])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pytest_datasize.embedding.device import sent
+from pytest_datasize.embedding.device import repeatable_attention, sent
 from pytest_datasize.trials.networks.activations import Activations
 from pytest_datasize.trials.networks.memory import Portions, autocast
 from pytest_datasize.trials.networks.objective import Classes, Objective
@@ -253,7 +253,7 @@ class Trainer:
         def learn(places: NDArray[np.int64]) -> None:
             images, rows = batch[places].T
             kept = None if keep is None else sent(keep[torch.from_numpy(places)], self.device)
-            with autocast(self.device):
+            with autocast(self.device), repeatable_attention(self.device):
                 logits = network(self.activations.batch(rows, self.device), kept)
             loss = self.objective.losses(logits.float(), images).sum() / len(batch)
             loss.backward()  # type: ignore[no-untyped-call]
