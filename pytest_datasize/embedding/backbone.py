@@ -9,14 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import timm.data as timm_data
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from pytest_datasize.curve.seeds import FIXED_NOISE
-from pytest_datasize.embedding import timm_models
 from pytest_datasize.embedding.device import torch_threads
+from pytest_datasize.embedding.preprocessing import Preprocessing
 from pytest_datasize.embedding.weights import portable_name
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.requirement.user_code import named
@@ -123,6 +122,9 @@ def load(
     """
     files: tuple[Path, ...] = ()
     named_by_content = True
+    if not isinstance(backbone, nn.Module):
+        from pytest_datasize.embedding import timm_models  # imports timm, which takes seconds
+
     if isinstance(backbone, nn.Module):
         if weights != "auto":
             raise BackboneError(f"weights={weights!r}: a module brings its own weights.")
@@ -143,9 +145,8 @@ def load(
     for parameter in model.parameters():  # a traced module has no requires_grad_ of its own
         if parameter.is_leaf:
             parameter.requires_grad_(False)
-    config = timm_data.resolve_model_data_config(model)
-    if image_size:
-        config["input_size"] = (3, image_size, image_size)
+    preprocessing = Preprocessing.of(model, image_size)
+    config = preprocessing.config
     side = config["input_size"][-1]
     features = Features(model)
     if isinstance(backbone, nn.Module):
@@ -156,7 +157,7 @@ def load(
     return Backbone(
         name=name,
         model=features,
-        crop=timm_data.create_transform(**config, is_training=False, normalize=False),
+        crop=preprocessing.crop,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         image_size=side,

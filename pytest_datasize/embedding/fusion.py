@@ -17,12 +17,12 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
-from timm.layers import Conv2dSame, get_same_padding
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-_PLAIN = (nn.Conv2d, Conv2dSame)  # others, such as weight-standardised ones, do more than convolve
+from pytest_datasize.embedding.timm_layers import is_same_convolution
+
 _BY_ONEDNN: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
     nn.ReLU6: "hardtanh",
@@ -144,7 +144,7 @@ def watch(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple[Site, ...]]:
             made[id(output)] = module, weakref.ref(output), _sum(output)
 
     names = {module: name for name, module in model.named_modules()}
-    makers = [m for m in names if type(m) in _PLAIN or isinstance(m, nn.BatchNorm2d)]
+    makers = [m for m in names if _is_plain(m) or isinstance(m, nn.BatchNorm2d)]
     takers = [m for m in names if type(m) in _BY_ONEDNN]
     hooks = [module.register_forward_pre_hook(before) for module in (*makers, *takers)]
     hooks += [module.register_forward_hook(after) for module in makers]
@@ -221,11 +221,11 @@ class FusedConvolution(nn.Module):
     ) -> None:
         super().__init__()
         weight, padding = convolution.weight, convolution.padding
-        if isinstance(convolution, Conv2dSame):
+        if is_same_convolution(convolution):
             weight, padding = _symmetric(convolution, sides)
         self.weight, self.bias = nn.Parameter(weight, requires_grad=False), convolution.bias
         self.activation = nn.Identity() if activation is None else activation
-        self._sides = sides if isinstance(convolution, Conv2dSame) else None
+        self._sides = sides if is_same_convolution(convolution) else None
         shape = padding, convolution.stride, convolution.dilation
         self._shape: tuple[Any, ...] = *(list(map(int, part)) for part in shape), convolution.groups
         kind = "none" if activation is None else _BY_ONEDNN[type(activation)]
@@ -307,11 +307,16 @@ def _suits_onednn(convolution: nn.Conv2d) -> bool:
         and onednn() is not None
         and convolution.padding_mode == "zeros"
         and not isinstance(convolution.padding, str)
-        and (not isinstance(convolution, Conv2dSame) or _widens(convolution))
+        and (not is_same_convolution(convolution) or _widens(convolution))
     )
 
 
-def _widens(convolution: Conv2dSame) -> bool:
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a layer only convolves: others, such as weight-standardised ones, do more."""
+    return type(module) is nn.Conv2d or is_same_convolution(module)
+
+
+def _widens(convolution: nn.Conv2d) -> bool:
     """Whether its padding may move into the kernel.
 
     Kernels of 8 and strides of 4 are wrong in oneDNN's bfloat16 for some numbers of channels.
@@ -320,12 +325,14 @@ def _widens(convolution: Conv2dSame) -> bool:
     return bool(usual and convolution.dilation == (1, 1))
 
 
-def _symmetric(convolution: Conv2dSame, sides: tuple[int, int]) -> tuple[Tensor, tuple[int, ...]]:
+def _symmetric(convolution: nn.Conv2d, sides: tuple[int, int]) -> tuple[Tensor, tuple[int, ...]]:
     """Return weights and padding that are alike on both sides, for one size of input.
 
     TensorFlow pads what is left over after the last pixel, which takes a copy of the input. Zeros
     before the first weight of the kernel do the same: all windows start that much earlier.
     """
+    from timm.layers import get_same_padding
+
     shape = zip(sides, convolution.kernel_size, convolution.stride, strict=True)
     total = [get_same_padding(*each, 1) for each in shape]
     more, padding = [each % 2 for each in total], [-(-each // 2) for each in total]

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from pytest_datasize.curve.seeds import FIXED_NOISE
+from pytest_datasize.embedding.preprocessing import TensorCrop
 from pytest_datasize.images.content_hash import known_contents
 from pytest_datasize.images.decode import content_of, decode
 from pytest_datasize.images.decoding import Decoders, Picture, Place
@@ -75,6 +76,8 @@ def plain_crop(crop: Callable[[Image.Image], Tensor]) -> PlainCrop | None:
     >>> plain_crop(transforms.Compose([*crop, transforms.PILToTensor()]))
     PlainCrop(short=256, side=224, resample=<Resampling.BILINEAR: 2>)
     """
+    if isinstance(crop, TensorCrop):
+        return crop.plain
     steps: Sequence[Any] = getattr(crop, "transforms", ())
     if [type(step).__name__ for step in steps[:2]] != ["Resize", "CenterCrop"] or len(steps) > 3:
         return None

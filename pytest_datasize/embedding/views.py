@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as pictures
 
 from pytest_datasize.embedding.backbone import Backbone
 from pytest_datasize.errors import RequirementError
@@ -50,6 +48,9 @@ def standard(picture: Image.Image, generator: np.random.Generator) -> Image.Imag
     >>> standard(picture, np.random.default_rng(0)).size
     (4, 4)
     """
+    from torchvision.transforms import v2  # slow to import, and needed for views only
+    from torchvision.transforms.v2 import functional as pictures
+
     width, height = picture.size
     angle = float(generator.uniform(-TURN, TURN))
     scale = float(generator.uniform(1.0, 1.0 + ZOOM))
@@ -143,6 +144,8 @@ def _transformed(augment: Any, picture: Image.Image, seed: list[int]) -> Image.I
                 f"{tuple(found.shape)}; expected an image: leave ToDtype and Normalize out, the "
                 "backbone brings its own."
             )
+        from torchvision.transforms.v2 import functional as pictures
+
         found = pictures.to_pil_image(found)
     if not isinstance(found, Image.Image):
         raise RequirementError(

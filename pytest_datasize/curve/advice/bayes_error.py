@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.stats import beta
 
 from pytest_datasize.curve.advice.neighbour_errors import NeighbourError
+from pytest_datasize.curve.advice.neighbours import share_interval
 
 DOUBLINGS: Final = 10
 """Doublings of the images over which a falling error is continued: to 1,024 times as many."""
@@ -108,8 +108,8 @@ def bound(found: Sequence[NeighbourError], classes: int, level: float = 0.9) -> 
     (0.08, 0.13, 0.053)
     """
     best = min(found, key=lambda one: one.error)
-    tail = (1.0 - level) / 2.0 / len(found)
-    ends = [_interval(one, tail) for one in found]
+    each = 1.0 - (1.0 - level) / len(found)
+    ends = [share_interval(one.error * one.worth, one.worth, each) for one in found]
     low, high = min(low for low, _ in ends), min(high for _, high in ends)
     nearer = min(low - max(one.drop_high, 0.0) for one, (low, _) in zip(found, ends, strict=True))
     falling = best.drop * DOUBLINGS if best.drop_low > 0.0 else 0.0
@@ -123,11 +123,3 @@ def bound(found: Sequence[NeighbourError], classes: int, level: float = 0.9) -> 
         least_high=cover_hart(high, classes),
         later=cover_hart(max(min(nearer, low - falling), 0.0), classes),
     )
-
-
-def _interval(found: NeighbourError, tail: float) -> tuple[float, float]:
-    """Return the interval of an error (Jeffreys), `tail` on each side."""
-    hits, rest = found.error * found.worth, (1.0 - found.error) * found.worth
-    low = float(beta.ppf(tail, hits + 0.5, rest + 0.5)) if hits > 0.0 else 0.0
-    high = float(beta.ppf(1.0 - tail, hits + 0.5, rest + 0.5)) if rest > 0.0 else 1.0
-    return low, high

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from pytest_datasize.curve.advice.two_sample import unit
 from pytest_datasize.curve.seeds import Purpose, stream
@@ -124,8 +124,8 @@ def nearest_of(
     return rows, distances
 
 
-def share_interval(hits: int, images: int, level: float = 0.9) -> tuple[float, float]:
-    """Return the interval of a share (Jeffreys).
+def share_interval(hits: float, images: float, level: float = 0.9) -> tuple[float, float]:
+    """Return the interval of a share (Jeffreys); counts may be weighted.
 
     Examples
     --------
@@ -134,6 +134,7 @@ def share_interval(hits: int, images: int, level: float = 0.9) -> tuple[float, f
     (0.84, 0.94)
     """
     tail = (1.0 - level) / 2.0
-    low = float(beta.ppf(tail, hits + 0.5, images - hits + 0.5)) if hits else 0.0
-    high = float(beta.ppf(1.0 - tail, hits + 0.5, images - hits + 0.5)) if hits < images else 1.0
+    rest = images - hits
+    low = float(betaincinv(hits + 0.5, rest + 0.5, tail)) if hits > 0.0 else 0.0
+    high = float(betaincinv(hits + 0.5, rest + 0.5, 1.0 - tail)) if rest > 0.0 else 1.0
     return low, high

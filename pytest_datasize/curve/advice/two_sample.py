@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from pytest_datasize.curve.seeds import Purpose, stream
 
@@ -204,6 +203,8 @@ def _auc(scores: NDArray[np.floating], is_second: BoolArray) -> tuple[float, flo
     The error is that of an area to which half a misplaced image was added: perfectly separated sets
     have no spread, but do not prove that no image will ever be misplaced.
     """
+    from scipy.stats import rankdata  # slow to import
+
     m = int(is_second.sum())
     n = len(scores) - m
     area = float((rankdata(scores)[is_second].sum() - m * (m + 1) / 2) / (n * m))

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.layers import get_notrace_functions, get_notrace_modules
 from torch import Tensor, fx, nn
 
 from pytest_datasize.curve.seeds import FIXED_NOISE
 from pytest_datasize.embedding.backbone import Backbone, Features, before_pooling, pooled
+from pytest_datasize.embedding.timm_layers import not_traced
 from pytest_datasize.errors import BackboneError
 
 TOLERANCE = 1e-4
@@ -193,15 +193,13 @@ class _Pooled(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        return super().is_leaf_module(module, path) or isinstance(
-            module, tuple(get_notrace_modules())
-        )
+        return super().is_leaf_module(module, path) or isinstance(module, not_traced()[1])
 
 
 def _halves(model: nn.Module, above: tuple[str, ...]) -> tuple[nn.Module, nn.Module]:
     """Trace the model and split its graph at the last single value before the trained part."""
     plain = _Plain(model.model if isinstance(model, Features) else model).eval()
-    graph = _Tracer(autowrap_functions=tuple(get_notrace_functions())).trace(plain)
+    graph = _Tracer(autowrap_functions=not_traced()[0]).trace(plain)
     nodes = list(graph.nodes)
     trained = [place for place, node in enumerate(nodes) if f"{_owner(node)}.".startswith(above)]
     if not trained:

@@ -6,13 +6,13 @@ import time
 from dataclasses import replace
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.embedding.backbone import Backbone, Features
+from pytest_datasize.embedding.timm_layers import is_drop_path
 from pytest_datasize.embedding.timm_models import architecture
 from pytest_datasize.embedding.views import views
 from pytest_datasize.errors import BackboneError
@@ -129,8 +129,8 @@ def untrained(backbone: Backbone, seed: int) -> Features:
     for module in inner.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
-        elif isinstance(module, timm.layers.DropPath):
-            module.drop_prob = 0.0
+        elif is_drop_path(module):
+            module.drop_prob = 0.0  # type: ignore[assignment]
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = max(module.momentum or 0.0, _MOMENTUM)
     # else BatchNorm would learn from the images that are scored before the first epoch
