@@ -16,7 +16,6 @@ import argparse
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,9 +31,12 @@ from pytest_datasize.curve.advice.two_sample import compare
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.verdict import Judgement, judge
 from pytest_datasize.images.image_set import ImageSet
-from pytest_datasize.study.scoring import _outcomes
+from pytest_datasize.requirement.tasks import CLASSIFICATION, TASKS
+from pytest_datasize.study.metric_outcomes import Scored, class_outcomes, metric_outcomes
 from pytest_datasize.trials.heads.heads import HeadTask, fit_heads
-from pytest_datasize.trials.plan import draw
+from pytest_datasize.trials.plan import Plan, draw
+
+METRICS = TASKS[CLASSIFICATION].metrics
 
 IMAGES = 8000
 CLASSES = 10
@@ -85,26 +87,38 @@ def imbalanced(y: Any, generator: Any) -> tuple[list[Any], Any]:
     return rows, counts
 
 
-def study_of(x: Any, y: Any, rows: Any, seed: int) -> ClassCurves:
-    """Fit all classes together, as a gate over these rows would."""
-    rows = np.sort(rows)
+def trained(x: Any, y: Any, rows: Any, seed: int) -> tuple[Plan, Scored]:
+    """Train the heads of a gate over sorted rows; return its plan and what it scores."""
     names = tuple(map(str, range(CLASSES)))
-    images = ImageSet("benchmark", names, y[rows], lambda i: b"", str)
-    plan = draw(images, repeats=10, seed=seed)
+    plan = draw(ImageSet("benchmark", names, y[rows], lambda i: b"", str), repeats=10, seed=seed)
     trials = plan.trials()
     by_size: dict[int, list[Any]] = {size: [] for size in plan.sizes}
     tasks = [(rows[repeat.order[:size]], rows[repeat.test]) for size, _, repeat in trials]
     for (size, _, _), p in zip(trials, heads(x, y, tasks), strict=True):
         by_size[size].append(p)
-    probabilities = list(by_size.values())
-    work: Any = SimpleNamespace(image_sets=(images,), labels=y[rows], plan=plan)
-    _, by_class = _outcomes(work, probabilities)
-    tested = np.concatenate([repeat.test for repeat in plan.repeats])
-    shift = prior_shift(y[rows][tested], np.concatenate(probabilities[-1]), CLASSES)
+    return plan, Scored(
+        sizes=plan.sizes,
+        truth=y[rows],
+        shown=y[rows][:, None] == np.arange(CLASSES),
+        strata=y[rows],
+        tested=[repeat.test for repeat in plan.repeats],
+        predicted=list(by_size.values()),
+        pool=len(rows),
+    )
+
+
+def study_of(x: Any, y: Any, rows: Any, seed: int) -> ClassCurves:
+    """Fit all classes together, as a gate over these rows would."""
+    rows = np.sort(rows)
+    plan, scored = trained(x, y, rows, seed)
+    outcomes = class_outcomes(METRICS["recall_per_class"], scored)
+    tested = np.concatenate(scored.tested)
+    shift = prior_shift(y[rows][tested], np.concatenate(scored.predicted[-1]), CLASSES)
     sizes = [
         np.mean([np.bincount(y[rows][r.order[:n]], minlength=CLASSES) for r in plan.repeats], 0)
         for n in plan.sizes
     ]
+    by_class = dict(zip(map(str, range(CLASSES)), outcomes, strict=True))
     return fit_classes(by_class, np.array(sizes), np.array(shift))
 
 
@@ -190,18 +204,8 @@ POOLS = 40
 
 def judged_on(x: Any, y: Any, rows: Any, seed: int, target: float) -> Judgement:
     """Judge a target as a gate over these rows would."""
-    rows = np.sort(rows)
-    names = tuple(map(str, range(CLASSES)))
-    images = ImageSet("benchmark", names, y[rows], lambda i: b"", str)
-    plan = draw(images, repeats=10, seed=seed)
-    trials = plan.trials()
-    by_size: dict[int, list[Any]] = {size: [] for size in plan.sizes}
-    tasks = [(rows[repeat.order[:size]], rows[repeat.test]) for size, _, repeat in trials]
-    for (size, _, _), p in zip(trials, heads(x, y, tasks), strict=True):
-        by_size[size].append(p)
-    work: Any = SimpleNamespace(image_sets=(images,), labels=y[rows], plan=plan)
-    outcomes, _ = _outcomes(work, list(by_size.values()))
-    curve = outcomes["accuracy"].curve("power")
+    plan, scored = trained(x, y, np.sort(rows), seed)
+    curve = metric_outcomes(METRICS["accuracy"], scored).curve("power")
     held_out = HeldOut(1 - plan.available / len(rows))
     return judge("accuracy", target, {None: curve}, plan.available, held_out=held_out)
 
