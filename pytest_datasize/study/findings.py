@@ -82,7 +82,7 @@ def _neighbour_errors(work: Work) -> dict[str, Any] | None:
     )
     rows = torch.from_numpy(sample.rows).to(work.features.device)
     together = [] if (groups := work.groups) is None else [groups[sample.rows]]
-    if images.near is not None:  # near-duplicates are not groups where that left too few of them
+    if images.near is not None:  # with test images of their own, near-duplicates are not groups
         fresh = len(images) + np.arange(sum(map(len, tests)))
         together.append(np.concatenate([images.near, fresh])[sample.rows])
     found = neighbour_errors.neighbour_errors(

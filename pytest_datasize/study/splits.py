@@ -16,14 +16,11 @@ from pytest_datasize.trials.plan import Plan
 def images_to_split(context: StudyContext) -> Loaded:
     """Return every image once, near-duplicates grouped or left out of the test images.
 
-    If that leaves too few images for the plan, near-duplicates are not separated, and a finding
-    reports it; where groups are the unit it is an error.
-
     Raises
     ------
     DatasetError
         Images cannot be read, a check of the level ``error`` found something, or there are too few
-        groups once those that near-duplicates link count as one.
+        images or groups for the plan once near-duplicates are kept together.
     """
     plain, separated = context.pool.once, context.pool.separated
     if separated is plain:
@@ -33,13 +30,14 @@ def images_to_split(context: StudyContext) -> Loaded:
     try:
         context.draw(*separated)
     except DatasetError as problem:
-        if context.options["unit"] == GROUP:  # linked groups would count twice
-            raise
-        check = "alike" if plain.test is None else "near_duplicates"
-        finding = Finding(check, f"near-duplicates are not separated: {problem}")
-        findings = (*separated.images.findings, finding)
-        near = separated.images.near
-        return Loaded(replace(plain.images, findings=findings, near=near), plain.test)
+        context.draw(*plain)  # whose error says more, if near-duplicates are not the reason
+        found = [one.text for one in separated.images.findings if one.check == "alike"]
+        raise DatasetError(
+            f"{problem} Images that are nearly the same are of one group: {'; '.join(found)}. "
+            "Tested on near-duplicates of training images, a model looks better than it is. "
+            "Collect images that differ more; or, if these differ in what matters, set "
+            "checks={'alike': 'ignore'}."
+        ) from None
     return separated
 
 

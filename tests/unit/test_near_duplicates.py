@@ -205,3 +205,15 @@ def test_transfer_gain_needs_the_same_splits(with_copies):
 
     keep_scores(studies[1].context, replace(results[1], splits=results[1].splits[::-1]))
     assert transfer_gain(studies[0].context) is None
+
+
+def test_a_class_of_near_duplicates_is_an_error_and_no_perfect_recall():
+    images, labels = shapes(60)
+    lighter = np.clip(images[0].astype(int) + np.arange(0, 24, 2)[:, None, None], 0, 255)
+    together = np.concatenate([images, lighter.astype(np.uint8)])
+    named = [*labels.astype(str), *["odd"] * len(lighter)]
+    options = {"backbone": Columns(), **OPTIONS, "sizes": (10, 20, 40)}
+    with pytest.raises(DatasetError, match="'odd' are of one group.*nearly the same.*alike"):
+        Study((together[12:], named[12:]), **options).run()
+    result = Study((together[12:], named[12:]), checks={"alike": "ignore"}, **options).run()
+    assert result.class_counts["odd"] == len(lighter)
