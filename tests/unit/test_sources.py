@@ -329,6 +329,21 @@ def test_images_of_several_classes_are_no_classification(tmp_path):
     )
 
 
+def test_images_that_hugging_face_has_the_paths_of_have_no_stamp(tmp_path):
+    """They can change while the cached table of paths does not."""
+    datasets = pytest.importorskip("datasets")
+    for row in (0, 1):
+        flat(tmp_path / "images" / NAMES[row], [row])
+    cache = str(tmp_path / "cache")
+    found = datasets.load_dataset(
+        "imagefolder", data_dir=str(tmp_path / "images"), split="train", cache_dir=cache
+    )
+    assert found.cache_files
+    assert load(found, None).images.stamps == (None, None)
+    found.save_to_disk(str(tmp_path / "saved"))  # which embeds the images
+    assert None not in load(tmp_path / "saved", None).images.stamps
+
+
 def test_unlabelled_rows_of_hugging_face(tmp_path):
     datasets = pytest.importorskip("datasets")
     dataset = hugging_face()

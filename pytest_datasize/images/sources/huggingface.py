@@ -130,7 +130,7 @@ def _read(dataset: Any, reading: Reading, source: str) -> ImageSet:
     labels = found.fields
     if names is not None and found.targets is None:
         labels["classes"] = tuple(names[int(number)] for number in found.classes)
-    column = _Column(plain, image, source, _whole_stamp(dataset))
+    column = _Column(plain, image, source, _whole_stamp(dataset, image))
     chosen = np.array(rows, dtype=np.int64)
     images = ImageSet(
         source=source,
@@ -324,10 +324,17 @@ def _one(found: list[str], what: str, kinds: dict[str, str], source: str) -> str
     )
 
 
-def _whole_stamp(dataset: Any) -> str | None:
-    """Return files and fingerprint of a data set; None for rows in memory."""
+def _whole_stamp(dataset: Any, image: str) -> str | None:
+    """Return files and fingerprint of a data set.
+
+    None for rows in memory, and for images in files of their own, such as those of ``imagefolder``:
+    they can change while the data set, which has only their paths, stays the same.
+    """
     files = [file_stamp(entry["filename"]) for entry in dataset.cache_files]
     fingerprint = getattr(dataset, "_fingerprint", None)
     if not files or None in files or not fingerprint:
+        return None
+    chunks = dataset.data.column(image).chunks
+    if any(chunk.field("bytes").null_count for chunk in chunks):
         return None
     return f"{'|'.join(map(str, files))}|{fingerprint}"
