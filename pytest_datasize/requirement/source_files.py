@@ -7,7 +7,7 @@ be needed on this machine. Installed packages are named, not read.
 import ast
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePath
@@ -29,10 +29,14 @@ class Sources:
         directly or not, anywhere in a file.
     packages
         Top-level names of installed packages that they import.
+    variables
+        Name of the module → its variables, for those of the modules that are imported together
+        with the first, not later by a function of it.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     packages: set[str] = field(default_factory=set)
+    variables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def sources_of(name: str, path: str | None, content: dict[str, Any]) -> Sources | None:
@@ -52,8 +56,10 @@ def sources_of(name: str, path: str | None, content: dict[str, Any]) -> Sources 
     """
     found, seen = Sources(), set[str]()
     waiting: list[tuple[str, str | None, dict[str, Any]]] = [(name, path, content)]
-    while waiting:
-        name, path, content = waiting.pop()
+    later: list[tuple[str, str | None, dict[str, Any]]] = []
+    while waiting or later:
+        at_once = bool(waiting)
+        name, path, content = waiting.pop() if waiting else later.pop()
         top = name.partition(".")[0]
         if name in seen or top in sys.stdlib_module_names or top == _OWN:
             continue
@@ -64,7 +70,7 @@ def sources_of(name: str, path: str | None, content: dict[str, Any]) -> Sources 
         if path and _installed(path):
             found.packages.add(top)
             continue
-        imported = _homes(content)
+        imported, now = _homes(content), set[str]()
         if path:  # a namespace package has no file
             try:
                 found.files[name] = Path(path).read_bytes()
@@ -73,20 +79,34 @@ def sources_of(name: str, path: str | None, content: dict[str, Any]) -> Sources 
             is_package = PurePath(path).stem == "__init__"
             package = name if is_package else name.rpartition(".")[0]
             imported |= set(_imports(found.files[name], package))
+            if at_once:
+                now = set(_imports(found.files[name], package, at_once=True))
+                found.variables[name] = content
         for other in imported:
             parts = other.split(".")
             prefixes = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-            waiting += [(prefix, None, {}) for prefix in prefixes if prefix not in seen]
+            places = [(prefix, None, dict[str, Any]()) for prefix in prefixes if prefix not in seen]
+            (waiting if other in now else later).extend(places)
     return found
 
 
-def _imports(source: bytes, package: str) -> Iterator[str]:
-    """Yield the names in all imports of a source, at any depth; some may not be modules."""
+def _imports(source: bytes, package: str, *, at_once: bool = False) -> Iterator[str]:
+    """Yield the names in the imports of a source; some may not be modules.
+
+    Parameters
+    ----------
+    source
+        The file.
+    package
+        Package of the module, for relative imports.
+    at_once
+        Whether to leave out imports in functions, which run later or never.
+    """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):  # an extension module, or a file that cannot be imported
         return
-    for node in ast.walk(tree):
+    for node in outside_functions([tree]) if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -94,6 +114,20 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
                 yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
         elif base := _absolute(_called(node), package):
             yield base
+
+
+def outside_functions(nodes: Iterable[ast.AST], *, classes: bool = True) -> Iterator[ast.AST]:
+    """Yield nodes and all that is in them, except the content of functions (and of classes).
+
+    The functions and classes themselves are yielded.
+    """
+    inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    waiting = [*nodes]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, inner) and (classes or not isinstance(node, ast.ClassDef)):
+            waiting += ast.iter_child_nodes(node)
 
 
 def _called(node: ast.AST) -> str:

@@ -10,6 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pytest_datasize.errors import RequirementError
+from pytest_datasize.requirement.module_state import environment_of, values_of
 from pytest_datasize.requirement.reachable_code import reachable
 from pytest_datasize.requirement.source_files import Sources, sources_of
 from pytest_datasize.requirement.versions import versions_of_modules
@@ -83,6 +84,26 @@ def code_of(function: Any) -> str | None:
     else:
         place.append(repr(values))
     return _hashed(place, found)
+
+
+def state_of(function: Any) -> str:
+    """Return a hash of what a function's source does not determine; empty if there is nothing.
+
+    That are the values of variables of its modules, where plain data, and of environment variables
+    that these modules read by name. Values can differ between machines, so they are not part of
+    :func:`code_of`, which is compared across them.
+    """
+    found = _sources(resolved(function))
+    if found is None:
+        return ""
+    values = [
+        [name, known]
+        for name, namespace in sorted(found.variables.items())
+        if (known := values_of(found.files[name], namespace))
+    ]
+    read = sorted({pair for source in found.files.values() for pair in environment_of(source)})
+    state = repr([values, read])
+    return hashlib.sha256(state.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def packages_of(function: Any) -> dict[str, str]:

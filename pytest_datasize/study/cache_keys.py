@@ -34,6 +34,7 @@ def key_of_options(
     scopes: tuple[Scope, ...],
     augmentation: str | None,
     model: str | None,
+    trainer_state: str,
 ) -> str | None:
     """Return the cache key of the options of some scopes, the model and the package versions.
 
@@ -47,6 +48,9 @@ def key_of_options(
         Name of the augmentation; None if another session cannot identify it.
     model
         Name of backbone and weights by their content; None while it is not known.
+    trainer_state
+        What a trainer depends on beside its source, from before it was called; see
+        :func:`pytest_datasize.requirement.user_code.state_of`.
 
     Returns
     -------
@@ -65,6 +69,7 @@ def key_of_options(
             if chosen["trainer"] is None:
                 return None
             chosen["packages"] = packages_of(options["trainer"])
+            chosen["state"] = trainer_state
     return key_of([evidence_versions(), chosen, model])
 
 

@@ -6,9 +6,12 @@ import textwrap
 from importlib import import_module
 
 import pytest
+from support import shapes
 from torchvision.transforms import v2
 
-from pytest_datasize.requirement.user_code import code_of, content_of, packages_of
+from pytest_datasize import Study
+from pytest_datasize.requirement.user_code import code_of, content_of, packages_of, state_of
+from pytest_datasize.store import Store
 
 BODY = "def train(train, test, *, seed, device):\n    return helped()\n"
 
@@ -227,3 +230,79 @@ def test_all_else_beside_a_trainer_counts(project, change):
 def test_a_function_that_is_looked_up_by_its_name_counts(project):
     text = "def train(*a, **k): return globals()['helped']()\n\ndef helped(): return {}\n"
     assert code_of(project(trainer=text.format(1))) != code_of(project(trainer=text.format(2)))
+
+
+OUTSIDE = {
+    "environment at import": "import os\nRATE = os.environ['GIVEN']\n",
+    "environment in a function": "import os\ndef f(): return os.getenv('GIVEN')\n",
+    "environment in a helper": "def f():\n    import reading\n",
+    "a file": "import json\nwith open('given.json') as file:\n    CONFIG = json.load(file)\n",
+    "a member of a class": "import os\nclass Model:\n    rate = os.environ.get('GIVEN')\n",
+    "a value of a helper": "import helper\n",
+}
+
+
+@pytest.mark.parametrize("form", OUTSIDE)
+def test_values_from_outside_are_a_state(project, form, tmp_path, monkeypatch):
+    states = []
+    monkeypatch.chdir(tmp_path)
+    for given in ("1", "2", "2"):
+        monkeypatch.setenv("GIVEN", given)
+        (tmp_path / "given.json").write_text(given)
+        reading = "from os import environ\ndef f(): return environ.get('GIVEN')\n"
+        helper = "import os\nRATES = [float(os.environ['GIVEN'])]\n"
+        states.append(
+            state_of(project(trainer=OUTSIDE[form] + BODY, helper=helper, reading=reading))
+        )
+    assert states[0] != states[1] == states[2]
+
+
+def test_a_value_that_other_code_sets_is_a_state(project):
+    trainer = project(trainer="EPOCHS = 1\n\nclass Model:\n    layers = 3\n\n" + BODY)
+    before = state_of(trainer)
+    sys.modules["trainer"].EPOCHS = 2
+    between = state_of(trainer)
+    sys.modules["trainer"].Model.layers = 4
+    assert len({before, between, state_of(trainer)}) == 3
+
+
+def test_what_training_itself_changes_is_no_state(project):
+    text = """
+        CALLS, LOG, SEEN = 0, [], dict()
+
+        class Model:
+            built = 0
+
+        def train(train, test, *, seed, device):
+            global CALLS
+            import helper
+            CALLS += 1
+            LOG.append(CALLS)
+            SEEN[CALLS] = LOG
+            Model.built += 1
+    """
+    trainer = project(trainer=text, helper="import os\nWHERE = os.getcwd()\n")
+    before = state_of(trainer)
+    trainer([], [], seed=0, device=None)
+    assert "helper" in sys.modules
+    assert state_of(trainer) == before
+
+
+def test_evidence_of_other_values_is_not_used(project, tmp_path, monkeypatch):
+    text = """
+        import os
+        RATE, CALLS = float(os.environ["RATE"]), []
+
+        def train(train, test, *, seed, device):
+            CALLS.append(seed)
+            return {"accuracy": RATE}
+    """
+    found = []
+    for rate in ("0.5", "0.75", "0.75"):
+        monkeypatch.setenv("RATE", rate)
+        trainer = project(trainer=text)
+        with Store(tmp_path / "store") as store:
+            options = {"repeats": 2, "sizes": (10, 20, 30), "device": "cpu", "store": store}
+            scores = Study(shapes(40), trainer=trainer, **options).run().scores["accuracy"]
+        found.append((scores[-1][0], bool(sys.modules["trainer"].CALLS)))
+    assert found == [(0.5, True), (0.75, True), (0.75, False)]
