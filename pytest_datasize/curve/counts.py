@@ -33,14 +33,40 @@ def two_digits(images: float) -> int:
     return int(math.ceil(images / step) * step)
 
 
-def percent(probability: float) -> str:
+def percent(probability: float, required: float = 0.0) -> str:
     """Write a probability in whole percent without claiming certainty.
+
+    Parameters
+    ----------
+    probability
+        The probability.
+    required
+        A probability that stands beside it: a lower one is not rounded up to it.
 
     Examples
     --------
     >>> percent(0.999), percent(0.893), percent(0.0012)
     ('more than 99 %', '89 %', 'less than 1 %')
+    >>> percent(0.8997), percent(0.8997, required=0.9)
+    ('90 %', '89.9 %')
     """
     if probability < 0.01:
         return "less than 1 %"
+    hidden = probability > 0.99 or round(100 * probability) >= 100 * required
+    if probability < required and hidden:
+        return f"{math.floor(1000 * probability) / 10:g} %"
     return "more than 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+
+
+def beside(score: float, target: float) -> str:
+    """Write a score with three digits, or as many as show on which side of a target it lies.
+
+    Examples
+    --------
+    >>> beside(0.8123, 0.9), beside(0.8997, 0.9), beside(0.9, 0.9)
+    ('0.812', '0.8997', '0.900')
+    """
+    texts = [f"{score:z.{digits}f}" for digits in range(3, 8)]
+    sides = score < target, score > target
+    same = (text for text in texts if (float(text) < target, float(text) > target) == sides)
+    return next(same, texts[0])

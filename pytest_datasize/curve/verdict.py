@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from pytest_datasize.curve.counts import CLOSE, TELLABLE, count, percent
+from pytest_datasize.curve.counts import CLOSE, TELLABLE, beside, count, percent
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.trend import Trend
@@ -170,7 +170,7 @@ class Judgement:
     @property
     def summary(self) -> str:
         """One short line, complete by itself, with the number first."""
-        now, units = f"now {self.score:.3f}", plural(self.unit)
+        now, units = f"now {beside(self.score, self.target)}", plural(self.unit)
         if self.status is Status.UNREACHABLE:
             return (
                 f"{self.subject} is out of reach: about {self.ceiling:.3f} "
@@ -182,8 +182,9 @@ class Judgement:
         likely = self.required <= self.available or self.probability >= 0.5
         if self.status is Status.UNDECIDED or likely:  # but not as surely as they must
             return (
-                f"{self.subject} is not certain enough: {percent(self.probability)} sure that "
-                f"these {self.images:,} {units} suffice, {percent(self.level)} is required; {now}"
+                f"{self.subject} is not certain enough: {percent(self.probability, self.level)} "
+                f"sure that these {self.images:,} {units} suffice, {percent(self.level)} is "
+                f"required; {now}"
             )
         if self.trend.direction != "rising" and not self.tellable:
             return (

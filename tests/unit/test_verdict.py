@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,6 +38,15 @@ def test_sufficient():
     assert found.missing == 0
     assert found.summary == f"accuracy 0.82 is met: now {found.score:.3f}, more than 99 % sure"
     assert found.probability >= 0.9 > one(found.score_sure + 0.002).probability
+
+
+def test_numbers_are_not_rounded_up_to_what_is_required():
+    found = replace(one(0.87), score=0.8697, probability=0.3)
+    assert "(now 0.8697, 70 % sure)" in found.summary
+    found = replace(found, status=Status.UNDECIDED, probability=0.8996, level=0.9)
+    assert "89.9 % sure that these 640 images suffice, 90 % is required" in found.summary
+    found = replace(found, probability=0.9941, level=0.995)
+    assert "99.4 % sure that these 640 images suffice" in found.summary
 
 
 def test_insufficient_says_how_many_are_missing():

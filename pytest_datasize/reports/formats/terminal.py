@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from pytest_datasize.curve.counts import beside
 from pytest_datasize.reports.formats import check_report
 from pytest_datasize.reports.formats.text_plot import Letters, letters_for, plot
 from pytest_datasize.reports.records.record_types import (
@@ -233,7 +234,7 @@ def _row(record: Record, wide: bool) -> tuple[str, ...]:
         "rose too far" if exceeded_only(gate) else gate["verdict"],
         explain.certainty(gate),
         f"{metric} {gate['target']:g}{explain.at(gate)}",
-        score if wide else f"{gate['score_at_available']:z.3f}",
+        score if wide else beside(gate["score_at_available"], gate["target"]),
         explain.needed_briefly(gate),
     )
 

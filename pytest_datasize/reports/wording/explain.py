@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pytest_datasize.curve.counts import TELLABLE, count, percent, two_digits
+from pytest_datasize.curve.counts import TELLABLE, beside, count, percent, two_digits
 from pytest_datasize.reports.records.baseline import images_needed
 from pytest_datasize.reports.records.record_parts import Converted, DataSet
 from pytest_datasize.reports.records.record_types import GateRecord, Projection, Record
@@ -76,7 +76,7 @@ def headline(record: GateRecord) -> str:
     if record["verdict"] == "undecided" or not_certain(record):
         return (
             f"{'UNDECIDED' if record['verdict'] == 'undecided' else 'NOT CERTAIN ENOUGH'} for "
-            f"{target} ({sure(probability)} sure that the {units(record)} suffice, "
+            f"{target} ({sure(probability, level(record))} sure that the {units(record)} suffice, "
             f"{confidence(record)} is required)"
         )
     return f"NOT ENOUGH {counted} for {target} ({sure(1 - probability)} sure{close})"
@@ -332,8 +332,12 @@ def sentence(record: GateRecord) -> str:
 
 def confidence(record: GateRecord) -> str:
     """Write the required probability; it is higher if other models fell short before."""
-    asked = max(record["confidence"] or 0.5, record.get("level") or 0.0)
-    return f"{round(100 * asked, 1):g} %"
+    return f"{round(100 * level(record), 1):g} %"
+
+
+def level(record: GateRecord) -> float:
+    """Return the required probability, see :func:`confidence`."""
+    return max(record["confidence"] or 0.5, record.get("level") or 0.0)
 
 
 def belief(record: GateRecord) -> str:
@@ -455,4 +459,8 @@ def check(record: GateRecord) -> str:
 
 def interval(record: Mapping[str, object], name: str) -> str:
     """Write a number with its 90 % interval, and zero without a sign."""
-    return f"{record[name]:z.3f} ({record[f'{name}_low']:z.3f} to {record[f'{name}_high']:z.3f})"
+    middle, target = record[name], record.get("target")
+    text = f"{middle:z.3f}"
+    if name == "score_at_available" and isinstance(middle, float) and isinstance(target, float):
+        text = beside(middle, target)
+    return f"{text} ({record[f'{name}_low']:z.3f} to {record[f'{name}_high']:z.3f})"
