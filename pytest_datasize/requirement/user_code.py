@@ -6,14 +6,16 @@ import pickletools
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from types import FunctionType, ModuleType
-from typing import Any
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any, Final
 
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement.module_state import environment_of, values_of
 from pytest_datasize.requirement.reachable_code import reachable
 from pytest_datasize.requirement.source_files import Sources, sources_of
 from pytest_datasize.requirement.versions import versions_of_modules
+
+_WITHOUT_STATE: Final = (FunctionType, MethodType, BuiltinFunctionType, type)
 
 
 def resolved(function: Any, option: str = "trainer") -> Callable[..., Any]:
@@ -155,9 +157,11 @@ def content_of(value: Any) -> str | None:
 
 def _sources(called: Any) -> Sources | None:
     """Find the source files of a function or class; None if the source does not determine it."""
+    if not isinstance(called, _WITHOUT_STATE):  # functools.wraps lends its name to any object
+        return None
     owner = getattr(called, "__self__", None)
     bound = owner is not None and not isinstance(owner, (type, ModuleType))
-    if bound or getattr(called, "__closure__", None) or not hasattr(called, "__qualname__"):
+    if bound or getattr(called, "__closure__", None):
         return None
     if isinstance(called, FunctionType):
         if vars(called):

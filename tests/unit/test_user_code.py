@@ -143,6 +143,15 @@ class Keeps:
     def of_class(cls, train, test): ...
 
 
+class Named:
+    """A decorator with a state, which has the name of what it decorates."""
+
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+
+    def __call__(self, train, test): ...
+
+
 def test_functions_of_one_name_and_states_are_not_mixed_up():
     assert None not in (code_of(FIRST), code_of(SECOND))
     assert code_of(FIRST) != code_of(SECOND)
@@ -151,6 +160,8 @@ def test_functions_of_one_name_and_states_are_not_mixed_up():
     assert code_of(Keeps().train) is None  # the state of the object cannot be told
     assert code_of(Keeps.of_class) is not None
     assert code_of(functools.partial(FIRST, 1)) is None
+    assert code_of(Named(FIRST)) is None  # whatever it calls itself
+    assert code_of(functools.lru_cache(made([1]))) is None
 
 
 def test_installed_packages_are_named_with_their_versions(project):

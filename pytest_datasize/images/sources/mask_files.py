@@ -13,6 +13,7 @@ from pytest_datasize.images.image_set import file_stamp, one_line
 from pytest_datasize.images.sources.files import content
 from pytest_datasize.images.targets.masks import Masks, Summary, summaries
 from pytest_datasize.images.undecodable import UndecodableError
+from pytest_datasize.requirement.versions import DECODING, text_of
 from pytest_datasize.store import Store, key_of
 
 _KIND: Final = "masks"
@@ -79,7 +80,7 @@ def _known(read: MaskFiles, source: str, store: Store | None) -> list[Summary] |
     stamps = [file_stamp(path) for path in read.paths]
     if store is None or None in stamps:
         return None
-    key = key_of([_VERSION, stamps])
+    key = key_of([_VERSION, text_of(DECODING), stamps])
     if found := store.get(_KIND, key):
         return [Summary(tuple(values), tuple(pixels), digest) for values, pixels, digest in found]
     known = summaries(read, len(read.paths), source)
