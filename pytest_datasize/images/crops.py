@@ -9,7 +9,6 @@ import numpy as np
 from pytest_datasize.images.decode import decode
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.targets.boxes import Boxes
-from pytest_datasize.images.undecodable import UndecodableError
 
 MARGIN: Final = 0.2
 """Share of a box's longer side that is added on each side: objects are recognised in context."""
@@ -53,14 +52,10 @@ class _Crops:
             self._last.row, self._last.pixels = row, np.asarray(picture)
         pixels: np.ndarray[Any, Any] = self._last.pixels
         height, width = pixels.shape[:2]
-        corners = self.boxes.pixels(row, (width, height))[index - int(self.boxes.starts[row])]
-        x0, y0, x1, y1 = corners.tolist()
+        number = index - int(self.boxes.starts[row])
+        x0, y0, x1, y1 = self.boxes.pixels(row, (width, height))[number].tolist()
         if x0 >= x1 or y0 >= y1:
-            given = [round(value, 3) for value in self.boxes.corners[index].tolist()]
-            raise UndecodableError(
-                f"its box {given} lies outside the image of {width} x {height} pixels; are the "
-                "boxes those of an image of another size, or turned by its EXIF orientation?"
-            )
+            self.boxes.refuse_outside(row, number, (width, height))
         half = max(x1 - x0, y1 - y0, 1.0) * (0.5 + MARGIN)
         middle_x, middle_y = (x0 + x1) / 2, (y0 + y1) / 2
         left, right = (round(min(max(v, 0), width)) for v in (middle_x - half, middle_x + half))

@@ -8,7 +8,7 @@ import numpy as np
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.class_labels import is_missing
-from pytest_datasize.images.groups import is_pattern, of_column, values_of
+from pytest_datasize.images.groups import is_pattern, of_column, text_of, values_of
 from pytest_datasize.images.image_set import Factor, ImageSet, one_line
 
 NO_VALUE: Final = "(none)"
@@ -42,7 +42,8 @@ def with_factors(images: ImageSet, values: Mapping[str, Sequence[Any]]) -> Image
     ('site', ('(none)', 'A', 'B'), [2, 0, 1])
     """
     return replace(
-        images, factors=(*images.factors, *(_factor(name, of) for name, of in values.items()))
+        images,
+        factors=(*images.factors, *(_factor(name, of, images) for name, of in values.items())),
     )
 
 
@@ -93,12 +94,12 @@ def sliced(images: ImageSet, slices: Mapping[str, Any] | None, *, test: bool = F
                 f"{images.source}: slices={{{name!r}: {given!r}}} matches no image; the first is "
                 f"{first}."
             )
-        known[name] = _factor(name, values)
+        known[name] = _factor(name, values, images)
     return replace(images, factors=tuple(known[name] for name in slices or {}))
 
 
-def _factor(name: str, given: Sequence[Any]) -> Factor:
-    texts = [NO_VALUE if is_missing(value) else str(value).strip() for value in given]
+def _factor(name: str, given: Sequence[Any], images: ImageSet) -> Factor:
+    texts = [NO_VALUE if is_missing(value) else text_of(value, images, "slices") for value in given]
     values, numbers = np.unique(np.array(texts, dtype=object), return_inverse=True)
     return Factor(name, tuple(values.tolist()), numbers.astype(np.int64))
 
@@ -110,5 +111,5 @@ def joined_factors(sets: Sequence[ImageSet]) -> tuple[Factor, ...]:
     found = []
     for parts in zip(*(one.factors for one in sets), strict=True):
         texts = [np.array(part.values, dtype=object)[part.numbers] for part in parts]
-        found.append(_factor(parts[0].name, np.concatenate(texts).tolist()))
+        found.append(_factor(parts[0].name, np.concatenate(texts).tolist(), sets[0]))
     return tuple(found)

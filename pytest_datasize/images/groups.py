@@ -1,15 +1,20 @@
 """Group images that belong together, so that no split puts a group on both sides."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import replace
+from datetime import date
+from enum import Enum
 from itertools import islice
+from numbers import Number
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_datasize.errors import DatasetError
+from pytest_datasize.images.class_labels import is_missing
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, one_line
 from pytest_datasize.requirement.options import nearest
 
@@ -100,6 +105,11 @@ def values_of(given: Any, images: ImageSet, option: str = "group") -> list[Any]:
         return [_called(given, key(row), images, option) for row in range(len(images))]
     if isinstance(given, str):
         return _matched(given, key, images, option)
+    if isinstance(given, (Mapping, Set)):
+        raise DatasetError(
+            f"{images.source}: {option}= is a {type(given).__name__}, which has no value for each "
+            "image in their order; give a list or an array."
+        )
     if isinstance(given, Collection) or hasattr(given, "__array__"):
         values = np.asarray(given) if hasattr(given, "__array__") else list(given)
         shape = _shape(values)
@@ -141,14 +151,36 @@ def with_groups(images: ImageSet, values: Sequence[Any]) -> ImageSet:
     """
     names = []
     for row, value in enumerate(values):
-        if value is None or value != value or value == "":
+        if is_missing(value):
             raise DatasetError(
                 f"{images.source}: {one_line(images.name(row))} has no group. Fill it in, or give "
                 "the image a group of its own: without it no one knows what it belongs to."
             )
-        names.append(str(value))
+        names.append(text_of(value, images, "group"))
     found, numbers = np.unique(np.array(names, dtype=object), return_inverse=True)
     return replace(images, groups=numbers.astype(np.int64), group_names=tuple(found.tolist()))
+
+
+def text_of(value: Any, images: ImageSet, option: str) -> str:
+    """Return the name of a group or of the value of a factor.
+
+    Raises
+    ------
+    DatasetError
+        It is no plain value, such as what ``re.search`` or ``str.split`` return.
+    """
+    if hasattr(value, "item") and not np.ndim(value):
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # tables write whole numbers so where another cell is empty
+    if not isinstance(value, (str, Number, date, tuple, Enum, PurePath)):
+        raise DatasetError(
+            f"{images.source}: {option}= gives a {type(value).__name__} for an image "
+            f"({one_line(str(value))[:60]}); expected a text or a number."
+        )
+    return str(value).strip()
 
 
 def without_shared_groups(loaded: Loaded) -> Loaded:

@@ -6,6 +6,7 @@ One row per fault and per sibling; adding one is a function that makes the data,
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 
@@ -19,6 +20,7 @@ from support import shapes
 from pytest_datasize.embedding.embed import Embeddings
 from pytest_datasize.errors import DatasetError, RequirementError, TrainingError
 from pytest_datasize.images.decode import decode
+from pytest_datasize.images.image_set import Reading
 from pytest_datasize.images.sources.files import Files
 from pytest_datasize.images.sources.load import load
 from pytest_datasize.images.sources.unlabelled import load_unlabelled
@@ -412,6 +414,37 @@ def test_labels_of_arrays_are_classes_or_refused(fault):
             load((IMAGES, given))
 
 
+GROUPS = {
+    "a dict": (dict.fromkeys(range(60)), "group= is a dict"),
+    "a set": (set(range(60)), "group= is a set"),
+    "a match": (lambda path: re.match("image", path), "group= gives a Match"),
+    "parts of a path": (lambda path: path.split(), "group= gives a list"),
+    "a missing word": (["NA", *"ab" * 29, "a"], "image 0 of the array has no group"),
+}
+
+
+@pytest.mark.parametrize("fault", GROUPS)
+def test_values_that_are_no_groups_are_refused(fault):
+    given, said = GROUPS[fault]
+    with pytest.raises(DatasetError, match=said):
+        load((IMAGES, LABELS), reading=Reading(group=given))
+
+
+def test_a_group_has_one_name_however_its_cell_is_written(tmp_path):
+    """A group that is taken for two would be on both sides of a split."""
+    classes(tmp_path)
+    cells = ["7", "7 ", 7, 7.0, "8"]
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    rows = [
+        {"path": path, "label": path[0], "patient": cells[number % 5]}
+        for number, path in enumerate(files)
+    ]
+    table = tmp_path / "labels.jsonl"
+    table.write_text("\n".join(map(json.dumps, rows)))
+    found = load(f"manifest:{table}", reading=Reading(group="patient")).images
+    assert found.group_names == ("7", "8")
+
+
 DECLARED_CLASSES = {
     "255 for none": (lambda i: 255 if i < 3 else i % 2, ["cat", "dog"], "labels 255"),
     "-1 for none": (lambda i: -1 if i < 30 else 0, ["cat", "dog"], "labels -1"),
@@ -480,7 +513,7 @@ def test_accents_of_classes_and_targets_are_written_in_one_way(tmp_path):
     assert prices["cost_per_image"] == {composed: 2.0}
     with pytest.raises(RequirementError, match="it names a class twice"):
         Requirement.parse((), {"recall_per_class": {apart: 0.9, composed: 0.8}}, "")
-    with pytest.raises(DatasetError, match="two labels differ only in how accents are stored"):
+    with pytest.raises(DatasetError, match=r"the labels .* differ only in how accents are stored"):
         load((IMAGES, [[apart, "hot"] if label else [composed, "tea"] for label in LABELS]))
 
 

@@ -1,10 +1,12 @@
 """Odd and damaged data of every task: nothing is left out in silence, and errors name the cause."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from mosaics import (
     NAMES,
     mosaics,
@@ -107,6 +109,229 @@ def test_a_box_without_a_class_is_not_an_image_without_objects(made, tmp_path):
         file.write("images/0003.png,,1,2,9,9\n")
     with pytest.raises(DatasetError, match="has a box without a class in class"):
         read(str(path))
+
+
+@pytest.mark.parametrize("change", ["same stem", "two files"])
+def test_voc_files_that_may_belong_to_two_images_are_refused(made, tmp_path, change):
+    write_voc(tmp_path, made)
+    if change == "same stem":
+        images = next(tmp_path.rglob("0003.png")).parent
+        (images / "more").mkdir()
+        shutil.copy(images / "0004.png", images / "more" / "0003.png")
+        said = r"0003\.png and .*more/0003\.png have one name"
+    else:
+        annotation = (tmp_path / "Annotations" / "0003.xml").read_text()
+        first = "<annotation><filename>0004.png</filename>"
+        (tmp_path / "Annotations" / "x.xml").write_text(first + annotation.partition(">")[2])
+        said = r"0004\.xml and .*x\.xml are annotations of one image"
+    with pytest.raises(DatasetError, match=said):
+        read(str(tmp_path), "detection")
+
+
+def test_images_in_no_list_of_voc_are_told(made, tmp_path):
+    write_voc(tmp_path, made)
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("".join(f"{number:04d}\n" for number in range(10)))
+    (lists / "test.txt").write_text("".join(f"{number:04d}.png\n" for number in range(10, 20)))
+    found = read(str(tmp_path), "multilabel")
+    assert (len(found.images), len(found.test)) == (10, 10)
+    assert any("4 images are in none of the lists" in note for note in found.images.notes)
+
+
+def all_yolo_labels(change):
+    def write(root, made):
+        path = write_yolo(root, made)
+        for file in root.rglob("*.txt"):
+            file.write_bytes(change(file.read_text()))
+        return str(path)
+
+    return write
+
+
+def yolo_names(text):
+    def write(root, made):
+        write_yolo(root, made).unlink()
+        (root / "labels" / "classes.txt").write_text(text)
+        return str(root)
+
+    return write
+
+
+def in_pixels(text):
+    lines = [line.split() for line in text.splitlines()]
+    shown = [[name, *(f"{float(share) * 32:g}" for share in box)] for name, *box in lines]
+    return "\n".join(" ".join(line) for line in shown).encode()
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (all_yolo_labels(in_pixels), "expected shares of the image's width and height"),
+        (all_yolo_labels(lambda text: text.replace(" ", ",").encode()), "before a space; it begin"),
+        (yolo_names("\n".join([*NAMES[:2], "", *NAMES[2:]])), "line 3 is empty"),
+        (yolo_names("\n".join([*NAMES, NAMES[0]])), f"two classes have the name '{NAMES[0]}'"),
+    ],
+)
+def test_label_files_of_yolo_that_may_mean_something_else(made, tmp_path, write, says):
+    with pytest.raises(DatasetError, match=says):
+        read(write(tmp_path, made), "detection")
+
+
+def test_label_files_with_a_byte_order_mark_or_key_points_and_names_beside_them(made, tmp_path):
+    plain = read(str(write_yolo(tmp_path / "plain", made)), "detection").images
+    write = all_yolo_labels(lambda text: b"\xef\xbb\xbf" + text.encode())
+    assert read(write(tmp_path / "mark", made), "detection").images.amounts == plain.amounts
+    write = all_yolo_labels(
+        lambda text: "".join(f"{line} .1 .1 .2 .2\n" for line in text.splitlines()).encode()
+    )
+    path = write(tmp_path / "points", made)
+    with open(path, "a") as file:
+        file.write("kpt_shape: [2, 2]\n")
+    with pytest.raises(DatasetError, match="boxes, not outlines"):
+        read(path, "segmentation")
+    boxes = read(path, "detection").images.targets
+    assert boxes.corners.tolist() == plain.targets.corners.tolist()
+    path = yolo_names("\n".join([*NAMES, ""]))(tmp_path / "names", made)
+    assert read(path, "detection").images.targets.names == plain.targets.names
+
+
+def test_a_label_file_whose_suffix_is_in_capitals_is_told(made, tmp_path):
+    path = write_yolo(tmp_path, made)
+    file = next(tmp_path.rglob("0003.txt"))
+    file.rename(file.with_suffix(".TXT"))
+    with pytest.raises(DatasetError, match=r"1 label files without an image.*0003\.TXT"):
+        read(str(path), "detection")
+
+
+def one_id_twice(data):
+    data["categories"].append({"id": data["categories"][0]["id"], "name": "another"})
+
+
+def one_name_twice(data):
+    data["categories"][1]["name"] = data["categories"][0]["name"]
+
+
+def no_number(data):
+    data["annotations"][0]["bbox"][0] = float("nan")
+
+
+def shares_of_sides(data):
+    for entry in data["annotations"]:
+        entry["bbox"] = [side / 32 for side in entry["bbox"]]
+
+
+def turned_run_lengths(data):
+    data["annotations"][0]["segmentation"]["size"] = [64, 16]
+
+
+@pytest.mark.parametrize(
+    ("change", "task", "says"),
+    [
+        (one_id_twice, "multilabel", "the id .* is that of two categories, .* and 'another'"),
+        (one_name_twice, "multilabel", "the categories .* have the name"),
+        (no_number, "detection", r"no `bbox` of four numbers, all finite \(found \[nan"),
+        (shares_of_sides, "detection", "look like shares of the image's sides; expected pixels"),
+        (
+            turned_run_lengths,
+            "segmentation",
+            r"run lengths is \[64, 16\], h.* image has \[32, 32\]",
+        ),
+    ],
+)
+def test_coco_annotations_that_may_mean_something_else(made, tmp_path, change, task, says):
+    with pytest.raises(DatasetError, match=says):
+        read(changed(write_coco(tmp_path, made, "runs"), change), task)
+
+
+# -- labels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (["a", None], "a label of image 1 is missing"),
+        (["a", float("nan")], r"a label of image 1 is missing \(nan\)"),
+        (["a", ""], r"a label of image 1 is missing \(''\)"),
+        ([2, -1], "a label of image 1 is -1, which usually means that there is none"),
+        ([["a"]], "a label of image 1 is a list"),
+        (["a", "A"], "the labels 'A' and 'a' differ only in their case"),
+    ],
+)
+def test_sets_with_what_is_no_label_are_refused(made, labels, says):
+    given = [labels if number % 2 else ["b"] for number in range(N)]
+    with pytest.raises(DatasetError, match=says):
+        read((made.images, given), "multilabel")
+    boxes = [{"boxes": [[1, 1, 9, 9]] * len(own), "labels": own} for own in given]
+    with pytest.raises(DatasetError, match=says.replace("the labels", "the classes")):
+        read((made.images, boxes), "detection")
+
+
+def test_one_label_has_one_name_whatever_its_type(made):
+    given = [[1, np.int64(1), torch.tensor(1), 1.0] if n % 2 else [b"0"] for n in range(N)]
+    assert read((made.images, given), "multilabel").images.targets.names == ("0", "1")
+
+
+def table(root, made, header, row):
+    paths = write_images(root, made.images)
+    lines = [header, *(f"{path.name},{row(number)}" for number, path in enumerate(paths))]
+    (root / "labels.csv").write_text("\n".join(lines))
+    return str(root / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "task", "says"),
+    [
+        (
+            "path,label",
+            lambda n: "\"['a', 'b']\"" if n % 2 else "\"['a']\"",
+            "auto",
+            "lists written",
+        ),
+        ("path,label", lambda n: "\"['a', 'b']\"", "multilabel", "like a list written as text"),
+        (
+            "path,x,y",
+            lambda n: f"{n % 2},{'' if n == 4 else 1}",
+            "multilabel",
+            "y has no number in e",
+        ),
+        (
+            "path,x,y",
+            lambda n: f"{n % 2},{-(n == 4)}",
+            "multilabel",
+            r"image 4 has the value -1\.0",
+        ),
+        ("path,label", lambda n: "inf" if n == 4 else n / 7, "regression", "image 4 is 'inf'"),
+        ("path,label", lambda n: '"a' if n == 4 else "b", "auto", "begins in line 6 cannot be"),
+    ],
+)
+def test_cells_that_may_mean_something_else_are_named(made, tmp_path, header, row, task, says):
+    with pytest.raises(DatasetError, match=says):
+        read(table(tmp_path, made, header, row), task)
+
+
+def test_which_columns_were_read_is_told(made, tmp_path):
+    path = table(tmp_path / "a", made, "path,label,class", lambda n: f"{'ab'[n % 2]},{n % 3}")
+    assert any("column label, not from class" in note for note in read(path).images.notes)
+    path = table(tmp_path / "b", made, "path,weight,age", lambda n: f"{n / 7},{n}")
+    notes = read(path, "regression").images.notes
+    assert any("the labels are the columns weight, age" in note for note in notes)
+    path = table(tmp_path / "c", made, "path,x,y", lambda n: f"{n % 2 == 0},{n % 3 == 0}")
+    assert read(path, "multilabel").images.targets.names == ("x", "y")
+
+
+def test_a_trainer_gets_no_target_of_an_image_of_another_size(made, tmp_path):
+    masks = read((made.images, made.masks)).images.targets
+    with pytest.raises(UndecodableError, match="16 x 32 pixels, but its mask has 32 x 32"):
+        masks.target(0, (16, 32))
+    path = write_coco(tmp_path, made)
+    row = json.loads(path.read_text())["annotations"][0]["image_id"]
+    boxes = read(str(path), "detection").images.targets
+    with pytest.raises(UndecodableError, match="its annotations say 32 x 32"):
+        boxes.target(row, (16, 32))
+    boxes = read((made.images, [{"boxes": [[40, 0, 50, 9]], "labels": ["a"]}] * N)).images.targets
+    with pytest.raises(UndecodableError, match="of object 0 lies outside the image of 32 x 32"):
+        boxes.target(0, (32, 32))
 
 
 # -- masks ----------------------------------------------------------------------------------------

@@ -318,7 +318,7 @@ def test_boxes_without_an_area_are_left_out_and_told(made):
 
 def test_coco_run_lengths_are_unpacked_as_its_own_tools_write_them():
     """Compressed by pycocotools 2.0: mask.encode(np.asfortranarray([[0, 1], [1, 1]], 'uint8'))."""
-    outline = outline_of(1, {"counts": "13", "size": [2, 2]}, "here")
+    outline = outline_of(1, {"counts": "13", "size": [2, 2]}, "here", (2, 2))
     assert outline == Outline(1, runs=(1, 3))
     assert Outlined([[outline]], [(2, 2)])(0).tolist() == [[0, 1], [1, 1]]
 

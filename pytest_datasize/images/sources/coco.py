@@ -1,14 +1,14 @@
 """Source: COCO annotations (one JSON per part): categories, boxes, polygons and run lengths."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.findings import refuse
-from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Reading
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Reading, one_line
 from pytest_datasize.images.sources.files import Boundary, Files, content, of_files, sizes_of
 from pytest_datasize.images.sources.manifest import empty_targets, left_out, several_labels
 from pytest_datasize.images.sources.parts import kind, split
@@ -86,6 +86,8 @@ def _read(path: Path, root: Path, reading: Reading) -> ImageSet:
         if category not in categories:
             raise DatasetError(f"{source}: category_id {category!r} is not among the categories.")
         objects.setdefault(image, []).append(entry)
+    used = {entry["category_id"] for entries in objects.values() for entry in entries}
+    _refuse_same_names(categories, used, source)
     strangers = sorted({str(image) for image in objects if image not in images})
     what = "images with annotations that are not in its list of images (by id)"
     unlisted = left_out(strangers, source, what, "missing_files")
@@ -175,11 +177,12 @@ def _boxes(
             if entry.get("iscrowd"):
                 continue
             box = entry.get("bbox")
-            numbers = isinstance(box, list) and len(box) == 4
-            if not numbers or not all(isinstance(v, (int, float)) for v in box or ()):
+            four = isinstance(box, list) and len(box) == 4
+            if not four or not all(isinstance(v, (int, float)) and isfinite(v) for v in box or ()):
                 raise DatasetError(
                     f"{source}: an annotation of image {entry['image_id']!r} has no `bbox` of four "
-                    "numbers. Of images without boxes set task='multilabel'."
+                    f"numbers, all finite (found {str(box)[:60]}). Of images without boxes set "
+                    "task='multilabel'."
                 )
             x, y, width, height = map(float, box or ())
             image.append((categories[entry["category_id"]], [x, y, x + width, y + height]))
@@ -197,14 +200,14 @@ def _masks(
     names = sorted(set(categories.values()) - {BACKGROUND})
     number = {name: place for place, name in enumerate(names, 1)} | {BACKGROUND: 0}
     outlines = []
-    for entries in shown:
+    for entries, size in zip(shown, sizes, strict=True):
         image = []
         for entry in sorted(entries, key=_area, reverse=True):
             where = f"{source}: an annotation of image {entry['image_id']!r}"
             if not entry.get("segmentation"):
                 raise DatasetError(f"{where} has no `segmentation`; set task='detection'.")
             category = number[categories[entry["category_id"]]]
-            if outline := outline_of(category, entry["segmentation"], where):
+            if outline := outline_of(category, entry["segmentation"], where, size):
                 image.append(outline)
         outlines.append(image)
     named = {0: BACKGROUND} | {place: name for name, place in number.items() if place}
@@ -247,11 +250,28 @@ def _sections(path: Path, source: str) -> tuple[dict[Any, _Entry], list[Any], di
         known = all(isinstance(side, int) and side > 0 for side in sides)
         size = (int(sides[0] or 0), int(sides[1] or 0)) if known else None
         images[number] = _Entry(name.replace("\\", "/"), size)
-    categories = {
-        _needed(entry, "id", source): str(_needed(entry, "name", source))
-        for entry in data["categories"]
-    }
+    categories: dict[Any, str] = {}
+    for entry in data["categories"]:
+        number, name = _needed(entry, "id", source), str(_needed(entry, "name", source))
+        if categories.setdefault(number, name) != name:
+            raise DatasetError(
+                f"{source}: the id {number!r} is that of two categories, "
+                f"{one_line(categories[number])!r} and {one_line(name)!r}."
+            )
     return images, data["annotations"], categories
+
+
+def _refuse_same_names(categories: Mapping[Any, str], used: Set[Any], source: str) -> None:
+    """Refuse two categories of one name that both have annotations."""
+    known: dict[str, Any] = {}
+    for number in (number for number in categories if number in used):
+        other = known.setdefault(categories[number], number)
+        if other != number:
+            raise DatasetError(
+                f"{source}: the categories {other!r} and {number!r} have the name "
+                f"{one_line(categories[number])!r}. Are they one class? Give both annotations one "
+                "id, or the categories different names."
+            )
 
 
 def _needed(entry: Any, key: str, source: str) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.class_labels import is_missing
-from pytest_datasize.images.image_set import one_line
+from pytest_datasize.images.image_set import few, one_line
 from pytest_datasize.images.sources import tables
 from pytest_datasize.images.sources.tables import Table
 from pytest_datasize.images.targets.guess import HOW
@@ -71,16 +71,26 @@ def label_columns(
     if mask is not None and (task == "segmentation" or (task == AUTO and label is None)):
         return LabelColumns(rows, table[mask], "segmentation")
     if label is not None:
-        return LabelColumns(rows, table[label])
+        return LabelColumns(rows, table[label], guess=_other_labels(table, label, others))
     left = [
         name
         for name in table
         if name not in others and name.strip().lower() not in _NUMBERS and name != mask
     ]
     columns = [[_number(value) for value in table[name]] for name in left]
-    if not left or any(number is None for column in columns for number in column):
+    odd = [name for name, column in zip(left, columns, strict=True) if None in column]
+    if odd and task in ("multilabel", "regression") and len(odd) < len(left):
+        row = columns[left.index(odd[0])].index(None)
+        raise DatasetError(
+            f"{source}: without a column {', '.join(tables.LABELS[:2])} the labels for "
+            f"task={task!r} are the columns {', '.join(map(one_line, left))}; {one_line(odd[0])} "
+            f"has no number in entry {row + 1} ({one_line(repr(table[odd[0]][row]))[:60]}). "
+            "Correct it, or leave out the columns that are no labels."
+        )
+    if not left or odd:
         return None
     values = [list(row) for row in zip(*columns, strict=True)]
+    taken = f"the labels are the columns {few(list(map(one_line, left)))} of {source}"
     binary = all(number in (0, 1) for row in values for number in row)
     if task == AUTO:
         if len(left) > 1 and binary:
@@ -91,16 +101,32 @@ def label_columns(
                     f"{len(left)} columns of 0 and 1 {HOW}"
                 )
                 return LabelColumns(rows, classes, CLASSIFICATION, guess=guess)
-            return LabelColumns(rows, values, "multilabel", tuple(left))
-        return LabelColumns(rows, values, "regression", tuple(left))
+            return LabelColumns(rows, values, "multilabel", tuple(left), taken)
+        return LabelColumns(rows, values, "regression", tuple(left), taken)
     if task == CLASSIFICATION and binary and all(sum(row) == 1 for row in values):
         return LabelColumns(rows, [left[row.index(1)] for row in values], task)
-    return LabelColumns(rows, values, task, tuple(left))
+    return LabelColumns(rows, values, task, tuple(left), taken)
+
+
+def _other_labels(table: Table, label: str, others: Set[str | None]) -> str:
+    """Say which column the labels are from, if others could hold them, too."""
+    unused = [
+        name
+        for name in table
+        if name.strip().lower() in tables.LABELS and name != label and name not in others
+    ]
+    if not unused:
+        return ""
+    return (
+        f"labels are from the column {one_line(label)}, not from {', '.join(map(one_line, unused))}"
+    )
 
 
 def _number(value: Any) -> float | None:
     if isinstance(value, bool):
         return float(value)
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return float(value.strip().lower() == "true")
     try:
         return None if is_missing(value) else float(value)
     except (TypeError, ValueError):

@@ -159,32 +159,32 @@ def _with_plain_names(loaded: Loaded) -> Loaded:
 
 
 def _plain(images: ImageSet) -> ImageSet:
-    names = tuple(unicodedata.normalize("NFC", name) for name in images.classes)
+    targets = images.targets
+    if targets is None:
+        return replace(images, classes=_plain_names(images.classes, "class", images.source))
+    if targets.task == "regression":  # names are those of ranges
+        return images
+    names = _plain_names(targets.names, TASKS[targets.task].label, images.source)
+    return replace(images, targets=replace(cast(Any, targets), names=names))
+
+
+def _plain_names(given: tuple[str, ...], what: str, source: str) -> tuple[str, ...]:
+    several = {"class": "classes", "label": "labels"}[what]
+    names = tuple(unicodedata.normalize("NFC", name) for name in given)
     alike: dict[str, int] = {}
-    for number, (given, name) in enumerate(zip(images.classes, names, strict=True)):
+    for number, name in enumerate(names):
         other = alike.setdefault(_looks(name), number)
         if other == number:
             continue
-        before = images.classes[other]
-        if before == given:
-            raise DatasetError(f"{images.source}: two classes have the name {one_line(given)!r}.")
+        before, after = one_line(given[other]), one_line(given[number])
+        if given[other] == given[number]:
+            raise DatasetError(f"{source}: two {several} have the name {after!r}.")
         differ = "their case, spaces or zeros" if names[other] != name else "how accents are stored"
         raise DatasetError(
-            f"{images.source}: the classes {one_line(before)!r} and {one_line(given)!r} differ "
-            f"only in {differ}. Are they one class? Give them one name, or clearly different ones."
+            f"{source}: the {several} {before!r} and {after!r} differ only in {differ}. Are they "
+            f"one {what}? Give them one name, or clearly different ones."
         )
-    images = images if names == images.classes else replace(images, classes=names)
-    if images.targets is None:
-        return images
-    names = tuple(unicodedata.normalize("NFC", name) for name in images.targets.names)
-    if names == images.targets.names:
-        return images
-    if len(set(names)) < len(names):
-        raise DatasetError(
-            f"{images.source}: two labels differ only in how accents are stored; give them one "
-            "name, or clearly different ones."
-        )
-    return replace(images, targets=replace(cast(Any, images.targets), names=names))
+    return names
 
 
 def _looks(name: str) -> str:

@@ -164,8 +164,14 @@ def _read(path: Path, root: Path, reading: Reading) -> Loaded:
 
 def _file(text: Any, row: int, base: Path, boundary: Boundary, source: str) -> Path:
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise DatasetError(f"{source}: entry {row + 1} has no path (found {text!r}).")
+        raise DatasetError(f"{source}: entry {row + 1} has no path (found {_shown(text)}).")
     return _placed(text.strip(), base, boundary, source)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict) and "bytes" in value:
+        return "the bytes of an image; read such a file with `datasets` and give the Dataset"
+    return one_line(repr(value))[:60]
 
 
 def _placed(text: str, base: Path, boundary: Boundary, source: str) -> Path:

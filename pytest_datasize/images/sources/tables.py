@@ -100,9 +100,17 @@ def _csv_lines(path: Path) -> Generator[tuple[int, list[str]]]:
         file.seek(0)
         delimiter = max("\t,;|", key=first.count)
         rows = csv.reader(file, delimiter=delimiter, strict=True)
-        for row in rows:
-            if any(cell.strip() for cell in row):
-                yield rows.line_num, row
+        start = 1
+        try:
+            for row in rows:
+                if any(cell.strip() for cell in row):
+                    yield rows.line_num, row
+                start = rows.line_num + 1
+        except csv.Error as problem:
+            raise DatasetError(
+                f"manifest {path}: the row that begins in line {start} cannot be understood: "
+                f"{problem}. Is a quotation mark open?"
+            ) from None
 
 
 def _csv_header(path: Path, lines: list[tuple[int, list[str]]]) -> tuple[list[str], bool]:

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from xml.etree import ElementTree
 
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.findings import refuse
-from pytest_datasize.images.image_set import ImageSet, Loaded, Reading, one_line
+from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, Reading, few, one_line
 from pytest_datasize.images.sources.files import Boundary, Files, Found, content, of_files
 from pytest_datasize.images.sources.manifest import empty_targets, left_out, several_labels
 from pytest_datasize.images.sources.parts import kind, split
@@ -54,16 +56,37 @@ def load(value: Path, reading: Reading) -> Loaded:
     source = f"VOC annotations in {root}"
     read = {name: _read(folder, boundary, source) for name, folder in parts.items()}
     lists = _lists(root) if set(read) == {""} else {}
+    unlisted: tuple[Finding, ...] = ()
     if lists:
         by_stem = {one.image.stem: one for one in read[""]}
+        named = {
+            stem: by_stem.get(stem) or by_stem.get(Path(stem).stem)
+            for stem in chain(*lists.values())
+        }
+        kept = {one.image for one in named.values() if one}
+        unlisted = _unlisted([one for one in read[""] if one.image not in kept], root)
         read = {
-            name: [by_stem.get(stem) or _Annotated(root / stem, []) for stem in stems]
+            name: [named[stem] or _Annotated(root / stem, []) for stem in stems]
             for name, stems in lists.items()
         }
     found = {name: _images(part, boundary, source, reading) for name, part in read.items()}
     if len(found) == 1:
         return Loaded(next(iter(found.values())))
-    return split(found, source)
+    loaded = split(found, source)
+    images = replace(loaded.images, findings=(*loaded.images.findings, *unlisted))
+    return Loaded(images, loaded.test)
+
+
+def _unlisted(left: Sequence[_Annotated], root: Path) -> tuple[Finding, ...]:
+    """Report images that are in none of the lists of train, val and test."""
+    if not left:
+        return ()
+    names = [one_line(one.image.name) for one in left]
+    text = (
+        f"{len(names)} images are in none of the lists in {root / 'ImageSets' / 'Main'} and were "
+        f"left out: {few(names)}"
+    )
+    return (Finding("layout", text, len(names), tuple(names[:200])),)
 
 
 def _parts(root: Path) -> dict[str, Path]:
@@ -111,12 +134,26 @@ def _read(folder: Path, boundary: Boundary, source: str) -> list[_Annotated]:
     assert place is not None
     inner = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
     images = next((inner[name] for name in _IMAGES if name in inner), place)
-    by_stem = {path.stem: path for path in Found(images, boundary).images}
+    by_stem: dict[str, Path] = {}
+    for path in Found(images, boundary).images:
+        other = by_stem.setdefault(path.stem, path)
+        if other != path:
+            raise DatasetError(
+                f"{source}: {one_line(str(other))} and {one_line(str(path))} have one name, so an "
+                "XML file of that name may belong to either. Rename one of them and its XML file."
+            )
     found = []
+    of_image: dict[Path, Path] = {}
     for path in sorted(place.glob("*.xml")):
         tree = _parsed(boundary.check(path))
         named = (tree.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
         image = by_stem.get(path.stem) or by_stem.get(Path(named).stem) or images / (named or "?")
+        other = of_image.setdefault(image, path)
+        if other != path:
+            raise DatasetError(
+                f"{source}: {one_line(str(other))} and {one_line(str(path))} are annotations of "
+                f"one image, {one_line(str(image))}. Put its objects into one file."
+            )
         objects = [_object(one, path) for one in tree.iter("object")]
         found.append(_Annotated(image, objects, size=_size(tree)))
     used = {one.image for one in found}
@@ -143,9 +180,9 @@ def _object(one: ElementTree.Element, path: Path) -> tuple[str, list[float]]:
     except ValueError:
         x0 = float("nan")
         y0 = x1 = y1 = x0
-    if not name or math.isnan(x0 + y0 + x1 + y1):
+    if not name or not all(map(math.isfinite, (x0, y0, x1, y1))):
         raise DatasetError(
-            f"{one_line(str(path))}: an object has no name, or no box of four numbers "
+            f"{one_line(str(path))}: an object has no name, or no box of four finite numbers "
             f"({', '.join(_CORNERS)})."
         )
     return name, [x0, y0, x1, y1]

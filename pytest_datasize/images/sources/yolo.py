@@ -1,6 +1,9 @@
 """Source: YOLO data sets (``data.yaml``, or images/ beside labels/): boxes and outlines."""
 
 import math
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,6 +35,7 @@ Object: TypeAlias = tuple[str, list[float]]
 
 _PARTS = ("train", "val", "test")
 _CONFIGS = ("data.yaml", "data.yml", "dataset.yaml")
+_LARGEST_SHARE = 2.0  # some tools write a little more than 1 for what is cut by the border
 
 
 def accepts(value: Any) -> bool:
@@ -69,8 +73,11 @@ def load(value: Path, reading: Reading) -> Loaded:
     if isinstance(config.get("path"), str) and (root / config["path"]).is_dir():
         root = boundary.check(root / config["path"])
     names = _names(config.get("names"), source)
+    points = config.get("kpt_shape") is not None
     parts = {
-        part: _part(_listed(config[part], root, boundary, source), names, boundary, source, reading)
+        part: _part(
+            _listed(config[part], root, boundary, source), names, boundary, source, reading, points
+        )
         for part in _PARTS
         if config.get(part)
     }
@@ -85,13 +92,33 @@ def _without_config(root: Path, reading: Reading) -> Loaded:
     if not (root / "images").is_dir():
         raise DatasetError(f"{source}: expected data.yaml, or images/ beside labels/.")
     names: list[str] = []
-    if (root / "classes.txt").is_file():
-        names = content(root / "classes.txt").decode("utf-8-sig", "replace").split("\n")
-    names = [name.strip() for name in names if name.strip()]
+    for file in (root / "classes.txt", root / "labels" / "classes.txt"):
+        if not names and file.is_file():
+            names = _listed_names(content(file).decode("utf-8-sig", "replace"), file)
     parts = [path for path in sorted((root / "images").iterdir()) if kind(path.name)]
     if not parts:
         return Loaded(_part([root / "images"], names, boundary, source, reading))
     return split({p.name: _part([p], names, boundary, source, reading) for p in parts}, source)
+
+
+def _listed_names(text: str, file: Path) -> list[str]:
+    """Return the names of a file, one per line; a line's number is that of the class."""
+    names = [name.strip() for name in text.strip().splitlines()]
+    if not all(names):
+        raise DatasetError(
+            f"{one_line(str(file))}: line {names.index('') + 1} is empty, so the numbers of the "
+            "classes after it are uncertain. Remove the line, or name the class."
+        )
+    _refuse_same(names, one_line(str(file)))
+    return names
+
+
+def _refuse_same(names: Sequence[str], source: str) -> None:
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise DatasetError(
+            f"{source}: two classes have the name {one_line(twice[0])!r}. Are they one class? Give "
+            "its objects one number, or the classes different names."
+        )
 
 
 def _config(path: Path, source: str) -> dict[str, Any]:
@@ -115,7 +142,9 @@ def _names(given: Any, source: str) -> list[str]:
         given = [value for _, value in sorted(given.items(), key=lambda pair: int(pair[0]))]
     if not isinstance(given, list):
         raise DatasetError(f"{source}: `names:` is a {type(given).__name__}; expected a list.")
-    return [str(name) for name in given]
+    names = [str(name) for name in given]
+    _refuse_same(names, source)
+    return names
 
 
 def _listed(given: Any, root: Path, boundary: Boundary, source: str) -> list[Path]:
@@ -135,14 +164,21 @@ def _listed(given: Any, root: Path, boundary: Boundary, source: str) -> list[Pat
 
 
 def _part(
-    places: list[Path], names: list[str], boundary: Boundary, source: str, reading: Reading
+    places: list[Path],
+    names: list[str],
+    boundary: Boundary,
+    source: str,
+    reading: Reading,
+    points: bool = False,
 ) -> ImageSet:
+    """Read a part of a data set; ``points``: key points stand behind the boxes."""
     images: list[Path] = []
     others: list[Finding] = []
     for place in places:
         if place.is_file():
             lines = content(place).decode("utf-8-sig", "replace").splitlines()
-            images += [boundary.check(place.parent / line.strip()) for line in lines if line]
+            listed = [line.strip() for line in lines if line.strip()]
+            images += [boundary.check(place.parent / line) for line in listed]
         else:
             found = Found(place, boundary)
             images += found.images
@@ -158,7 +194,7 @@ def _part(
     there = [path.is_file() for path in images]
     absent = [str(path) for path, here in zip(images, there, strict=True) if not here]
     labelled = [
-        (path, _objects(file, names, boundary) if file.is_file() else None)
+        (path, _objects(file, names, boundary, points) if file.is_file() else None)
         for path, file, here in zip(images, labels_of, there, strict=True)
         if here
     ]
@@ -265,21 +301,27 @@ def _alone(places: list[Path], known: list[Path]) -> list[str]:
     return [
         str(path)
         for folder in sorted(folders)
-        for path in sorted(folder.rglob("*.txt"))
-        if path not in found and path.name not in ("classes.txt", "README.txt")
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() == ".txt"
+        and path not in found
+        and path.name not in ("classes.txt", "README.txt")
     ]
 
 
-def _objects(file: Path, names: list[str], boundary: Boundary) -> list[Object]:
+def _objects(file: Path, names: list[str], boundary: Boundary, points: bool) -> list[Object]:
     """Read the lines of a label file: a class, and a box or the corners of an outline."""
     found: list[Object] = []
     where = one_line(str(file))
-    for number, line in enumerate(content(boundary.check(file)).splitlines(), 1):
+    text = content(boundary.check(file)).decode("utf-8-sig", "replace")
+    for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
         if not words:
             continue
-        if not words[0].isdigit() or len(words[0]) > 9:
-            raise DatasetError(f"{where}: line {number} does not begin with the number of a class.")
+        if not re.fullmatch(r"[0-9]{1,9}", words[0]):
+            raise DatasetError(
+                f"{where}: line {number} does not begin with the number of a class, a whole number "
+                f"from 0 before a space; it begins with {one_line(words[0])[:40]!r}."
+            )
         label = int(words[0])
         if names and not 0 <= label < len(names):
             raise DatasetError(f"{file}: class {label}, but there are {len(names)} names.")
@@ -289,7 +331,7 @@ def _objects(file: Path, names: list[str], boundary: Boundary) -> list[Object]:
             corners = [math.nan]
         if not all(map(math.isfinite, corners)):
             raise DatasetError(f"{where}: line {number} has coordinates that are no numbers.")
-        if len(corners) == 5:  # with a confidence
+        if len(corners) == 5 or points:  # with a confidence, or key points
             corners = corners[:4]
         found.append((names[label] if names else str(label), corners))
     return found
@@ -302,5 +344,10 @@ def _checked(found: list[Object], where: str) -> list[Object]:
             raise DatasetError(
                 f"{where}: {one_line(name)} has {len(corners)} coordinates; expected x y width "
                 "height, or at least three corners."
+            )
+        if max(map(abs, corners)) > _LARGEST_SHARE:
+            raise DatasetError(
+                f"{where}: {one_line(name)} has the coordinate {max(corners, key=abs):g}; expected "
+                "shares of the image's width and height, from 0 to 1, not pixels."
             )
     return found

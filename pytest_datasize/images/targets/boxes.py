@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.targets.names import matched, refuse_unknown
 from pytest_datasize.images.targets.protocol import Rows, Shown, Targets, rarest
 from pytest_datasize.images.undecodable import UndecodableError
+
+_LEAST_PIXELS: Final = 1.5
+"""Corners that are all below this are shares of the image's sides, with some rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +139,15 @@ class Boxes:
         counts = np.bincount(self.labels, minlength=len(self.names))
         used = np.flatnonzero(counts)
         if not len(used):
-            raise DatasetError(f"{source}: there are no objects; nothing can be learned.")
+            raise DatasetError(
+                f"{source}: there are no objects; nothing can be learned."
+                + (f" {self.dropped:,} boxes have no area." if self.dropped else "")
+            )
+        if not self.shares and self.corners.max() < _LEAST_PIXELS:
+            raise DatasetError(
+                f"{source}: no corner of a box is above 1, so the boxes look like shares of the "
+                "image's sides; expected pixels. Multiply them by width and height."
+            )
         number = np.full(len(self.names), -1, dtype=np.int64)
         number[used] = np.arange(len(used))
         names = tuple(self.names[index] for index in used)
@@ -195,7 +206,26 @@ class Boxes:
                 "Was it resized, or is it turned by its EXIF orientation?"
             )
 
+    def refuse_outside(self, row: int, number: int, size: tuple[int, int]) -> NoReturn:
+        """Raise UndecodableError for an object of an image that nothing is left of inside it."""
+        given = [round(value, 3) for value in self.of_image(row)[0][number].tolist()]
+        raise UndecodableError(
+            f"the box {given} of object {number} lies outside the image of {size[0]} x {size[1]} "
+            "pixels; are the boxes those of an image of another size, or turned by its EXIF "
+            "orientation?"
+        )
+
     def target(self, row: int, size: tuple[int, int]) -> dict[str, Any]:
-        """Return ``boxes``, float32 (n, 4) as x0, y0, x1, y1 in pixels, and ``labels``, (n,)."""
+        """Return ``boxes``, float32 (n, 4) as x0, y0, x1, y1 in pixels, and ``labels``, (n,).
+
+        Raises
+        ------
+        UndecodableError
+            A box lies outside the image, or the annotations are those of another size.
+        """
+        self.refuse_size(row, size)
         boxes = self.pixels(row, size).astype(np.float32)
+        empty = (boxes[:, 0] >= boxes[:, 2]) | (boxes[:, 1] >= boxes[:, 3])
+        for number in np.flatnonzero(empty).tolist():
+            self.refuse_outside(row, number, size)
         return {"boxes": boxes, "labels": self.of_image(row)[1].copy()}

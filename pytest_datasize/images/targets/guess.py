@@ -66,7 +66,23 @@ def _of_rows(array: NDArray[Any], source: str) -> str:
     return "multilabel"
 
 
+def is_written_list(text: str) -> bool:
+    """Whether a text is a list as Python or JSON write it.
+
+    Examples
+    --------
+    >>> is_written_list("['a', 'b']"), is_written_list('["a"]'), is_written_list("[a] b")
+    (True, True, False)
+    """
+    return re.fullmatch(r"""\s*[\[({]\s*(["'\d].*["'\d],?)?\s*[\])}]\s*""", text, re.S) is not None
+
+
 def _of_texts(texts: Sequence[str], source: str) -> str:
+    if texts and all(map(is_written_list, texts)):
+        raise DatasetError(
+            f"{source}: labels such as {one_line(texts[0])[:60]!r} look like lists written as "
+            f"text. Write 'a;b' for the labels a and b, and set task='multilabel' {HOW}."
+        )
     numbers = [_number(text) for text in texts]
     if all(number is not None for number in numbers) and len(set(numbers)) > _CONTINUOUS:
         return "regression" if any(n % 1 for n in numbers if n is not None) else CLASSIFICATION

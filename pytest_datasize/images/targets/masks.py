@@ -21,6 +21,7 @@ from pytest_datasize.images.targets.mask_readers import (
 )
 from pytest_datasize.images.targets.names import matched, refuse_unknown
 from pytest_datasize.images.targets.protocol import Rows, Shown, Targets, rarest
+from pytest_datasize.images.undecodable import UndecodableError
 
 MOST_CLASSES: Final = 256
 """More different values in masks mean that these are no class numbers."""
@@ -250,8 +251,21 @@ class Masks:
         return self.membership
 
     def target(self, row: int, size: tuple[int, int]) -> Mask:
-        """Return the mask of an image, int64 (H, W); -1 for pixels that are not judged."""
-        return self.read(row)
+        """Return the mask of an image, int64 (H, W); -1 for pixels that are not judged.
+
+        Raises
+        ------
+        UndecodableError
+            It has another size than the image.
+        """
+        mask = self.read(row)
+        if mask.shape != size[::-1]:
+            raise UndecodableError(
+                f"{size[0]} x {size[1]} pixels, but its mask has {mask.shape[1]} x "
+                f"{mask.shape[0]}. Is it the mask of another image, or of this one before it was "
+                "resized, or turned by its EXIF orientation?"
+            )
+        return mask
 
 
 def _grey(value: int) -> int | None:

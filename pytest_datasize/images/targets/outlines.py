@@ -102,15 +102,32 @@ def _run_lengths(runs: Sequence[int], width: int, height: int) -> NDArray[np.boo
     return flat.reshape(width, height).T
 
 
-def outline_of(number: int, segmentation: Any, where: str) -> Outline | None:
+def outline_of(number: int, segmentation: Any, where: str, size: tuple[int, int]) -> Outline | None:
     """Return the outline of COCO's ``segmentation``: polygons or run lengths; None if empty.
+
+    Parameters
+    ----------
+    number
+        Number of the class.
+    segmentation
+        What the annotation holds.
+    where
+        Description for messages.
+    size
+        Width and height of the image.
 
     Raises
     ------
     DatasetError
-        It is neither.
+        It is neither, or of an image of another size.
     """
     if isinstance(segmentation, Mapping) and "counts" in segmentation:
+        said = segmentation.get("size")
+        if said is not None and said != [size[1], size[0]]:
+            raise DatasetError(
+                f"{where}: the size of its run lengths is {str(said)[:40]}, height and width; the "
+                f"image has {[size[1], size[0]]}."
+            )
         counts = segmentation["counts"]
         runs = _unpacked(counts) if isinstance(counts, str) else counts
         if not isinstance(runs, list) or not all(isinstance(n, int) and n >= 0 for n in runs):

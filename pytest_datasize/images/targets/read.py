@@ -11,7 +11,7 @@ from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.class_labels import is_missing, labelled
 from pytest_datasize.images.image_set import Finding, one_line
 from pytest_datasize.images.targets.boxes import Boxes
-from pytest_datasize.images.targets.guess import HOW, SEPARATORS, array_of, guessed
+from pytest_datasize.images.targets.guess import HOW, SEPARATORS, array_of, guessed, is_written_list
 from pytest_datasize.images.targets.masks import Masks
 from pytest_datasize.images.targets.protocol import Targets
 from pytest_datasize.images.targets.real_numbers import Numbers
@@ -108,9 +108,11 @@ def _sets(values: Any, source: str) -> Sets:
     array = array_of(values)
     if array is not None and array.ndim == 2 and array.dtype.kind in "biuf":
         if not np.isin(array, (0, 1)).all():
+            row, column = np.argwhere(~np.isin(array, (0, 1)))[0].tolist()
             raise DatasetError(
-                f"{source}: task='multilabel' takes rows of 0 and 1, or lists of labels; found the "
-                f"value {array[~np.isin(array, (0, 1))][0]!r}."
+                f"{source}: task='multilabel' takes rows of 0 and 1, or lists of labels; the label "
+                f"of image {row} has the value {array[row, column].item()!r} in column {column}, "
+                "counted from 0."
             )
         return Sets(tuple(map(str, range(array.shape[1]))), array.astype(np.bool_))
     found: list[list[str]] = []
@@ -118,17 +120,50 @@ def _sets(values: Any, source: str) -> Sets:
         if is_missing(value):
             found.append([])
         elif isinstance(value, (str, bytes, int, float, np.generic)):
-            text = value.decode() if isinstance(value, bytes) else str(value)
+            text = _name(value, row, source)
+            if is_written_list(text):
+                raise DatasetError(
+                    f"{source}: the label of image {row} is {one_line(text)[:60]!r}, which looks "
+                    "like a list written as text. Write 'a;b' for the labels a and b."
+                )
             parts = re.split(f"[{SEPARATORS},]", text)
             found.append([part.strip() for part in parts if part.strip()])
         elif isinstance(value, (list, tuple, set, frozenset)) or np.ndim(value) == 1:
-            found.append([str(label) for label in value])
+            found.append([_name(label, row, source) for label in value])
         else:
             raise DatasetError(
                 f"{source}: the label of image {row} is a {type(value).__name__}; "
                 "task='multilabel' takes a list of labels, or a text such as 'a;b'."
             )
     return Sets.of(found)
+
+
+def _name(value: Any, row: int, source: str) -> str:
+    """Return the name of one of the labels of an image.
+
+    Raises
+    ------
+    DatasetError
+        It is missing, a negative number (which means that there is none), or no text and no number.
+    """
+    if hasattr(value, "item") and not np.ndim(value):
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, float) and value % 1 == 0:
+        value = int(value)  # as the same label may stand beside it
+    if not isinstance(value, (str, int, float)):
+        what = "missing" if value is None else f"a {type(value).__name__}"
+    elif is_missing(value):
+        what = f"missing ({value!r})"
+    elif not isinstance(value, str) and value < 0:
+        what = f"{value}, which usually means that there is none"
+    else:
+        return str(value).strip()
+    raise DatasetError(
+        f"{source}: a label of image {row} is {what}; expected texts, or numbers from 0. An image "
+        "without labels has none in its list."
+    )
 
 
 def _numbers(values: Any, source: str) -> Numbers:
@@ -138,11 +173,13 @@ def _numbers(values: Any, source: str) -> Numbers:
             if is_missing(value) or isinstance(value, bool):
                 raise ValueError
             rows.append(np.asarray(value, dtype=np.float64).reshape(-1))
+            if not len(rows[-1]) or not np.isfinite(rows[-1]).all():
+                raise ValueError
         except (ValueError, TypeError):
             raise DatasetError(
                 f"{source}: the label of image {row} is {one_line(repr(value))[:60]}; "
-                "task='regression' takes a number for every image, or a few. Fill it in, or leave "
-                "the image out."
+                "task='regression' takes a number for every image, or a few, all finite. Fill it "
+                "in, or leave the image out."
             ) from None
     if len({len(row) for row in rows}) > 1:
         raise DatasetError(f"{source}: images have different numbers of numbers.")
@@ -184,7 +221,9 @@ def _boxes(values: Any, source: str) -> Boxes:
             )
         try:
             corners = np.asarray(value["boxes"], dtype=np.float64)
-            labels = [one.item() if hasattr(one, "item") else one for one in value["labels"]]
+            labels = list(value["labels"])
+            if isinstance(value["labels"], (str, bytes)):
+                raise TypeError
         except (ValueError, TypeError, RuntimeError):  # of different lengths, or no numbers
             corners, labels = np.empty(()), []
         if corners.shape[-1:] != (4,) and corners.shape != (0,):
@@ -197,7 +236,8 @@ def _boxes(values: Any, source: str) -> Boxes:
             raise DatasetError(
                 f"{source}: image {row} has {len(corners)} boxes and {len(labels)} labels."
             )
-        objects.append(list(zip(labels, corners.tolist(), strict=True)))
+        names = [_name(one, row, source) for one in labels]
+        objects.append(list(zip(names, corners.tolist(), strict=True)))
         if not np.isfinite(corners).all():
             raise DatasetError(f"{source}: image {row} has a box that is not finite.")
     return Boxes.of(objects)

@@ -54,9 +54,20 @@ class Pictures:
             raise DatasetError(f"{images.name(index)}: {problem}") from None
 
     def target(self, row: int, size: tuple[int, int]) -> Any:
-        """Return the target of an image of (width, height); None for a class."""
+        """Return the target of an image of (width, height); None for a class.
+
+        Raises
+        ------
+        DatasetError
+            It is that of an image of another size.
+        """
         images, index = self._place(row)
-        return None if images.targets is None else images.targets.target(index, size)
+        if images.targets is None:
+            return None
+        try:
+            return images.targets.target(index, size)
+        except UndecodableError as problem:
+            raise DatasetError(f"{images.name(index)}: {problem}") from None
 
     def _place(self, row: int) -> tuple[ImageSet, int]:
         number = bisect_right(self._ends, row)

@@ -11,6 +11,7 @@ from pytest_datasize.images.decode import size_of
 from pytest_datasize.images.image_set import ImageSet
 from pytest_datasize.images.targets.mask_readers import VOID, Mask
 from pytest_datasize.images.targets.masks import Masks
+from pytest_datasize.images.undecodable import UndecodableError
 
 PLACES: Final = 12
 """Places of an image that a head is trained on; 16 scored no more, 8 up to 3 points less with few
@@ -29,14 +30,10 @@ def areas_of(images: ImageSet, side: int) -> NDArray[Any]:
     assert isinstance(masks, Masks)
     found = []
     for row in range(len(images)):
-        mask = masks.read(row)
-        width, height = size_of(images.read(row))
-        if mask.shape != (height, width):
-            raise DatasetError(
-                f"{images.name(row)}: {width} x {height} pixels, but its mask has "
-                f"{mask.shape[1]} x {mask.shape[0]}. Is it the mask of another image, or of this "
-                "one before it was resized, or turned by its EXIF orientation?"
-            )
+        try:
+            mask = masks.target(row, size_of(images.read(row)))
+        except UndecodableError as problem:
+            raise DatasetError(f"{images.name(row)}: {problem}") from None
         found.append(areas_on_grid(mask, side, len(masks.names)))
     return np.stack(found)
 
