@@ -31,7 +31,7 @@ def study_options(
         values.update(dict.fromkeys(unset))
     for name, fixture in _FIXTURES.items():
         if name not in settings.layers:
-            found = request.getfixturevalue(fixture)
+            found = _value_of(fixture, request)
             if found is not None:
                 values[name] = OPTIONS[name].parse(name, found, f"fixture {fixture}")
     if settings["represents"] and values["test_dataset"] is None:
@@ -55,6 +55,25 @@ def study_options(
     return values
 
 
+def _value_of(fixture: str, request: pytest.FixtureRequest) -> Any:
+    """Return the value of a fixture.
+
+    Raises
+    ------
+    DatasizeError
+        It has ``params``, and the test does not name it, so that pytest has not repeated the test.
+    """
+    try:
+        return request.getfixturevalue(fixture)
+    except pytest.fail.Exception as problem:
+        if "has no parameter defined" not in str(problem):
+            raise
+        raise DatasizeError(
+            f"fixture {fixture} has params. Name it in the arguments of the test, as in "
+            f"def test_enough({fixture}), so that pytest runs the test for each of them."
+        ) from None
+
+
 def _choose_training(
     request: pytest.FixtureRequest, settings: Settings, values: dict[str, Any]
 ) -> None:
@@ -65,13 +84,13 @@ def _choose_training(
     elif given is None and (
         (chosen is None and values["preset"] is None) or values["strategy"] == "own_training"
     ):
-        found = request.getfixturevalue("datasize_trainer")
+        found = _value_of("datasize_trainer", request)
         if found is not None:
             where = "fixture datasize_trainer"
             values["trainer"] = OPTIONS["trainer"].parse("trainer", found, where)
             values["strategy"] = "own_training"
     if values["augment"] is True:
-        found = request.getfixturevalue("datasize_augment")
+        found = _value_of("datasize_augment", request)
         where = "fixture datasize_augment"
         if found is not None:
             values["augment"] = OPTIONS["augment"].parse("augment", found, where)
@@ -81,7 +100,7 @@ def deployment(request: pytest.FixtureRequest, settings: Settings, yaml: YamlCon
     """Return the deployment images from the settings, else from the fixture."""
     value = settings["deployment"]
     if value is None:
-        value = request.getfixturevalue("datasize_deployment_dataset")
+        value = _value_of("datasize_deployment_dataset", request)
     base = settings.base("deployment", request.config.rootpath)
     return located("deployment", value, base, yaml)
 

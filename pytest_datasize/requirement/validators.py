@@ -136,7 +136,7 @@ def slices(value: Any) -> dict[str, Any]:
     elif isinstance(value, Sequence) and value and all(isinstance(one, str) for one in value):
         found = {one: one for one in value}
     else:
-        found = {"slice": value}
+        found = {} if isinstance(value, Sequence) and not len(value) else {"slice": value}
     if not found or not all(isinstance(name, str) and name for name in found):
         raise TypeError
     return {name: group(one) for name, one in found.items()}

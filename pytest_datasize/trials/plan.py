@@ -324,10 +324,15 @@ def _asked(
     asked: Sequence[int | float], least: int, why: str, available: int, everything: str
 ) -> tuple[int, ...]:
     """Return the sizes that were asked for, shares converted; all must be possible."""
-    sizes = sorted({round(n * available) if isinstance(n, float) else n for n in asked})
+    given = {round(n * available) if isinstance(n, float) else n: n for n in asked}
+    sizes = sorted(given)
     wrong = [n for n in sizes if not least <= n <= available]
     if wrong or len(sizes) < 3:
-        what = f"{wrong[0]} is outside" if wrong else f"{sizes} are fewer than 3 sizes within"
+        what = f"{sizes} are fewer than 3 sizes within"
+        if wrong:
+            first = given[wrong[0]]
+            share = f" (the share {first:g} of the pool)" if isinstance(first, float) else ""
+            what = f"{wrong[0]}{share} is outside"
         raise DatasetError(
             f"sizes: {what} {least} ({why}) to {available} ({everything} that can be trained on)."
         )

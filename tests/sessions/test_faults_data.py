@@ -354,6 +354,36 @@ def test_a_buffer_that_is_used_again_is_copied():
     assert (second == IMAGES[1]).all()
 
 
+TENSORS = {
+    "with gradients": lambda: torch.tensor(IMAGES / 255.0, requires_grad=True),
+    "of bfloat16": lambda: torch.tensor(IMAGES / 255.0).to(torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("fault", TENSORS)
+def test_tensors_that_numpy_does_not_read_are_read(fault):
+    labels = torch.tensor(LABELS, dtype=torch.float32, requires_grad=True)
+    images = load((TENSORS[fault](), labels)).images
+    assert images.read(3).shape == (24, 24)
+    assert images.class_counts == {"0": 30, "1": 30}
+
+
+def test_an_array_that_cannot_be_loaded_names_the_image():
+    class Lazy:
+        shape = (60, 24, 24)
+
+        def __len__(self):
+            return 60
+
+        def __getitem__(self, index):
+            if index == 0:
+                return IMAGES[0]
+            raise KeyError("closed file")
+
+    with pytest.raises(DatasetError, match=r"image .* of the array raised KeyError: .closed file"):
+        load((Lazy(), LABELS)).images.read(1)
+
+
 LABEL_FAULTS = {
     "None": (lambda i: None if i == 3 else "a", "labels are missing, first that of image 3"),
     "pd.NA": (lambda i: pandas.NA if i == 3 else "a", "labels are missing"),

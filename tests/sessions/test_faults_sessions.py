@@ -137,6 +137,30 @@ def test_a_gate_that_is_set_up_again_is_judged_again(repository):
     assert "too late" not in result.stdout.str()
 
 
+@pytest.mark.parametrize("argument", ["", "datasize_dataset"])
+def test_a_fixture_with_params_is_named_by_the_test(repository, shape_folder, argument):
+    repository.makepyfile(
+        f"""
+        import pytest
+        from pytest_datasize import datasize
+
+        @pytest.fixture(params=[{str(shape_folder)!r}, "nowhere"])
+        def datasize_dataset(request):
+            return request.param
+
+        @datasize.requires(images_per_class=5)
+        def test_gate({argument}): ...
+        """
+    )
+    result = repository.runpytest()
+    if argument:
+        result.assert_outcomes(passed=1, errors=1)
+        result.stdout.fnmatch_lines(["*nowhere does not exist*"])
+    else:
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(["fixture datasize_dataset has params. Name it in *"])
+
+
 def test_doctests_of_a_marked_module_are_no_gates(repository):
     repository.makepyfile(
         '"""\n>>> 1 + 1\n2\n"""\n'

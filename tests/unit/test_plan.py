@@ -124,6 +124,7 @@ def test_draws_with_replacement_differ_in_every_repeat_at_every_size(groups):
     [
         ({"sizes": (2, 20, 40)}, "2 is outside 4"),
         ({"sizes": (10, 20, 400)}, "400 is outside"),
+        ({"sizes": (0.01, 0.5, 1.0)}, r"\(the share 0\.01 of the pool\) is outside 4"),
         ({"sizes": (0.5, 0.501, 0.502)}, "fewer than 3 sizes"),
     ],
 )

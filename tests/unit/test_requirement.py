@@ -129,7 +129,7 @@ WRONG = {
     "features": ["all", 1, None],
     "group": [None, "", 3, True],
     "unit": ["groups", "patient", 1, None],
-    "slices": [None, "", 3, True, {}, {"": "site"}, {"site": None}, {3: "site"}],
+    "slices": [None, "", 3, True, {}, [], {"": "site"}, {"site": None}, {3: "site"}],
     "min_slice": [
         None,
         0.85,

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from pytest_datasize.errors import DatasetError
-from pytest_datasize.images.image_set import ImageSet, Loaded, Reading
+from pytest_datasize.images.image_set import ImageSet, Loaded, Reading, one_line
 from pytest_datasize.images.steady import steady
 from pytest_datasize.images.targets.read import described
+from pytest_datasize.images.undecodable import UnreadableError
 
 
 def accepts(value: Any) -> bool:
@@ -29,7 +30,7 @@ def load(value: Any, reading: Reading) -> Loaded:
     DatasetError
         Shapes do not fit, or labels are not those of a task.
     """
-    images, labels = value
+    images, labels = value[0], detached(value[1])
     if len(images.shape) not in (3, 4):
         raise DatasetError(
             f"arrays: images have shape {tuple(images.shape)}; expected (N, H, W) or (N, H, W, C)."
@@ -54,10 +55,22 @@ class _Array:
     images: Any
 
     def read(self, index: int) -> np.ndarray[Any, Any]:
-        return pixels(self.images[index])
+        try:
+            return pixels(self.images[index])
+        except Exception as problem:  # of any library that computes or loads arrays when asked
+            what = f"{type(problem).__name__}: {one_line(str(problem))}"
+            raise UnreadableError(f"{self.name(index)} raised {what}") from None
 
     def name(self, index: int) -> str:
         return f"image {index} of the array"
+
+
+def detached(values: Any) -> Any:
+    """Return a torch tensor in a form that numpy reads, whatever its device, and other values."""
+    if not hasattr(values, "detach"):
+        return values
+    values = values.detach().cpu()
+    return values.float() if str(values.dtype) == "torch.bfloat16" else values
 
 
 def pixels(image: Any) -> np.ndarray[Any, Any]:
@@ -68,7 +81,7 @@ def pixels(image: Any) -> np.ndarray[Any, Any]:
 
     if isinstance(image, Image.Image):
         return np.asarray(to_rgb(image))
-    array = np.asarray(image)
+    array = np.asarray(detached(image))
     first = not isinstance(image, np.ndarray) and hasattr(image, "permute")
     if first and array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] > 4:
         array = array.transpose(1, 2, 0)

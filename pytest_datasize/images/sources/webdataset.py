@@ -106,7 +106,8 @@ def _shards(path: Path) -> list[Path]:
         found = [path]
     absent = [str(shard) for shard in found if not shard.is_file()]
     if absent or not found:
-        raise DatasetError(f"WebDataset {path}: {(absent or ['no shard'])[0]} does not exist.")
+        what = f"{absent[0]} does not exist" if absent else "no file has a name of this form"
+        raise DatasetError(f"WebDataset {path}: {what}.")
     return found
 
 
