@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_datasize.errors import ReportError
+from pytest_datasize.requirement.arguments import whole_number
 from pytest_datasize.store import DEFAULT_FOLDER
 
 _STUDY = ("backbone", "weights", "image_size", "device", "precision", "runtime", "seed")
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--dataset", required=True, metavar="DIR", help="labelled images")
     parser.add_argument("--unlabelled", required=True, metavar="DIR", help="images to choose from")
-    parser.add_argument("--images", type=_number, default=100, metavar="N", help="how many")
+    parser.add_argument("--images", type=whole_number, default=100, metavar="N", help="how many")
     parser.add_argument("--output", type=Path, metavar="CSV", help="write them to a file")
     parser.add_argument(
         "--store",
@@ -65,10 +66,3 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         file=sys.stderr,
     )
     return 0
-
-
-def _number(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
-    return value

@@ -37,6 +37,23 @@ def test_every_command_helps_and_names_a_missing_file(name, tmp_path, capsys):
     assert "no such f" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["ask", "x.json", "--images", "1e3"], "1e3: expected a whole number from 1"),
+        (["ask", "x.json", "--target", "90%"], "90%: expected a number above 0 and below 1"),
+        (["init", "data", "--target", "high"], "high: expected a number above 0 and below 1"),
+        (["diff", "x.json", "x.json", "--max-increase", "nan"], "nan: expected a number from 0"),
+        (["diff", "x.json", "x.json", "--max-increase", "-1"], "-1: expected a number from 0"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_is_expected(arguments, says, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+
+
 def test_reports_are_drawn_from_the_file(file, odd_run, tmp_path, capsys):
 
     paths = {name: tmp_path / f"out.{name}" for name in ("html", "markdown", "metrics")}

@@ -14,6 +14,7 @@ from pytest_datasize.reports.records.prices import Prices, mean_price, price_of_
 from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import judged, unit_of, units
 from pytest_datasize.reports.wording.explain import subject
+from pytest_datasize.requirement.arguments import share, whole_number
 from pytest_datasize.requirement.options import OPTIONS
 from pytest_datasize.requirement.units import GROUP
 
@@ -30,10 +31,12 @@ class _UnansweredError(ReportError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("result", type=Path, metavar="RESULT.json")
-    parser.add_argument("--target", type=_share, metavar="SCORE", help="images for this score?")
-    parser.add_argument("--images", type=_images, metavar="N", help="score with N images in all?")
+    parser.add_argument("--target", type=share, metavar="SCORE", help="images for this score?")
     parser.add_argument(
-        "--groups", type=_images, metavar="N", help="score with N groups in all? (unit=group)"
+        "--images", type=whole_number, metavar="N", help="score with N images in all?"
+    )
+    parser.add_argument(
+        "--groups", type=whole_number, metavar="N", help="score with N groups in all? (unit=group)"
     )
     parser.add_argument(
         "--test", metavar="TEXT", default="", help="only tests whose id contains this text"
@@ -48,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--level",
-        type=_share,
+        type=share,
         default=0.9,
         metavar="SHARE",
         help="probability of an interval (default: 0.9)",
@@ -245,20 +248,6 @@ def _far(images: float, record: GateRecord) -> str:
     if times <= (trusted if isinstance(trusted, (int, float)) and trusted else 4.0):
         return ""
     return f"  an extrapolation to {times:.1f} times what was measured"
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0 and below 1")
-    return value
-
-
-def _images(text: str) -> int:
-    value = int(text.replace(",", "").replace("_", ""))
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 1")
-    return value
 
 
 def _prices(text: str) -> Prices:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pytest_datasize.reports.records import result_file
 from pytest_datasize.reports.records.baseline import by_key, change
 from pytest_datasize.reports.wording.explain import subject
+from pytest_datasize.requirement.arguments import increase
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new", type=Path, metavar="NEW.json")
     parser.add_argument(
         "--max-increase",
-        type=float,
+        type=increase,
         metavar="SHARE",
         help="exit with status 1 if a required number rose by more, such as 0.2 for 20 %%",
     )

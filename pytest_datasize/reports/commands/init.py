@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_datasize.errors import ReportError
+from pytest_datasize.requirement.arguments import share
 from pytest_datasize.requirement.tasks import AUTO, CLASSIFICATION, TASKS
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the labels are, if the data do not say (default: auto)",
     )
     parser.add_argument(
-        "--target", type=_score, metavar="SCORE", help="target of the gate; nothing is measured"
+        "--target", type=share, metavar="SCORE", help="target of the gate; nothing is measured"
     )
     parser.add_argument(
         "--no-probe", action="store_true", help="measure nothing: the gate warns at first"
@@ -221,10 +222,3 @@ def _files(options: argparse.Namespace, arguments: str, task: str) -> Iterator[t
 def _quoted(place: str) -> str:
     """Write a path as a YAML scalar."""
     return "'" + place.replace("'", "''") + "'"
-
-
-def _score(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0 and below 1")
-    return value
