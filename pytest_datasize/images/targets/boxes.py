@@ -151,7 +151,7 @@ class Boxes:
         number = np.full(len(self.names), -1, dtype=np.int64)
         number[used] = np.arange(len(used))
         names = tuple(self.names[index] for index in used)
-        return replace(self, names=names, labels=number[self.labels])
+        return replace(self, names=names, labels=number[self.labels])._in_order()
 
     def aligned(self, pool: Targets, source: str) -> "Boxes":
         """Express the objects in the classes of the pool."""
@@ -160,7 +160,12 @@ class Boxes:
         refuse_unknown(own, pool.names, source, "class")
         number = np.full(len(self.names), -1, dtype=np.int64)
         number[used] = [pool.names.index(name) for name in own]
-        return replace(self, names=pool.names, labels=number[self.labels])
+        return replace(self, names=pool.names, labels=number[self.labels])._in_order()
+
+    def _in_order(self) -> "Boxes":
+        """Sort the objects of each image, so that their order in a file changes no result."""
+        order = np.lexsort((*self.corners.T[::-1], self.labels, self.image_of))
+        return replace(self, corners=self.corners[order], labels=self.labels[order])
 
     @property
     def membership(self) -> Shown:
