@@ -176,8 +176,9 @@ def _numbers(values: Any, source: str) -> Numbers:
             if not len(rows[-1]) or not np.isfinite(rows[-1]).all():
                 raise ValueError
         except (ValueError, TypeError):
+            shown = value.tolist() if hasattr(value, "tolist") else value
             raise DatasetError(
-                f"{source}: the label of image {row} is {one_line(repr(value))[:60]}; "
+                f"{source}: the label of image {row} is {one_line(repr(shown))[:60]}; "
                 "task='regression' takes a number for every image, or a few, all finite. Fill it "
                 "in, or leave the image out."
             ) from None
