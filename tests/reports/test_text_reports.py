@@ -170,6 +170,19 @@ def test_a_failure_is_told_in_fourteen_lines(judged, width):
         assert max(map(len, lines[first:])) <= width
 
 
+def test_every_gate_lists_all_that_can_be_done_whatever_others_said(judged):
+    failed = next(record for record in judged if record["failed"])
+    one = {"kind": "image_size", "value": 320, "gain": 0.03, "gain_low": 0.01, "gain_high": 0.06}
+    shared = {**one, "images": 400, "reaches": True, "effort": 4.0}
+    own = [{**shared, "value": value} for value in (384, 448)]
+    gates = [
+        {**failed, "nodeid": f"test_{name}", "levers": [shared, *more]}
+        for name, more in (("first", own[:1]), ("second", own[1:]))
+    ]
+    second = Terminal().shown(gates).rpartition("test_second")[2]
+    assert re.findall(r"(\d)\. Set image_size=(\d+)", second) == [("1", "320"), ("2", "448")]
+
+
 def test_the_last_line_of_a_run_says_what_is_short(odd_run):
     out = Terminal()
     terminal.write_headline(out, odd_run["requirements"])

@@ -97,9 +97,8 @@ def write(reporter: Any, records: Sequence[Record]) -> None:
         if condition["failed"]:
             _condition(reporter, condition)
     failed = failures(records)
-    said: set[str] = set()
     for number, record in enumerate(failed):
-        _report(reporter, record, said, curve=verbose or number < _PLOTS)
+        _report(reporter, record, curve=verbose or number < _PLOTS)
     if verbose:
         for record in requirements:
             _details(reporter, record)
@@ -129,7 +128,7 @@ def _quiet(reporter: Any, records: Sequence[Record]) -> None:
             )
 
 
-def _report(reporter: Any, record: GateRecord, said: set[str], *, curve: bool) -> None:
+def _report(reporter: Any, record: GateRecord, *, curve: bool) -> None:
     """Write about ten lines on a requirement that failed its test."""
     reporter.write_line("")
     reporter.write_line(one_line(record["nodeid"]), bold=True)
@@ -138,13 +137,8 @@ def _report(reporter: Any, record: GateRecord, said: set[str], *, curve: bool) -
         _wrapped(reporter, f"  {label:<7}  ", text)
     if curve:
         _curve(reporter, record)
-    deeds = levers_text.todo(record)
-    new = [text for text in deeds if text not in said]
-    said.update(new)
-    for number, text in enumerate(new, 1):
+    for number, text in enumerate(levers_text.todo(record), 1):
         _wrapped(reporter, f"  {'to do' if number == 1 else '':<7}  {number}. ", text)
-    if deeds and not new:
-        reporter.write_line("  to do    as above")
     if trust := explain.belief(record):
         _wrapped(reporter, "  check    ", trust)
 
