@@ -265,8 +265,9 @@ def final_records(
         order = condition["order"]
         file, line = where[order]
         checked: ConditionRecord = {**condition, "nodeid": nodeid, "file": file, "line": line}
-        mine = settings[order]["level"] if order < len(settings) else "error"
-        checked["failed"] = fails(checked, level or mine)
+        mine = level or (settings[order]["level"] if order < len(settings) else "error")
+        checked["settings"] = {"level": mine}
+        checked["failed"] = fails(checked, mine)
         final.append(checked)
     for order, (mine, records) in enumerate(zip(settings, found, strict=True)):
         file, line = where[order]

@@ -275,6 +275,7 @@ class ConditionRecord(_NoScores):
     available: None
     check: ImagesPerClass | Represents
     subject: NotRequired[Subject]
+    settings: NotRequired[dict[str, Json]]
 
 
 @final

@@ -111,10 +111,14 @@ def weakest(record: GateRecord, most: int) -> list[ClassRow]:
 
 def warned(record: Record) -> bool:
     """Whether a gate is not met, but only warns: its level is ``warning``."""
-    if not is_judged(record):
+    if is_judged(record):
+        unmet = record["verdict"] != "sufficient" or exceeded_only(record)
+    elif is_condition(record):
+        unmet = record["verdict"] == "unmet"
+    else:
         return False
-    unmet = record["verdict"] != "sufficient" or exceeded_only(record)
-    return unmet and not record["failed"] and record["settings"].get("level") == "warning"
+    level = record.get("settings", {}).get("level")
+    return unmet and not record["failed"] and level == "warning"
 
 
 def worst_first(checks: Iterable[DataCheck]) -> list[DataCheck]:

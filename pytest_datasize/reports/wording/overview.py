@@ -24,7 +24,9 @@ def headline(records: Sequence[Record]) -> str:
     >>> headline([])
     'No gate was judged'
     """
-    gates = judged(records)
+    warning = [one for one in records if warned(one)]
+    binding = [one for one in records if not warned(one)]
+    gates = judged(binding)
     unmet = [one for one in gates if one["verdict"] != "sufficient" or exceeded_only(one)]
     short = [one for one in unmet if one["verdict"] == "insufficient"]
     said = []
@@ -35,7 +37,7 @@ def headline(records: Sequence[Record]) -> str:
             said.append(f"{number} {words}")
     if number := sum(map(exceeded_only, unmet)):
         said.append(f"{number} risen too far since the baseline")
-    failed = [one for one in conditions(records) if one["verdict"] == "unmet"]
+    failed = [one for one in conditions(binding) if one["verdict"] == "unmet"]
     for kind, words in (
         ("images_per_class", "with too few images of a class"),
         ("represents", "unlike the deployment"),
@@ -45,15 +47,14 @@ def headline(records: Sequence[Record]) -> str:
     others = unscored(records)
     errors = sum(one["verdict"] == "error" for one in others)
     skipped = sum(one["verdict"] == "skipped" for one in others)
-    met = len(gates) - len(unmet) + len(conditions(records)) - len(failed)
+    met = len(gates) - len(unmet) + len(conditions(binding)) - len(failed)
     said += [f"{errors} could not be judged"] * bool(errors)
     said += [f"{skipped} skipped"] * bool(skipped)
     wrong = [one for one in records if one["failed"]]
-    if not said:
+    if not said and not warning:
         return f"Enough {_counted(gates)}: {_gates(met)} met" if met else "No gate was judged"
-    warning = sum(map(warned, records))
     said += [f"{met} met"] * bool(met)
-    said += [f"{_gates(warning)} would fail (level=warning)"] * bool(warning)
+    said += [f"{_gates(len(warning))} would fail (level=warning)"] * bool(warning)
     if not wrong:
         title = "No gate failed"
     elif short or failed:
