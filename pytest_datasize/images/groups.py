@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pytest_datasize.errors import DatasetError
 from pytest_datasize.images.class_labels import is_missing
 from pytest_datasize.images.image_set import Finding, ImageSet, Loaded, one_line
-from pytest_datasize.requirement.options import nearest
+from pytest_datasize.requirement.spelling import nearest
 
 
 def of_column(group: Any, columns: Sequence[str], source: str, option: str = "group") -> str | None:

@@ -11,7 +11,8 @@ import pytest
 
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.reports.registry import PUBLISHERS, REPORTS
-from pytest_datasize.requirement.options import OPTIONS, nearest
+from pytest_datasize.requirement.options import OPTIONS
+from pytest_datasize.requirement.spelling import nearest
 from pytest_datasize.requirement.tasks import METRICS
 
 MODES = ("run", "locked", "check", "plan", "skip")

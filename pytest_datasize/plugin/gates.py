@@ -41,7 +41,7 @@ from pytest_datasize.plugin.verdicts import (
 from pytest_datasize.reports.records.record_types import ConditionRecord, PlainRecord, Record
 from pytest_datasize.reports.records.selection import is_judged
 from pytest_datasize.reports.records.text import printable, sendable
-from pytest_datasize.requirement.options import OPTIONS, nearest
+from pytest_datasize.requirement.options import OPTIONS
 from pytest_datasize.requirement.requirement import asked_task, check_slices, check_units, no_target
 from pytest_datasize.requirement.settings import (
     CONFIG_NAME,
@@ -51,6 +51,7 @@ from pytest_datasize.requirement.settings import (
     read_yaml,
     resolve,
 )
+from pytest_datasize.requirement.spelling import nearest
 from pytest_datasize.requirement.targets import points_of
 from pytest_datasize.study.engines import Engines
 

@@ -6,6 +6,8 @@ Pure Python: options are checked against this table at every pytest start.
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pytest_datasize.requirement.spelling import nearest
+
 LEVELS = ("error", "warning", "note", "ignore")
 """Levels, from failing the gate to not reported."""
 
@@ -142,7 +144,8 @@ def parse_levels(text: str) -> dict[str, str]:
         if not name and not level:
             continue
         if name not in CHECKS:
-            raise ValueError(f"there is no check {name!r}; there are {', '.join(CHECKS)}")
+            hint = nearest(name, CHECKS) or ";"
+            raise ValueError(f"there is no check {name!r:.60}{hint} there are {', '.join(CHECKS)}")
         if level not in LEVELS:
             raise ValueError(f"{name} is one of {', '.join(LEVELS)}, not {level!r}")
         if not CHECKS[name].settable and level != CHECKS[name].level:

@@ -5,15 +5,19 @@ made from this table, so that a new option is one entry here. Its :class:`Scope`
 results depend on it. Pure Python: imported at every pytest start.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Annotated, Any, NamedTuple, TypedDict
 
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement import validators
 from pytest_datasize.requirement.registries import AUTO, ENGINES, OPENVINO, STRATEGIES, TORCH
+from pytest_datasize.requirement.spelling import nearest
 from pytest_datasize.requirement.tasks import BY_IMAGE, TASKS
 from pytest_datasize.requirement.units import IMAGE, UNITS
+
+_LONGEST = 600
+"""Longest reason in a message, in characters: a list of all checks fits."""
 
 
 class Scope(Enum):
@@ -57,7 +61,7 @@ class Option(NamedTuple):
             raise
         except Exception as problem:  # a value of the user may fail in any way
             hint = nearest(value, self.choices) if isinstance(value, str) else ""
-            reason = f" ({_cut(str(problem))})" if str(problem) else ""
+            reason = f" ({_cut(str(problem), _LONGEST)})" if str(problem) else ""
             place = f"{where}: " if where else ""
             raise RequirementError(
                 f"{place}{name}={shown(value)} is not allowed{reason}{hint or '.'} "
@@ -694,14 +698,6 @@ def names_of(*scopes: Scope) -> tuple[str, ...]:
     return tuple(name for name, option in OPTIONS.items() if option.scope in scopes)
 
 
-def nearest(word: str, allowed: Sequence[str]) -> str:
-    """Return a hint with the allowed word closest to a wrong one, or an empty string."""
-    from difflib import get_close_matches  # slow to import; needed for wrong input only
-
-    close = get_close_matches(str(word), allowed, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def shown(value: object) -> str:
     """Return a value as text for a message; its own ``repr`` may fail, or be very long."""
     try:
@@ -711,5 +707,5 @@ def shown(value: object) -> str:
     return _cut(text, 60)
 
 
-def _cut(text: str, most: int = 200) -> str:
+def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."

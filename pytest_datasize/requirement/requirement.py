@@ -9,9 +9,9 @@ from pytest_datasize.requirement.options import (
     OPTIONS,
     Scope,
     names_of,
-    nearest,
     shown,
 )
+from pytest_datasize.requirement.spelling import nearest
 from pytest_datasize.requirement.targets import Target, target_option
 from pytest_datasize.requirement.tasks import (
     AUTO,

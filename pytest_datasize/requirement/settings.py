@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from pytest_datasize.errors import DatasetError, RequirementError
-from pytest_datasize.requirement.options import OPTIONS, nearest
+from pytest_datasize.requirement.options import OPTIONS
 from pytest_datasize.requirement.registries import SOURCES_BY_NAME
 from pytest_datasize.requirement.requirement import Requirement
+from pytest_datasize.requirement.spelling import nearest
 
 CONFIG_NAME = "datasize.yaml"
 

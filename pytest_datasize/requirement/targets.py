@@ -15,7 +15,8 @@ from typing import Any, Final, TypeAlias
 
 from pytest_datasize.errors import RequirementError
 from pytest_datasize.requirement import validators
-from pytest_datasize.requirement.options import Option, Scope, nearest, shown
+from pytest_datasize.requirement.options import Option, Scope, shown
+from pytest_datasize.requirement.spelling import nearest
 from pytest_datasize.requirement.tasks import METRICS, TASKS, of_class, point_of
 
 Target: TypeAlias = float | Mapping[str, Any]

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from pytest_datasize.requirement.spelling import nearest
 from pytest_datasize.requirement.tasks import BY_IMAGE, METRICS, ends, lower_is_better, point_of
 
 CLASS: Final = "class"
@@ -116,6 +117,8 @@ def group(value: Any) -> Any:
         raise TypeError
     if not (callable(value) or isinstance(value, Sequence) or hasattr(value, "__array__")):
         raise TypeError
+    if isinstance(value, (list, tuple)) and len(value) == 1 and isinstance(value[0], str):
+        raise ValueError(f"write {value[0]!r:.60} without a list")  # no data set has one image
     return value
 
 
@@ -277,7 +280,8 @@ def point(value: Any, *numbers: str) -> dict[str, Any]:
         raise TypeError
     names = (CLASS, *numbers)
     if strange := [name for name in value if name not in names]:
-        raise ValueError(f"it has no {strange[0]!r:.60}")
+        hint = nearest(str(strange[0]), names) or ";"
+        raise ValueError(f"there is no {strange[0]!r:.60}{hint} there are {', '.join(names)}")
     if missing := [name for name in names if name not in value]:
         raise ValueError(f"it lacks {' and '.join(missing)}")
     share = fraction(0.0, 1.0)
@@ -292,7 +296,12 @@ def operating_points(value: Any) -> dict[str, dict[str, Any]]:
     found = {}
     for metric, given in sorted(value.items()):
         if (known := point_of(metric)) is None:
-            raise ValueError(f"{metric!r:.60} is not a metric with a threshold")
+            known_points = [name for name in METRICS if point_of(name)]
+            hint = nearest(str(metric), known_points) or ";"
+            raise ValueError(
+                f"{metric!r:.60} is not a metric with a threshold{hint} there are "
+                f"{', '.join(known_points)}"
+            )
         found[metric] = point(given, known.given)
     return found
 

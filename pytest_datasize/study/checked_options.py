@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_datasize.errors import RequirementError
-from pytest_datasize.requirement.options import OPTIONS, STUDY_SCOPES, names_of, nearest
+from pytest_datasize.requirement.options import OPTIONS, STUDY_SCOPES, names_of
 from pytest_datasize.requirement.registries import AUTO, DEFAULT_STRATEGY, EMBEDDING_STRATEGIES
 from pytest_datasize.requirement.requirement import check_units
+from pytest_datasize.requirement.spelling import nearest
 
 if TYPE_CHECKING:
     from pytest_datasize.trials.presets import Preset

@@ -10,8 +10,8 @@ from pytest_datasize.curve.counts import count
 from pytest_datasize.curve.learning_curve import Ceiling, Interval, LearningCurve
 from pytest_datasize.curve.verdict import LEVEL
 from pytest_datasize.errors import DatasetError, RequirementError
-from pytest_datasize.requirement.options import nearest
 from pytest_datasize.requirement.registries import STRATEGIES
+from pytest_datasize.requirement.spelling import nearest
 from pytest_datasize.requirement.units import IMAGE, plural
 from pytest_datasize.study.result import StudyResult
 from pytest_datasize.study.splits import same_splits

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pytest_datasize import RequirementError, datasize
+from pytest_datasize.requirement.checks import CHECKS
 from pytest_datasize.requirement.options import OPTIONS
 from pytest_datasize.requirement.requirement import Requirement
 from pytest_datasize.requirement.targets import class_targets, points_of, target_text
@@ -127,9 +128,20 @@ WRONG = {
     "seed": [-1, 1.5, 2**32],
     "device": ["gpu", "cuda:x", 0],
     "features": ["all", 1, None],
-    "group": [None, "", 3, True],
+    "group": [None, "", 3, True, ["patient"], ("patient",)],
     "unit": ["groups", "patient", 1, None],
-    "slices": [None, "", 3, True, {}, [], {"": "site"}, {"site": None}, {3: "site"}],
+    "slices": [
+        None,
+        "",
+        3,
+        True,
+        {},
+        [],
+        {"": "site"},
+        {"site": None},
+        {3: "site"},
+        {"site": ["site"]},
+    ],
     "min_slice": [
         None,
         0.85,
@@ -256,7 +268,7 @@ def test_an_operating_point_names_its_class_and_two_numbers(metric):
     wrong = {
         rf"it lacks {given} and {reach}": {"class": "crack"},
         r"it lacks class": {given: 0.9, reach: 0.8},
-        r"it has no 'threshold'": {**right, "threshold": 0.5},
+        r"there is no 'threshold'; there are class": {**right, "threshold": 0.5},
         rf"'{given}' is 1": {**right, given: 1},
         rf"'{reach}' is 80, write 0\.8 for 80 %": {**right, reach: 80},
         r"None is not the name of a class": {**right, "class": None},
@@ -315,6 +327,32 @@ def test_slices_and_their_targets_are_read_from_text():
     assert target.parse_text("min_slice", "accuracy=0.85", "") == {"accuracy": 0.85}
     with pytest.raises(RequirementError, match=r"write 0\.85 for 85 %"):
         target.parse_text("min_slice", "accuracy=85", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"checks": {"factor_tells_clas": "error"}},
+            "'factor_tells_class'? there are missing_files",
+        ),
+        ({"operating_points": {"recall_at_precison": {}}}, "'recall_at_precision'? there are "),
+        (
+            {"operating_points": {"recall_at_precision": {"clas": "crack", "precision": 0.9}}},
+            "'class'? there are class, precision",
+        ),
+    ],
+)
+def test_a_wrong_name_in_an_option_is_told_the_nearest_and_all(options, said):
+    with pytest.raises(RequirementError) as caught:
+        Requirement.parse((), {"accuracy": 0.9, **options}, "")
+    assert f"; did you mean {said}" in str(caught.value)
+    assert "checks" not in options or ", ".join(CHECKS) in str(caught.value)
+
+
+def test_one_name_in_a_list_is_told_to_be_written_without():
+    with pytest.raises(RequirementError, match=r"group=.*\(write 'patient' without a list\)"):
+        Requirement.parse((), {"accuracy": 0.9, "group": ["patient"]}, "")
 
 
 def test_bounds_of_a_built_in_metric_may_be_repeated():
