@@ -140,6 +140,14 @@ def read_yaml(path: Path) -> YamlConfig:
         lines = _entry_lines(node, "requirements")
     except OSError as problem:
         raise RequirementError(f"{path}: cannot be read: {problem.strerror}") from None
+    except yaml.MarkedYAMLError as problem:
+        line = f":{problem.problem_mark.line + 1}" if problem.problem_mark else ""
+        if "alias" in f"{problem.context} {problem.problem}":
+            raise RequirementError(
+                f"{path}{line}: not valid YAML: an unquoted * begins an alias. Quote a text that "
+                'begins with it, such as the class "*".'
+            ) from None
+        raise RequirementError(f"{path}{line}: not valid YAML: {str(problem)[:300]}") from None
     except Exception as problem:  # constructors of the library raise errors of many types
         said = str(problem) or type(problem).__name__
         raise RequirementError(f"{path}: not valid YAML: {said[:300]}") from None

@@ -65,6 +65,15 @@ def test_requirements_may_be_a_mapping(tmp_path):
         ("defaults: {seed: 1, seed: 2}", "the key 'seed' occurs twice"),
         ("- a", "expected `key: value` lines"),
         ("a: [", "not valid YAML"),
+        (
+            "requirements:\n- name: a\n  recall_per_class: {crack: .9, *: .8}",
+            ":3: not valid YAML: an unquoted * begins an alias. Quote a text that begins with it, "
+            'such as the class "*".',
+        ),
+        (
+            "requirements:\n- recall_per_class:\n    *others: .8",
+            ":3: not valid YAML: an unquoted *",
+        ),
         ("a: !!python/object:os.system {}", "not valid YAML"),
         ("a: &x [*x]", "an alias contains itself"),
     ],
