@@ -95,7 +95,25 @@ def sliced(images: ImageSet, slices: Mapping[str, Any] | None, *, test: bool = F
                 f"{first}."
             )
         known[name] = _factor(name, values, images)
-    return replace(images, factors=tuple(known[name] for name in slices or {}))
+    factors = tuple(known[name] for name in slices or {})
+    for factor in factors:
+        _refuse_class(factor, images)
+    return replace(images, factors=factors)
+
+
+def _refuse_class(factor: Factor, images: ImageSet) -> None:
+    """Refuse a factor that is the class itself: each slice would hold one class only."""
+    if images.targets is not None:
+        return
+    values = np.array(factor.values, dtype=object)[factor.numbers]
+    if len(factor.values) > 1 and np.array_equal(
+        values, np.array(images.classes, dtype=object)[images.labels]
+    ):
+        raise DatasetError(
+            f"{images.source}: slices={{{factor.name!r}: ...}} is the class of every image, so "
+            "each slice would hold one class. For a score of every class use a metric of single "
+            "classes, such as recall_per_class, and leave this factor out of slices."
+        )
 
 
 def _factor(name: str, given: Sequence[Any], images: ImageSet) -> Factor:

@@ -196,6 +196,7 @@ def test_a_study_judges_all_factors_or_none(digits):
         ),
         ("slices=r'(station\\\\d)'", "matches no image; the first is site_"),
         ("slices=lambda path: path[99]", "slices= raised IndexError for site_"),
+        ("slices=['site', 'label']", "slices={'label': ...} is the class of every image"),
         ("slices={'x': [1, 2]}", "slices= has 2 values for 352 images"),
     ],
 )
