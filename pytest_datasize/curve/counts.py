@@ -33,6 +33,29 @@ def two_digits(images: float) -> int:
     return int(math.ceil(images / step) * step)
 
 
+def plain(number: float, digits: int = 2) -> str:
+    """Write a number with its first digits, and a large one without a power of ten.
+
+    Examples
+    --------
+    >>> plain(9812.3), plain(1234.5, 3), plain(12), plain(0.5234)
+    ('9,800', '1,230', '12', '0.52')
+    """
+    rounded = float(f"{number:.{digits}g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:g}"
+
+
+def price(money: float) -> str:
+    """Write a sum of money, from 100 on in whole units.
+
+    Examples
+    --------
+    >>> price(66_897.93), price(99.5), price(0.35)
+    ('66,898', '99.50', '0.35')
+    """
+    return f"{money:,.{0 if abs(money) >= 100 else 2}f}"
+
+
 def percent(probability: float, required: float = 0.0) -> str:
     """Write a probability in whole percent without claiming certainty.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_datasize.curve.counts import count
+from pytest_datasize.curve.counts import count, plain
 from pytest_datasize.curve.learning_curve import Ceiling, Interval, LearningCurve
 from pytest_datasize.curve.verdict import LEVEL
 from pytest_datasize.errors import DatasetError, RequirementError
@@ -83,10 +83,10 @@ class Worth:
                 f"{self.name} scores what {self.against} reaches with no number of "
                 f"{plural(self.unit)}"
             )
-        end = "or more" if math.isinf(self.high) else f"to {self.high:.2g}"
+        end = "or more" if math.isinf(self.high) else f"to {plain(self.high)}"
         return (
-            f"{self.name} scores what {self.against} reaches with {self.times:.2g} times the "
-            f"{plural(self.unit)} ({self.low:.2g} {end})"
+            f"{self.name} scores what {self.against} reaches with {plain(self.times)} times the "
+            f"{plural(self.unit)} ({plain(self.low)} {end})"
         )
 
 

@@ -107,7 +107,7 @@ def test_ask_answers_with_intervals_and_cost(file, odd_result, capsys):
     assert main(["ask", file, *asked, "--cost-per-image", "2"]) == 0
     out = capsys.readouterr().out
     assert f"with 400 images: {curve.predict(320):.3f} (" in out  # a fifth is held out
-    assert "160 more than today's 240 for 320.00" in out
+    assert "160 more than today's 240 for 320" in out
     assert f"for {target:g}: about {required} images ({low} " in out
     assert "test_high" not in out
 

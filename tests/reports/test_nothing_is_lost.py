@@ -389,9 +389,9 @@ def test_ask_takes_prices_by_class(repository, capsys):
     capsys.readouterr()
     assert main(["ask", path, "--images", "500"]) == 0
     assert f"{count(more)} more than" in (out := capsys.readouterr().out)
-    assert f" for {1.5 * more:,.2f}" in out
+    assert f" for {1.5 * more:,.0f}" in out
     assert main(["ask", path, "--images", "500", "--cost-per-image", "left=3,right=4"]) == 0
-    assert f" for {3.5 * more:,.2f}" in capsys.readouterr().out
+    assert f" for {3.5 * more:,.0f}" in capsys.readouterr().out
     assert main(["ask", path, "--images", "500", "--cost-per-image", "left=3"]) == 2
     assert "no price of 'right'" in capsys.readouterr().err
     assert main(["ask", path, "--images", "500", "--cost-per-image", "up=3,*=1"]) == 2

@@ -263,7 +263,7 @@ def test_ask_counts_groups(gate, repository, capsys):
     assert main(["ask", path, "--groups", "100", "--target", "0.85"]) == 0
     said = capsys.readouterr().out
     assert "with 100 groups: " in said
-    assert "40 more than today's 60 for 400.00" in said
+    assert "40 more than today's 60 for 400" in said
     assert f"for 0.85: about {count(record['derived']['data_set']['required'])} groups" in said
     assert main(["ask", path, "--images", "100"]) == 2
     assert "this gate counts groups; ask with --groups" in capsys.readouterr().err

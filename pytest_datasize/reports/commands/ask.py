@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_datasize.curve.counts import count, percent
+from pytest_datasize.curve.counts import count, percent, price
 from pytest_datasize.errors import ReportError, RequirementError
 from pytest_datasize.reports.records import result_file
 from pytest_datasize.reports.records.derived import held_out_of
@@ -202,7 +202,7 @@ def _cost_of(images: float, record: GateRecord, cost: float | None) -> str:
     more = max(0, math.ceil(images) - today)
     if more == 0:
         return f" (of today's {today:,})"
-    priced = "" if cost is None else f" for {more * cost:,.2f}"
+    priced = "" if cost is None else f" for {price(more * cost)}"
     return f"; {count(more)} more than today's {today:,}{priced}"
 
 

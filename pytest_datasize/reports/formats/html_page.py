@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pytest_datasize.curve.counts import price
 from pytest_datasize.errors import ReportError
 from pytest_datasize.reports.records.advice_types import Advice, GroupMember, Suspect
 from pytest_datasize.reports.records.files import write_text
@@ -95,6 +96,7 @@ def draw(run: RunContent) -> str:
         comparison_text=comparison_text,
         exceeded_only=exceeded_only,
         units=units,
+        price=price,
     )
     environment.filters["code"] = _breakable
     environment.tests["picture"] = _is_picture

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pytest_datasize.curve.counts import count, percent
+from pytest_datasize.curve.counts import count, percent, plain, price
 from pytest_datasize.reports.records.advice_types import (
     Advice,
     Collection,
@@ -98,14 +98,14 @@ def money(record: GateRecord, found: Money) -> str:
     elif not images["missing"] or found["shortfall"] is None:
         parts.append(f"no more {counted} are needed")
     else:
-        least = f"at least {found['shortfall_low']:,.2f}" if found["shortfall_low"] else ""
-        most = f"at most {found['shortfall_high']:,.2f}" if found["shortfall_high"] else ""
+        least = f"at least {price(found['shortfall_low'])}" if found["shortfall_low"] else ""
+        most = f"at most {price(found['shortfall_high'])}" if found["shortfall_high"] else ""
         span = ", ".join(end for end in (least, most) if end) or "no limits can be told"
-        parts.append(f"the missing {counted} cost about {found['shortfall']:,.2f} ({span})")
-    if buys := found["buys"]:
+        parts.append(f"the missing {counted} cost about {price(found['shortfall'])} ({span})")
+    if (buys := found["buys"]) and found["budget"] is not None:
         parts.append(
-            f"a budget of {found['budget']:,.2f} buys {buys['images']:,} {counted} and a score of "
-            f"{buys['score']:.3f} ({buys['score_low']:.3f} to {buys['score_high']:.3f})"
+            f"a budget of {price(found['budget'])} buys {buys['images']:,} {counted} and a score "
+            f"of {buys['score']:.3f} ({buys['score_low']:.3f} to {buys['score_high']:.3f})"
         )
     if spent := found["bought_by_class"]:
         parts.append(
@@ -219,8 +219,8 @@ def parameters(record: GateRecord, found: Parameters) -> str:
     frozen = record["derived"]["frozen_parameters"]
     still = f" ({frozen:,} more are frozen)" if frozen else ""
     return (
-        f"{found['trained']:,} parameters are trained{still}, {found['per_image']:.3g} for each "
-        f"available image; {one_line(found['reason'])}"
+        f"{found['trained']:,} parameters are trained{still}, {plain(found['per_image'], 3)} for "
+        f"each available image; {one_line(found['reason'])}"
     )
 
 
@@ -230,7 +230,7 @@ def steps(record: GateRecord) -> list[str]:
     found = advice.get("steps", []) if advice else []
     return [
         f"{one['more']:>9,} more {units(record)}"
-        + ("" if one["cost"] is None else f" for {one['cost']:,.2f}")
+        + ("" if one["cost"] is None else f" for {price(one['cost'])}")
         + f": {one['score']:.3f} ({one['score_low']:.3f} to {one['score_high']:.3f}), "
         f"chance of the target {percent(one['probability'])}"
         for one in found

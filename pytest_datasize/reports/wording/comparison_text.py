@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from pytest_datasize.curve.counts import plain
 from pytest_datasize.reports.records.baseline import images_needed
 from pytest_datasize.reports.records.record_types import ComparisonRecord
 from pytest_datasize.reports.records.selection import unit_of, units
@@ -27,10 +28,10 @@ def worth(record: ComparisonRecord) -> list[str]:
         if one["times"] is None or one["low"] is None:
             found.append(f"{one['name']}: {one['against']} never reaches its score")
             continue
-        end = "or more" if one["high"] is None else f"to {one['high']:.2g}"
+        end = "or more" if one["high"] is None else f"to {plain(one['high'])}"
         found.append(
-            f"{one['name']} scores what {one['against']} reaches with {one['times']:.2g} times the "
-            f"{units(record)} ({one['low']:.2g} {end})"
+            f"{one['name']} scores what {one['against']} reaches with {plain(one['times'])} times "
+            f"the {units(record)} ({plain(one['low'])} {end})"
         )
     fewest = record["fewest"]
     said = "cannot be told: the intervals overlap" if fewest is None else fewest

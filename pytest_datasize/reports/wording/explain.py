@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pytest_datasize.curve.counts import TELLABLE, beside, count, percent, two_digits
+from pytest_datasize.curve.counts import TELLABLE, beside, count, percent, plain, two_digits
 from pytest_datasize.reports.records.baseline import images_needed
 from pytest_datasize.reports.records.record_parts import Converted, DataSet
 from pytest_datasize.reports.records.record_types import GateRecord, Projection, Record
@@ -417,7 +417,7 @@ def model(record: GateRecord) -> str:
 def extrapolation(record: GateRecord) -> str:
     """Say how far the required number lies beyond the measured sizes."""
     times = record["derived"]["times_measured"]
-    return "" if times is None else f"an extrapolation to {times:.2g} times what was measured"
+    return "" if times is None else f"an extrapolation to {plain(times)} times what was measured"
 
 
 def in_points(record: GateRecord) -> bool:
@@ -435,7 +435,7 @@ def test_set(record: GateRecord) -> str:
         + (
             f"±{100 * record['test_margin']:.1f} points"
             if in_points(record)
-            else f"±{record['test_margin']:.3g}"
+            else f"±{plain(record['test_margin'], 3)}"
         )
     )
     if wanted := record["test_images_to_tell"]:

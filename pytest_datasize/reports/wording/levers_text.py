@@ -1,6 +1,6 @@
 """Say what to do about a requirement that is not met: the most promising first."""
 
-from pytest_datasize.curve.counts import count
+from pytest_datasize.curve.counts import count, plain
 from pytest_datasize.reports.records.advice_types import Collection
 from pytest_datasize.reports.records.record_parts import Lever
 from pytest_datasize.reports.records.record_types import GateRecord
@@ -52,8 +52,8 @@ def _said(lever: Lever, record: GateRecord) -> str:
     if "fit" in record and not in_points(record):
         way = "falls" if record["fit"]["sign"] < 0 else "rises"
         return (
-            f"{what}: {record['metric']} {way} by {lever['gain']:.3g} "
-            f"({lever['gain_low']:.3g} to {lever['gain_high']:.3g})"
+            f"{what}: {record['metric']} {way} by {plain(lever['gain'], 3)} "
+            f"({plain(lever['gain_low'], 3)} to {plain(lever['gain_high'], 3)})"
         )
     low, high = 100 * lever["gain_low"], 100 * lever["gain_high"]
     if lever["kind"] == "labels":
