@@ -38,6 +38,7 @@ from pytest_datasize.plugin.verdicts import (
     locked_verdict,
     verdict_of,
 )
+from pytest_datasize.plugin.warning_places import shown_at
 from pytest_datasize.reports.records.record_types import ConditionRecord, PlainRecord, Record
 from pytest_datasize.reports.records.selection import is_judged
 from pytest_datasize.reports.records.text import printable, sendable
@@ -193,17 +194,18 @@ class Gates:
             if self.refused and not self.config.option.continue_on_collection_errors:
                 # pytest itself stops here, but pytest-xdist runs what it could collect
                 raise RequirementError("not trained: another gate is wrong, see the errors above.")
-            if mode == "plan":
-                self._plan(request, gate)
-            elif mode == "check":
-                self._check(request, gate)
-            else:
-                for order, configured in enumerate(gate.requirements):
-                    gate.conditions += self._conditions(request, order, configured)
-                    trains = bool(configured.targets)
-                    gate.evidence.append(
-                        self._gathered(request, order, configured) if trains else None
-                    )
+            with shown_at(item):
+                if mode == "plan":
+                    self._plan(request, gate)
+                elif mode == "check":
+                    self._check(request, gate)
+                else:
+                    for order, configured in enumerate(gate.requirements):
+                        gate.conditions += self._conditions(request, order, configured)
+                        trains = bool(configured.targets)
+                        gate.evidence.append(
+                            self._gathered(request, order, configured) if trains else None
+                        )
         except DatasizeError as problem:
             add_traceback(item, "setup", problem)
             broken = str(problem)
@@ -378,7 +380,8 @@ class Gates:
             return
         broken = ""
         try:
-            gate.records, failure = guarded(self._decided, item, gate)
+            with shown_at(item):
+                gate.records, failure = guarded(self._decided, item, gate)
         except DatasizeError as problem:
             add_traceback(item, "call", problem)
             broken = str(problem)

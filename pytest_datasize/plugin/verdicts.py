@@ -5,7 +5,6 @@ effect of an undecided verdict on the test belong to the session.
 """
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pytest
 from pytest_datasize.errors import DatasizeError, DatasizeWarning
 from pytest_datasize.plugin.source_lines import places
 from pytest_datasize.plugin.unforeseen import guarded
+from pytest_datasize.plugin.warning_places import warn_at
 from pytest_datasize.reports.records.advice_types import TransferGain
 from pytest_datasize.reports.records.derived import with_derived
 from pytest_datasize.reports.records.record_types import (
@@ -267,20 +267,22 @@ def final_records(
         checked: ConditionRecord = {**condition, "nodeid": nodeid, "file": file, "line": line}
         mine = level or (settings[order]["level"] if order < len(settings) else "error")
         checked["settings"] = {"level": mine}
-        checked["failed"] = fails(checked, mine)
+        checked["failed"] = fails(item, checked, mine)
         final.append(checked)
     for order, (mine, records) in enumerate(zip(settings, found, strict=True)):
-        file, line = where[order]
-        for record in _of_session(mine, records, baseline, (nodeid, order), level):
-            final.append({**record, "file": file, "line": line})
+        placed: list[GateRecord] = [
+            {**record, "file": where[order][0], "line": where[order][1], "order": order}
+            for record in records
+        ]
+        final += _of_session(item, mine, placed, baseline, level)
     return final
 
 
 def _of_session(
+    item: pytest.Item,
     settings: Settings,
     found: Iterable[GateRecord],
     baseline: "Baseline | None",
-    place: tuple[str, int],
     level: str | None,
 ) -> Iterator[GateRecord]:
     """Add the session data to the records of one requirement."""
@@ -288,13 +290,13 @@ def _of_session(
     values["level"] = level = level or settings["level"]
     for known in found:
         record = with_derived(known)
-        record["nodeid"], record["order"] = place
+        record["nodeid"] = sendable(item.nodeid)
         record["failed"] = record["verdict"] != "sufficient"
         record["notes"] = list(record["notes"])
         record["settings"] = each_text(values, sendable)
         record["baseline"] = None
         if record["verdict"] == "undecided" and settings["undecided"] == "warn":
-            warnings.warn(DatasizeWarning(record["message"]), stacklevel=1)
+            warn_at(item, record)
             record["failed"] = False
         if baseline is not None:
             change = baseline.change(record, settings["max_increase"], settings["confidence"])
@@ -304,15 +306,15 @@ def _of_session(
             record["notes"].append(
                 "max_increase was not judged: give --datasize-baseline=PATH to compare with"
             )
-        record["failed"] = fails(record, level)
+        record["failed"] = fails(item, record, level)
         yield record
 
 
-def fails(record: "GateRecord | ConditionRecord", level: str) -> bool:
+def fails(item: pytest.Item, record: "GateRecord | ConditionRecord", level: str) -> bool:
     """Return whether a record fails its test; one that is not met only warns at its level."""
     if record["failed"] and level == "warning":
         with suppress(DatasizeWarning):  # filterwarnings=error may not make it red, either
-            warnings.warn(DatasizeWarning(record["message"]), stacklevel=2)
+            warn_at(item, record)
         return False
     return record["failed"]
 

@@ -110,7 +110,8 @@ def test_a_warning_is_told_and_is_an_error_where_warnings_are(odd):
     shutil.copy(odd.path / "data/left/0000.png", odd.path / "data/right/again.png")
     result = odd.runpytest()
     result.assert_outcomes(passed=1, warnings=1)
-    result.stdout.fnmatch_lines(["*DatasizeWarning: 1 images stand under two labels*"])
+    told = "*.py:2: DatasizeWarning: 1 images stand under two labels*"
+    result.stdout.fnmatch_lines([told, "*@datasize.requires(*"])
     result = odd.runpytest("-W", "error")
     result.assert_outcomes(errors=1)
     assert "please report" not in result.stdout.str()

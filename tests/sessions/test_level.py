@@ -30,7 +30,8 @@ def test_a_gate_that_only_warns_is_reported_and_counted_apart(gates, monkeypatch
     result.assert_outcomes(passed=3, warnings=2)
     result.stdout.fnmatch_lines(
         [
-            "*DatasizeWarning: *100,000*",
+            "*test_gates.py:6: DatasizeWarning: *100,000*",
+            '*@datasize.requires(images_per_class=100_000, level="warning")',
             "::warning file=*title=Target out of reach::*",
             "No gate failed: 1 met, 2 gates would fail (level=warning)",
         ]
@@ -45,6 +46,13 @@ def test_a_gate_that_only_warns_is_reported_and_counted_apart(gates, monkeypatch
 
 def test_warnings_that_are_errors_do_not_make_it_red(gates):
     gates.runpytest_subprocess("-W", "error").assert_outcomes(passed=3)
+
+
+def test_a_filter_of_the_users_own_module_applies(gates):
+    here = "default", "error::pytest_datasize.DatasizeWarning:test_gates"
+    result = gates.runpytest("-W", here[0], "-W", here[1])
+    result.assert_outcomes(passed=3)
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
 
 
 def test_the_command_line_makes_all_gates_law(gates):
