@@ -56,6 +56,32 @@ def price(money: float) -> str:
     return f"{money:,.{0 if abs(money) >= 100 else 2}f}"
 
 
+def models_tried(level: float, confidence: float | None) -> int:
+    """Return how many models were tried, from the certainty that the last of them must reach.
+
+    The inverse of :func:`pytest_datasize.curve.verdict.level_after`.
+
+    Examples
+    --------
+    >>> models_tried(0.5, None), models_tried(0.75, None), models_tried(0.95, 0.9)
+    (1, 2, 2)
+    """
+    return round((1.0 - (confidence or 0.5)) / (1.0 - level))
+
+
+def of_model(level: float, confidence: float | None) -> str:
+    """Say of which model a certainty is required; empty if only one was tried.
+
+    Examples
+    --------
+    >>> of_model(0.5, None), of_model(0.75, None)
+    ('', ' of the second model tried')
+    """
+    tried = models_tried(level, confidence)
+    word = {2: "second", 3: "third"}.get(tried, f"{tried}th")
+    return f" of the {word} model tried" if tried > 1 else ""
+
+
 def percent(probability: float, required: float = 0.0) -> str:
     """Write a probability in whole percent without claiming certainty.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from pytest_datasize.curve.counts import CLOSE, TELLABLE, beside, count, percent
+from pytest_datasize.curve.counts import CLOSE, TELLABLE, beside, count, of_model, percent
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.trend import Trend
@@ -184,7 +184,7 @@ class Judgement:
             return (
                 f"{self.subject} is not certain enough: {percent(self.probability, self.level)} "
                 f"sure that these {self.images:,} {units} suffice, {percent(self.level)} is "
-                f"required; {now}"
+                f"required{of_model(self.level, self.confidence)}; {now}"
             )
         if self.trend.direction != "rising" and not self.tellable:
             return (

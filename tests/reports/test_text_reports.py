@@ -183,6 +183,19 @@ def test_every_gate_lists_all_that_can_be_done_whatever_others_said(judged):
     assert re.findall(r"(\d)\. Set image_size=(\d+)", second) == [("1", "320"), ("2", "448")]
 
 
+@pytest.mark.parametrize("verdict", ["insufficient", "undecided"])
+def test_a_further_model_is_told_why_it_must_be_surer(judged, verdict):
+    failed = next(record for record in judged if record["failed"])
+    asked = {"verdict": verdict, "probability_sufficient": 0.6, "confidence": None}
+    trend = {**failed["trend"], "direction": "rising"}
+    second = {**failed, **asked, "level": 0.75, "tellable": True, "trend": trend}
+    second["derived"] = {**failed["derived"], "data_set": {**failed["derived"]["data_set"]}}
+    second["derived"]["data_set"]["missing"] = 40
+    said = " ".join(Terminal(80).shown([second]).split())
+    assert "since the best of 2 models looks too good by chance" in said
+    assert "the best of" not in Terminal(80).shown([{**second, "level": 0.5}])
+
+
 def test_the_last_line_of_a_run_says_what_is_short(odd_run):
     out = Terminal()
     terminal.write_headline(out, odd_run["requirements"])

@@ -191,4 +191,6 @@ def test_a_confidence_is_divided_among_the_models_tried():
         judge("accuracy", float(target), {None: fitted}, 640, 0.9, earlier=n) for n in (0, 1)
     )
     assert (first.status, second.status) == (Status.SUFFICIENT, Status.UNDECIDED)
-    assert "95 % is required" in second.summary  # what it says to be asked is what it lacks
+    assert (
+        "95 % is required of the second model tried" in second.summary
+    )  # what it says to be asked is what it lacks

@@ -2,7 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from pytest_datasize.curve.counts import TELLABLE, beside, count, percent, plain, two_digits
+from pytest_datasize.curve.counts import (
+    TELLABLE,
+    beside,
+    count,
+    models_tried,
+    percent,
+    plain,
+    two_digits,
+)
 from pytest_datasize.reports.records.baseline import images_needed
 from pytest_datasize.reports.records.record_parts import Converted, DataSet
 from pytest_datasize.reports.records.record_types import GateRecord, Projection, Record
@@ -191,7 +199,8 @@ def needed(record: GateRecord) -> str:
     if missing is None or not record["tellable"]:
         return f"more {units(record)} than the curve can tell{_at_least(found)}"
     if not_certain(record):
-        return f"about {count(missing)} more {units(record)} to be as sure as is required"
+        sure_of_it = f"about {count(missing)} more {units(record)} to be as sure as is required"
+        return sure_of_it + _why_so_sure(record)
     far = "; extrapolated" if record["extrapolated"] else ""
     also = _images_of(record, missing)
     return f"about {count(missing)} more {units(record)}{also} ({_range(found)}{far})"
@@ -275,7 +284,15 @@ def deciding(record: GateRecord) -> str:
         if found["repeats"]:
             ways.append(f"run {found['repeats']:,} repeats")
     said = ", or ".join(ways) or "try a model with a better score"
-    return f"more certainty; to decide, {said} (rough estimates)"
+    return f"more certainty; to decide, {said} (rough estimates){_why_so_sure(record)}"
+
+
+def _why_so_sure(record: GateRecord) -> str:
+    """Say why more certainty is required after other models were tried; else empty."""
+    tried = models_tried(record.get("level") or 0.5, record["confidence"])
+    if tried < 2:
+        return ""
+    return f"; more certainty is required since the best of {tried} models looks too good by chance"
 
 
 def _range(found: DataSet) -> str:
