@@ -196,6 +196,13 @@ def test_a_further_model_is_told_why_it_must_be_surer(judged, verdict):
     assert "the best of" not in Terminal(80).shown([{**second, "level": 0.5}])
 
 
+def test_a_pass_that_is_too_close_to_call_says_so_in_its_line(judged):
+    met = next(record for record in judged if record["verdict"] == "sufficient")
+    close = {**met, "derived": {**met["derived"], "close": True}}
+    assert re.search(r"sufficient .* of \d+, too close to call\n", Terminal().shown([close]))
+    assert "too close" not in Terminal().shown([met])
+
+
 def test_the_last_line_of_a_run_says_what_is_short(odd_run):
     out = Terminal()
     terminal.write_headline(out, odd_run["requirements"])

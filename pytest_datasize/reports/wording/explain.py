@@ -315,7 +315,8 @@ def needed_briefly(record: GateRecord) -> str:
     if record["verdict"] == "unreachable":
         return "out of reach"
     if record["verdict"] == "sufficient":
-        return f"{count(found['required'] or 0)} of {found['images']:,}{counted}"
+        close = ", too close to call" if record["derived"]["close"] else ""
+        return f"{count(found['required'] or 0)} of {found['images']:,}{counted}{close}"
     if found["missing"] is None or not record["tellable"] or shape(record):
         least = _at_least(found).removeprefix(", ")
         return f"{least} more{counted}" if least else "cannot be told"
