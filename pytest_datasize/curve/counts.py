@@ -33,6 +33,17 @@ def two_digits(images: float) -> int:
     return int(math.ceil(images / step) * step)
 
 
+def count_measured(images: float, smallest: float) -> str:
+    """Write a projected number; below the smallest measured size only that size is known.
+
+    Examples
+    --------
+    >>> count_measured(3127, 50), count_measured(2, 50)
+    ('3,200', 'at most 50')
+    """
+    return count(images) if images >= smallest else f"at most {count(smallest)}"
+
+
 def plain(number: float, digits: int = 2) -> str:
     """Write a number with its first digits, and a large one without a power of ten.
 

@@ -171,6 +171,7 @@ def record(required, low, high, **others):
         "required_low": low,
         "required_high": high,
         "available": 1000,
+        "sizes": [2, 1000],
         "score_at_available": 0.8,
         "score_at_available_low": 0.78,
         "score_at_available_high": 0.82,

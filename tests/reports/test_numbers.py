@@ -150,3 +150,19 @@ def test_numbers_of_images_have_two_digits(judged):
         for number in re.findall(r"(?<![\d.])\d[\d,]*(?![\d.%])", explain.needed(record)):
             digits = number.replace(",", "")
             assert len(digits) <= 2 or not digits[2:].strip("0"), explain.needed(record)
+
+
+def test_a_number_below_the_smallest_measured_size_is_not_told_as_known(noisy_result):
+    verdict = noisy_result.verdict(None, accuracy=0.3)
+    [made] = records(verdict, noisy_result)
+    record = {**made, "nodeid": "test_low", "settings": {}}
+    assert record["required"] < record["sizes"][0]  # the file says what the curve says
+    smallest = noisy_result.held_out.data_set(record["sizes"][0])
+    known = f"at most {count(smallest)} of 600"
+    run = result_file.content([record], 0, Path(__file__).parent)
+    for text in (Terminal(verbosity=1).shown([record]), markdown.draw(run), html_page.draw(run)):
+        assert known in text
+    said = f"at most {count(smallest)} images are enough, the smallest size measured"
+    assert said in explain.needed(record)
+    details = "\n".join(explain.details(record))
+    assert f"required to train on: at most {record['sizes'][0]} images" in details

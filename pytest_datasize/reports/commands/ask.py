@@ -186,6 +186,9 @@ def _for_target(
         return [f"for {target:g}: cannot be told, at least {least} {units(record)}; {held}"]
     found = held_out_of(record)
     wanted, low, high = (found.data_set(n) for n in (required, low, high))
+    if required < curve.sizes[0]:
+        least = count(found.data_set(curve.sizes[0]))
+        return [f"for {target:g}: at most {least} {units(record)}, the smallest size measured"]
     end = "or more" if math.isinf(high) else f"to {count(high)}"
     lines = [
         f"for {target:g}: about {count(wanted)} {units(record)} ({count(low)} {end})"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_datasize.curve.counts import count
+from pytest_datasize.curve.counts import count_measured
 from pytest_datasize.errors import BackboneError, ReportError
 from pytest_datasize.requirement.tasks import AUTO, TASKS
 
@@ -107,8 +107,10 @@ def _row(name: str, result: "StudyResult", metric: str, target: float) -> tuple[
     [judged] = verdict.judgements
     needed = "out of reach"
     if math.isfinite(judged.required):
-        images = judged.held_out.data_set(judged.required)
-        needed = count(images) if judged.tellable else "cannot be told"
+        whole = judged.held_out.data_set
+        smallest = whole(result.curve_of(judged).sizes[0])
+        images = count_measured(whole(judged.required), smallest)
+        needed = images if judged.tellable else "cannot be told"
     embedded = result.timings.get("decode_and_embed", 0.0)
     number = (result.findings.get("parameters") or {}).get("in_all")
     return (

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_datasize.curve.counts import count
+from pytest_datasize.curve.counts import count_measured
 from pytest_datasize.reports.records.curve_data import score_bounds
 from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import units
@@ -203,15 +203,17 @@ def _marks(axes: "Axes", record: GateRecord, colours: dict[str, str]) -> None:
         color=colours["target"],
     )
     _spans(axes, record, colours)
+    smallest = record["sizes"][0]
     numbers = ((record["available"], "available", 0.03), (record["required"], "required", 0.12))
-    for n, role, where in numbers:
-        if n is None or not left <= n <= right:
+    for number, role, where in numbers:
+        n = max(number or 0, smallest)  # what is less than the smallest measured size is not known
+        if number is None or not left <= n <= right:
             continue
         axes.axvline(n, color=colours[role], linewidth=1.4, linestyle=(0, (2, 1.5)))
         logarithmic = axes.get_xscale() == "log"
         middle = (left * right) ** 0.5 if logarithmic else (left + right) / 2
         axes.annotate(
-            f"{count(n) if role == 'required' else f'{n:,}'} {role}",
+            f"{count_measured(number, smallest) if role == 'required' else f'{n:,}'} {role}",
             (n, where),
             xycoords=axes.get_xaxis_transform(),
             xytext=(4 if n < middle else -4, 0),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_datasize.reports.records.baseline import images_needed
-from pytest_datasize.reports.records.derived import in_all
+from pytest_datasize.reports.records.derived import in_all, smallest_measured
 from pytest_datasize.reports.records.past_runs import Past, series
 from pytest_datasize.reports.records.record_numbers import number
 from pytest_datasize.reports.records.record_types import PastRecord
@@ -66,7 +66,7 @@ def _rows(runs: Sequence[Past]) -> list[tuple[str, ...]]:
             one_line(run.fingerprint or "-")[:8],
             f"{run.record['target']:g}",
             interval(run.record, "score_at_available"),
-            images_needed(in_all(run.record), unit_of(run.record)),
+            images_needed(in_all(run.record), unit_of(run.record), smallest_measured(run.record)),
             f"{run.record['available']:,}",
             run.record["verdict"],
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pytest_datasize.curve.counts import count
-from pytest_datasize.reports.records.derived import in_all
+from pytest_datasize.reports.records.derived import in_all, smallest_measured
 from pytest_datasize.reports.records.record_numbers import number
 from pytest_datasize.reports.records.record_parts import BaselineChange, RequiredImages
 from pytest_datasize.reports.records.record_types import GateRecord, Record
@@ -171,7 +171,7 @@ def change(
 
 def _required(old: GateRecord, new: GateRecord) -> str:
     unit = unit_of(new)
-    then, now = images_needed(in_all(old), unit), images_needed(in_all(new), unit)
+    then, now = (images_needed(in_all(one), unit, smallest_measured(one)) for one in (old, new))
     if old["required"] == new["required"]:
         return f"still {now}" if new["required"] is None else f"required: unchanged, {now}"
     beyond = abs(_distance_of_required(_images(old), _images(new))) > _HALF
@@ -182,17 +182,30 @@ def _change(beyond: bool) -> str:
     return "a clear change" if beyond else "no clear change"
 
 
-def images_needed(record: RequiredImages, unit: str = IMAGE) -> str:
+def images_needed(record: RequiredImages, unit: str = IMAGE, smallest: int = 0) -> str:
     """Write a required number of images or groups with its interval, in digits that are known.
+
+    Parameters
+    ----------
+    record
+        The number and its interval.
+    unit
+        What is counted.
+    smallest
+        The smallest measured size, counted alike: a smaller number is not known.
 
     Examples
     --------
     >>> images_needed({"required": 1334, "required_low": 612, "required_high": None})
     '1,400 images (620 or more)'
+    >>> images_needed({"required": 2, "required_low": 1, "required_high": 9}, smallest=50)
+    'at most 50 images, the smallest size measured'
     """
     low, high = record["required_low"], record["required_high"]
     if record["required"] is None:
         return "out of reach" if low is None else f"{count(low)} {plural(unit)} or more"
+    if record["required"] < smallest:
+        return f"at most {count(smallest)} {plural(unit)}, the smallest size measured"
     end = "or more" if high is None else f"to {count(high)}"
     return f"{count(record['required'])} {plural(unit)} ({count(low or 0)} {end})"
 

@@ -100,6 +100,11 @@ def in_all(record: Mapping[str, Any]) -> RequiredImages:
     }
 
 
+def smallest_measured(record: Mapping[str, Any]) -> int:
+    """Return the smallest measured size, in images of the data set."""
+    return int(held_out_of(record).data_set(record["sizes"][0]))
+
+
 def data_set(record: GateRecord) -> DataSet:
     """Convert the numbers of training images to images of the data set."""
     held_out = held_out_of(record)

@@ -6,12 +6,14 @@ from pytest_datasize.curve.counts import (
     TELLABLE,
     beside,
     count,
+    count_measured,
     models_tried,
     percent,
     plain,
     two_digits,
 )
 from pytest_datasize.reports.records.baseline import images_needed
+from pytest_datasize.reports.records.derived import smallest_measured
 from pytest_datasize.reports.records.record_parts import Converted, DataSet
 from pytest_datasize.reports.records.record_types import GateRecord, Projection, Record
 from pytest_datasize.reports.records.selection import exceeded_only, is_judged, unit_of, units
@@ -231,6 +233,8 @@ def in_groups(record: GateRecord) -> str:
     number = other["required"] if met else other["missing"]
     if not number or record["verdict"] == "unreachable" or shape(record):
         return ""
+    if met and record["required"] is not None and record["required"] < record["sizes"][0]:
+        return ""  # below the smallest measured size the curve is a guess
     said = f"{count(number)} of {other['today']:,}" if met else f"{count(number)} more"
     return (
         f"roughly {said} groups, if each has {per_group_text(other['per_group'])} images as today; "
@@ -260,8 +264,12 @@ def shape(record: GateRecord) -> str:
 def enough(record: GateRecord) -> str:
     """Write how many of the images are enough, and the highest target that they carry."""
     found = record["derived"]["data_set"]
-    text = f"about {count(found['required'] or 0)} {units(record)} are enough"
-    if found["sure"] is not None and found["sure"] > (found["required"] or 0):
+    required, smallest = found["required"] or 0, smallest_measured(record)
+    if required < smallest:
+        text = f"at most {count(smallest)} {units(record)} are enough, the smallest size measured"
+    else:
+        text = f"about {count(required)} {units(record)} are enough"
+    if found["sure"] is not None and found["sure"] > max(required, smallest):
         text += f" (90 % sure with {count(found['sure'])})"
     carried = record.get("score_sure")
     if carried is None:
@@ -316,7 +324,8 @@ def needed_briefly(record: GateRecord) -> str:
         return "out of reach"
     if record["verdict"] == "sufficient":
         close = ", too close to call" if record["derived"]["close"] else ""
-        return f"{count(found['required'] or 0)} of {found['images']:,}{counted}{close}"
+        required = count_measured(found["required"] or 0, smallest_measured(record))
+        return f"{required} of {found['images']:,}{counted}{close}"
     if found["missing"] is None or not record["tellable"] or shape(record):
         least = _at_least(found).removeprefix(", ")
         return f"{least} more{counted}" if least else "cannot be told"
@@ -411,7 +420,7 @@ def images(record: GateRecord) -> str:
     text = f"{record['available']:,} to train on of {total}"
     if share:
         text += f"; {share:.0f} % of all are held out to test"
-    text += f"; required to train on: {images_needed(record, unit_of(record))}"
+    text += f"; required to train on: {images_needed(record, unit_of(record), record['sizes'][0])}"
     return text + (f"; {extrapolation(record)}" if record["extrapolated"] else "")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pytest_datasize.curve.counts import TELLABLE, count, percent
+from pytest_datasize.reports.records.derived import smallest_measured
 from pytest_datasize.reports.records.record_parts import FactorRow, SliceRow
 from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import units
@@ -97,6 +98,8 @@ def needed(row: SliceRow, record: GateRecord) -> str:
         if low is not None and today < low <= TELLABLE * today:
             return f"cannot be told, at least {count(low)}"
         return "cannot be told"
+    if required < (smallest := smallest_measured(record)):
+        return f"at most {count(smallest)}, the smallest size measured"
     high = row["required_high"]
     least = f"{count(low or 0)} {'or more' if high is None else f'to {count(high)}'}"
     return f"{count(required)} ({least}), {count(row['in_slice'] or 0)} of this slice"
