@@ -48,7 +48,8 @@ def test_a_rise_beyond_what_is_allowed_fails(gate, arguments):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "accuracy: required: was * images (*), is *; at most 20 % more are allowed",
+            "accuracy: required: was * images (*), is * images (*), which is below the smallest "
+            "size measured, 13; *; at most 20 % more are allowed",
             "  rose too far *",
             "MORE IMAGES NEEDED THAN BEFORE for accuracy*",
         ]

@@ -171,7 +171,10 @@ def change(
 
 def _required(old: GateRecord, new: GateRecord) -> str:
     unit = unit_of(new)
-    then, now = (images_needed(in_all(one), unit, smallest_measured(one)) for one in (old, new))
+    then, now = images_needed(in_all(old), unit), images_needed(in_all(new), unit)
+    if new["required"] is not None and new["required"] < new["sizes"][0]:
+        # both are compared as numbers, or a rise that is told would look like none
+        now += f", which is below the smallest size measured, {count(smallest_measured(new))}"
     if old["required"] == new["required"]:
         return f"still {now}" if new["required"] is None else f"required: unchanged, {now}"
     beyond = abs(_distance_of_required(_images(old), _images(new))) > _HALF
