@@ -11,7 +11,7 @@ class Guessing:
     Attributes
     ----------
     name
-        The most frequent class; of a target for a single class, that class.
+        The most frequent class.
     majority
         Score of a model that always names that class.
     chance
@@ -39,19 +39,16 @@ def guessing(metric: str, counts: Mapping[str, int], judged: Sequence[str] = ())
     --------
     >>> guessing("accuracy", {"good": 95, "rust": 5})
     Guessing(name='good', majority=0.95, chance=0.905)
-    >>> guessing("recall_per_class", {"good": 95, "rust": 5}, ["rust"])
-    Guessing(name='rust', majority=1.0, chance=0.05)
-    >>> guessing("recall_per_class", {"good": 95, "rust": 5}, ["good", "rust"])
-    Guessing(name='good', majority=0.0, chance=0.05)
+    >>> guessing("recall_per_class", {"good": 95, "rust": 5}, ["good"]).majority
+    1.0
     """
     name = max(counts, key=lambda one: counts[one])
     total = sum(counts.values())
     shares = [n / total for n in counts.values()]
     found = _scores(metric, shares)
     if metric == "recall_per_class" and judged:
-        alone = len(judged) == 1  # one answer for all images finds all of one class, whichever
-        name = judged[0] if alone else name
-        found = (1.0 if alone else 0.0, min(counts[one] for one in judged) / total)
+        fewest = min(counts[one] for one in judged)
+        found = (1.0 if {*judged} == {name} else 0.0, fewest / total)
     return None if found is None else Guessing(name, *(round(score, 6) for score in found))
 
 

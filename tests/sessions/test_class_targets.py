@@ -178,11 +178,10 @@ def test_left(): ...
     assert [record["class"] for record in records] == ["easy", "left"]
 
 
-@pytest.mark.parametrize("name", ["easy", "right"])
-def test_a_target_that_one_answer_meets_proves_nothing(gate, name):
-    """Always answering the only class that is judged finds all of it, be it frequent or not."""
-    result, _ = gate(f"recall_per_class={{{name!r}: 0.4}}")
-    result.stdout.fnmatch_lines([f"*the target 0.4 proves nothing: always answering '{name}'*"])
+def test_a_target_that_one_answer_meets_proves_nothing(gate):
+    """Always answering the only class that is judged finds all of it."""
+    result, _ = gate("recall_per_class={'easy': 0.6}")
+    result.stdout.fnmatch_lines(["*the target 0.6 proves nothing: always answering 'easy'*"])
 
 
 def test_a_trainer_of_probabilities_has_targets_of_classes_and_one_of_scores_has_not(gate):
