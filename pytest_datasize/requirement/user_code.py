@@ -91,8 +91,8 @@ def code_of(function: Any) -> str | None:
 def state_of(function: Any) -> str:
     """Return a hash of what a function's source does not determine; empty if there is nothing.
 
-    That are the values of variables of its modules, where plain data, and of environment variables
-    that these modules read by name. Values can differ between machines, so they are not part of
+    These are the variables of its modules that hold plain data, and the environment variables that
+    these modules read by name. Values can differ between machines, so they are not part of
     :func:`code_of`, which is compared across them.
     """
     found = _sources(resolved(function))

@@ -13,7 +13,13 @@ from typing import Any, Final
 from pytest_datasize.embedding.lazy_backbone import LazyBackbone
 from pytest_datasize.embedding.weights import WORDS
 from pytest_datasize.requirement.options import Scope, keyed
-from pytest_datasize.requirement.user_code import code_of, content_of, named, packages_of
+from pytest_datasize.requirement.user_code import (
+    code_of,
+    content_of,
+    named,
+    packages_of,
+    state_of,
+)
 from pytest_datasize.requirement.versions import evidence_versions
 from pytest_datasize.store import key_of
 
@@ -34,7 +40,7 @@ def key_of_options(
     scopes: tuple[Scope, ...],
     augmentation: str | None,
     model: str | None,
-    trainer_state: str,
+    trainer: Mapping[str, Any],
 ) -> str | None:
     """Return the cache key of the options of some scopes, the model and the package versions.
 
@@ -48,9 +54,8 @@ def key_of_options(
         Name of the augmentation; None if another session cannot identify it.
     model
         Name of backbone and weights by their content; None while it is not known.
-    trainer_state
-        What a trainer depends on beside its source, from before it was called; see
-        :func:`pytest_datasize.requirement.user_code.state_of`.
+    trainer
+        What the results of a trainer depend on, see :func:`of_trainer`.
 
     Returns
     -------
@@ -64,13 +69,21 @@ def key_of_options(
     }
     if Scope.TRIAL in scopes:
         chosen["augment"] = augmentation
-        if options["trainer"] is not None:
-            chosen["trainer"] = code_of(options["trainer"])
-            if chosen["trainer"] is None:
-                return None
-            chosen["packages"] = packages_of(options["trainer"])
-            chosen["state"] = trainer_state
+        if None in trainer.values():
+            return None
+        chosen |= trainer
     return key_of([evidence_versions(), chosen, model])
+
+
+def of_trainer(trainer: Any) -> dict[str, Any]:
+    """Return what the results of a trainer depend on; empty without one.
+
+    Its ``trainer`` is the hash of the source, None if another session cannot identify it.
+    """
+    if trainer is None:
+        return {}
+    code = code_of(trainer)
+    return {"trainer": code, "packages": packages_of(trainer), "state": state_of(trainer)}
 
 
 def as_data(options: Mapping[str, Any], backbone: LazyBackbone) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from pytest_datasize.requirement.options import Scope, names_of
 from pytest_datasize.requirement.registries import AUTO, EMBEDDING_STRATEGIES, LOCAL
 from pytest_datasize.requirement.targets import Target, check_class, check_classes
 from pytest_datasize.requirement.tasks import CLASSIFICATION, METRICS, TASKS
-from pytest_datasize.requirement.user_code import state_of
 from pytest_datasize.requirement.validators import CLASS
 from pytest_datasize.store import Store, key_of
 from pytest_datasize.study import cache_keys
@@ -168,14 +167,13 @@ class StudyContext:
 
     def _key_of_options(self, scopes: tuple[Scope, ...]) -> str | None:
         return cache_keys.key_of_options(
-            self.options, scopes, self.augmentation, self.backbone.name, self._trainer_state
+            self.options, scopes, self.augmentation, self.backbone.name, self._trainer
         )
 
     @cached_property
-    def _trainer_state(self) -> str:
-        """What a trainer depends on beside its source, before training may change it."""
-        trainer = self.options["trainer"]
-        return "" if trainer is None else state_of(trainer)
+    def _trainer(self) -> dict[str, Any]:
+        """What the results of a trainer depend on, as it is before training: that may change it."""
+        return cache_keys.of_trainer(self.options["trainer"])
 
     def subject(self) -> dict[str, Any]:
         """Return what the evidence is about as plain data, the same on every machine.

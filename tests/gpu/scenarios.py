@@ -210,17 +210,11 @@ def attention() -> dict[str, Any]:
     }
 
 
-def on_the_device(strategy: str) -> dict[str, Any]:
-    """A module that its user has put on the GPU."""
+def little(strategy: str) -> dict[str, Any]:
+    """A module that its user has put on a GPU without float64, and with memory for four images."""
     with gpu():
-        return summary(study("cuda", backbone=network().to("cuda"), strategy=strategy).run())
-
-
-def little_memory(strategy: str, images: int) -> dict[str, Any]:
-    """A GPU with memory for few images at a time."""
-    with gpu():
-        Limits.images = images
-        found = summary(study("cuda", strategy=strategy).run())
+        Limits.images, Limits.float64 = 4, False
+        found = summary(study("cuda", backbone=network().to("cuda"), strategy=strategy).run())
         return {**found, "refused": Limits.refused}
 
 
@@ -242,13 +236,6 @@ def no_memory_for_heads() -> dict[str, Any]:
         heads.fit_batch = real
     cpu = summary(study("cpu", precision="float32").run())
     return {"cuda": found["scores"], "cpu": cpu["scores"], "refused": len(refused)}
-
-
-def no_float64(strategy: str) -> dict[str, Any]:
-    """A device without float64, as MPS is."""
-    with gpu():
-        Limits.float64 = False
-        return summary(study("cuda", strategy=strategy).run())
 
 
 def full_for_a_moment() -> dict[str, Any]:

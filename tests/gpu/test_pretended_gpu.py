@@ -41,9 +41,7 @@ SCENARIOS = (
 STRATEGIES = ("feature_extraction", "fine_tuning", "from_scratch")
 CALLS = [
     *([name] for name in SCENARIOS),
-    *(["on_the_device", strategy] for strategy in STRATEGIES),
-    *(["little_memory", strategy, 3] for strategy in STRATEGIES),
-    *(["no_float64", strategy] for strategy in STRATEGIES),
+    *(["little", strategy] for strategy in STRATEGIES),
     ["no_memory_for_heads"],
     ["full_for_a_moment"],
     ["overflow"],
@@ -116,13 +114,9 @@ def test_a_study_gives_what_it_gives_on_the_cpu(ran, name):
     assert cuda["precision"] == PRECISION.get(name, "mixed")
 
 
-def test_a_module_may_be_on_the_device(ran):
-    for found in ran(*(["on_the_device", strategy] for strategy in STRATEGIES)):
-        assert found["scores"]["accuracy"]
-
-
-def test_full_memory_halves_what_goes_through_at_once(ran):
-    for found in ran(*(["little_memory", strategy, 3] for strategy in STRATEGIES)):
+def test_a_module_on_a_device_with_little_memory_and_without_float64(ran):
+    """What goes through at once is halved until it fits."""
+    for found in ran(*(["little", strategy] for strategy in STRATEGIES)):
         assert found["scores"]["accuracy"]
         assert found["refused"]
 
@@ -132,11 +126,6 @@ def test_heads_without_memory_are_fitted_on_the_cpu(ran):
     assert found["refused"] >= 6  # batches are halved first
     pairs = zip(found["cuda"]["accuracy"], found["cpu"]["accuracy"], strict=True)
     assert all(sum(a) / len(a) == pytest.approx(sum(b) / len(b), abs=0.1) for a, b in pairs)
-
-
-def test_a_device_without_float64_is_enough(ran):
-    for found in ran(*(["no_float64", strategy] for strategy in STRATEGIES)):
-        assert found["scores"]["accuracy"]
 
 
 def test_precision_is_chosen_again_after_full_memory_and_overflow(ran):

@@ -13,6 +13,7 @@ from support import ODD_NAMES, shapes
 
 from pytest_datasize import Study
 from pytest_datasize.__main__ import main
+from pytest_datasize.curve.counts import beside
 from pytest_datasize.reports.formats import html_page, justification
 from pytest_datasize.reports.formats.document import as_html, as_markdown
 from pytest_datasize.reports.records import result_file
@@ -81,8 +82,8 @@ def test_every_fact_of_the_records_stands_in_both_forms(odd_run, texts):
             f"{gate['target']:g}",
             f"{gate['file']}:{gate['line']}",
             one_line(gate["nodeid"]),
-            f"{gate['score_at_available']:.3f} ({gate['score_at_available_low']:.3f} to "
-            f"{gate['score_at_available_high']:.3f})",
+            f"{beside(gate['score_at_available'], gate['target'])} "
+            f"({gate['score_at_available_low']:.3f} to {gate['score_at_available_high']:.3f})",
             f"{gate['ceiling']:.3f} ({gate['ceiling_low']:.3f} to {gate['ceiling_high']:.3f})",
             gate["backbone"],
             gate["weights"]["source"],

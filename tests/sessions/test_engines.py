@@ -29,13 +29,13 @@ import contextlib, multiprocessing, os, signal, time
 from pathlib import Path
 import numpy as np
 
-LOG = Path(__file__).with_name("log")
+LOG, SLOW, KILL = (Path(__file__).with_name(name) for name in ("log", "slow", "kill"))
 
 def train(train, test, *, seed, device):
     with LOG.open("a") as stream:
         stream.write(f"{len(train)}-{seed} {os.getpid()}\\n")
-    time.sleep(float(os.environ.get("SECONDS", 0)))
-    if os.environ.get("KILL_AFTER") == str(len(LOG.read_text().splitlines())):
+    time.sleep(0.1 if SLOW.exists() else 0.0)
+    if KILL.exists() and KILL.read_text() == str(len(LOG.read_text().splitlines())):
         with contextlib.suppress(ProcessLookupError):  # the other worker did
             os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
     means = [train.pixels(6)[train.labels == label].mean(axis=0) for label in (0, 1)]
@@ -100,8 +100,10 @@ def test_workers_give_the_numbers_of_this_process_and_leave_nothing(gates, optio
 
 def test_a_killed_session_leaves_no_worker_and_the_next_trains_the_rest(gates):
     options = ["--datasize-engine=processes", "--datasize-workers=2", "--datasize-store=kept"]
-    killed = session(gates, *options, "-k", "own", KILL_AFTER="3")
+    (gates.path / "kill").write_text("3")
+    killed = session(gates, *options, "-k", "own")
     assert killed.returncode == -9
+    (gates.path / "kill").unlink()
     done = session(gates, *options, "-k", "own")
     assert "1 passed" in done.stdout, done.stdout
     before = trained(gates)
@@ -129,7 +131,8 @@ def test_own_with_another_size(): ...
 @pytest.mark.parametrize("dist", ["load", "loadfile"])  # loadscope distributes functions by file
 def test_xdist_workers_share_what_is_computed_and_report_together(gates, dist):
     gates.makepyfile(test_more=MORE)
-    done = session(gates, "-n2", f"--dist={dist}", "--datasize-store=kept", SECONDS="0.1")
+    (gates.path / "slow").touch()
+    done = session(gates, "-n2", f"--dist={dist}", "--datasize-store=kept")
     found = records(gates)
     assert len(found) == 7, done.stdout  # one gate has two targets
     assert len({record["nodeid"] for record in found}) == 6

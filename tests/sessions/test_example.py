@@ -1,7 +1,6 @@
 """The example project, run as its README says: real images, real ImageNet weights."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -15,37 +14,26 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A store for all runs: what one has measured, the next need not measure again.
-
-    EXAMPLE_STORE names the store of an earlier run of the example by the same version.
-    """
-    folder = tmp_path_factory.mktemp("example") / "store"
-    if given := os.environ.get("EXAMPLE_STORE"):
-        shutil.copytree(given, folder)
-    return folder
+    """A store for both tests: each image is embedded once."""
+    return tmp_path_factory.mktemp("store")
 
 
-@pytest.mark.parametrize("real", [False, True])
-def test_the_three_gates_of_the_example(pytester, store, real):
-    """Two expected failures; with --runxfail they show what a red gate says."""
+def test_the_three_gates_of_the_example(pytester, store):
+    """Two failures that the example expects; --runxfail shows what a red gate says."""
     root = pytester.path / "example_project"
     shutil.copytree(EXAMPLE, root, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
     # without a second look: it depends on the speed of the machine how far it gets
     arguments = [f"--datasize-store={store}", "--datasize-second-look=off"]
-    arguments += ["--runxfail"] if real else []
     result = pytester.runpytest_subprocess(
-        root, "--datasize-json=out.json", "-p", "no:cacheprovider", *arguments
+        root, "--datasize-json=out.json", "-p", "no:cacheprovider", "--runxfail", *arguments
     )
-    if not real:
-        result.assert_outcomes(passed=2, xfailed=2)
-    else:
-        result.assert_outcomes(passed=2, failed=2)
-        result.stdout.fnmatch_lines(
-            [
-                "about * images short of accuracy 0.78 (now 0.7*, * % sure)",
-                "accuracy 0.99 is out of reach: about 0.* with any number of images; now 0.*",
-            ]
-        )
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "about * images short of accuracy 0.78 (now 0.7*, * % sure)",
+            "accuracy 0.99 is out of reach: about 0.* with any number of images; now 0.*",
+        ]
+    )
     records = json.loads((pytester.path / "out.json").read_text())["requirements"]
     verdicts = {
         (record["nodeid"].split("::", 1)[1], record["metric"]): record["verdict"]

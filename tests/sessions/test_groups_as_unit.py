@@ -146,7 +146,7 @@ def test_every_report_has_the_unit(gate, repository, name):
 
 
 def test_a_gate_that_counts_images_says_roughly_how_many_groups(gate):
-    result, [short, met] = gate("accuracy=0.85", "accuracy=0.6", options=("-v",))
+    result, [short, met] = gate("accuracy=0.85", "accuracy=0.75", options=("-v",))
     missing = short["derived"]["data_set"]["missing"]
     assert short["derived"]["converted"]["missing"] == -(-missing // 4)
     result.stdout.re_match_lines(

@@ -101,7 +101,9 @@ def in_all(record: Mapping[str, Any]) -> RequiredImages:
 
 
 def smallest_measured(record: Mapping[str, Any]) -> int:
-    """Return the smallest measured size, in images of the data set."""
+    """Return the smallest measured size, in images of the data set; 0 if a past run kept none."""
+    if "sizes" not in record:
+        return 0
     return int(held_out_of(record).data_set(record["sizes"][0]))
 
 

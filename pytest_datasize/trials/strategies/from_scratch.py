@@ -13,7 +13,6 @@ from torch import nn
 from pytest_datasize.curve.seeds import Purpose, stream
 from pytest_datasize.embedding.backbone import Backbone, Features
 from pytest_datasize.embedding.timm_layers import is_drop_path
-from pytest_datasize.embedding.timm_models import architecture
 from pytest_datasize.embedding.views import views
 from pytest_datasize.errors import BackboneError
 from pytest_datasize.trials.networks.activations import compute
@@ -125,6 +124,8 @@ def untrained(backbone: Backbone, seed: int) -> Features:
             for path, module in inner.named_modules():
                 _reset(backbone.name, path, module)
         else:
+            from pytest_datasize.embedding.timm_models import architecture  # imports timm
+
             inner = architecture(str(backbone.given), backbone.image_size)
     for module in inner.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
