@@ -1,6 +1,7 @@
 """Features of all stages: which models have them, what heads see, and what that is worth."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from pytest_datasize.images.decode import decode
 from pytest_datasize.images.sources.load import load as load_images
 from pytest_datasize.store import Store
 from pytest_datasize.trials.heads.main_axes import AXES, main_axes
+from pytest_datasize.trials.strategies import fine_tuning
 
 
 @pytest.fixture(scope="session")
@@ -407,6 +409,8 @@ def test_results_say_that_only_the_last_layer_could_be_used(small):
 @pytest.mark.parametrize("strategy", ["feature_extraction", "fine_tuning"])
 def test_stages_that_are_too_wide_are_left_out_and_the_result_says_so(small, strategy, monkeypatch):
     monkeypatch.setattr("pytest_datasize.embedding.stages.MOST_FEATURES", 1)
+    short = replace(fine_tuning.FINE_TUNING, epochs=2, cycles=1, least_steps=4)
+    monkeypatch.setattr(fine_tuning, "FINE_TUNING", short)
     given = {"sizes": (8, 16, 24), "repeats": 2, "strategy": strategy}
     features = {"features": "stages"} if strategy == "feature_extraction" else {}
     notes = study(small, **given, **features).run().notes
