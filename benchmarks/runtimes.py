@@ -155,7 +155,7 @@ def loop(data: Any, side: int, name: str) -> dict[str, Any]:
     elif name == "fused":
         model = prepare(backbone, torch.device("cpu"), first).model
     else:
-        with torch.inference_mode():
+        with torch.no_grad():  # weights made in inference mode cannot be used in float32
             own = folded(copy.deepcopy(backbone.model), first)
         model = own.to(dtype, memory_format=torch.channels_last)
     prepared = time.perf_counter() - start
