@@ -112,10 +112,21 @@ def percent(probability: float, required: float = 0.0) -> str:
     """
     if probability < 0.01:
         return "less than 1 %"
-    hidden = probability > 0.99 or round(100 * probability) >= 100 * required
+    hidden = probability > 0.99 or round(100 * probability) >= round(100 * required)
     if probability < required and hidden:
         return f"{math.floor(1000 * probability) / 10:g} %"
     return "more than 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+
+
+def required_percent(level: float) -> str:
+    """Write a probability that is required, to a tenth of a percent.
+
+    Examples
+    --------
+    >>> required_percent(0.9), required_percent(5 / 6), percent(0.832, required=5 / 6)
+    ('90 %', '83.3 %', '83.2 %')
+    """
+    return f"{round(100 * level, 1):g} %"
 
 
 def beside(score: float, target: float) -> str:

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from pytest_datasize.curve.counts import CLOSE, TELLABLE, beside, count, of_model, percent
+from pytest_datasize.curve.counts import (
+    CLOSE,
+    TELLABLE,
+    beside,
+    count,
+    of_model,
+    percent,
+    required_percent,
+)
 from pytest_datasize.curve.held_out import HeldOut
 from pytest_datasize.curve.learning_curve import LearningCurve
 from pytest_datasize.curve.trend import Trend
@@ -183,8 +191,9 @@ class Judgement:
         if self.status is Status.UNDECIDED or likely:  # but not as surely as they must
             return (
                 f"{self.subject} is not certain enough: {percent(self.probability, self.level)} "
-                f"sure that these {self.images:,} {units} suffice, {percent(self.level)} is "
-                f"required{of_model(self.level, self.confidence)}; {now}"
+                f"sure that these {self.images:,} {units} suffice, "
+                f"{required_percent(self.level)} is required"
+                f"{of_model(self.level, self.confidence)}; {now}"
             )
         if self.trend.direction != "rising" and not self.tellable:
             return (

@@ -1,13 +1,9 @@
 """Group images that belong together, so that no split puts a group on both sides."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from datetime import date
-from enum import Enum
 from itertools import islice
-from numbers import Number
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -161,23 +157,27 @@ def with_groups(images: ImageSet, values: Sequence[Any]) -> ImageSet:
     return replace(images, groups=numbers.astype(np.int64), group_names=tuple(found.tolist()))
 
 
+_NO_NAMES = (re.Match, list, Mapping, Set, Iterator, np.ndarray)
+"""Types that a function gives by mistake, such as what ``re.search`` and ``str.split`` return."""
+
+
 def text_of(value: Any, images: ImageSet, option: str) -> str:
     """Return the name of a group or of the value of a factor.
 
     Raises
     ------
     DatasetError
-        It is no plain value, such as what ``re.search`` or ``str.split`` return.
+        It is a collection, or has no text of its own.
     """
-    if hasattr(value, "item") and not np.ndim(value):
+    if hasattr(value, "item") and not np.ndim(value) and not isinstance(value, np.datetime64):
         value = value.item()
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # tables write whole numbers so where another cell is empty
-    if not isinstance(value, (str, Number, date, tuple, Enum, PurePath)):
+    if str(value) == object.__repr__(value) or callable(value) or isinstance(value, _NO_NAMES):
         raise DatasetError(
-            f"{images.source}: {option}= gives a {type(value).__name__} for an image "
+            f"{images.source}: {option}= gives a value of type {type(value).__name__} for an image "
             f"({one_line(str(value))[:60]}); expected a text or a number."
         )
     return str(value).strip()

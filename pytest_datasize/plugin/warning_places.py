@@ -37,8 +37,12 @@ def shown_at(item: pytest.Item) -> Iterator[None]:
     try:
         with warnings.catch_warnings(record=True) as said:
             yield
-    finally:
-        for one in said:
-            ours = issubclass(one.category, DatasizeWarning) and one.filename != path
-            at = (path, line) if ours else (one.filename, one.lineno)
-            guarded(warnings.warn_explicit, one.message, None, *at)
+    except BaseException:
+        for one in said:  # no filter may replace what was raised
+            warnings.showwarning(one.message, one.category, one.filename, one.lineno)
+        raise
+    for one in said:
+        if issubclass(one.category, DatasizeWarning) and one.filename != path:
+            guarded(warnings.warn_explicit, one.message, None, path, line)
+        else:  # the filters have let it through where it was issued
+            warnings.showwarning(one.message, one.category, one.filename, one.lineno)

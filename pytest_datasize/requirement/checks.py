@@ -144,8 +144,8 @@ def parse_levels(text: str) -> dict[str, str]:
         if not name and not level:
             continue
         if name not in CHECKS:
-            hint = nearest(name, CHECKS) or ";"
-            raise ValueError(f"there is no check {name!r:.60}{hint} there are {', '.join(CHECKS)}")
+            hint = nearest(name, CHECKS) or "."
+            raise ValueError(f"there is no check {name!r:.60}{hint} Allowed: {', '.join(CHECKS)}")
         if level not in LEVELS:
             raise ValueError(f"{name} is one of {', '.join(LEVELS)}, not {level!r}")
         if not CHECKS[name].settable and level != CHECKS[name].level:

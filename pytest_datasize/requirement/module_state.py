@@ -64,10 +64,17 @@ def _parsed(source: bytes) -> ast.Module | None:
 
 
 def _changed_by(node: ast.AST) -> Iterator[str]:
-    """Yield names that functions may set: ``global`` names, and attributes of any object."""
+    """Yield names that functions may set: ``global`` names, and attributes of most objects.
+
+    Not those of ``self``: an object's own attribute changes neither its class nor a module.
+    """
     if isinstance(node, ast.Global):
         yield from node.names
-    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+    elif (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and getattr(node.value, "id", "") != "self"
+    ):
         yield node.attr
 
 
@@ -104,13 +111,19 @@ def _set_by(node: ast.AST) -> Iterator[str]:
 
 
 def _is_collection(value: ast.AST | None) -> bool:
-    """Whether an expression makes a new list, dict or set in the source itself."""
+    """Whether an expression makes a list, dict or set that the source alone determines."""
     if isinstance(value, ast.Call):
         name = getattr(value.func, "id", "")
         return name in _EMPTY_CALLS and not value.args and not value.keywords
     if isinstance(value, ast.Tuple):
         return any(map(_is_collection, value.elts))
-    return isinstance(value, (ast.List, ast.Dict, ast.Set))
+    if not isinstance(value, (ast.List, ast.Dict, ast.Set)):
+        return False
+    try:
+        ast.literal_eval(value)
+    except (ValueError, TypeError):  # such as a call
+        return False
+    return True
 
 
 def _is_single(value: Any) -> bool:
@@ -149,12 +162,14 @@ def _text(value: Any, depth: int = 0) -> str | None:
         return _text({one.name: getattr(value, one.name, None) for one in fields(value)}, depth + 1)
     if type(value).__name__ in ("Namespace", "SimpleNamespace"):
         return _text(vars(value), depth + 1)
-    if type(value) is dict:
+    if isinstance(value, dict):
         return _joined([_text(pair, depth + 1) for pair in value.items()], ordered=False)
     if type(value) in (set, frozenset):
         return _joined([_text(one, depth + 1) for one in value], ordered=False)
-    if type(value) in (list, tuple):
+    if isinstance(value, (list, tuple)):
         return _joined([_text(one, depth + 1) for one in value], ordered=True)
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        return f"{value.dtype} {value.item()!r}"
     if type(value).__name__ == "ndarray" and not value.dtype.hasobject:
         content = hashlib.sha256(value.tobytes()).hexdigest()
         return f"{value.dtype} {value.shape} {content}"

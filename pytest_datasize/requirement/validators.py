@@ -280,8 +280,8 @@ def point(value: Any, *numbers: str) -> dict[str, Any]:
         raise TypeError
     names = (CLASS, *numbers)
     if strange := [name for name in value if name not in names]:
-        hint = nearest(str(strange[0]), names) or ";"
-        raise ValueError(f"there is no {strange[0]!r:.60}{hint} there are {', '.join(names)}")
+        hint = nearest(str(strange[0]), names) or "."
+        raise ValueError(f"there is no {strange[0]!r:.60}{hint} Allowed: {', '.join(names)}")
     if missing := [name for name in names if name not in value]:
         raise ValueError(f"it lacks {' and '.join(missing)}")
     share = fraction(0.0, 1.0)
@@ -297,9 +297,9 @@ def operating_points(value: Any) -> dict[str, dict[str, Any]]:
     for metric, given in sorted(value.items()):
         if (known := point_of(metric)) is None:
             known_points = [name for name in METRICS if point_of(name)]
-            hint = nearest(str(metric), known_points) or ";"
+            hint = nearest(str(metric), known_points) or "."
             raise ValueError(
-                f"{metric!r:.60} is not a metric with a threshold{hint} there are "
+                f"{metric!r:.60} is not a metric with a threshold{hint} Allowed: "
                 f"{', '.join(known_points)}"
             )
         found[metric] = point(given, known.given)

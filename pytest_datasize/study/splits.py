@@ -31,12 +31,14 @@ def images_to_split(context: StudyContext) -> Loaded:
         context.draw(*separated)
     except DatasetError as problem:
         context.draw(*plain)  # whose error says more, if near-duplicates are not the reason
-        found = [one.text for one in separated.images.findings if one.check == "alike"]
+        check = "alike" if plain.test is None else "near_duplicates"
+        found = [one.text for one in separated.images.findings if one.check == check]
         raise DatasetError(
-            f"{problem} Images that are nearly the same are of one group: {'; '.join(found)}. "
+            f"{problem} Images that are nearly the same are kept in one group: "
+            f"{'; '.join(found)}. "
             "Tested on near-duplicates of training images, a model looks better than it is. "
             "Collect images that differ more; or, if these differ in what matters, set "
-            "checks={'alike': 'ignore'}."
+            f"checks={{{check!r}: 'ignore'}}."
         ) from None
     return separated
 

@@ -192,7 +192,7 @@ def test_a_further_model_is_told_why_it_must_be_surer(judged, verdict):
     second["derived"] = {**failed["derived"], "data_set": {**failed["derived"]["data_set"]}}
     second["derived"]["data_set"]["missing"] = 40
     said = " ".join(Terminal(80).shown([second]).split())
-    assert "since the best of 2 models looks too good by chance" in said
+    assert "because the best of 2 models tends to look better than it is" in said
     assert "the best of" not in Terminal(80).shown([{**second, "level": 0.5}])
 
 

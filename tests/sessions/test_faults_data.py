@@ -447,8 +447,8 @@ def test_labels_of_arrays_are_classes_or_refused(fault):
 GROUPS = {
     "a dict": (dict.fromkeys(range(60)), "group= is a dict"),
     "a set": (set(range(60)), "group= is a set"),
-    "a match": (lambda path: re.match("image", path), "group= gives a Match"),
-    "parts of a path": (lambda path: path.split(), "group= gives a list"),
+    "a match": (lambda path: re.match("image", path), "group= gives a value of type Match"),
+    "parts of a path": (lambda path: path.split(), "group= gives a value of type list"),
     "a missing word": (["NA", *"ab" * 29, "a"], "image 0 of the array has no group"),
 }
 

@@ -72,3 +72,29 @@ def test_another_level_is_refused(gates):
     result = gates.runpytest_subprocess()
     result.stdout.fnmatch_lines(["*level='warn' is not allowed*warning*"])
     result.assert_outcomes(errors=1)
+
+
+def test_warnings_of_others_that_a_filter_lets_through_stay_warnings(repository):
+    """The plugin hands them on; applied twice, a filter by module would make them errors."""
+    repository.makepyfile(
+        noisy="""
+        import warnings
+        import numpy as np
+
+        def train(train, test, *, seed, device):
+            warnings.warn("this is fine")
+            return np.zeros(len(test), dtype=int)
+        """
+    )
+    repository.makepyfile(
+        """
+        from pytest_datasize import datasize
+
+        @datasize.requires(accuracy=0.1, trainer="noisy:train", sizes=[10, 20, 40], repeats=2)
+        def test_it(): ...
+        """
+    )
+    arguments = ("-W", "error", "-W", "default::UserWarning:noisy")
+    result = repository.runpytest(*arguments, "-p", "no:xdist")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*noisy.py:5: UserWarning: this is fine*"])

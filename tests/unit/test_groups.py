@@ -1,6 +1,7 @@
 """Images that belong together: never on both sides of a split, and counted as what they are."""
 
 import re
+import uuid
 from dataclasses import replace
 from hashlib import sha256
 
@@ -14,6 +15,7 @@ from pytest_datasize import DatasetError, Study
 from pytest_datasize.curve.outcomes import bare, gather
 from pytest_datasize.images.groups import (
     numbers,
+    text_of,
     values_of,
     with_groups,
     without_shared_groups,
@@ -339,3 +341,25 @@ def test_the_classic_false_pass_is_not_one_with_groups():
     assert np.mean(aware.scores["accuracy"][-1]) < 0.65
     assert blind.verdict(accuracy=0.9).passed
     assert not aware.verdict(accuracy=0.9).passed
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.datetime64("2020-01-01", "ns"), "2020-01-01T00:00:00.000000000"),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (np.int64(3), "3"),
+        (2.0, "2"),
+        (" 7 ", "7"),
+    ],
+)
+def test_what_has_a_text_may_name_a_group(value, text):
+    images = image_set([0, 1], [0, 1])
+    assert text_of(value, images, "group") == text
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, object(), re.match("a", "a"), print, iter("a")])
+def test_what_has_none_is_refused(value):
+    images = image_set([0, 1], [0, 1])
+    with pytest.raises(DatasetError, match="gives a value of type"):
+        text_of(value, images, "group")

@@ -213,7 +213,9 @@ def test_a_class_of_near_duplicates_is_an_error_and_no_perfect_recall():
     together = np.concatenate([images, lighter.astype(np.uint8)])
     named = [*labels.astype(str), *["odd"] * len(lighter)]
     options = {"backbone": Columns(), **OPTIONS, "sizes": (10, 20, 40)}
-    with pytest.raises(DatasetError, match=r"'odd' are of one group.*nearly the same.*alike"):
+    with pytest.raises(
+        DatasetError, match=r"'odd' are of one group.*nearly the same are kept in one group.*alike"
+    ):
         Study((together[12:], named[12:]), **options).run()
     result = Study((together[12:], named[12:]), checks={"alike": "ignore"}, **options).run()
     assert result.class_counts["odd"] == len(lighter)

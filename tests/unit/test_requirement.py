@@ -268,7 +268,7 @@ def test_an_operating_point_names_its_class_and_two_numbers(metric):
     wrong = {
         rf"it lacks {given} and {reach}": {"class": "crack"},
         r"it lacks class": {given: 0.9, reach: 0.8},
-        r"there is no 'threshold'; there are class": {**right, "threshold": 0.5},
+        r"there is no 'threshold'\. Allowed: class": {**right, "threshold": 0.5},
         rf"'{given}' is 1": {**right, given: 1},
         rf"'{reach}' is 80, write 0\.8 for 80 %": {**right, reach: 80},
         r"None is not the name of a class": {**right, "class": None},
@@ -334,12 +334,12 @@ def test_slices_and_their_targets_are_read_from_text():
     [
         (
             {"checks": {"factor_tells_clas": "error"}},
-            "'factor_tells_class'? there are missing_files",
+            "'factor_tells_class'? Allowed: missing_files",
         ),
-        ({"operating_points": {"recall_at_precison": {}}}, "'recall_at_precision'? there are "),
+        ({"operating_points": {"recall_at_precison": {}}}, "'recall_at_precision'? Allowed: "),
         (
             {"operating_points": {"recall_at_precision": {"clas": "crack", "precision": 0.9}}},
-            "'class'? there are class, precision",
+            "'class'? Allowed: class, precision",
         ),
     ],
 )

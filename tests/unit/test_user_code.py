@@ -3,13 +3,16 @@
 import functools
 import sys
 import textwrap
+from collections import OrderedDict
 from importlib import import_module
 
+import numpy as np
 import pytest
 from support import shapes
 from torchvision.transforms import v2
 
 from pytest_datasize import Study
+from pytest_datasize.requirement.module_state import values_of
 from pytest_datasize.requirement.user_code import code_of, content_of, packages_of, state_of
 from pytest_datasize.store import Store
 
@@ -317,3 +320,22 @@ def test_evidence_of_other_values_is_not_used(project, tmp_path, monkeypatch):
             scores = Study(shapes(40), trainer=trainer, **options).run().scores["accuracy"]
         found.append((scores[-1][0], bool(sys.modules["trainer"].CALLS)))
     assert found == [(0.5, True), (0.75, True), (0.75, False)]
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("class Net:\n    def __init__(self):\n        self.A = 1\nA = given()", 5),
+        ("A = {'epochs': given()}", {"epochs": 5}),
+        ("A = given()", np.float32(5)),
+        ("A = given()", OrderedDict(epochs=5)),
+    ],
+)
+def test_a_value_that_the_source_does_not_determine_is_a_state(source, value):
+    [(name, text)] = values_of(source.encode(), {"A": value})
+    assert name == "A"
+    assert "5" in text
+
+
+def test_a_list_that_the_source_fills_is_no_state():
+    assert values_of(b"A = [1, 2]", {"A": [1, 2, 3]}) == []

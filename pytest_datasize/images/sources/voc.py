@@ -60,7 +60,8 @@ def load(value: Path, reading: Reading) -> Loaded:
     if lists:
         by_stem = {one.image.stem: one for one in read[""]}
         named = {
-            stem: by_stem.get(stem) or by_stem.get(Path(stem).stem)
+            stem: by_stem.get(stem)
+            or (by_stem.get(Path(stem).stem) if _names_image(stem) else None)
             for stem in chain(*lists.values())
         }
         kept = {one.image for one in named.values() if one}
@@ -236,3 +237,8 @@ def _images(
         raise DatasetError(f"{source}: it has no labels for task={reading.task!r}.")
 
     return of_files(source, Files([o.image for o in there], base=boundary.root), describe, findings)
+
+
+def _names_image(name: str) -> bool:
+    """Whether an entry of a list ends as an image file does: most lists leave that out."""
+    return Path(name).suffix.lower() in SUFFIXES

@@ -215,7 +215,7 @@ class Boxes:
         """Raise UndecodableError for an object of an image that nothing is left of inside it."""
         given = [round(value, 3) for value in self.of_image(row)[0][number].tolist()]
         raise UndecodableError(
-            f"the box {given} of object {number} lies outside the image of {size[0]} x {size[1]} "
+            f"the box {given} lies outside the image of {size[0]} x {size[1]} "
             "pixels; are the boxes those of an image of another size, or turned by its EXIF "
             "orientation?"
         )

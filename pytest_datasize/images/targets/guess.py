@@ -66,6 +66,14 @@ def _of_rows(array: NDArray[Any], source: str) -> str:
     return "multilabel"
 
 
+_INNER = r"""\s*(["'\d](.*["'\d])?,?)?\s*"""
+_LISTS = (
+    re.compile(rf"\[{_INNER}\]", re.S),
+    re.compile(rf"\{{{_INNER}\}}", re.S),
+    re.compile(rf"\((?=\s*\)|.*,){_INNER}\)", re.S),  # one value in parentheses is no tuple
+)
+
+
 def is_written_list(text: str) -> bool:
     """Whether a text is a list as Python or JSON write it.
 
@@ -73,8 +81,10 @@ def is_written_list(text: str) -> bool:
     --------
     >>> is_written_list("['a', 'b']"), is_written_list('["a"]'), is_written_list("[a] b")
     (True, True, False)
+    >>> is_written_list("[0]"), is_written_list("(10, 20]"), is_written_list("(12)")
+    (True, False, False)
     """
-    return re.fullmatch(r"""\s*[\[({]\s*(["'\d].*["'\d],?)?\s*[\])}]\s*""", text, re.S) is not None
+    return any(one.fullmatch(text.strip()) for one in _LISTS)
 
 
 def _of_texts(texts: Sequence[str], source: str) -> str:

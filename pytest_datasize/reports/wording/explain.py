@@ -10,6 +10,7 @@ from pytest_datasize.curve.counts import (
     models_tried,
     percent,
     plain,
+    required_percent,
     two_digits,
 )
 from pytest_datasize.reports.records.baseline import images_needed
@@ -183,7 +184,10 @@ def certainty(record: GateRecord) -> str:
         probability = 1 - probability
     if probability < 0.01:
         return "<1 %"
-    return ">99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
+    if probability > 0.99:
+        return ">99 %"
+    below = not_certain(record) or record["verdict"] == "undecided"
+    return percent(probability, level(record) if below else 0.0)
 
 
 def needed(record: GateRecord) -> str:
@@ -300,7 +304,10 @@ def _why_so_sure(record: GateRecord) -> str:
     tried = models_tried(record.get("level") or 0.5, record["confidence"])
     if tried < 2:
         return ""
-    return f"; more certainty is required since the best of {tried} models looks too good by chance"
+    return (
+        f"; more certainty is required because the best of {tried} models tends to look better "
+        "than it is"
+    )
 
 
 def _range(found: DataSet) -> str:
@@ -359,7 +366,7 @@ def sentence(record: GateRecord) -> str:
 
 def confidence(record: GateRecord) -> str:
     """Write the required probability; it is higher if other models fell short before."""
-    return f"{round(100 * level(record), 1):g} %"
+    return required_percent(level(record))
 
 
 def level(record: GateRecord) -> float:

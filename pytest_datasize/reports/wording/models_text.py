@@ -2,6 +2,7 @@
 
 import math
 
+from pytest_datasize.curve.counts import beside
 from pytest_datasize.reports.records.record_parts import Model
 from pytest_datasize.reports.records.record_types import GateRecord
 from pytest_datasize.reports.records.selection import units
@@ -83,5 +84,5 @@ def how_to_reach_it(record: GateRecord) -> str:
         return ""
     return (
         f"The {units(record)} suffice if the backbone is fine-tuned (strategy='fine_tuning'): a "
-        f"head on the frozen backbone falls short with {best:.3f}."
+        f"head on the frozen backbone falls short with {beside(best, target)}."
     )

@@ -59,7 +59,7 @@ def _result(gate: GateRecord) -> Iterator[Block]:
     facts.append(
         (
             f"Probability that the {units(gate)} suffice",
-            explain.sure(gate["probability_sufficient"]),
+            explain.sure(gate["probability_sufficient"], explain.level(gate)),
         )
     )
     if gate["self_check"]:
